@@ -1,0 +1,43 @@
+# Everything a fresh machine needs is Python >= 3.11 with venv; no system package.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Two threads that spin beside a third process cost a factor of ten; they may sleep instead.
+export OMP_WAIT_POLICY ?= PASSIVE
+export SDL_VIDEODRIVER ?= dummy
+MINUTES ?= 6
+
+.PHONY: demo test check lint types install install-dev clean
+
+demo: install  ## record demonstrations, train, evaluate, report: the whole main job
+	$(BIN)/nextmove demo --minutes $(MINUTES)
+
+test: install-dev  ## the test suite
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: lint types  ## linters, types and the rules between the rooms
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYTHONPATH=src $(BIN)/lint-imports
+
+types: install-dev
+	$(BIN)/mypy
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+# gym-pusht asks for opencv-python, which needs a system libGL; the headless wheel of pusht-deps stands in for it.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pusht-deps]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt gym-pusht
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pusht-deps,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist runs

@@ -1,0 +1,71 @@
+"""The command line: `nextmove COMMAND ...`; every command is a function of `nextmove.jobs`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "demo": "the whole job in one go: record, train, evaluate, report",
+    "record": "record demonstrations of a simulator's scripted expert",
+    "train": "train a policy on a LeRobot-format data set",
+    "evaluate": "judge a policy on a simulator, or offline on held-out episodes",
+    "compare": "train and judge many policies on the same demonstrations and seeds",
+    "inspect": "look at a data set, a saved model or a LeRobot checkpoint",
+    "systems": "every system of the road and whether it stands yet",
+}
+
+USAGE = """nextmove: from demonstrations to a judged policy.
+
+usage: nextmove COMMAND [OPTIONS]
+
+{commands}
+
+`nextmove COMMAND --help` explains a command. A first job, start to end:
+
+  nextmove record pusht runs/demos --episodes 400
+  nextmove train flow-policy runs/demos --minutes 6
+  nextmove evaluate runs/flow-policy --episodes 50
+"""
+
+
+def usage() -> str:
+    """The front page."""
+    return USAGE.format(commands="\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items()))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0 done, 1 failed with a message, 2 not understood."""
+    # Threads that spin while they wait cost a factor of ten beside one more busy process; set before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if args[0] in ("-V", "--version"):
+        from nextmove import __version__
+
+        print(f"nextmove {__version__}")
+        return 0
+    if args[0] not in COMMANDS:
+        from nextmove.config import nearest
+
+        print(f"nextmove: no command {args[0]!r}{nearest(args[0], COMMANDS)}\n\n{usage()}", file=sys.stderr)
+        return 2
+    from nextmove.cli.run import run
+
+    try:
+        return run(args[0], args[1:])
+    except (ValueError, FileNotFoundError, OSError, ImportError, RuntimeError) as problem:
+        if os.environ.get("NEXTMOVE_TRACEBACK"):
+            raise
+        print(f"nextmove {args[0]}: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

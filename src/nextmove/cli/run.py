@@ -1,0 +1,112 @@
+"""Commands to functions: options and help texts come from the functions of `nextmove.jobs` themselves."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nextmove.config import ConfigError, nearest
+
+
+def run(command: str, args: Sequence[str]) -> int:
+    """Runs one command with its arguments; returns the exit status."""
+    if command == "systems":
+        from nextmove.cli.systems import show
+
+        return show(args)
+    if command == "train":
+        return _train(list(args))
+    from nextmove import jobs
+
+    result = _call(getattr(jobs, command), args, command)
+    if isinstance(result, str):
+        print(result)
+    return 0
+
+
+def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> Any:
+    import tyro
+
+    config = (tyro.conf.PositionalRequiredArgs, tyro.conf.AvoidSubcommands)
+    return tyro.cli(function, args=list(args), prog=f"nextmove {command}", config=config)
+
+
+def _train(args: list[str]) -> int:
+    """`train SYSTEM DATA`: the system decides which recipe options there are, `--decoder` and `--trunk` exchange parts."""
+    from nextmove.systems import built, find
+
+    names = ", ".join(s.name for s in built())
+    if not args or args[0].startswith("-"):
+        print(f"usage: nextmove train SYSTEM DATA [OPTIONS]\n\nSYSTEM is one of: {names}.\n")
+        print("`nextmove train SYSTEM --help` lists the options, the system's own among them.")
+        return 0 if args and args[0] in ("-h", "--help") else 2
+    system = find(args[0])
+    recipe = system.load()()
+    rest, decoder = _take(args[1:], "--decoder")
+    rest, trunk = _take(rest, "--trunk")
+    rest, size = _take(rest, "--size")
+    if size == "published":
+        if not hasattr(recipe, "published"):
+            raise ConfigError(f"{system.name}: there is no published size; leave out --size")
+        recipe = type(recipe).published()
+    elif size is not None:
+        raise ConfigError(f"--size: expected 'published', found {size!r}")
+    recipe = exchange(recipe, decoder, trunk)
+
+    from nextmove.jobs import train
+
+    _call(_with_recipe(functools.partial(train, system.name), train, recipe), rest, f"train {system.name}")
+    return 0
+
+
+def exchange(recipe: Any, decoder: str | None, trunk: str | None) -> Any:
+    """The recipe with another generative rule around the same network, or another network inside the same rule."""
+    from nextmove.parts import DECODERS, TRUNKS
+
+    if decoder is not None:
+        if not hasattr(recipe.decoder, "trunk"):
+            raise ConfigError(f"--decoder: {type(recipe).__name__} wraps its network in more than one rule")
+        recipe = replace(recipe, decoder=_choose(DECODERS, decoder, "--decoder")(trunk=recipe.decoder.trunk))
+    if trunk is not None:
+        recipe = replace(recipe, decoder=replace(recipe.decoder, trunk=_choose(TRUNKS, trunk, "--trunk")()))
+    return recipe
+
+
+def _choose(options: dict[str, Any], name: str, flag: str) -> Any:
+    if name not in options:
+        raise ConfigError(f"{flag}: expected one of {', '.join(options)}; found {name!r}{nearest(name, options)}")
+    return options[name]
+
+
+def _take(args: list[str], flag: str) -> tuple[list[str], str | None]:
+    """The arguments without `flag VALUE` or `flag=VALUE`, and the value."""
+    for i, arg in enumerate(args):
+        if arg == flag:
+            if i + 1 == len(args):
+                raise ConfigError(f"{flag}: expected a value")
+            return args[:i] + args[i + 2 :], args[i + 1]
+        if arg.startswith(f"{flag}="):
+            return args[:i] + args[i + 1 :], arg.split("=", 1)[1]
+    return args, None
+
+
+def _with_recipe(call: Callable[..., Any], function: Callable[..., Any], recipe: Any) -> Callable[..., Any]:
+    """`call` with the signature of `function` less its system, and `recipe` typed as the recipe it is."""
+    hints = typing.get_type_hints(function)
+    hints.pop("system")
+    hints["recipe"] = type(recipe)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs)
+
+    kept = [p for p in inspect.signature(function).parameters.values() if p.name != "system"]
+    wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(annotation=hints[p.name], default=recipe if p.name == "recipe" else p.default) for p in kept]
+    )
+    wrapper.__annotations__ = hints
+    return wrapper

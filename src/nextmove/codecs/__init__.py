@@ -1,0 +1,7 @@
+"""Invertible maps between data and the space a model generates in."""
+
+from nextmove.codecs.actions import Actions
+from nextmove.codecs.bins import Bins
+from nextmove.codecs.scaled import Scaled
+
+__all__ = ["Actions", "Bins", "Scaled"]

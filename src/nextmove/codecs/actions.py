@@ -1,0 +1,71 @@
+"""Action windows to model space: relative to the robot where wanted, scaled, and in bins for token models.
+
+Letters: B batch, T observation steps, H horizon, A action width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from nextmove.contracts import Codec
+
+
+class Actions(nn.Module):
+    """Invertible map of action windows (B, H, A); its statistics describe the space it names.
+
+    anchor: the observed position that is subtracted from every action ("relative", as in UMI, Chi et al. 2024), or none
+    ("absolute"); with `stepwise` the position observed at the action's own step, where windows of both coincide, else
+    the present one. per_step: each step of the horizon has statistics of its own, so that near steps, which decide, are
+    not drowned by far ones.
+    """
+
+    def __init__(
+        self,
+        scale: Codec,
+        *,
+        anchor: str | None = None,
+        stepwise: bool = False,
+        per_step: bool = False,
+        bins: Codec | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale, self.bins = scale, bins
+        self.anchor, self.stepwise, self.per_step = anchor, stepwise, per_step
+
+    @property
+    def space(self) -> str:
+        """The name of the space the statistics belong to."""
+        return f"relative to {self.anchor}" if self.anchor else "absolute"
+
+    def relative(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
+        """Actions (B, H, A) as seen from the robot's present position, or as they are."""
+        return action - self._origin(action, obs) if self.anchor else action
+
+    def values(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
+        """What the scale is fitted on: (B, H A) with statistics per step, else (B H, A)."""
+        x = self.relative(action, obs)
+        return x.flatten(1) if self.per_step else x.flatten(0, 1)
+
+    def encode(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
+        """Raw actions (B, H, A) to model space: (B, H, A), or (B, H A) ids with bins."""
+        x = self.relative(action, obs)
+        x = self.scale.encode(x.flatten(1)).view_as(x) if self.per_step else self.scale.encode(x)
+        return x if self.bins is None else self.bins.encode(x)
+
+    def decode(self, x: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
+        """Model space to raw actions (B, H, A)."""
+        if self.bins is not None:
+            x = self.bins.decode(x)
+        x = self.scale.decode(x.flatten(1)).view_as(x) if self.per_step else self.scale.decode(x)
+        return x + self._origin(x, obs) if self.anchor else x
+
+    def _origin(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
+        assert self.anchor is not None
+        if self.anchor not in obs:
+            raise ValueError(f"relative actions: expected feature {self.anchor!r}, found {sorted(obs)}")
+        origin = obs[self.anchor] if self.stepwise else obs[self.anchor][:, -1:]
+        if origin.shape[-1] != action.shape[-1]:
+            raise ValueError(f"{self.anchor}: expected the width of the action, {action.shape[-1]}, found {origin.shape[-1]}")
+        return origin

@@ -1,0 +1,87 @@
+"""Actions as words: each dimension cut into equal bins, a chunk written as a row of bin numbers.
+
+Letters: B batch, H horizon, A action width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Bins(nn.Module):
+    """Uniform bins over [low, high] of each dimension, by default 256 over [-1, 1] (Brohan et al. 2022, RT-1).
+
+    Bin i covers [low + i w, low + (i + 1) w), w = (high - low) / bins, the last one its upper edge too; it is decoded
+    to its centre, so an error inside the range is at most w / 2. Values outside are clamped to the end bins and
+    counted.
+
+    OpenVLA (Kim et al. 2024) digitises with numpy.linspace(-1, 1, 256) as the bin *edges*: its numbers 1 to 255 stand
+    for 255 bins of width 2 / 255 and 256 for the value 1 alone, which is decoded as the last bin. That is bins=255
+    here; its token of bin i is the (i + 1)-th from the end of the vocabulary.
+    """
+
+    low: Tensor
+    high: Tensor
+    clamped: Tensor
+    seen: Tensor
+
+    def __init__(self, *, bins: int = 256, width: int = 1, low: float = -1.0, high: float = 1.0) -> None:
+        super().__init__()
+        for name, found, least in (("bins", bins, 2), ("width", width, 1)):
+            if found < least:
+                raise ValueError(f"{name}: expected at least {least}, found {found}")
+        if not low < high:
+            raise ValueError(f"low: expected less than high ({high}), found {low}")
+        self.bins, self.width = bins, width
+        self.register_buffer("low", torch.full((width,), low))
+        self.register_buffer("high", torch.full((width,), high))
+        self.register_buffer("clamped", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    @property
+    def classes(self) -> int:
+        """Number of different ids."""
+        return self.bins
+
+    @property
+    def outside(self) -> float:
+        """Share of the values encoded so far that lay outside [low, high]."""
+        return float(self.clamped / self.seen.clamp_min(1))
+
+    def fit(self, values: Tensor, *, margin: float = 0.0) -> None:
+        """Sets low and high to the smallest and largest of `values` (N, A), widened by `margin` of their distance.
+
+        A dimension of range below 1e-4 gets one unit around its value. Raises ValueError for values not finite.
+        """
+        values = torch.as_tensor(values, dtype=torch.float32)
+        self._check(values)
+        low, high = values.flatten(0, -2).aminmax(dim=0)
+        spread = high - low
+        constant = spread < 1e-4
+        middle = (low + high) / 2
+        self.low.copy_(torch.where(constant, middle - 0.5, low - margin * spread))
+        self.high.copy_(torch.where(constant, middle + 0.5, high + margin * spread))
+
+    def encode(self, raw: Tensor) -> Tensor:
+        """Values (B, H, A) to ids (B, H A) int64 in [0, bins), step by step; values outside are clamped and counted."""
+        self._check(raw)
+        self.clamped += ((raw < self.low) | (raw > self.high)).sum()
+        self.seen += raw.numel()
+        place = (raw - self.low) / (self.high - self.low) * self.bins
+        return place.floor().long().clamp(0, self.bins - 1).flatten(1)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """ids (B, H A) to the centres of their bins, (B, H, A); raises ValueError for an id that is no bin."""
+        if x.shape[-1] % self.width:
+            raise ValueError(f"x: expected a multiple of width {self.width} ids a row, found {x.shape[-1]}")
+        if bool(((x < 0) | (x >= self.bins)).any()):
+            raise ValueError(f"x: expected ids from 0 to {self.bins - 1}, found {int(x.min())} to {int(x.max())}")
+        place = (x.reshape(*x.shape[:-1], -1, self.width).to(self.low) + 0.5) / self.bins
+        return torch.lerp(self.low, self.high, place)
+
+    def _check(self, values: Tensor) -> None:
+        if values.shape[-1] != self.width:
+            raise ValueError(f"values: expected a last dimension of width {self.width}, found {values.shape[-1]}")
+        if not bool(values.isfinite().all()):
+            raise ValueError("values: expected finite numbers, found NaN or infinity")

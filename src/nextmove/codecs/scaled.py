@@ -1,0 +1,132 @@
+"""Scaling by statistics of the data, each of them named; what was not fitted does not encode.
+
+Letters: N values, D width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_log = logging.getLogger(__name__)
+
+Mode = Literal["identity", "mean_std", "min_max", "quantiles", "quantile10"]
+STATISTICS: dict[str, tuple[str, str]] = {
+    "identity": ("", ""),
+    "mean_std": ("mean", "std"),
+    "min_max": ("min", "max"),
+    "quantiles": ("q01", "q99"),
+    "quantile10": ("q10", "q90"),
+}
+
+
+class Scaled(nn.Module):
+    """x = (raw - shift) / scale over the last dimension; `mean_std` to unit spread, the others onto [-1, 1].
+
+    Statistics come from `fit` (data) or `set` (another project's numbers) and are saved as buffers; encoding before
+    that raises. What lies outside the fitted range is not clipped.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    back_shift: Tensor
+    back_scale: Tensor
+
+    def __init__(self, width: int, *, mode: Mode = "mean_std", name: str = "values") -> None:
+        super().__init__()
+        if mode not in STATISTICS:
+            raise ValueError(f"mode: expected one of {', '.join(STATISTICS)}; found {mode!r}")
+        self.width, self.mode, self.name = width, mode, name
+        # NaN marks what was never fitted; encode and decode keep numbers of their own since foreign files differ there.
+        start = torch.zeros(width) if mode == "identity" else torch.full((width,), torch.nan)
+        unit = torch.ones(width) if mode == "identity" else torch.full((width,), torch.nan)
+        for buffer, value in (("shift", start), ("scale", unit), ("back_shift", start), ("back_scale", unit)):
+            self.register_buffer(buffer, value.clone())
+        self._ready = mode == "identity"
+
+    def fit(self, values: np.ndarray[Any, Any], *, floor: float = 1e-4) -> list[int]:
+        """Statistics of `values` (N, D), exact, in float64; returns the constant dimensions, which are only shifted.
+
+        floor: spread or range below which a dimension counts as constant. Raises ValueError for NaN or infinity,
+        naming the dimension, and for another width.
+        """
+        values = np.asarray(values)
+        if values.ndim != 2 or values.shape[1] != self.width or not len(values):
+            raise ValueError(f"{self.name}: expected values of shape (N, {self.width}), found {values.shape}")
+        bad = ~np.isfinite(values)
+        if bad.any():
+            row, dim = map(int, np.argwhere(bad)[0])
+            raise ValueError(f"{self.name}[{dim}]: expected finite values, found {values[row, dim]} in row {row}")
+        if self.mode == "identity":
+            return []
+        if self.mode == "mean_std":
+            shift, scale = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
+            flat = scale < floor
+        else:
+            levels = {"min_max": (0.0, 1.0), "quantiles": (0.01, 0.99), "quantile10": (0.1, 0.9)}[self.mode]
+            low, high = np.quantile(values, levels, axis=0).astype(np.float64)
+            shift, scale = (low + high) / 2, (high - low) / 2
+            flat = high - low < floor
+        scale = np.where(flat, 1.0, scale)
+        self._store(*(torch.from_numpy(part).float() for part in (shift, scale, shift, scale)))
+        constant = np.flatnonzero(flat).tolist()
+        if constant:
+            _log.info("%s: dimensions %s are constant; shifted, not scaled", self.name, constant)
+        return constant
+
+    def set(self, stats: Mapping[str, Any], *, eps: float = 1e-8, legacy: bool = False) -> None:
+        """Statistics as LeRobot stores them ("mean" and "std", "min" and "max", "q01" and "q99", ...), its formulas.
+
+        A range of 0 is replaced by `eps`; `legacy` has the formulas of releases up to 0.3.3, where eps is added to
+        the range when encoding only. Raises ValueError naming an absent, misshapen or infinite statistic.
+        """
+        if self.mode == "identity":
+            return
+        first, second = (self._statistic(stats, key) for key in STATISTICS[self.mode])
+        if self.mode == "mean_std":
+            return self._store(first, second + eps, first, second)
+        width = second - first
+        if legacy:
+            forward, back = width + eps, width
+        else:
+            forward = back = torch.where(width == 0, torch.full_like(width, eps), width)
+        self._store(first + forward / 2, forward / 2, first + back / 2, back / 2)
+
+    def encode(self, raw: Tensor) -> Tensor:
+        """Data (..., D) to model space."""
+        self._check(raw)
+        return (raw - self.shift) / self.scale
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Model space (..., D) to data."""
+        self._check(x)
+        return x * self.back_scale + self.back_shift
+
+    def _statistic(self, stats: Mapping[str, Any], key: str) -> Tensor:
+        if key not in stats:
+            raise ValueError(f"{self.name}.{key}: expected this statistic for {self.mode}, found {sorted(stats)}")
+        value = torch.as_tensor(stats[key], dtype=torch.float32).flatten()
+        if value.numel() != self.width:
+            raise ValueError(f"{self.name}.{key}: expected {self.width} values, found {value.numel()}")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{self.name}.{key}: expected finite values, found {value.tolist()} (never initialised?)")
+        return value
+
+    def _store(self, *parts: Tensor) -> None:
+        for name, part in zip(("shift", "scale", "back_shift", "back_scale"), parts, strict=True):
+            getattr(self, name).copy_(part)
+        self._ready = True
+
+    def _check(self, values: Tensor) -> None:
+        if values.shape[-1] != self.width:
+            raise ValueError(f"{self.name}: expected width {self.width}, found {values.shape[-1]}")
+        if not self._ready:
+            # Statistics may also have come by load_state_dict; looked at once, since it costs a synchronisation.
+            if not torch.isfinite(self.scale).all():
+                raise ValueError(f"{self.name}: {self.mode} statistics are absent; fit them or load them first")
+            self._ready = True

@@ -1,0 +1,275 @@
+"""What the rooms of the house say to each other: contexts, known parts, chunks, draws and the protocols around them.
+
+Letters: B batch, T observation steps, H horizon, A action width, L tokens, S context length, D width.
+Time runs from noise (t = 0) to data (t = 1) everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+Batch = Mapping[str, Any]
+Cache = tuple[tuple[Tensor, Tensor], ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One generator per row, so that a row's draws do not depend on the rows beside it."""
+
+    generators: Sequence[torch.Generator]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """This rank's rows of draws made for the whole global batch, so that they do not depend on the number of ranks."""
+
+    generator: torch.Generator
+    rank: int
+    world: int
+
+
+Rng = torch.Generator | Rows | Shard
+
+
+def seeded(*seeds: int) -> torch.Generator:
+    """A CPU generator whose state is a function of all the non-negative integers given, in order."""
+    import numpy as np
+
+    state = np.random.SeedSequence(seeds).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def _draw(kind: str, shape: Sequence[int], rng: Rng) -> Tensor:
+    if isinstance(rng, Rows):
+        if len(rng.generators) != shape[0]:
+            raise ValueError(f"rng: expected one generator for each of {shape[0]} rows, found {len(rng.generators)}")
+        return torch.stack([_draw(kind, shape[1:], g) for g in rng.generators])
+    if isinstance(rng, Shard):
+        rows = _draw(kind, (shape[0] * rng.world, *shape[1:]), rng.generator)
+        return rows[rng.rank * shape[0] : (rng.rank + 1) * shape[0]]
+    return getattr(torch, kind)(tuple(shape), generator=rng)
+
+
+def normal(shape: Sequence[int], rng: Rng, *, like: Tensor | None = None) -> Tensor:
+    """Standard normal draws of `shape` (rows first), made on the CPU in float32, moved to the device and dtype of `like`."""
+    draw = _draw("randn", shape, rng)
+    return draw if like is None else draw.to(like)
+
+
+def uniform(shape: Sequence[int], rng: Rng, *, like: Tensor | None = None) -> Tensor:
+    """Uniform draws in [0, 1) of `shape` (rows first), made on the CPU in float32, moved to the device and dtype of `like`."""
+    draw = _draw("rand", shape, rng)
+    return draw if like is None else draw.to(like)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a model is told before it generates.
+
+    vector: (B, D); tokens: (B, S, D); mask: (B, S) bool, True where a token may be attended to;
+    cache: keys and values per layer, each (B, heads, S, D / heads);
+    null: what the model is told when it is told nothing (needed by classifier-free guidance).
+    """
+
+    batch: int
+    vector: Tensor | None = None
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    cache: Cache | None = None
+    null: Context | None = None
+
+    @classmethod
+    def empty(cls, batch: int) -> Context:
+        """The context of `batch` rows that says nothing."""
+        return cls(batch)
+
+    def replace(self, **parts: Any) -> Context:
+        """A copy with the named parts exchanged."""
+        return replace(self, **parts)
+
+    def map(self, function: Any) -> Context:
+        """A copy with `function` applied to every tensor, its batch re-read from the result."""
+        one = lambda x: None if x is None else function(x)  # noqa: E731
+        cache = None if self.cache is None else tuple((function(k), function(v)) for k, v in self.cache)
+        parts = [one(self.vector), one(self.tokens), one(self.mask)]
+        batch = next((p.shape[0] for p in [*parts, *(k for k, _ in cache or ())] if p is not None), self.batch)
+        null = None if self.null is None else self.null.map(function)
+        return Context(batch, *parts, cache, null)
+
+    def detach(self) -> Context:
+        """The same context, frozen: no gradient flows back into the encoder."""
+        return self.map(Tensor.detach)
+
+    def repeat(self, n: int) -> Context:
+        """Every row n times in place: row i becomes rows i n to i n + n - 1."""
+        return replace(self.map(lambda x: x.repeat_interleave(n, 0)), batch=self.batch * n)
+
+    def where(self, keep: Tensor, other: Context) -> Context:
+        """Rows of this context where `keep` (B,) bool holds, of `other` elsewhere."""
+
+        def pick(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
+            if mine is None or theirs is None:
+                return mine
+            return torch.where(keep.view(-1, *[1] * (mine.dim() - 1)), mine, theirs)
+
+        cache = self.cache
+        if cache is not None and other.cache is not None:
+            pairs = zip(cache, other.cache, strict=True)
+            cache = tuple((pick(k, k2), pick(v, v2)) for (k, v), (k2, v2) in pairs)  # type: ignore[misc]
+        return replace(
+            self,
+            vector=pick(self.vector, other.vector),
+            tokens=pick(self.tokens, other.tokens),
+            mask=pick(self.mask, other.mask),
+            cache=cache,
+        )
+
+    def cat(self, other: Context) -> Context:
+        """Both contexts as one batch, this one's rows first."""
+
+        def join(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
+            return None if mine is None or theirs is None else torch.cat([mine, theirs])
+
+        cache = None
+        if self.cache is not None and other.cache is not None:
+            pairs = zip(self.cache, other.cache, strict=True)
+            cache = tuple((torch.cat([k, k2]), torch.cat([v, v2])) for (k, v), (k2, v2) in pairs)
+        return Context(
+            self.batch + other.batch,
+            join(self.vector, other.vector),
+            join(self.tokens, other.tokens),
+            join(self.mask, other.mask),
+            cache,
+        )
+
+
+@dataclass(frozen=True)
+class ContextSpec:
+    """The shapes a network may rely on: width of the vector, width and number of the tokens; 0 means absent."""
+
+    vector: int = 0
+    token: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Known:
+    """The part of x that is decided already: `value` in the model's space, `weight` in [0, 1] (1 = fixed), both like x."""
+
+    value: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A plan: `actions` (B, H, A) in the robot's units, one every `dt` seconds, the first due at the time of the observation."""
+
+    actions: Tensor
+    dt: float
+
+
+class Trunk(Protocol):
+    """A network config that a decoder completes with what only the decoder knows."""
+
+    def build(self, *, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool) -> nn.Module:
+        """A network `(x (B, *shape), t (B, times), ctx) -> y`, y like x but `out` wide.
+
+        For sequences `shape` is (H, A) and y is (B, H, out); A = 0 gives a network that only reads the context.
+        For images `shape` is (C, height, width) and y is (B, out, height, width).
+        """
+        ...
+
+
+class TokenTrunk(Protocol):
+    """A network config for sequences of class indices."""
+
+    def build_tokens(self, *, length: int, classes: int, context: ContextSpec) -> nn.Module:
+        """A causal network `(ids (B, L), ctx, cache | None) -> (logits (B, L, classes), cache)`.
+
+        `logits[:, i]` predicts the id after `ids[:, i]`; the id `classes` is the start symbol.
+        """
+        ...
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """An invertible map between data and the space a model generates in; its state is saved inside the model."""
+
+    def encode(self, raw: Tensor) -> Tensor:
+        """Data to model space."""
+        ...
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Model space to data."""
+        ...
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """A generative rule around a network."""
+
+    def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
+        """Named scalar terms whose sum is the loss; `weight` broadcasts to x (or to its positions) and may be absent."""
+        ...
+
+    def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, known: Known | None = None) -> Tensor:
+        """x of shape (B, *shape), B from the context."""
+        ...
+
+
+class Trainable(Protocol):
+    """What the training loop sees."""
+
+    def loss(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
+        """Named scalar terms whose sum is the loss."""
+        ...
+
+
+class Actor(Protocol):
+    """What turns observations into plans; observations are (B, T, ...) in raw units under LeRobot's feature names."""
+
+    n_obs_steps: int
+    n_action_steps: int
+    horizon: int
+
+    def act(self, obs: Batch, *, rng: Rng, previous: Chunk | None = None) -> Chunk:
+        """A plan whose first action is due at the last observed step."""
+        ...
+
+
+@dataclass(frozen=True)
+class Optim:
+    """How a recipe wants to be trained (a run may override each)."""
+
+    lr: float = 1e-3
+    """Peak learning rate of AdamW."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    warmup: int = 200
+    """Steps of linear warm-up before the cosine."""
+    batch: int = 256
+    """Windows a step over all processes."""
+    clip: float = 1.0
+    """Largest gradient norm; 0 switches clipping off."""
+    ema: float = 0.9999
+    """Cap of the averaged weights' decay 1 - (1 + step)^-0.75; 0 switches averaging off."""
+
+
+def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
+    """The mean of `error` (B, ...) over the entries that `weight` (broadcast from the left) counts; 0 if it counts none."""
+    if weight is None:
+        return error.mean()
+    weight = weight.to(error.dtype)
+    weight = weight.reshape(*weight.shape, *[1] * (error.dim() - weight.dim())).expand_as(error)
+    return (error * weight).sum() / weight.sum().clamp_min(torch.finfo(error.dtype).tiny)
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """The loss: the sum of its named terms."""
+    return torch.stack(list(terms.values())).sum()

@@ -1,0 +1,151 @@
+"""Receding horizon control: plan a chunk, execute its first actions, plan again from what is seen then.
+
+Letters: B rows (robots or simulators), T observation steps, H horizon, A action width.
+The action due now is `chunk.actions[:, 0]` (Chi et al. 2023, Diffusion Policy, section 3, aligned to the present).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nextmove.contracts import Actor, Batch, Rows
+
+Observation = Mapping[str, Any]
+Action = NDArray[np.float32]
+
+
+def stack_observations(histories: Sequence[Sequence[Observation]]) -> Batch:
+    """One batch of B histories of T observations: tensors (B, T, ...) by name; words as a list of the B latest.
+
+    float64 becomes float32, other types stay. Raises ValueError where the observations do not share their names.
+    """
+    names = histories[0][-1].keys()
+    for row, history in enumerate(histories):
+        for observation in history:
+            if observation.keys() != names:
+                raise ValueError(f"observation of row {row}: expected {sorted(names)}, found {sorted(observation)}")
+    batch: dict[str, Any] = {}
+    for name in names:
+        if isinstance(histories[0][-1][name], str):
+            batch[name] = [history[-1][name] for history in histories]
+            continue
+        array = np.stack([np.stack([np.asarray(seen[name]) for seen in history]) for history in histories])
+        batch[name] = torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array)
+    return batch
+
+
+def history(observations: Sequence[Observation]) -> Batch:
+    """The batch (1, T, ...) of one robot's last T observations, oldest first: what `Actor.act` reads."""
+    return stack_observations([observations])
+
+
+class _Row:
+    """What one robot has seen lately and what it is still to do."""
+
+    def __init__(self, n_obs_steps: int) -> None:
+        self.seen: deque[Observation] = deque(maxlen=n_obs_steps)
+        self.queue: deque[Action] = deque()
+        self.plan: Action | None = None
+        self.rng: torch.Generator | None = None
+
+    def reset(self, rng: torch.Generator | None) -> None:
+        self.seen.clear()
+        self.queue.clear()
+        self.plan = None
+        self.rng = rng or self.rng
+
+    def see(self, observation: Observation) -> None:
+        """Remembers a copy, since simulators write into their buffers again; the first one fills the whole history."""
+        copy = {k: v if isinstance(v, str) else np.array(v) for k, v in observation.items()}
+        self.seen.extend([copy] * (1 if self.seen else self.seen.maxlen or 1))
+
+
+class BatchedReceding:
+    """Receding horizon control of `rows` robots with one network call for all those whose queue is empty.
+
+    Every row draws from its own generator, so what it draws does not depend on the rows beside it.
+    `n_action_steps` overrides how many actions of each chunk are executed (the actor's own number otherwise).
+    """
+
+    def __init__(self, actor: Actor, rows: int, *, n_action_steps: int | None = None) -> None:
+        self.actor = actor
+        self.n_action_steps = actor.n_action_steps if n_action_steps is None else n_action_steps
+        if self.n_action_steps < 1:
+            raise ValueError(f"n_action_steps: expected at least 1, found {self.n_action_steps}")
+        self._rows = [_Row(actor.n_obs_steps) for _ in range(rows)]
+
+    def reset(self, row: int, rng: torch.Generator | None = None) -> None:
+        """Forgets what row `row` saw and planned; it draws from `rng` from now on (from its former one if absent)."""
+        self._rows[row].reset(rng)
+
+    def plan(self, row: int) -> Action | None:
+        """The latest whole chunk (H, A) of row `row`, None before its first."""
+        return self._rows[row].plan
+
+    def step(self, observations: Sequence[Observation | None]) -> list[Action | None]:
+        """One action (A,) for every row; rows whose observation is None rest and get None."""
+        if len(observations) != len(self._rows):
+            raise ValueError(
+                f"observations: expected one for each of {len(self._rows)} rows, found {len(observations)}"
+            )
+        pairs = list(zip(self._rows, observations, strict=True))
+        for row, observation in pairs:
+            if observation is not None:
+                row.see(observation)
+        hungry = [row for row, observation in pairs if observation is not None and not row.queue]
+        if hungry:
+            self._replan(hungry)
+        return [None if observation is None else row.queue.popleft() for row, observation in pairs]
+
+    @torch.no_grad()
+    def _replan(self, rows: Sequence[_Row]) -> None:
+        generators = [row.rng for row in rows if row.rng is not None]
+        if len(generators) != len(rows):
+            raise ValueError("rng: expected a generator given to reset before the first step, found none")
+        batch = stack_observations([list(row.seen) for row in rows])
+        actions = self.actor.act(batch, rng=Rows(generators)).actions.float().cpu().numpy().copy()
+        n = self.n_action_steps
+        if actions.ndim != 3 or actions.shape[0] != len(rows) or actions.shape[1] < n:
+            raise ValueError(f"chunk.actions: expected ({len(rows)}, at least {n}, A), found {actions.shape}")
+        if not np.isfinite(actions[:, :n]).all():
+            raise ValueError("chunk.actions: expected finite numbers, found nan or inf; the actor has diverged")
+        for row, plan in zip(rows, actions, strict=True):
+            row.plan = plan
+            row.queue.extend(plan[:n])
+
+
+class Receding:
+    """Receding horizon control of one robot: `reset(rng)` once an episode, then `step(observation)` once a tick.
+
+    The first observation stands in for those before it; the queue holds `n_action_steps` of each chunk.
+    """
+
+    def __init__(self, actor: Actor, rng: torch.Generator | None = None, *, n_action_steps: int | None = None) -> None:
+        self._one = BatchedReceding(actor, 1, n_action_steps=n_action_steps)
+        self._one.reset(0, rng)
+
+    @property
+    def n_action_steps(self) -> int:
+        """How many actions of each chunk are executed."""
+        return self._one.n_action_steps
+
+    @property
+    def plan(self) -> Action | None:
+        """The latest whole chunk (H, A), None before the first."""
+        return self._one.plan(0)
+
+    def reset(self, rng: torch.Generator | None = None) -> None:
+        """Starts an episode with nothing seen and nothing planned, drawing from `rng` (the former one if absent)."""
+        self._one.reset(0, rng)
+
+    def step(self, observation: Observation) -> Action:
+        """The action (A,) due now, in the robot's units."""
+        (action,) = self._one.step([observation])
+        assert action is not None
+        return action

@@ -1,0 +1,26 @@
+"""Robot data sets in LeRobot's formats: read, write, check, and turn into training windows."""
+
+from __future__ import annotations
+
+from nextmove.data.dataset import Dataset, open_dataset
+from nextmove.data.encode import VideoCodec
+from nextmove.data.errors import DataError
+from nextmove.data.health import Finding, doctor
+from nextmove.data.loader import Loader, split
+from nextmove.data.stats import exact_stats
+from nextmove.data.windows import Windows
+from nextmove.data.writer import DatasetWriter
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "DatasetWriter",
+    "Finding",
+    "Loader",
+    "VideoCodec",
+    "Windows",
+    "doctor",
+    "exact_stats",
+    "open_dataset",
+    "split",
+]

@@ -1,0 +1,136 @@
+"""Frames into mp4 files, and mp4 files into longer ones without encoding again.
+
+Letters: H height, W width.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from nextmove.data.errors import DataError
+from nextmove.data.tables import Array
+
+
+@dataclass(frozen=True)
+class VideoCodec:
+    """How cameras are stored: LeRobot's defaults, AV1 with every second frame a key frame."""
+
+    codec: Literal["libsvtav1", "h264"] = "libsvtav1"
+    gop: int = 2
+    """Distance of key frames: the frames that random access decodes at most."""
+    crf: int = 30
+    """Quality, lower is better."""
+    preset: str = ""
+    """Effort; empty means 12 for libsvtav1 and veryfast for h264."""
+    threads: int = 0
+    """Threads of one encoder; 0 lets it choose."""
+
+    def options(self) -> dict[str, str]:
+        """The encoder's options."""
+        common = {"g": str(self.gop), "crf": str(self.crf)}
+        if self.codec == "h264":
+            # B frames would shift the times of the first frame and make pts and dts differ.
+            threads = {"threads": str(self.threads)} if self.threads else {}
+            return {**common, "preset": self.preset or "veryfast", "bf": "0", **threads}
+        lanes = f":lp={self.threads}" if self.threads else ""
+        return {**common, "preset": self.preset or "12", "svtav1-params": f"fast-decode=0{lanes}"}
+
+    def info(self, height: int, width: int, fps: float) -> dict[str, Any]:
+        """The `info` entry of a camera."""
+        preset: int | str = self.options()["preset"]
+        return {
+            "video.height": height,
+            "video.width": width,
+            "video.codec": "h264" if self.codec == "h264" else "av1",
+            "video.pix_fmt": "yuv420p",
+            "video.fps": int(fps) if fps == int(fps) else fps,
+            "video.channels": 3,
+            "has_audio": False,
+            "video.g": self.gop,
+            "video.crf": self.crf,
+            "video.preset": int(preset) if str(preset).isdigit() else preset,
+            "video.fast_decode": 0,
+            "video.video_backend": "pyav",
+            "video.extra_options": {},
+            "is_depth_map": False,
+        }
+
+
+def rate(fps: float) -> Fraction:
+    """Frames a second as a fraction that containers can hold."""
+    return Fraction(fps).limit_denominator(1001)
+
+
+def encode_video(path: Path, frames: Iterable[Array], fps: float, codec: VideoCodec) -> None:
+    """Write (H, W, 3) uint8 frames as one mp4 whose k-th frame is shown at k / fps.
+
+    Raises `DataError` for odd sizes, which 4:2:0 video cannot hold, and for what the encoder refuses.
+    """
+    import av
+
+    os.environ.setdefault("SVT_LOG", "1")  # Else the encoder prints a page of settings for every episode.
+    try:
+        with av.open(str(path), "w", format="mp4") as out:
+            stream: Any = None
+            for number, frame in enumerate(frames):
+                if stream is None:
+                    stream = _stream(out, path, frame, fps, codec)
+                picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                picture.pts, picture.time_base = number, 1 / rate(fps)
+                out.mux(stream.encode(picture))
+            if stream is not None:
+                out.mux(stream.encode(None))
+    except av.FFmpegError as problem:
+        raise DataError(f"{path}: {codec.codec} cannot encode these frames ({problem})") from problem
+
+
+def _stream(out: Any, path: Path, frame: Array, fps: float, codec: VideoCodec) -> Any:
+    height, width = frame.shape[:2]
+    if height % 2 or width % 2:
+        raise DataError(
+            f"{path.stem}: video needs an even height and width, found {height} x {width}; use dtype 'image'"
+        )
+    stream = out.add_stream(codec.codec, rate=rate(fps), options=codec.options())
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    return stream
+
+
+def join_videos(parts: Sequence[Path], lengths: Sequence[int], fps: float, path: Path) -> None:
+    """Copy the packets of mp4 files of `lengths` frames one after the other into one file, index in front."""
+    import av
+
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as out:
+        stream: Any = None
+        before = 0
+        for part, length in zip(parts, lengths, strict=True):
+            with av.open(str(part)) as source:
+                track: Any = source.streams.video[0]
+                if stream is None:
+                    stream = out.add_stream_from_template(template=track, opaque=True)
+                    stream.time_base = track.time_base
+                _copy(source, track, out, stream, round(before / rate(fps) / track.time_base))
+            before += length
+
+
+def _copy(source: Any, track: Any, out: Any, stream: Any, shift: int) -> None:
+    for packet in source.demux(track):
+        if packet.dts is None:
+            continue
+        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+        packet.stream = stream
+        out.mux(packet)
+
+
+def encode_png(frame: Array) -> bytes:
+    """A (H, W, 3) uint8 picture as PNG."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "PNG", compress_level=1)
+    return out.getvalue()

@@ -1,0 +1,137 @@
+"""The table of episodes: which rows, which tasks, which piece of which video; read from v3 parquet or v2 JSON Lines.
+
+Letters: E episodes, N frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmove.data.errors import DataError
+from nextmove.data.layout import (
+    V2_DATA_PATH,
+    V2_VIDEO_PATH,
+    VIDEO_PATH,
+    Feature,
+    Info,
+    read_json_lines,
+)
+from nextmove.data.tables import Array, files_in, open_parquet, read_columns, to_numpy
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Where the episodes of one camera lie: `files`, the file of each episode (E,), its start there in seconds (E,)."""
+
+    files: tuple[Path, ...]
+    file_of: Array
+    offset: Array
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Row bounds of the episodes, `start` and exclusive `stop` (E,) int64, their tasks, files and video clips."""
+
+    start: Array
+    stop: Array
+    tasks: tuple[tuple[str, ...], ...]
+    data_files: tuple[Path, ...]
+    clips: Mapping[str, Clips]
+
+    @property
+    def frames(self) -> int:
+        """Number of rows of all episodes."""
+        return int(self.stop[-1]) if len(self.stop) else 0
+
+    def of_rows(self, rows: Array) -> Array:
+        """The episode of each row number."""
+        return np.searchsorted(self.stop, rows, side="right")
+
+
+def read_episodes(info: Info) -> Episodes:
+    """The table of episodes of a data set; raises `DataError` naming the file where something is missing."""
+    return _read_v2(info) if info.is_v2 else _read_v3(info)
+
+
+def read_tasks(info: Info) -> tuple[str, ...]:
+    """The instructions, `tasks[task_index]`; raises `DataError` where the numbers are not 0, 1, 2, ..."""
+    if info.is_v2:
+        path = info.root / "meta" / "tasks.jsonl"
+        found = {int(r["task_index"]): str(r["task"]) for r in read_json_lines(path)}
+    else:
+        path = info.root / "meta" / "tasks.parquet"
+        if not path.exists() and not info.raw.get("total_tasks"):
+            return ()
+        found = _read_v3_tasks(path)
+    if sorted(found) != list(range(len(found))):
+        raise DataError(f"{path}: task_index: expected 0 to {len(found) - 1}, found {sorted(found)}")
+    return tuple(found[i] for i in range(len(found)))
+
+
+def _read_v3_tasks(path: Path) -> dict[int, str]:
+    with open_parquet(path) as file:
+        names = file.schema_arrow.names
+    text = next((n for n in ("task", "__index_level_0__", *names) if n in names and n != "task_index"), "task")
+    columns = read_columns(path, ["task_index", text])
+    return dict(zip(columns["task_index"].to_pylist(), columns[text].to_pylist(), strict=True))
+
+
+def _read_v2(info: Info) -> Episodes:
+    records = read_json_lines(info.root / "meta" / "episodes.jsonl")
+    records.sort(key=lambda r: int(r["episode_index"]))
+    number = [int(r["episode_index"]) for r in records]
+    if number != list(range(len(number))):
+        raise DataError(f"{info.root}/meta/episodes.jsonl: expected episodes 0 to {len(number) - 1}, found {number}")
+    stop = np.cumsum([int(r["length"]) for r in records], dtype=np.int64)
+    start = np.concatenate([np.zeros(1, np.int64), stop[:-1]])[: len(stop)]
+
+    def place(key: str, default: str, **more: str) -> tuple[Path, ...]:
+        return tuple(
+            info.path(key, default, episode_chunk=e // info.chunks_size, episode_index=e, **more) for e in number
+        )
+
+    order, zeros = np.arange(len(number)), np.zeros(len(number))
+    cameras = [name for name, feature in info.features.items() if feature.is_video]
+    clips = {c: Clips(place("video_path", V2_VIDEO_PATH, video_key=c), order, zeros) for c in cameras}
+    tasks = tuple(tuple(map(str, r.get("tasks", ()))) for r in records)
+    return Episodes(start, stop, tasks, place("data_path", V2_DATA_PATH), clips)
+
+
+def _read_v3(info: Info) -> Episodes:
+    folder = info.root / "meta" / "episodes"
+    files = files_in(folder)
+    if not files and info.raw.get("total_episodes"):
+        raise DataError(f"{folder}: no parquet file found, expected {info.raw['total_episodes']} episodes")
+    cameras = [name for name, feature in info.features.items() if feature.is_video]
+    whole = ["episode_index", "dataset_from_index", "dataset_to_index"]
+    placed = [f"videos/{c}/{key}" for c in cameras for key in ("chunk_index", "file_index", "from_timestamp")]
+    parts = [read_columns(path, [*whole, "tasks", *placed]) for path in files]
+
+    def column(name: str, dtype: str) -> Array:
+        feature = Feature(name, dtype, (1,))
+        values = [to_numpy(part[name], feature, str(path)) for part, path in zip(parts, files, strict=True)]
+        return np.concatenate(values)[order] if values else np.zeros(0, dtype)
+
+    order = np.arange(sum(len(part["tasks"]) for part in parts))
+    order = np.argsort(column("episode_index", "int64"), kind="stable")
+    number = column("episode_index", "int64")
+    if not np.array_equal(number, np.arange(len(number))):
+        raise DataError(f"{folder}: episode_index: expected 0 to {len(number) - 1}, found {number.tolist()}")
+    tasks = [tuple(row or ()) for part in parts for row in part["tasks"].to_pylist()]
+    clips = {c: _clips(info, c, column) for c in cameras}
+    start, stop = column("dataset_from_index", "int64"), column("dataset_to_index", "int64")
+    return Episodes(start, stop, tuple(tasks[i] for i in order), tuple(files_in(info.root / "data")), clips)
+
+
+def _clips(info: Info, camera: str, column: Any) -> Clips:
+    chunk, file = (column(f"videos/{camera}/{key}", "int64") for key in ("chunk_index", "file_index"))
+    pairs, file_of = np.unique(np.stack([chunk, file], 1), axis=0, return_inverse=True)
+    paths = tuple(
+        info.path("video_path", VIDEO_PATH, video_key=camera, chunk_index=int(c), file_index=int(f)) for c, f in pairs
+    )
+    return Clips(paths, file_of.reshape(-1), column(f"videos/{camera}/from_timestamp", "float64"))

@@ -1,0 +1,249 @@
+"""The doctor: what is wrong with a data set, or likely to spoil a training run, with file, feature, episode and frame.
+
+Letters: N frames, D numbers of a feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from nextmove.data.cameras import VideoCamera
+from nextmove.data.dataset import Dataset, open_dataset
+from nextmove.data.errors import DataError
+from nextmove.data.stats import describe
+from nextmove.data.tables import Array, open_parquet, read_columns, to_numpy
+from nextmove.data.video import VideoFile
+
+STUCK = 5
+"""Equal frames in a row that count as a sensor that stood still."""
+FAR = 2.0
+"""Distances q99 - q01 beyond those quantiles from which an action counts as out of range."""
+
+
+Level = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing the doctor noticed; an error breaks reading or training, a warning may be meant."""
+
+    level: Level
+    check: str
+    message: str
+    feature: str | None = None
+    episode: int | None = None
+    frame: int | None = None
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        named = [("", self.feature), ("episode ", self.episode), ("frame ", self.frame), ("", self.file)]
+        places = ", ".join(f"{word}{value}" for word, value in named if value is not None)
+        return f"{self.level}: {self.check}: {self.message}" + (f" ({places})" if places else "")
+
+
+def doctor(target: str | Path | Dataset) -> list[Finding]:
+    """Everything noticed about a data set, files first; a set that cannot even be opened gives one error.
+
+    Reads all columns and the index of every video, but decodes no frame.
+    """
+    try:
+        dataset = target if isinstance(target, Dataset) else open_dataset(target)
+    except DataError as problem:
+        return [Finding("error", "open", str(problem))]
+    findings = [*_totals(dataset), *_tables(dataset)]
+    if any(f.check in ("episodes", "table", "length") for f in findings):
+        return [*findings, *_videos(dataset, None)]
+    findings += _videos(dataset, dataset.column("timestamp"))
+    checks: list[Callable[[Dataset], Iterator[Finding]]] = [_counters, _numbers, _actions, _repeats, _statistics]
+    for check in checks:
+        findings += check(dataset)
+    return findings
+
+
+def _at(dataset: Dataset, row: int, level: Level, check: str, message: str, feature: str) -> Finding:
+    """A finding about a feature at a row, said as episode and frame."""
+    episode = int(dataset.table.of_rows(np.array([row]))[0])
+    return Finding(level, check, message, feature, episode, row - int(dataset.episode_from[episode]))
+
+
+def _totals(dataset: Dataset) -> Iterator[Finding]:
+    found = {
+        "total_episodes": dataset.num_episodes,
+        "total_frames": dataset.num_frames,
+        "total_tasks": len(dataset.tasks),
+    }
+    for key, number in found.items():
+        if dataset.info.get(key, number) != number:
+            yield Finding("error", "totals", f"info.json says {key} {dataset.info[key]}, the tables hold {number}")
+    start, stop = dataset.episode_from, dataset.episode_to
+    gaps = np.flatnonzero(start != np.concatenate([[0], stop[:-1]])[: len(start)])
+    for episode in gaps[:1].tolist():
+        yield Finding(
+            "error", "episodes", f"begins at row {start[episode]}, not where the last one ended", None, episode
+        )
+    for episode in np.flatnonzero(stop <= start).tolist():
+        yield Finding("error", "episodes", "has no frame", None, episode)
+
+
+def _tables(dataset: Dataset) -> Iterator[Finding]:
+    """Missing, truncated and misshapen data files, and their numbers of rows."""
+    rows = 0
+    stored = [f for f in dataset.layout.features.values() if not f.is_video]
+    for number, path in enumerate(dataset.table.data_files):
+        try:
+            with open_parquet(path) as file:
+                held = file.metadata.num_rows
+            columns = read_columns(path, [f.name for f in stored])
+            for feature in stored:
+                if not feature.is_camera:
+                    to_numpy(columns[feature.name], feature, str(path))
+        except DataError as problem:
+            yield Finding("error", "table", str(problem), file=path)
+            return
+        rows += held
+        length = int(dataset.episode_to[number] - dataset.episode_from[number]) if dataset.layout.is_v2 else held
+        if held != length:
+            yield Finding("error", "length", f"holds {held} rows, its episode {length}", None, number, file=path)
+    if rows != dataset.num_frames:
+        yield Finding("error", "length", f"the data files hold {rows} rows, the episodes {dataset.num_frames}")
+
+
+def _videos(dataset: Dataset, timestamps: Array | None) -> Iterator[Finding]:
+    """Missing and truncated videos, and frames that have no picture at their time."""
+    for name, feature in dataset.layout.features.items():
+        if not feature.is_video:
+            continue
+        camera = dataset.video(name)
+        assert isinstance(camera, VideoCamera)
+        for number, path in enumerate(camera.clips.files):
+            try:
+                video = VideoFile(path, feature)
+            except DataError as problem:
+                yield Finding("error", "video", str(problem), name, file=path)
+                continue
+            episodes = np.flatnonzero(camera.clips.file_of == number) if timestamps is not None else ()
+            for episode in episodes:
+                rows = np.arange(dataset.episode_from[episode], dataset.episode_to[episode])
+                try:
+                    video.numbers(camera.seconds(rows), dataset.tolerance + 1e-4)
+                except DataError as problem:
+                    yield Finding("error", "video", str(problem), name, int(episode), file=path)
+            video.close()
+
+
+def _counters(dataset: Dataset) -> Iterator[Finding]:
+    """The features that every set has must count as they should."""
+    rows = np.arange(dataset.num_frames)
+    episode = dataset.table.of_rows(rows)
+    frame = rows - dataset.episode_from[episode]
+    columns = dataset.columns(["index", "episode_index", "frame_index", "timestamp", "task_index"])
+    expected = {"index": rows, "episode_index": episode, "frame_index": frame}
+    for name, values in expected.items():
+        for row in np.flatnonzero(columns[name] != values)[:1].tolist():
+            text = f"expected {values[row]}, found {columns[name][row]}"
+            yield _at(dataset, row, "error", "counter", text, name)
+    late = np.abs(columns["timestamp"] - frame / dataset.fps) > dataset.tolerance + np.spacing(columns["timestamp"])
+    for row in np.flatnonzero(late)[:1].tolist():
+        text = f"{late.sum()} frames beside frame / fps: expected {frame[row] / dataset.fps:.6f} s, "
+        text += f"found {columns['timestamp'][row]:.6f} s"
+        yield _at(dataset, row, "error", "timestamp", text, "timestamp")
+    tasks = columns["task_index"]
+    for row in np.flatnonzero((tasks < 0) | (tasks >= len(dataset.tasks)))[:1].tolist():
+        text = f"task {tasks[row]} does not exist, there are {len(dataset.tasks)}"
+        yield _at(dataset, row, "error", "counter", text, "task_index")
+
+
+def _features(dataset: Dataset) -> Iterator[tuple[str, Array]]:
+    """The numeric features that a robot made, as (N, D)."""
+    made = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+    for name, feature in dataset.layout.features.items():
+        if feature.is_number and name not in made:
+            yield name, dataset.column(name).reshape(dataset.num_frames, -1)
+
+
+def _numbers(dataset: Dataset) -> Iterator[Finding]:
+    """Numbers that are not finite, and dimensions that never change."""
+    for name, values in _features(dataset):
+        finite = np.isfinite(values)
+        bad = np.flatnonzero(~finite.all(1))
+        for episode in np.unique(dataset.table.of_rows(bad)).tolist():
+            row = int(bad[np.searchsorted(bad, dataset.episode_from[episode])])
+            count = int(((bad >= dataset.episode_from[episode]) & (bad < dataset.episode_to[episode])).sum())
+            text = f"{count} frames with NaN or infinity, the first in dimension {int(np.argmin(finite[row]))}"
+            yield _at(dataset, row, "error", "finite", text, name)
+        if len(values) and len(values) > len(bad):
+            still = np.flatnonzero((values == values[:1]).all(0))
+            if len(still):
+                shown = ", ".join(f"{d} = {values[0, d]:g}" for d in still.tolist())
+                yield Finding("warning", "constant", f"never changes in dimension {shown}", name)
+
+
+def _actions(dataset: Dataset) -> Iterator[Finding]:
+    """Actions far outside the quantiles of their dimension: typing errors, lost packets, wrong units."""
+    for name, values in _features(dataset):
+        if name.split(".")[0] != "action":
+            continue
+        for d in range(values.shape[1]):
+            x = values[:, d].astype(np.float64)
+            low, high = np.quantile(x[np.isfinite(x)], [0.01, 0.99]) if np.isfinite(x).any() else (0.0, 0.0)
+            reach = FAR * (high - low)
+            far = np.flatnonzero((x < low - reach) | (x > high + reach)) if reach else np.zeros(0, np.int64)
+            for row in far[:1].tolist():
+                text = f"{len(far)} frames far outside [{low:.4g}, {high:.4g}] in dimension {d}, the first {x[row]:.4g}"
+                yield _at(dataset, row, "warning", "range", text, name)
+
+
+def _repeats(dataset: Dataset) -> Iterator[Finding]:
+    """Frames equal to the one before for a while, and whole episodes that came twice."""
+    parts = [v for name, v in _features(dataset) if name.startswith(("observation.", "action"))]
+    if not parts or dataset.num_frames < 2:
+        return
+    same = np.all([(v[1:] == v[:-1]).all(1) for v in parts], axis=0)
+    seen: dict[Any, int] = {}
+    for episode, (start, stop) in enumerate(zip(dataset.episode_from, dataset.episode_to, strict=True)):
+        length, first = _longest(same[start : stop - 1])
+        if length + 1 >= STUCK:
+            text = f"{length + 1} frames in a row are equal in all observations and actions"
+            yield Finding("warning", "repeat", text, None, episode, first)
+        key = tuple(v[start:stop].tobytes() for v in parts)
+        if key in seen:
+            yield Finding("warning", "repeat", f"is the same as episode {seen[key]}", None, episode)
+        seen.setdefault(key, episode)
+
+
+def _longest(flags: Array) -> tuple[int, int]:
+    """Length and start of the longest run of true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    starts, lengths = edges[::2], edges[1::2] - edges[::2]
+    return (int(lengths.max()), int(starts[lengths.argmax()])) if len(lengths) else (0, 0)
+
+
+def _statistics(dataset: Dataset) -> Iterator[Finding]:
+    """Stored statistics that the frames do not have."""
+    try:
+        stored = dataset.stats
+    except DataError as problem:
+        yield Finding("warning", "stats", str(problem))
+        return
+    for name, values in _features(dataset):
+        shape = dataset.layout.features[name].shape
+        values = values.reshape(len(values), *shape)
+        whole = values[np.isfinite(values.reshape(len(values), -1)).all(1)]
+        if name not in stored or not len(whole):
+            yield Finding("warning", "stats", "has no statistics", name)
+            continue
+        exact = describe(whole, name)
+        scale = np.maximum(exact["std"], 1e-6 + 1e-4 * np.abs(exact["mean"]))
+        wrong = [
+            f"{key} by {np.max(np.abs(stored[name][key] - exact[key]) / scale):.2g}"
+            for key in exact
+            if key != "count" and key in stored[name] and stored[name][key].shape == exact[key].shape
+            if np.any(np.abs(stored[name][key] - exact[key]) > 0.05 * scale)
+        ]
+        if wrong:
+            yield Finding("warning", "stats", f"stored ones are off, in standard deviations: {', '.join(wrong)}", name)

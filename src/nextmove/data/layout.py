@@ -1,0 +1,165 @@
+"""Where a LeRobot data set keeps what: info.json, features, and the file templates of v3.0 and v2.x."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nextmove.config import nearest
+from nextmove.data.errors import DataError
+
+DEFAULTS: dict[str, str] = {
+    "timestamp": "float32",
+    "frame_index": "int64",
+    "episode_index": "int64",
+    "index": "int64",
+    "task_index": "int64",
+}
+"""Features of every data set, each one number a frame, never given by the caller."""
+
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+V2_DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+V2_VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+STAGING = ".staging"
+"""Folder of an unfinished writer inside the data set; readers never look into it."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One entry of `features`: `shape` excludes time; cameras are (height, width, channels) whatever the file says."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the frames lie in mp4 files."""
+        return self.dtype == "video"
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether the feature is a picture a frame."""
+        return self.dtype in ("video", "image")
+
+    @property
+    def is_depth(self) -> bool:
+        """Whether the picture is a depth map."""
+        return self.is_camera and bool(self.info.get("is_depth_map", self.info.get("video.is_depth_map", False)))
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the feature is an array of numbers or booleans a frame."""
+        return not self.is_camera and self.dtype not in ("string", "language")
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of one frame's value: a feature of shape (1,) is one number."""
+        return () if self.shape == (1,) else self.shape
+
+
+def parse_feature(name: str, entry: Any, where: str) -> Feature:
+    """The feature `name` from its LeRobot entry; raises `DataError` naming the key that is missing."""
+    if not isinstance(entry, Mapping) or "dtype" not in entry:
+        raise DataError(f"{where}: feature {name!r} has no 'dtype', found {entry!r}")
+    shape = entry.get("shape")
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or not all(isinstance(n, int) for n in shape):
+        raise DataError(f"{where}: feature {name!r} needs a 'shape' list of integers, found {shape!r}")
+    info = entry.get("info") or entry.get("video_info") or {}
+    feature = Feature(name, str(entry["dtype"]), tuple(shape), dict(info))
+    if not feature.is_camera:
+        return feature
+    if len(shape) != 3:
+        raise DataError(f"{where}: camera {name!r} needs 3 dimensions, found shape {list(shape)}")
+    names = entry.get("names")
+    # Old data sets store channels first and say so only in the names, or nowhere.
+    first = str(names[0]).startswith("channel") if isinstance(names, Sequence) and names else shape[2] > 4 >= shape[0]
+    if first:
+        shape = (shape[1], shape[2], shape[0])
+    return Feature(name, feature.dtype, tuple(shape), feature.info)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What `meta/info.json` says; `raw` is the file itself."""
+
+    root: Path
+    version: str
+    fps: float
+    features: Mapping[str, Feature]
+    raw: Mapping[str, Any]
+
+    @property
+    def is_v2(self) -> bool:
+        """Whether every episode has files of its own (v2.0, v2.1)."""
+        return self.version.startswith("v2.")
+
+    @property
+    def chunks_size(self) -> int:
+        """Files (v3) or episodes (v2) in one chunk folder."""
+        return int(self.raw.get("chunks_size", 1000))
+
+    def feature(self, name: str) -> Feature:
+        """The feature `name`; raises `DataError` with the nearest name."""
+        if name not in self.features:
+            raise DataError(f"{self.root}: unknown feature {name!r}{nearest(name, self.features)}")
+        return self.features[name]
+
+    def path(self, key: str, default: str, **fields: object) -> Path:
+        """The file that the template `key` of info.json (or `default`) names."""
+        template = str(self.raw.get(key) or default)
+        try:
+            return self.root / template.format(**fields)
+        except (KeyError, IndexError, ValueError) as problem:
+            raise DataError(f"{self.root}/meta/info.json: {key} {template!r} cannot be filled in: {problem}") from None
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; raises `DataError` naming the file when it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: file is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise DataError(f"{path}: not valid JSON ({problem})") from None
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON Lines file; raises `DataError` naming file and line."""
+    if not path.exists():
+        raise DataError(f"{path}: file is missing")
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as problem:
+            raise DataError(f"{path}: line {number} is not valid JSON ({problem})") from None
+    return records
+
+
+def read_info(root: Path) -> Info:
+    """`meta/info.json` of a v2.0, v2.1 or v3.x data set; raises `DataError` for other versions and missing keys."""
+    path = root / "meta" / "info.json"
+    if (root / STAGING / "commit.json").exists():
+        raise DataError(f"{root}: a writer stopped while it finalized; DatasetWriter(..., resume=True) finishes it")
+    if not path.exists() and (root / STAGING).exists():
+        raise DataError(f"{root}: never finalized; DatasetWriter(..., resume=True).finalize() completes it")
+    raw = read_json(path)
+    missing = [key for key in ("codebase_version", "fps", "features") if key not in raw]
+    if missing:
+        raise DataError(f"{path}: missing key {missing[0]!r}")
+    version = str(raw["codebase_version"])
+    if not version.startswith(("v2.", "v3.")):
+        raise DataError(f"{path}: codebase_version: expected v2.0, v2.1 or v3.x, found {version!r}")
+    if not isinstance(raw["fps"], int | float) or raw["fps"] <= 0:
+        raise DataError(f"{path}: fps: expected a positive number, found {raw['fps']!r}")
+    features = {name: parse_feature(name, entry, str(path)) for name, entry in raw["features"].items()}
+    return Info(root, version, raw["fps"], features, raw)

@@ -1,0 +1,225 @@
+"""Recording: many episodes in parallel processes into one LeRobot data set, and nothing finished is ever lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nextmove.data.crew import RecordingError, crew
+from nextmove.data.errors import DataError
+from nextmove.data.staging import SETTINGS, Staging, difference, write_json
+from nextmove.data.writer import DatasetWriter
+
+_log = logging.getLogger(__name__)
+
+
+class Recorded(Protocol):
+    """An episode: equally long columns by feature name, and whether it is worth keeping."""
+
+    @property
+    def columns(self) -> Mapping[str, npt.NDArray[Any]]:
+        """One row a step."""
+        ...
+
+    @property
+    def success(self) -> bool:
+        """Episodes without success are not stored."""
+        ...
+
+
+Play = Callable[[int], Recorded]
+
+
+def record(
+    root: Path | str,
+    *,
+    features: Mapping[str, Mapping[str, Any]],
+    fps: float,
+    episode: Play,
+    episodes: int,
+    workers: int = 2,
+    progress: bool = True,
+    robot_type: str | None = None,
+    task: str = "",
+) -> Path:
+    """Records `episode(0)`, `episode(1)`, ... until `episodes` have succeeded, as a LeRobot v3.0 data set at `root`.
+
+    Finished episodes wait in the folder `root`.recording, each there whole or not at all: after a crash, a full disk or
+    `kill -9` the same call goes on, and where the data set is complete it returns at once. The result does not depend
+    on `workers` or interruptions; `meta/recording.json` in it says what was recorded and which numbers failed.
+
+    features: LeRobot entries of the columns. episode: plays the episode of a number, a function of the number alone (a
+    module's function, a `functools.partial` of one or a frozen dataclass, as other processes have to find it).
+    workers: processes, one thread each; 0 plays here. progress: a bar, where stderr is a terminal. task: the
+    instruction stored with every episode. Raises DataError for a folder of something else, and RecordingError if an
+    episode raised, a process died, the disk is full or too many episodes failed.
+    """
+    if episodes < 1 or workers < 0:
+        raise ValueError(f"episodes, workers: expected at least 1 and 0, found {episodes!r} and {workers!r}")
+    root, entries = Path(root), {name: dict(entry) for name, entry in features.items()}
+    settings = {"episode": describe(episode), "features": entries, "fps": fps, "robot_type": robot_type, "task": task}
+    staging = Staging(root.with_name(root.name + ".recording"))
+    if root.exists():
+        _check_finished(root, {**settings, "episodes": episodes})
+        shutil.rmtree(staging.root, ignore_errors=True)
+        return root
+    staging.open(settings)
+    numbers = Numbers(staging.done(), episodes)
+    with _bar(progress, "recording", episodes) as advance:
+        _play_all(_Job(episode, staging, frozenset(features)), numbers, workers, advance)
+    with _bar(progress, "writing", episodes) as advance:
+        _assemble(root, staging, numbers, {**settings, "episodes": episodes}, advance)
+    return root
+
+
+def describe(episode: Any) -> str:
+    """What plays the episodes in words that are the same in every process: names and settings."""
+    if isinstance(episode, partial):
+        given = [repr(a) for a in episode.args] + [f"{k}={v!r}" for k, v in sorted(episode.keywords.items())]
+        return f"{describe(episode.func)}({', '.join(given)})"
+    name = getattr(episode, "__qualname__", None)
+    return f"{episode.__module__}.{name}" if name else repr(episode)
+
+
+def _check_finished(root: Path, settings: Mapping[str, Any]) -> None:
+    path = root / "meta" / SETTINGS
+    if not path.exists():
+        raise DataError(f"{root}: expected a folder that does not exist yet")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    found.pop("failed", None)
+    differing = difference(found, settings)
+    if differing:
+        raise DataError(f"{root}: already recorded with another {differing}")
+
+
+class _Job:
+    """Plays an episode and stores it, in whatever process."""
+
+    def __init__(self, play: Play, staging: Staging, names: frozenset[str]) -> None:
+        self.play, self.staging, self.names = play, staging, names
+
+    def __call__(self, number: int) -> bool:
+        """Whether episode `number` succeeded."""
+        episode = self.play(number)
+        if not episode.success:
+            self.staging.fail(number)
+            return False
+        columns = {name: np.asarray(column) for name, column in episode.columns.items()}
+        if columns.keys() != self.names:
+            raise DataError(f"episode {number}: expected the columns {sorted(self.names)}, found {sorted(columns)}")
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) != 1:
+            raise DataError(f"episode {number}: expected columns of one length, found {lengths}")
+        self.staging.store(number, columns)
+        return True
+
+
+class Numbers:
+    """Which episode is due: the smallest numbers that give `wanted` successes, never one too many."""
+
+    def __init__(self, done: Mapping[int, bool], wanted: int) -> None:
+        self.wanted = wanted
+        self._good = {number for number, success in done.items() if success}
+        self._bad = {number for number, success in done.items() if not success}
+        self._next = 0
+
+    @property
+    def end(self) -> int:
+        """Episodes 0 .. end - 1 have to be played, as far as is known: one more for each of them that failed."""
+        end = self.wanted
+        for number in sorted(self._bad):
+            end += number < end
+        return end
+
+    def take(self) -> int | None:
+        """The next number nobody has taken, None if there is nothing to do (until another fails)."""
+        end = self.end
+        while self._next < end:
+            self._next += 1
+            if self._next - 1 not in self._good and self._next - 1 not in self._bad:
+                return self._next - 1
+        return None
+
+    def finish(self, number: int, success: bool) -> None:
+        """Episode `number` has been played. Raises RecordingError when too many have failed."""
+        (self._good if success else self._bad).add(number)
+        failed = len(self.failed())
+        if failed > max(10, self.wanted):
+            raise RecordingError(f"{failed} of {self.end} episodes failed; is this the right expert?")
+
+    def succeeded(self) -> list[int]:
+        """The numbers to keep, in order."""
+        end = self.end
+        return sorted(number for number in self._good if number < end)
+
+    def failed(self) -> list[int]:
+        """The numbers passed over, in order."""
+        end = self.end
+        return sorted(number for number in self._bad if number < end)
+
+
+def _play_all(job: _Job, numbers: Numbers, workers: int, advance: Callable[[], None]) -> None:
+    left = numbers.wanted
+    for _ in numbers.succeeded():
+        left -= 1
+        advance()
+    if not left:
+        return
+    with crew(job, min(workers, left)) as play:
+        for number, success in play(numbers.take):
+            numbers.finish(number, success)
+            if success:
+                advance()
+
+
+def _assemble(
+    root: Path, staging: Staging, numbers: Numbers, settings: Mapping[str, Any], advance: Callable[[], None]
+) -> None:
+    """The data set from the finished episodes, in order, built beside `root` and moved there when complete."""
+    if numbers.failed():
+        _log.warning("%s: passed over the episodes %s, which failed", root, numbers.failed())
+    building = root.with_name(root.name + ".writing")
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        writer = DatasetWriter(building, settings["features"], settings["fps"], robot_type=settings["robot_type"])
+        for number in numbers.succeeded():
+            writer.add_episode(staging.load(number), settings["task"])
+            advance()
+        writer.finalize()
+        write_json(building / "meta" / SETTINGS, {**settings, "failed": numbers.failed()})
+        os.replace(building, root)
+    except OSError as problem:
+        raise RecordingError(
+            f"{root}: {problem}. All episodes are kept; the same call goes on from there."
+        ) from problem
+    shutil.rmtree(staging.root, ignore_errors=True)
+
+
+@contextmanager
+def _bar(show: bool, what: str, total: int) -> Iterator[Callable[[], None]]:
+    """What is called after every episode; moves a bar with the time left, if shown."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as bar:
+        line = bar.add_task(what, total=total)
+        yield lambda: bar.advance(line)

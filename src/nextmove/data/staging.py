@@ -1,0 +1,101 @@
+"""Finished episodes on disk while a recording runs: each one file, written so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nextmove.data.errors import DataError
+
+_EPISODE, _FAILED = "episode-{:06d}.npz", "episode-{:06d}.failed"
+_NUMBER = re.compile(r"episode-(\d+)\.(npz|failed)")
+SETTINGS = "recording.json"
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Calls `write(file)` such that `path` afterwards has all of it, or is as before, whatever interrupts."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        with suppress(OSError):
+            scratch.unlink()
+        raise
+    with suppress(OSError):  # not every system lets one sync a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`value` as JSON, whole or not at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+class Staging:
+    """A folder of finished episodes by number; those that failed are only remembered."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self, settings: Mapping[str, Any]) -> None:
+        """Creates the folder for a recording with these settings, or checks that it was begun with the same.
+
+        Raises DataError naming the first setting that differs.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        path = self.root / SETTINGS
+        if not path.exists():
+            write_json(path, settings)
+            return
+        differing = difference(json.loads(path.read_text(encoding="utf-8")), settings)
+        if differing:
+            raise DataError(f"{self.root}: begun with another {differing}; delete the folder to begin anew")
+
+    def store(self, number: int, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Keeps episode `number`."""
+        path = self.root / _EPISODE.format(number)
+        arrays: dict[str, Any] = {name: np.asarray(column) for name, column in columns.items()}
+        write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+    def fail(self, number: int) -> None:
+        """Remembers that episode `number` did not succeed."""
+        write_whole(self.root / _FAILED.format(number), lambda file: None)
+
+    def load(self, number: int) -> dict[str, npt.NDArray[Any]]:
+        """The columns of episode `number`; raises DataError naming the file if it is damaged."""
+        path = self.root / _EPISODE.format(number)
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except Exception as problem:
+            raise DataError(f"{path}: unreadable ({problem}); delete it and record again") from problem
+
+    def done(self) -> dict[int, bool]:
+        """Whether each finished episode succeeded, by number."""
+        found = (_NUMBER.fullmatch(path.name) for path in self.root.iterdir())
+        return {int(match[1]): match[2] == "npz" for match in found if match}
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The first setting in which two recordings differ, with both values, or nothing."""
+    other = json.loads(json.dumps(other))
+    for key in sorted({*one, *other}):
+        if one.get(key) != other.get(key):
+            return f"{key}: {one.get(key)!r}, now {other.get(key)!r}"
+    return ""

@@ -1,0 +1,121 @@
+"""Parquet columns as numpy arrays: the only reader of parquet in this room."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmove.config import nearest
+from nextmove.data.errors import DataError
+from nextmove.data.layout import Feature
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The parquet files of a v3 folder in row order: by chunk and file number, other names in order of their paths."""
+    found = sorted(folder.glob("*/*.parquet"))
+    numbers = [re.fullmatch(r"chunk-(\d+)/file-(\d+)\.parquet", f"{p.parent.name}/{p.name}") for p in found]
+    if all(numbers):
+        ranked = sorted((int(n[1]), int(n[2]), p) for n, p in zip(numbers, found, strict=True) if n)
+        found = [p for _, _, p in ranked]
+    return found
+
+
+def open_parquet(path: Path) -> Any:
+    """A `pyarrow.parquet.ParquetFile`; raises `DataError` naming a file that is missing or has no footer."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        raise DataError(f"{path}: file is missing")
+    try:
+        return pq.ParquetFile(path, memory_map=True)
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise DataError(
+            f"{path}: not a readable parquet file, truncated or never closed by its writer ({problem})"
+        ) from None
+
+
+def read_columns(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The named columns of one file as arrow arrays; raises `DataError` for a column that the file does not have."""
+    import pyarrow as pa
+
+    wanted = list(names)
+    with open_parquet(path) as file:
+        present = file.schema_arrow.names
+        for name in wanted:
+            if name not in present:
+                raise DataError(f"{path}: column {name!r} is missing{nearest(name, present)}")
+        try:
+            table = file.read(columns=wanted, use_threads=False)
+        except (pa.ArrowInvalid, OSError) as problem:
+            raise DataError(f"{path}: columns {wanted} cannot be read, the file is damaged ({problem})") from None
+        return {name: table.column(name).combine_chunks() for name in wanted}
+
+
+def to_numpy(column: Any, feature: Feature, where: str) -> Array:
+    """An arrow column as (N, *item_shape) of the feature's dtype; strings and language become an object array (N,).
+
+    Raises `DataError` naming file, feature and row for an absent value or a list of another length than the shape.
+    """
+    import pyarrow as pa
+
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    rows = len(column)
+    if feature.dtype in ("string", "language"):
+        _refuse_null(column, feature, where)
+        out = np.empty(rows, dtype=object)
+        out[:] = column.to_pylist()
+        return out
+    flat = _flatten(column, feature.item_shape or (1,), feature, where)
+    values = flat.to_numpy(zero_copy_only=False)
+    return _cast(values, np.dtype(feature.dtype), feature, where).reshape(rows, *feature.item_shape)
+
+
+def _refuse_null(column: Any, feature: Feature, where: str) -> None:
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise DataError(f"{where}: feature {feature.name!r} has no value in row {row} of the file")
+
+
+def _flatten(column: Any, shape: Sequence[int], feature: Feature, where: str) -> Any:
+    """Nested lists to one flat array, every list checked against its length in `shape`."""
+    import pyarrow as pa
+
+    _refuse_null(column, feature, where)
+    expected = list(shape)
+    kinds = pa.types
+    while any(kind(column.type) for kind in (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)):
+        size = expected.pop(0) if expected else 1
+        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+        wrong = np.flatnonzero(lengths != size)
+        if len(wrong):
+            raise DataError(
+                f"{where}: feature {feature.name!r}: expected shape {list(feature.shape)}, "
+                f"found a list of length {int(lengths[wrong[0]])} at position {int(wrong[0])}"
+            )
+        column = column.flatten()
+        _refuse_null(column, feature, where)
+    if int(np.prod(expected, dtype=np.int64)) != 1:
+        raise DataError(f"{where}: feature {feature.name!r}: expected shape {list(feature.shape)}, found {column.type}")
+    return column
+
+
+def _cast(values: Array, dtype: np.dtype[Any], feature: Feature, where: str) -> Array:
+    if values.dtype == dtype:
+        return values
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{where}: feature {feature.name!r}: expected {dtype}, found {values.dtype}")
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = values.astype(dtype)
+    if dtype.kind in "biu" and not np.array_equal(cast, values):
+        raise DataError(f"{where}: feature {feature.name!r}: values do not fit {dtype}, stored as {values.dtype}")
+    return cast

@@ -1,0 +1,105 @@
+"""Training windows: many frames' observations and action chunks gathered at once from columns in memory.
+
+Letters: B batch, T observation steps, H horizon, A action width, D feature width; pictures (height, width, channels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextmove.data.dataset import Dataset, window
+from nextmove.data.errors import DataError
+from nextmove.data.tables import Array
+
+
+class Windows:
+    """Every frame of the chosen episodes with the observations before and the actions around it.
+
+    observations: feature names, all numeric `observation.*` if absent; obs_offsets, action_offsets: frames beside it;
+    episodes: those to use, the data set's own selection if absent. Edges repeat the episode's first or last frame.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        observations: Sequence[str] | None = None,
+        obs_offsets: Sequence[int] = (-1, 0),
+        action_offsets: Sequence[int] = tuple(range(-1, 15)),
+        episodes: Sequence[int] | Array | None = None,
+        *,
+        action: str = "action",
+    ) -> None:
+        self.dataset = dataset if episodes is None else dataset.select(episodes)
+        features = dataset.layout.features
+        if observations is None:
+            observations = [n for n, f in features.items() if n.startswith("observation.") and f.is_number]
+        self.observations, self.action = tuple(observations), action
+        self.obs_offsets = _offsets("obs_offsets", obs_offsets)
+        self.action_offsets = _offsets("action_offsets", action_offsets)
+        self.cameras = tuple(n for n in self.observations if dataset.layout.feature(n).is_camera)
+        numbers = [n for n in (*self.observations, action) if n not in self.cameras]
+        wrong = [n for n in numbers if not dataset.layout.feature(n).is_number]
+        if wrong:
+            raise DataError(f"{wrong[0]!r}: expected numbers, found {features[wrong[0]].dtype}")
+        columns = dataset.columns([*numbers, "task_index"])
+        self._columns = {n: _wide(columns[n]) for n in numbers}
+        self._tasks = columns["task_index"]
+        self._rows = self.dataset.rows
+        self._start, self._stop = dataset.bounds(self._rows)
+        self._episode = dataset.table.of_rows(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Tensor]:
+        """The windows of these positions in [0, len): observations float32 (B, T, D), cameras uint8 (B, T, H, W, C),
+
+        action float32 (B, H, A), action_is_pad bool (B, H) true where the chunk left the episode, and int64 (B,)
+        `index` (row in the whole set), `episode_index` and `task_index`.
+        """
+        chosen = np.asarray(indices, np.int64)
+        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
+            raise DataError(f"window {chosen.max() if chosen.min() >= 0 else chosen.min()}: there are {len(self)}")
+        rows, start, stop = self._rows[chosen], self._start[chosen], self._stop[chosen]
+        seen, _ = window(rows, self.obs_offsets, start, stop)
+        done, pad = window(rows, self.action_offsets, start, stop)
+        out = {n: torch.from_numpy(self._columns[n][seen]) for n in self.observations if n not in self.cameras}
+        out |= self._pictures(seen)
+        out[self.action] = torch.from_numpy(self._columns[self.action][done])
+        out[f"{self.action}_is_pad"] = torch.from_numpy(pad)
+        whole = {"index": rows, "episode_index": self._episode[chosen], "task_index": self._tasks[rows]}
+        return {**out, **{name: torch.from_numpy(values) for name, values in whole.items()}}
+
+    def _pictures(self, rows: Array) -> dict[str, Tensor]:
+        def one(name: str) -> Tensor:
+            frames = self.dataset.video(name).frames(rows.reshape(-1))
+            return torch.from_numpy(frames.reshape(*rows.shape, *frames.shape[1:]))
+
+        if len(self.cameras) < 2:
+            return {name: one(name) for name in self.cameras}
+        # Decoding leaves Python's lock, so cameras of one batch are decoded side by side.
+        with ThreadPoolExecutor(len(self.cameras)) as pool:
+            return dict(zip(self.cameras, pool.map(one, self.cameras), strict=True))
+
+    def tasks(self, batch: dict[str, Any]) -> list[str]:
+        """The instructions of a batch's frames."""
+        return [self.dataset.tasks[i] for i in batch["task_index"].tolist()]
+
+
+def _offsets(name: str, offsets: Sequence[int]) -> Array:
+    values = np.asarray(offsets)
+    if values.ndim != 1 or not len(values) or values.dtype.kind != "i":
+        raise DataError(f"{name}: expected at least one whole number of frames, found {offsets!r}")
+    return values.astype(np.int64)
+
+
+def _wide(column: Array) -> Array:
+    """float32 with at least one axis after time."""
+    wide = column[:, None] if column.ndim == 1 else column
+    return np.ascontiguousarray(wide, np.float32)

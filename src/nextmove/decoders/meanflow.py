@@ -1,0 +1,134 @@
+"""MeanFlow: the network learns the average velocity between two times, so that one step covers them all.
+
+In our direction (t = 0 noise, 1 data): let x move along the flow, dx/dt = v(x, t), and for t <= s, h = s - t,
+
+    u(x_t, t, h) = (1 / h) integral of v(x_tau, tau) from t to s,        so that x_s = x_t + h u(x_t, t, h).
+
+Differentiating h u = integral with respect to t along the flow, s held fixed (so dh/dt = -1), gives -u + h du/dt = -v:
+
+    u = v + h du/dt,        du/dt = J u (v, 1, -1), the derivative of u along (dx, dt, dh) = (v, 1, -1).
+
+It is linear in v, so the conditional velocity x - noise may stand for the marginal v in target and tangent alike.
+(The paper's time runs the other way: u = v - (t - r) du/dt.) Letters: B batch, H horizon, A action width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
+from nextmove.decoders.few_step import bridge, column, march, network, plain, rows, start
+
+
+@dataclass(frozen=True)
+class MeanFlow:
+    """MeanFlow (Geng et al. 2025, eq. 6 and algorithm 1), one step; the network is told t and h."""
+
+    trunk: Any
+    """Config of the network (contracts.Trunk)."""
+    share: float = 0.25
+    """Share of rows with h > 0; the others learn the velocity itself."""
+    mean: float = 0.4
+    spread: float = 1.0
+    """Both times are sigmoid(mean + spread z) (the paper's -0.4, in our direction)."""
+    power: float = 1.0
+    floor: float = 1e-2
+    """A row's square error L is divided by (L + floor)^power, held fixed (0: plain squares)."""
+    time_scale: float = 1.0
+    """The network is told t and h times this; large values make du/dt large and noisy."""
+    steps: int = 1
+
+    def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> MeanFlowDecoder:
+        """The decoder of x (B, *shape)."""
+        return MeanFlowDecoder(self, network(self.trunk, shape, 2, context))
+
+
+class MeanFlowDecoder(nn.Module):
+    """A generative rule around `net(x, (t, h) (B, 2), ctx) -> average velocity from t to t + h`.
+
+    Training runs outside autocast and, for rows with h > 0, through forward-mode differentiation with attention by the
+    math kernel (fused ones have no forward derivative).
+    """
+
+    def __init__(self, config: MeanFlow, net: nn.Module) -> None:
+        super().__init__()
+        self.config, self.net = config, net
+
+    def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
+        """`loss_at` with draws from `rng`: two normals a row (times), one uniform a row (whether h > 0), then noise."""
+        c, batch = self.config, x.shape[0]
+        times = torch.sigmoid(c.mean + c.spread * normal((batch, 2), rng))
+        apart = uniform((batch,), rng) < c.share
+        t = times.amin(1)
+        h = torch.where(apart, times.amax(1) - t, 0)
+        noise = normal(x.shape, rng, like=x)
+        return self.loss_at(ctx, x, weight=weight, t=t.to(x), h=h.to(x), noise=noise)
+
+    def loss_at(
+        self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, t: Tensor, h: Tensor, noise: Tensor
+    ) -> dict[str, Tensor]:
+        """{mean_flow: mean over rows of L / (L + floor)^power}, L the row's summed square error, from t to t + h, (B,).
+
+        Rows of h exactly 0 have the velocity as target and cost one ordinary call. weight: (B, H) or like x; rows
+        without any weight don't count. With power 1 the value stays near 1 while the model improves.
+        """
+        x_t, velocity = bridge(x, noise, t), x - noise
+        error = torch.empty_like(x)
+        for rule, taken in (self._near, h == 0), (self.target, h != 0):
+            index = taken.nonzero()[:, 0]
+            if len(index):
+                made, target = rule(x_t[index], t[index], h[index], velocity[index], rows(ctx, index))
+                error = error.index_copy(0, index, (made - target) ** 2)
+        counted = torch.ones_like(error) if weight is None else _like(weight, error)
+        L = (error * counted).flatten(1).sum(1)
+        adapted = L / (L.detach() + self.config.floor) ** self.config.power
+        return {"mean_flow": weighted_mean(adapted, counted.flatten(1).amax(1) > 0)}
+
+    def target(self, x: Tensor, t: Tensor, h: Tensor, velocity: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
+        """u(x, t, h) with gradient, and v + h du/dt without; both from one pass, hence with one dropout mask."""
+        net = plain(self.net)
+
+        def average(x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+            return net(x, self._told(t, h), ctx)
+
+        with sdpa_kernel(SDPBackend.MATH):
+            tangents = (velocity, torch.ones_like(t), -torch.ones_like(h))
+            made = torch.func.jvp(average, (x, t, h), tangents)
+        u, slope = made[0], made[1]
+        return u, (velocity + column(h, x) * slope).detach()
+
+    def _near(self, x: Tensor, t: Tensor, h: Tensor, velocity: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
+        return plain(self.net)(x, self._told(t, h), ctx), velocity
+
+    def _told(self, t: Tensor, h: Tensor) -> Tensor:
+        return torch.stack([t, h], 1) * self.config.time_scale
+
+    def sample(
+        self,
+        ctx: Context,
+        *,
+        shape: Sequence[int],
+        rng: Rng,
+        known: Known | None = None,
+        noise: Tensor | None = None,
+        steps: int | None = None,
+    ) -> Tensor:
+        """x (B, *shape) in `steps` equal steps of h = 1 / steps; `known` as in `march`."""
+        n = self.config.steps if steps is None else steps
+        noise = start(self.net, (ctx.batch, *shape), rng, noise)
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            told: Tensor = self.net(x, self._told(x.new_full((len(x),), t), x.new_full((len(x),), 1 / n)), ctx)
+            return told
+
+        return march(velocity, noise, [i / n for i in range(n)], 1 / n, known)
+
+
+def _like(weight: Tensor, x: Tensor) -> Tensor:
+    return weight.to(x).reshape(*weight.shape, *[1] * (x.dim() - weight.dim())).expand_as(x)

@@ -1,0 +1,135 @@
+"""Shortcut models: one network for every number of steps, taught that two small steps make a large one.
+
+Letters: B batch, H horizon, A action width, M finest number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
+from nextmove.decoders.few_step import bridge, column, march, network, rows, start
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """Shortcut model (Frans et al. 2024, algorithm 1); the network is told t and log2 of the number of steps."""
+
+    trunk: Any
+    """Config of the network (contracts.Trunk)."""
+    finest: int = 128
+    """M, a power of two: steps of 1 / M are taught by flow matching, larger ones by two of half their size."""
+    share: float = 0.125
+    """Share of rows taught by two half steps."""
+    clip: float = 0.0
+    """Bound of the half-way point and of the taught velocity; 0 switches it off (the authors' code: 4)."""
+    time_scale: float = 1000.0
+    """The network is told t times this (the authors' code: 1)."""
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.finest < 2 or self.finest & (self.finest - 1):
+            raise ValueError(f"finest: expected a power of two from 2 on, found {self.finest}")
+        self.level(self.steps)
+
+    def level(self, steps: int) -> int:
+        """log2 of a number of steps; raises ValueError unless it is a power of two up to `finest`."""
+        if steps < 1 or steps & (steps - 1) or steps > self.finest:
+            raise ValueError(f"steps: expected a power of two from 1 to {self.finest}, found {steps}")
+        return steps.bit_length() - 1
+
+    def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> ShortcutDecoder:
+        """The decoder of x (B, *shape)."""
+        return ShortcutDecoder(self, network(self.trunk, shape, 2, context))
+
+
+class ShortcutDecoder(nn.Module):
+    """A generative rule around `net(x, (t, log2 steps) (B, 2), ctx) -> velocity of that step`."""
+
+    def __init__(self, config: Shortcut, net: nn.Module) -> None:
+        super().__init__()
+        self.config, self.net = config, net
+
+    def loss(
+        self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng, teacher: nn.Module | None = None
+    ) -> dict[str, Tensor]:
+        """`loss_at` with draws from `rng`: two uniforms a row (level and time), then noise.
+
+        A row's level is a function of its own draw, so the number of rows taught by half steps varies around its share.
+        """
+        c = self.config
+        finest = c.level(c.finest)
+        drawn = uniform((x.shape[0], 2), rng).to(x.device)
+        coarse = (drawn[:, 0] * finest / c.share).long() if c.share else drawn[:, 0].new_full((), finest).long()
+        level = torch.where(drawn[:, 0] < c.share, coarse.clamp(max=finest - 1), finest)
+        t = (drawn[:, 1] * 2.0**level).floor() / 2.0**level
+        noise = normal(x.shape, rng, like=x)
+        return self.loss_at(ctx, x, weight=weight, t=t, level=level, noise=noise, teacher=teacher)
+
+    def loss_at(
+        self,
+        ctx: Context,
+        x: Tensor,
+        *,
+        weight: Tensor | None = None,
+        t: Tensor,
+        level: Tensor,
+        noise: Tensor,
+        teacher: nn.Module | None = None,
+    ) -> dict[str, Tensor]:
+        """{flow, bootstrap}: the square error of rows at level log2 M and of those below, each over all entries.
+
+        t: (B,) multiples of 2^-level. level: (B,) int, log2 of the number of steps. teacher: the network whose half
+        steps are believed (averaged weights in the paper); the online weights, detached, where absent.
+        weight: (B, H) or like x.
+        """
+        x_t, target = bridge(x, noise, t), x - noise
+        coarse = level < self.config.level(self.config.finest)
+        index = coarse.nonzero()[:, 0]
+        if len(index):
+            taught = self._two_halves(teacher or self.net, x_t[index], t[index], level[index], rows(ctx, index))
+            target = target.index_copy(0, index, taught.to(target))
+        error = (self.net(x_t, self._told(t, level), ctx) - target) ** 2
+        taken = column(coarse, error)
+        return {"flow": weighted_mean(error * (1 - taken), weight), "bootstrap": weighted_mean(error * taken, weight)}
+
+    @torch.no_grad()
+    def _two_halves(self, net: nn.Module, x: Tensor, t: Tensor, level: Tensor, ctx: Context) -> Tensor:
+        """The mean velocity of two steps of half the size."""
+        half = 2.0 ** -(level + 1)
+        first = net(x, self._told(t, level + 1), ctx)
+        middle = self._clip(x + column(half, x) * first)
+        second = net(middle, self._told(t + half, level + 1), ctx)
+        return self._clip((first + second) / 2)
+
+    def _clip(self, x: Tensor) -> Tensor:
+        return x.clamp(-self.config.clip, self.config.clip) if self.config.clip else x
+
+    def _told(self, t: Tensor, level: Tensor) -> Tensor:
+        return torch.stack([t * self.config.time_scale, level.to(t)], 1)
+
+    def sample(
+        self,
+        ctx: Context,
+        *,
+        shape: Sequence[int],
+        rng: Rng,
+        known: Known | None = None,
+        noise: Tensor | None = None,
+        steps: int | None = None,
+    ) -> Tensor:
+        """x (B, *shape) in `steps` (1, 2, 4 .. M) equal steps; `known` as in `march`."""
+        n = self.config.steps if steps is None else steps
+        level = self.config.level(n)
+        noise = start(self.net, (ctx.batch, *shape), rng, noise)
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            told: Tensor = self.net(x, self._told(x.new_full((len(x),), t), x.new_full((len(x),), level)), ctx)
+            return told
+
+        return march(velocity, noise, [i / n for i in range(n)], 1 / n, known)

@@ -1,0 +1,93 @@
+"""State observations to a context: what the policy is shown of the world, scaled, as one vector or as one token a step.
+
+Letters: B batch, T observation steps, D width of a feature, W width of what is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nextmove.contracts import Codec, Context, ContextSpec, Rng, normal
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Every observed state feature as it is, side by side in file order."""
+
+    def width(self, features: Mapping[str, int]) -> int:
+        """Columns shown."""
+        return sum(features.values())
+
+    def show(self, obs: Mapping[str, Tensor], features: Mapping[str, int]) -> Tensor:
+        """(B, T, W) in raw units."""
+        return torch.cat([obs[name] for name in features], -1)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points seen from the robot and from where they shall go, coarse and fine, with one-step velocities.
+
+    For pushing and placing tasks: errors of a hundred units and of one unit are both visible, and nothing depends on
+    an angle's wrap. Every feature holds x, y (or x, y, z) per point.
+    """
+
+    points: str = "observation.environment_state"
+    anchor: str = "observation.state"
+    """Position of the robot, in the frame of the points."""
+    goal: str = "observation.goal"
+    """Where each point shall go."""
+    fine: float = 10.0
+    """Errors up to about this size (units of the points) are shown magnified."""
+
+    def width(self, features: Mapping[str, int]) -> int:
+        """Columns shown."""
+        return 2 * features[self.anchor] + 4 * features[self.points]
+
+    def show(self, obs: Mapping[str, Tensor], features: Mapping[str, int]) -> Tensor:
+        """(B, T, W) in raw units; velocities are changes since the previous step, 0 at the first."""
+        points, anchor = obs[self.points], obs[self.anchor]
+        error = points - obs[self.goal]
+        seen = points - anchor.repeat(1, 1, points.shape[-1] // anchor.shape[-1])
+        where = torch.cat([anchor, points], -1)
+        change = torch.cat([torch.zeros_like(where[:, :1]), where[:, 1:] - where[:, :-1]], 1)
+        return torch.cat([anchor, seen, error, torch.tanh(error / self.fine), change], -1)
+
+
+class Observation(nn.Module):
+    """Observed features (B, T, D) each -> Context with a vector (B, steps W) or tokens (B, steps, W) of scaled values."""
+
+    def __init__(
+        self, view: Plain | Points, scale: Codec, features: Mapping[str, int], *, steps: int, tokens: bool, noise: float
+    ) -> None:
+        super().__init__()
+        self.view, self.scale, self.features = view, scale, dict(features)
+        self.steps, self.tokens, self.noise = steps, tokens, noise
+
+    @property
+    def spec(self) -> ContextSpec:
+        """What networks built on this encoder may rely on."""
+        width = self.view.width(self.features)
+        return ContextSpec(token=width, tokens=self.steps) if self.tokens else ContextSpec(vector=width * self.steps)
+
+    def show(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """The last `steps` observations as the network sees them before scaling, (B, steps, W).
+
+        Raises ValueError naming a feature that is absent or has another width.
+        """
+        for name, width in self.features.items():
+            if name not in obs:
+                raise ValueError(f"observation: expected feature {name!r}, found {sorted(obs)}")
+            if obs[name].shape[-1] != width:
+                raise ValueError(f"{name}: expected width {width}, found {obs[name].shape[-1]}")
+        return self.view.show(obs, self.features)[:, -self.steps :]
+
+    def forward(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
+        """The context; with `rng` (training) noise of the configured size is added to the scaled values."""
+        x = self.scale.encode(self.show(obs))
+        if rng is not None and self.noise:
+            x = x + self.noise * normal(x.shape, rng, like=x)
+        return Context(len(x), tokens=x) if self.tokens else Context(len(x), vector=x.flatten(1))

@@ -1,0 +1,25 @@
+"""Judging policies: rollouts that can be repeated, intervals, paired tests, held-out errors, one page to believe."""
+
+from nextmove.evaluation.entry import Entry, entry_json, read_entry
+from nextmove.evaluation.episode import EpisodeResult
+from nextmove.evaluation.intervals import wilson
+from nextmove.evaluation.latency import latency
+from nextmove.evaluation.offline import offline
+from nextmove.evaluation.paired import compare
+from nextmove.evaluation.report import write_offline, write_report
+from nextmove.evaluation.rollout import RolloutError, rollout
+
+__all__ = [
+    "Entry",
+    "EpisodeResult",
+    "RolloutError",
+    "compare",
+    "entry_json",
+    "latency",
+    "offline",
+    "read_entry",
+    "rollout",
+    "wilson",
+    "write_offline",
+    "write_report",
+]

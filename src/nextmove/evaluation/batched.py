@@ -1,0 +1,104 @@
+"""Many environments in one process, one network call for all that need a plan."""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nextmove.contracts import Actor, seeded
+from nextmove.control import BatchedReceding
+from nextmove.evaluation.episode import Env, EpisodeResult, Trace
+from nextmove.evaluation.latency import TimedActor
+from nextmove.evaluation.pool import Failure, SetupError
+
+Outcome = EpisodeResult | Failure
+
+
+class _Slot:
+    """One environment and the episode it plays; `trace` is None while it rests."""
+
+    def __init__(self, make_env: Callable[[], Env], max_steps: int | None) -> None:
+        self.make_env, self.max_steps = make_env, max_steps
+        self.env = make_env()
+        self.trace: Trace | None = None
+        self.index = -1
+        self.observation: Mapping[str, Any] | None = None
+
+    def start(self, index: int, seed: int) -> Failure | None:
+        """Begins the episode of `seed`, the `index`th; what went wrong, if it did."""
+        try:
+            self.observation, _ = self.env.reset(seed=seed)
+        except Exception:
+            return self.fail()
+        self.index, self.trace = index, Trace(seed, self.env.fps)
+        return None
+
+    def step(self, action: Any) -> Outcome | None:
+        """The episode's outcome if this step ended it."""
+        assert self.trace is not None
+        try:
+            self.observation, reward, terminated, truncated, info = self.env.step(action)
+            self.trace.add(action, reward, info)
+        except Exception:
+            return self.fail()
+        if not (terminated or truncated or len(self.trace.rewards) >= (self.max_steps or self.env.max_steps)):
+            return None
+        result = self.trace.result("batched")
+        self.trace = self.observation = None
+        return result
+
+    def fail(self) -> Failure:
+        """The reason; a fresh environment takes the place of the one that raised."""
+        reason = traceback.format_exc()
+        self.env, self.trace, self.observation = self.make_env(), None, None
+        return Failure(reason)
+
+
+@dataclass(frozen=True)
+class Batched:
+    """Plays all seeds on `envs` environments; an error of the policy itself stops everything."""
+
+    make_env: Callable[[], Env]
+    make_policy: Callable[[], Actor]
+    envs: int
+    policy_seed: int
+    max_steps: int | None
+    n_action_steps: int | None
+
+    def __call__(self, seeds: Sequence[int], done: Callable[[Outcome], None]) -> list[Outcome]:
+        """An outcome for every seed, in their order; `done` hears of each as it comes."""
+        if not seeds:
+            return []
+        try:
+            slots = [_Slot(self.make_env, self.max_steps) for _ in range(min(self.envs, len(seeds)))]
+            actor = TimedActor(self.make_policy(), slots[0].env.fps)
+        except Exception as problem:
+            raise SetupError(f"the environment or policy could not be built:\n{traceback.format_exc()}") from problem
+        control = BatchedReceding(actor, len(slots), n_action_steps=self.n_action_steps)
+        outcome: dict[int, Outcome] = {}
+        for index, result in self._play(slots, control, seeds):
+            outcome[index] = result
+            done(result)
+        return [outcome[index] for index in range(len(seeds))]
+
+    def _play(
+        self, slots: Sequence[_Slot], control: BatchedReceding, seeds: Sequence[int]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Outcomes as they come, with their index; new episodes begin only when the others replan, to stay in phase."""
+        waiting, tick = deque(enumerate(seeds)), 0
+        while waiting or any(slot.trace for slot in slots):
+            if tick % control.n_action_steps == 0:
+                for row, slot in enumerate(slots):
+                    while slot.trace is None and waiting:
+                        index, seed = waiting.popleft()
+                        control.reset(row, seeded(self.policy_seed, seed))
+                        failure = slot.start(index, seed)
+                        if failure is not None:
+                            yield index, failure
+            for slot, action in zip(slots, control.step([slot.observation for slot in slots]), strict=True):
+                if slot.trace is not None and (result := slot.step(action)) is not None:
+                    yield slot.index, result
+            tick += 1

@@ -1,0 +1,59 @@
+"""How sure k successes in n episodes make one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A success rate with the interval that its number of episodes allows."""
+
+    successes: int
+    episodes: int
+    low: float
+    high: float
+    confidence: float = 0.95
+
+    @property
+    def rate(self) -> float:
+        """Successes per episode."""
+        return self.successes / self.episodes
+
+    def __str__(self) -> str:
+        percent = f"{100 * self.rate:.0f} %, {100 * self.confidence:g} % interval"
+        return f"{self.successes}/{self.episodes} ({percent} {100 * self.low:.0f} to {100 * self.high:.0f})"
+
+
+def _check(successes: int, episodes: int, confidence: float) -> None:
+    if episodes < 1 or not 0 <= successes <= episodes:
+        raise ValueError(f"successes: expected 0 to {episodes} in at least one episode, found {successes}/{episodes}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a share between 0 and 1, found {confidence}")
+
+
+def wilson(successes: int, episodes: int, *, confidence: float = 0.95) -> Rate:
+    """The score interval of a share (Wilson 1927), right also near 0 and 1 and with few episodes."""
+    _check(successes, episodes, confidence)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p = successes / episodes
+    centre = p + z * z / (2 * episodes)
+    half = z * math.sqrt(p * (1 - p) / episodes + z * z / (4 * episodes**2))
+    scale = 1 + z * z / episodes
+    low = 0.0 if successes == 0 else (centre - half) / scale
+    high = 1.0 if successes == episodes else (centre + half) / scale
+    return Rate(successes, episodes, low, high, confidence)
+
+
+def beta_interval(
+    successes: int, episodes: int, *, confidence: float = 0.95, prior: tuple[float, float] = (1.0, 1.0)
+) -> Rate:
+    """The central interval of the posterior Beta(a + k, b + n - k) under the prior Beta(a, b), uniform unless told."""
+    from scipy.special import betaincinv
+
+    _check(successes, episodes, confidence)
+    a, b = prior[0] + successes, prior[1] + episodes - successes
+    low, high = (float(betaincinv(a, b, q)) for q in ((1 - confidence) / 2, (1 + confidence) / 2))
+    return Rate(successes, episodes, low, high, confidence)

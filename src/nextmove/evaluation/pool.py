@@ -1,0 +1,155 @@
+"""Many tasks on a few processes that survive each other: a task that fails, or kills its process, is named."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection, get_context
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from nextmove.evaluation.latency import torch_threads
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class SetupError(RuntimeError):
+    """A worker could not be built; the message holds its traceback."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that failed and why: a traceback, or the exit code of the process that died on it."""
+
+    reason: str
+
+
+def _serve(pipe: connection.Connection, build: Callable[[], Callable[[Any], Any]]) -> None:
+    """A worker process: builds once, then answers one task after the other on one thread."""
+    torch.set_num_threads(1)
+    try:
+        work = build()
+    except Exception:
+        pipe.send(("setup", traceback.format_exc()))
+        return
+    pipe.send(("ready", None))
+    with suppress(EOFError):
+        while True:
+            task = pipe.recv()
+            try:
+                answer = ("done", work(task))
+            except Exception:
+                answer = ("done", Failure(traceback.format_exc()))
+            pipe.send(answer)
+
+
+class _Worker:
+    def __init__(self, build: Callable[[], Callable[[Any], Any]]) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, build), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.task: int | None = None
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.join(0.2)
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join()
+
+
+class _Pool(Generic[T, R]):
+    def __init__(
+        self, build: Callable[[], Callable[[T], R]], tasks: Sequence[T], done: Callable[[R | Failure], None]
+    ) -> None:
+        self.build, self.tasks, self.done = build, tasks, done
+        self.results: list[R | Failure | None] = [None] * len(tasks)
+        self.next = 0
+        self.workers: list[_Worker] = []
+
+    def run(self, workers: int) -> list[R | Failure]:
+        try:
+            self.workers = [_Worker(self.build) for _ in range(min(workers, len(self.tasks)))]
+            while self.workers:
+                for ready in connection.wait([worker.pipe for worker in self.workers]):
+                    self.answer(next(worker for worker in self.workers if worker.pipe is ready))
+        finally:
+            for worker in self.workers:
+                worker.stop()
+        return [Failure("never ran") if result is None else result for result in self.results]
+
+    def answer(self, worker: _Worker) -> None:
+        try:
+            kind, value = worker.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.bury(worker)
+            return
+        if kind == "setup":
+            raise SetupError(f"a worker could not be built:\n{value}")
+        if kind == "done":
+            self.finish(worker, value)
+        self.feed(worker)
+
+    def feed(self, worker: _Worker) -> None:
+        if self.next == len(self.tasks):
+            self.workers.remove(worker)
+            worker.stop()
+            return
+        worker.task = self.next
+        self.next += 1
+        with suppress(BrokenPipeError):  # A worker that died meanwhile is found when it is next listened to.
+            worker.pipe.send(self.tasks[worker.task])
+
+    def finish(self, worker: _Worker, value: R | Failure) -> None:
+        assert worker.task is not None
+        self.results[worker.task] = value
+        worker.task = None
+        self.done(value)
+
+    def bury(self, worker: _Worker) -> None:
+        """A process died: its task failed, another process takes its place while tasks are left."""
+        worker.process.join()
+        reason = f"the worker process died with exit code {worker.process.exitcode}"
+        if worker.task is None:
+            raise SetupError(f"{reason} before its first task")
+        self.finish(worker, Failure(reason))
+        self.workers.remove(worker)
+        worker.stop()
+        if self.next < len(self.tasks):
+            self.workers.append(_Worker(self.build))
+
+
+def run_tasks(
+    build: Callable[[], Callable[[T], R]],
+    tasks: Sequence[T],
+    *,
+    workers: int,
+    done: Callable[[R | Failure], None] = lambda _: None,
+) -> list[R | Failure]:
+    """`build()(task)` for every task, results in the order of the tasks.
+
+    `workers` spawned processes, each of which calls `build` once and runs on one thread; 0: this process does it all.
+    `done` hears of every result as it comes. Raises SetupError if `build` fails anywhere.
+    """
+    if workers > 0:
+        return _Pool(build, tasks, done).run(workers)
+    results: list[R | Failure] = []
+    with torch_threads(1):
+        try:
+            work = build()
+        except Exception as problem:
+            raise SetupError(f"a worker could not be built:\n{traceback.format_exc()}") from problem
+        for task in tasks:
+            try:
+                result: R | Failure = work(task)
+            except Exception:
+                result = Failure(traceback.format_exc())
+            results.append(result)
+            done(result)
+    return results

@@ -1,0 +1,179 @@
+"""One page that can be believed, sent and opened anywhere: report.html and, for programs, report.json."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nextmove.evaluation import plots
+from nextmove.evaluation.entry import Entry
+from nextmove.evaluation.episode import write_atomically
+from nextmove.evaluation.offline import Offline
+from nextmove.evaluation.summary import LEVEL, summarise
+
+
+def write_report(
+    entries: Sequence[Entry],
+    out: Path,
+    *,
+    title: str,
+    task: str = "",
+    unit: str = "unit",
+    commands: Sequence[str] = (),
+    notes: str = "",
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """Writes `report.html` and `report.json` into `out`, each whole or not at all; returns the latter's content.
+
+    Args:
+        entries: The policies, each with its own name.
+        task: One sentence: what has to be done and what counts as success.
+        unit: Of the actions, for jerk and errors.
+        commands: What makes this report again.
+    """
+    out = Path(out)
+    texts = {"title": title, "task": task, "commands": list(commands), "notes": notes}
+    summary = summarise(entries, confidence=confidence, unit=unit, **texts)
+    page = render(summary, entries)
+    write_atomically(out / "report.json", json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_atomically(out / "report.html", page)
+    return summary
+
+
+def write_offline(result: Offline, out: Path, *, title: str, name: str = "policy", **options: Any) -> dict[str, Any]:
+    """A report of one policy's held-out errors alone; `options` are those of `write_report`."""
+    return write_report([Entry(name, offline=result)], out, title=title, **options)
+
+
+def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
+    """The page: it asks nothing of any network, its pictures and films lie within."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("nextmove.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(num=_number, count=_count, signed=_signed, p=_p, seeds=_ranges)
+    table = {name: summary["policies"][name] for name in summary["best_first"]}
+    played = {n: {e["seed"]: e for e in p["episodes"]} for n, p in table.items() if p["success"]}
+    return environment.get_template("report.html.j2").render(
+        s=summary,
+        policies=table,
+        played=played,
+        seeds=sorted({seed for episodes in played.values() for seed in episodes}),
+        facts=_facts(table),
+        level=LEVEL,
+        series=plots.SERIES,
+        matrix=_matrix(summary),
+        films=_films(entries, list(table)),
+        plots=_plots(table, summary["unit"]),
+    )
+
+
+def _plots(table: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """The figures there are data for, ready to be put into the page."""
+    from markupsafe import Markup
+
+    order = list(table)
+    played = {n: p for n, p in table.items() if p["success"]}
+    curves = {n: p["curve"] for n, p in table.items() if p["curve"] and p["curve"]["step"]}
+    latencies = {n: p["latency"]["ms"] for n, p in table.items() if p["latency"]}
+    errors = {n: p["offline"]["mae_by_step"] for n, p in table.items() if p["offline"]}
+    drawn = dict.fromkeys(("success", "reward", "latency", "training", "error"), "")
+    if played:
+        drawn |= {"success": plots.success_plot(played, order), "reward": plots.reward_plot(played, order)}
+    if latencies:
+        drawn["latency"] = plots.latency_plot(latencies, order)
+    if curves:
+        drawn["training"] = plots.training_plot(curves, order)
+    if errors:
+        drawn["error"] = plots.error_plot(errors, order, unit)
+    # Markup is safe here: matplotlib escapes the texts it draws.
+    return {name: Markup(text) for name, text in drawn.items()}
+
+
+def _facts(table: Mapping[str, Any]) -> list[str]:
+    """Names of the short facts that any policy states."""
+    found = [k for p in table.values() for k, v in p["facts"].items() if isinstance(v, str | int | float)]
+    return list(dict.fromkeys(found))
+
+
+def _films(entries: Sequence[Entry], order: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Filmed episodes by policy, failures first."""
+    films = {}
+    for entry in sorted(entries, key=lambda entry: order.index(entry.name)):
+        filmed = sorted((e for e in entry.results if e.video), key=lambda e: e.success)
+        if filmed:
+            films[entry.name] = [{"data": base64.b64encode(e.video or b"").decode(), "episode": e} for e in filmed]
+    return films
+
+
+def _matrix(summary: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Comparisons by (row, column), the row's policy minus the column's."""
+    cells = {}
+    for c in summary["comparisons"]:
+        cells[c["a"], c["b"]] = {k: c[k] for k in ("success", "max_reward", "p", "p_adjusted")} | {
+            "mine": c["only_a"],
+            "theirs": c["only_b"],
+        }
+        cells[c["b"], c["a"]] = {
+            "success": _turned(c["success"]),
+            "max_reward": _turned(c["max_reward"]),
+            "p": c["p"],
+            "p_adjusted": c["p_adjusted"],
+            "mine": c["only_b"],
+            "theirs": c["only_a"],
+        }
+    return cells
+
+
+def _turned(difference: Mapping[str, float]) -> dict[str, float]:
+    return {"mean": -difference["mean"], "low": -difference["high"], "high": -difference["low"]}
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    """`digits` significant digits without an exponent; a dash for what is not known."""
+    if value is None:
+        return "–"
+    if isinstance(value, int) or value == 0 or abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}".replace(",", "\u202f")
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{min(decimals, digits + 3)}f}"
+
+
+def _count(value: int | None) -> str:
+    """A number of parameters as people say it."""
+    if value is None:
+        return "–"
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}\u202f{letter}"
+    return str(value)
+
+
+def _signed(value: float, digits: int = 0) -> str:
+    text = f"{abs(value):.{digits}f}"
+    sign = "" if float(text) == 0 else "+" if value > 0 else "−"
+    return sign + text
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}" if value < 0.1 else f"= {value:.2f}"
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """1, 2, 3, 7 as 1–3, 7."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1][1:] = [seed]
+        else:
+            parts.append([seed])
+    return ", ".join("–".join(map(str, part)) for part in parts)

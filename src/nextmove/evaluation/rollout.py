@@ -1,0 +1,219 @@
+"""Policies in simulators: one result per seed, in the order of the seeds, whatever ran it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from nextmove.contracts import Actor, seeded
+from nextmove.control import Receding
+from nextmove.evaluation.batched import Batched
+from nextmove.evaluation.episode import Array, Env, EpisodeResult, Trace
+from nextmove.evaluation.latency import TimedActor
+from nextmove.evaluation.pool import Failure, run_tasks
+from nextmove.evaluation.video import mp4
+
+
+class Controller(Protocol):
+    """What turns one robot's observations into actions; `control.Receding` is one."""
+
+    def reset(self, rng: torch.Generator) -> None:
+        """Starts an episode that draws from `rng`."""
+        ...
+
+    def step(self, observation: Any) -> Array:
+        """The action (A,) due now."""
+        ...
+
+
+class RolloutError(RuntimeError):
+    """Episodes failed; `failures` says why by seed, `results` holds those that did not."""
+
+    def __init__(self, failures: dict[int, str], results: list[EpisodeResult]) -> None:
+        self.failures, self.results = failures, results
+        told = "\n".join(f"seed {seed}:\n{reason}" for seed, reason in failures.items())
+        super().__init__(f"{len(failures)} of {len(failures) + len(results)} episodes failed\n{told}")
+
+
+@dataclass(frozen=True)
+class _Exact:
+    """Builds what plays one seed after the other."""
+
+    make_env: Callable[[], Env]
+    make_policy: Callable[[], Actor]
+    controller: Callable[[Actor], Controller]
+    policy_seed: int
+    max_steps: int | None
+
+    def __call__(self) -> Callable[[int], EpisodeResult]:
+        env = self.make_env()
+        actor = TimedActor(self.make_policy(), env.fps)
+        controller = self.controller(actor)
+
+        def play(seed: int) -> EpisodeResult:
+            actor.drain()
+            observation, _ = env.reset(seed=seed)
+            controller.reset(seeded(self.policy_seed, seed))
+            trace, over = Trace(seed, env.fps), False
+            while not over and len(trace.rewards) < (self.max_steps or env.max_steps):
+                action = controller.step(observation)
+                observation, reward, terminated, truncated, info = env.step(action)
+                trace.add(action, reward, info)
+                over = terminated or truncated
+            return trace.result("exact", actor.drain())
+
+        return play
+
+
+def rollout(
+    make_env: Callable[[], Env],
+    make_policy: Callable[[], Actor],
+    seeds: Sequence[int],
+    *,
+    workers: int = 2,
+    batched: bool = False,
+    envs: int = 16,
+    max_steps: int | None = None,
+    video: int = 0,
+    progress: bool = False,
+    policy_seed: int = 0,
+    controller: Callable[[Actor], Controller] = Receding,
+    n_action_steps: int | None = None,
+) -> list[EpisodeResult]:
+    """One episode for every seed, in the order of `seeds`.
+
+    The environment starts from the seed, the policy's noise from (policy_seed, seed). Two modes, told in every result:
+    exact: each episode alone at batch 1 on one thread; the same for any number of workers.
+    batched: one process, `envs` environments, one network call per replan; same noise, but rounding may differ.
+
+    Args:
+        make_env, make_policy: Called once per process; picklable (functools.partial of a module's function).
+        workers: Processes of the exact mode; 0 runs it here.
+        video: How many episodes to film, about half of them failures, by replaying their actions.
+        controller: What stands between policy and robot in exact mode.
+        max_steps, n_action_steps: Overrule the environment's and the policy's own numbers.
+
+    Raises RolloutError once all have run if some failed, SetupError if environment or policy could not be built.
+    """
+    seeds = _checked(seeds, controller is Receding, batched or n_action_steps is not None)
+    with _bar(progress, len(seeds)) as done:
+        if batched:
+            outcome = Batched(make_env, make_policy, envs, policy_seed, max_steps, n_action_steps)(seeds, done)
+        else:
+            choose = controller if n_action_steps is None else _Shortened(n_action_steps)
+            exact = _Exact(make_env, make_policy, choose, policy_seed, max_steps)
+            outcome = run_tasks(exact, seeds, workers=workers, done=done)
+    results = _settled(seeds, outcome)
+    return film(make_env, results, video, workers=workers) if video else results
+
+
+def _checked(seeds: Sequence[int], usual: bool, needs_usual: bool) -> list[int]:
+    seeds = [int(seed) for seed in seeds]
+    if len(set(seeds)) != len(seeds):
+        raise ValueError("seeds: expected every seed once, since a repeated episode is no further evidence")
+    if needs_usual and not usual:
+        raise ValueError("controller: expected control.Receding in batched mode or with n_action_steps")
+    return seeds
+
+
+def _settled(seeds: Sequence[int], outcome: Sequence[EpisodeResult | Failure]) -> list[EpisodeResult]:
+    failures = {s: r.reason for s, r in zip(seeds, outcome, strict=True) if isinstance(r, Failure)}
+    results = [r for r in outcome if isinstance(r, EpisodeResult)]
+    if failures:
+        raise RolloutError(failures, results)
+    return results
+
+
+@dataclass(frozen=True)
+class _Shortened:
+    """Receding horizon control with another number of executed actions than the policy asks for."""
+
+    n_action_steps: int
+
+    def __call__(self, actor: Actor) -> Controller:
+        return Receding(actor, n_action_steps=self.n_action_steps)
+
+
+@contextmanager
+def _bar(show: bool, count: int) -> Iterator[Callable[[Any], None]]:
+    """What hears of every finished episode; if shown, a bar with the successes so far."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
+        task, won = bar.add_task("0 successes", total=count), 0
+
+        def done(result: Any) -> None:
+            nonlocal won
+            won += isinstance(result, EpisodeResult) and result.success
+            bar.update(task, advance=1, description=f"{won} successes")
+
+        yield done
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay showed: frames (n + 1, height, width, 3) uint8 and whether every reward was earned again."""
+
+    frames: list[Array]
+    exact: bool
+
+
+def replay(env: Env, episode: EpisodeResult) -> Replay:
+    """The recorded actions played again from the same seed, filmed from the first moment to the last."""
+    env.reset(seed=episode.seed)
+    frames, rewards = [env.render()], []
+    for action in episode.actions:
+        rewards.append(float(env.step(action)[1]))
+        frames.append(env.render())
+    return Replay(frames, np.allclose(rewards, episode.rewards, rtol=0, atol=1e-6))
+
+
+@dataclass(frozen=True)
+class _Camera:
+    make_env: Callable[[], Env]
+    size: int
+
+    def __call__(self) -> Callable[[EpisodeResult], EpisodeResult]:
+        env = self.make_env()
+
+        def shoot(episode: EpisodeResult) -> EpisodeResult:
+            shown = replay(env, episode)
+            picture = mp4(shown.frames, fps=episode.fps, size=self.size)
+            return dataclasses.replace(episode, video=picture, video_exact=shown.exact)
+
+        return shoot
+
+
+def pick(results: Sequence[EpisodeResult], count: int) -> list[EpisodeResult]:
+    """`count` episodes worth seeing: failures first, half of them if there are enough, then successes."""
+    lost = [r for r in results if not r.success]
+    won = [r for r in results if r.success]
+    failures = min(len(lost), max(math.ceil(count / 2), count - len(won)))
+    return lost[:failures] + won[: count - failures]
+
+
+def film(
+    make_env: Callable[[], Env], results: Sequence[EpisodeResult], count: int, *, workers: int = 0, size: int = 256
+) -> list[EpisodeResult]:
+    """The same results, `count` of them with a video of `size` pixels a side.
+
+    A replay that fails costs its film and a warning, never a result.
+    """
+    chosen = pick(results, count)
+    filmed = {}
+    for episode, outcome in zip(chosen, run_tasks(_Camera(make_env, size), chosen, workers=workers), strict=True):
+        if isinstance(outcome, Failure):
+            warnings.warn(f"seed {episode.seed} could not be filmed:\n{outcome.reason}", RuntimeWarning, stacklevel=2)
+        else:
+            filmed[episode.seed] = outcome
+    return [filmed.get(r.seed, r) for r in results]

@@ -1,0 +1,189 @@
+"""Everything a report says, as plain data: what goes into report.json and what the page is drawn from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from nextmove.evaluation.entry import Entry, offline_json
+from nextmove.evaluation.episode import EpisodeResult, plain
+from nextmove.evaluation.intervals import Rate, wilson
+from nextmove.evaluation.machine import machine, versions
+from nextmove.evaluation.paired import by_seed, compare_all, paired_bootstrap
+
+FORMAT = 1
+LEVEL = 0.05
+
+
+def summarise(
+    entries: Sequence[Entry], *, confidence: float = 0.95, unit: str = "unit", **texts: Any
+) -> dict[str, Any]:
+    """The report as plain JSON values; raises ValueError for no entry, two of one name, or one that says nothing.
+
+    `texts` (title, task, notes, commands) are passed on.
+    """
+    names = [entry.name for entry in entries]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"entries: expected at least one, each with its own name, found {names}")
+    table = {entry.name: _policy(entry, confidence) for entry in entries}
+    comparisons, reason = _comparisons([entry for entry in entries if entry.results], confidence)
+    order = sorted(names, key=lambda name: standing(table[name]))
+    summary = {
+        "format": FORMAT,
+        **texts,
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "confidence": confidence,
+        "unit": unit,
+        "verdict": verdict(order, table, comparisons, unit, confidence),
+        "best_first": order,
+        "policies": table,
+        "comparisons": comparisons,
+        "not_compared": reason,
+        "machine": machine(),
+        "versions": versions(),
+    }
+    return dict(plain(summary))
+
+
+def standing(policy: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Sorts policies best first: by success, then mean max reward, then held-out error."""
+    success, held_out = policy["success"], policy["offline"]
+    rate, reward = (success["rate"], policy["mean_max_reward"]) if success else (-1.0, 0.0)
+    return -rate, -reward, held_out["mae"] if held_out and held_out["mae"] is not None else np.inf
+
+
+def _policy(entry: Entry, confidence: float) -> dict[str, Any]:
+    if not entry.results and entry.offline is None:
+        raise ValueError(f"entry {entry.name!r}: expected episodes or held-out errors, found neither")
+    by_seed(entry.results, entry.name)
+    facts = {k: v for k, v in entry.facts.items() if k not in ("parameters", "minutes")}
+    return {
+        **_outcome(entry.results, confidence),
+        **_speed(entry),
+        "parameters": entry.facts.get("parameters"),
+        "train_minutes": entry.facts.get("minutes"),
+        "facts": facts,
+        "command": entry.command,
+        "offline": offline_json(entry.offline),
+        "curve": entry.curve,
+        "episodes": [_episode(e) for e in entry.results],
+    }
+
+
+def _outcome(results: Sequence[EpisodeResult], confidence: float) -> dict[str, Any]:
+    """What rollouts say; all None without any."""
+    names = ("success", "mean_max_reward", "max_reward", "mean_steps", "mean_steps_to_success", "jerk", "roughness")
+    if not results:
+        return dict.fromkeys((*names, "mode", "fps"))
+    won = [e for e in results if e.success]
+    reward = paired_bootstrap(_of(results, "max_reward"), np.zeros(len(results)), confidence=confidence)
+    return {
+        "success": _rate(wilson(len(won), len(results), confidence=confidence)),
+        "mean_max_reward": reward.mean,
+        "max_reward": dataclasses.asdict(reward),
+        "mean_steps": float(_of(results, "steps").mean()),
+        "mean_steps_to_success": float(_of(won, "steps").mean()) if won else None,
+        "jerk": _mean(_of(results, "jerk")),
+        "roughness": _mean(_of(results, "roughness")),
+        "mode": " and ".join(sorted({e.mode for e in results})),
+        "fps": results[0].fps,
+    }
+
+
+def _rate(rate: Rate) -> dict[str, float]:
+    return {name: getattr(rate, name) for name in ("successes", "episodes", "rate", "low", "high")}
+
+
+def _of(results: Sequence[EpisodeResult], name: str) -> Any:
+    return np.array([getattr(e, name) for e in results], np.float64)
+
+
+def _mean(values: Any) -> float | None:
+    """Over those that are defined."""
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else None
+
+
+def _speed(entry: Entry) -> dict[str, Any]:
+    """Milliseconds per plan, measured alone if that was done (then rates too), else beside the rollouts."""
+    alone = entry.latency or (entry.offline.latency if entry.offline else None)
+    if alone is not None:
+        ms = {"p50": alone.p50, "p99": alone.p99, "calls": len(alone.ms), "first": alone.first_ms, "measured": "alone"}
+        hz = {"per_replan": alone.replan_hz, "per_action": alone.action_hz}
+        more = {"n_action_steps": alone.n_action_steps, "threads": alone.threads, "ms": alone.ms}
+        return {"ms_per_chunk": ms, "hz": hz, "latency": more}
+    times = [t for e in entry.results for t in e.ms_per_chunk]
+    if not times:
+        return {"ms_per_chunk": None, "hz": None, "latency": None}
+    p50, p99 = np.percentile(times, [50, 99])
+    ms = {"p50": p50, "p99": p99, "calls": len(times), "measured": "during rollouts"}
+    return {"ms_per_chunk": ms, "hz": None, "latency": None}
+
+
+def _episode(e: EpisodeResult) -> dict[str, Any]:
+    ms = float(np.median(e.ms_per_chunk)) if e.ms_per_chunk else None
+    names = ("seed", "success", "max_reward", "steps", "jerk", "roughness")
+    return {**{name: getattr(e, name) for name in names}, "ms_per_chunk_p50": ms}
+
+
+def _comparisons(entries: Sequence[Entry], confidence: float) -> tuple[list[dict[str, Any]], str]:
+    """Every pair if all played the same seeds; else none and why."""
+    seeds = [{e.seed for e in entry.results} for entry in entries]
+    for (i, one), (j, other) in combinations(enumerate(seeds), 2):
+        if one != other:
+            return [], (
+                f"{entries[i].name} and {entries[j].name} played different seeds, so their difference also holds "
+                "the luck of the draw; run all policies on the same seeds to compare them."
+            )
+    results = {entry.name: entry.results for entry in entries}
+    return [dataclasses.asdict(c) for c in compare_all(results, confidence=confidence)], ""
+
+
+def verdict(
+    order: Sequence[str],
+    policies: Mapping[str, Any],
+    comparisons: Sequence[Mapping[str, Any]],
+    unit: str,
+    confidence: float,
+) -> str:
+    """One or two sentences that claim no more than the intervals and tests allow; `order` is best first."""
+    first = order[0]
+    success, held_out = policies[first]["success"], policies[first]["offline"]
+    if not success:
+        mae, windows = held_out["mae"], held_out["windows"]
+        error = "not a number" if mae is None or not np.isfinite(mae) else f"{mae:.3g} {unit}"
+        return f"{first} misses the demonstrated action by {error} on average over {windows} held-out windows."
+    rate, low, high = (f"{100 * success[name]:.0f}" for name in ("rate", "low", "high"))
+    share = f"{rate} %, {100 * confidence:g} % interval {low} to {high} %"
+    told = f"{first} succeeds in {success['successes']} of {success['episodes']} episodes ({share})."
+    others = [name for name in order[1:] if policies[name]["success"]]
+    if not others:
+        return told
+    if not comparisons:
+        return f"{told} The policies played different seeds and are not compared."
+    return f"{told} {_against(first, others, comparisons)}"
+
+
+def _against(first: str, others: Sequence[str], comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Whom the first beats beyond chance and whom it doesn't."""
+    p = {frozenset((c["a"], c["b"])): c["p_adjusted"] for c in comparisons}
+    beaten = [n for n in others if p[frozenset((first, n))] < LEVEL]
+    level = [n for n in others if n not in beaten]
+    parts = []
+    if beaten:
+        worst = max(p[frozenset((first, n))] for n in beaten)
+        bound = "< 0.001" if worst < 0.001 else f"≤ {worst:.3f}"
+        parts.append(f"It beats {_join(beaten, 'and')} beyond chance (p {bound}).")
+    if level:
+        parts.append(f"These seeds cannot tell it from {_join(level, 'or')}.")
+    return " ".join(parts)
+
+
+def _join(names: Sequence[str], word: str) -> str:
+    if len(names) > 4:
+        return f"{len(names)} others"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

@@ -1,0 +1,139 @@
+"""Many policies, the same demonstrations, the same seeds: one table, paired tests, one report."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nextmove import evaluation, store
+from nextmove.config import ConfigError
+from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy
+from nextmove.jobs.train import train
+from nextmove.systems import find
+
+ENTRIES = (
+    "bc",
+    "lstm-gmm",
+    "act",
+    "diffusion-policy",
+    "diffusion-policy@ddim:10",
+    "diffusion-transformer",
+    "diffusion-transformer@ddim:10",
+    "flow-policy",
+    "flow-policy@euler:4",
+    "flow-policy@euler:1",
+    "consistency-policy",
+    "meanflow-policy",
+    "action-tokens",
+)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One line of a comparison: a trained system and how it is sampled."""
+
+    system: str
+    sampler: str | None
+    steps: int
+    episodes: int
+    seed: int
+
+    @property
+    def run(self) -> str:
+        """Name of the training; contestants that only sample otherwise share it."""
+        return f"{self.system}-n{self.episodes}-s{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """Name of the line."""
+        return f"{self.run}-{self.sampler}{self.steps}" if self.sampler else self.run
+
+    @classmethod
+    def parse(cls, text: str, episodes: int, seed: int) -> Contestant:
+        """From SYSTEM or SYSTEM@SAMPLER:STEPS; raises ConfigError."""
+        system, _, sampling = text.partition("@")
+        find(system).load()
+        sampler, _, steps = sampling.partition(":")
+        if sampling and not steps.isdigit():
+            raise ConfigError(f"{text!r}: expected SYSTEM or SYSTEM@SAMPLER:STEPS, such as flow-policy@euler:4")
+        return cls(system, sampler or None, int(steps or 0), episodes, seed)
+
+
+def compare(
+    data_dir: Path,
+    *,
+    out: Path = Path("runs/compare"),
+    entries: tuple[str, ...] = ENTRIES,
+    demonstrations: tuple[int, ...] = (100,),
+    train_seeds: tuple[int, ...] = (0,),
+    minutes: float = 10.0,
+    steps: int = 0,
+    simulator: str = "pusht",
+    episodes: int = 100,
+    seed: int = HELD_OUT,
+    workers: int = 2,
+    batched: bool = True,
+    video: int = 2,
+) -> dict[str, Any]:
+    """Trains every entry on the same demonstrations and judges all on the same held-out seeds.
+
+    What is done already is kept: the same command goes on after an interruption, and adds entries, sizes and seeds to
+    an earlier comparison. Writes OUT/report.html, OUT/report.json and one JSON file a line in OUT/judged.
+
+    Args:
+        data_dir: Folder of the demonstrations.
+        out: Folder of the comparison.
+        entries: SYSTEM or SYSTEM@SAMPLER:STEPS; entries that differ only in sampling share one training.
+        demonstrations: Numbers of demonstrations to train on.
+        train_seeds: Seeds of training.
+        minutes: Training budget of each, on all threads.
+        steps: Budget in steps instead of minutes.
+        simulator: Name of the simulator.
+        episodes: Held-out episodes of each.
+        seed: First held-out episode's seed.
+        workers: Processes of the evaluation.
+        batched: Step all episodes in one process with batched network calls (noise is still each episode's own).
+        video: Episodes to film of each.
+    """
+    out = Path(out)
+    lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
+    judged = out / "judged"
+    judged.mkdir(parents=True, exist_ok=True)
+    for i, line in enumerate(lines, 1):
+        print(f"[{i}/{len(lines)}] {line.name}", flush=True)
+        run = out / "train" / line.run
+        if not (run / "model" / "config.json").is_file():
+            train(
+                line.system, data_dir, out=run, minutes=0 if steps else minutes, steps=steps, episodes=line.episodes,
+                seed=line.seed, resume=(run / "checkpoints").exists(),
+            )  # fmt: skip
+        if not (judged / f"{line.name}.json").is_file():
+            make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
+            entry = judge(
+                make, name=line.name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
+                batched=batched, video=video,
+            )  # fmt: skip
+            _keep(entry, line, judged / f"{line.name}.json")
+    found = [evaluation.read_entry(judged / f"{line.name}.json") for line in lines]
+    return evaluation.write_report(found, out, title=f"{len(found)} policies on {simulator}")
+
+
+def _keep(entry: Any, line: Contestant, path: Path) -> None:
+    content = evaluation.entry_json(entry) | {"line": vars(line) if hasattr(line, "__dict__") else {}}
+    content["date"] = time.strftime("%Y-%m-%d", time.gmtime())
+    part = path.with_suffix(".part")
+    with part.open("w") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def facts(run: Path) -> dict[str, Any]:
+    """What a run's model card says about its training."""
+    return dict(store.read_config(run / "model")["facts"])

@@ -1,0 +1,55 @@
+"""The whole job in one go: demonstrations, a policy, a judgement, a page to look at."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nextmove import evaluation
+from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy
+from nextmove.jobs.record import record
+from nextmove.jobs.train import train
+
+
+def demo(
+    *,
+    minutes: float = 6.0,
+    out: Path = Path("runs/demo"),
+    demonstrations: int = 999,
+    episodes: int = 50,
+    system: str = "flow-policy",
+    workers: int = 2,
+) -> dict[str, Any]:
+    """Records demonstrations of PushT, trains a policy, judges it on held-out seeds and writes OUT/report.html.
+
+    What is done already is kept: after an interruption the same command goes on.
+
+    Args:
+        minutes: Training budget. 6 solves the task; 2 is for the impatient.
+        out: Folder of everything the demo makes.
+        demonstrations: Episodes of the scripted expert to learn from.
+        episodes: Held-out episodes to judge on.
+        system: The policy.
+        workers: Processes that record and evaluate.
+    """
+    out = Path(out)
+    began = time.perf_counter()
+    print(f"1/3 recording {demonstrations} demonstrations of PushT", flush=True)
+    demos = record("pusht", out / "demos", episodes=demonstrations, workers=workers)
+    print(f"2/3 training {system} for {minutes:g} minutes", flush=True)
+    run = out / system
+    if not (run / "model" / "config.json").is_file():
+        train(system, demos, out=run, minutes=minutes, resume=(run / "checkpoints").exists())
+    print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
+    seeds = range(HELD_OUT, HELD_OUT + episodes)
+    entry = judge(partial(load_policy, run), name=system, simulator="pusht", seeds=seeds, workers=workers, video=4)
+    report = evaluation.write_report([entry], out, title="PushT in one command")
+    success = report["policies"][system]["success"]
+    print(
+        f"{system}: {success['successes']} of {success['episodes']} held-out seeds solved "
+        f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%}) "
+        f"after {(time.perf_counter() - began) / 60:.1f} minutes in all; open {out / 'report.html'}"
+    )
+    return report

@@ -1,0 +1,112 @@
+"""A saved policy to an honest number."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmove import control, data, evaluation, interop, sim, store
+
+HELD_OUT = 100_000
+"""First seed of evaluation; demonstrations use seeds from 0."""
+
+
+def load_policy(model: Path | str, *, sampler: str | None = None, steps: int = 0, execute: int = 0) -> Any:
+    """A policy from a run, a saved model or a LeRobot checkpoint folder, with another sampler where asked for.
+
+    sampler: "ancestral", "ddim", "euler", "midpoint", "heun", "rk4" or "dpm++"; steps: network calls of it;
+    execute: actions executed of each plan (0: as trained).
+    """
+    folder = Path(model)
+    if (folder / "model" / "config.json").is_file():
+        folder = folder / "model"
+    config = folder / "config.json"
+    foreign = config.is_file() and "type" in json.loads(config.read_text())
+    policy = interop.load(folder).policy if foreign else store.load(folder)
+    changes = {k: v for k, v in (("solver", sampler), ("steps", steps)) if v}
+    if changes:
+        if not hasattr(policy.decoder, "with_sampler"):
+            raise ValueError(f"{folder}: {type(policy.decoder).__name__} has no sampler to change")
+        policy.decoder = policy.decoder.with_sampler(**changes)
+    if execute:
+        policy.timing = policy.timing.executing(execute)
+    return policy
+
+
+def evaluate(
+    model: Path,
+    *,
+    simulator: str = "pusht",
+    data_dir: Path | None = None,
+    episodes: int = 50,
+    seed: int = HELD_OUT,
+    workers: int = 2,
+    batched: bool = False,
+    sampler: str | None = None,
+    steps: int = 0,
+    execute: int = 0,
+    video: int = 4,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Judges a policy on held-out seeds of a simulator, or with `data_dir` on a data set's episodes.
+
+    Writes report.html and report.json into OUT and returns the latter's content.
+
+    Args:
+        model: A run's folder, a saved model, or a LeRobot checkpoint (ACT, Diffusion).
+        simulator: Name of the simulator.
+        data_dir: Judge offline on this LeRobot-format data set instead: action errors, loss, smoothness, latency.
+        episodes: Episodes to run; one seed each, counted up from `seed`.
+        seed: First episode's seed.
+        workers: Processes; the result does not depend on their number.
+        batched: Step all episodes in one process with batched network calls: faster for large networks, equal to
+            the default up to floating-point rounding.
+        sampler: Another solver for diffusion and flow policies (ancestral, ddim, euler, midpoint, heun, rk4).
+        steps: Network calls of the sampler; 0 as trained.
+        execute: Actions executed of each plan; 0 as trained.
+        video: Episodes to film.
+        out: Folder of the report; default MODEL/evaluation.
+    """
+    out = Path(out) if out else Path(model) / "evaluation"
+    make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute)
+    name = "-".join(str(part) for part in (Path(model).name, sampler, steps or None) if part)
+    if data_dir is not None:
+        return _offline(make(), name, data_dir, out)
+    entry = judge(
+        make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers, batched=batched, video=video
+    )
+    return evaluation.write_report([entry], out, title=f"{name} on {simulator}")
+
+
+def judge(
+    make: Any, *, name: str, simulator: str, seeds: range, workers: int = 2, batched: bool = False, video: int = 0
+) -> Any:
+    """One policy's entry of a report: rollouts on the seeds, then its latency alone on the machine."""
+    results = evaluation.rollout(
+        partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video
+    )
+    policy = make()
+    env = sim.make(simulator)
+    obs, _ = env.reset(seed=seeds[0])
+    history = control.history([obs] * policy.n_obs_steps)
+    timing = evaluation.latency(policy, history)
+    return evaluation.Entry(
+        name=name,
+        results=results,
+        latency=timing,
+        facts={**getattr(policy, "facts", {}), "parameters": sum(p.numel() for p in policy.parameters())},
+    )
+
+
+def _offline(policy: Any, name: str, data_dir: Path, out: Path) -> dict[str, Any]:
+    from nextmove.jobs.train import windows
+
+    dataset = data.open_dataset(data_dir)
+    judged = windows(dataset, policy, None)
+    picks = np.linspace(0, len(judged) - 1, min(len(judged), 2048)).astype(np.int64)
+    batches = [judged.batch(part) for part in np.array_split(picks, max(1, len(picks) // 256))]
+    return evaluation.write_offline(evaluation.offline(policy, batches), out, title=f"{name} on {data_dir}")

@@ -1,0 +1,53 @@
+"""A look at a folder: data set, saved model, run, or a checkpoint of LeRobot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nextmove import data, interop, store
+from nextmove.systems import find
+
+
+def inspect(folder: Path) -> str:
+    """What is in a folder, and what is wrong with it.
+
+    A data set: features, episodes, statistics, and the doctor's findings. A saved model or run: system, parts, sizes,
+    training. A LeRobot checkpoint: which keys are used, ignored (and why), or missing.
+
+    Args:
+        folder: Data set (LeRobot v3.0 or v2.1), saved model, run, or LeRobot checkpoint.
+    """
+    folder = Path(folder)
+    if (folder / "meta" / "info.json").is_file():
+        return _dataset(folder)
+    if (folder / "model" / "config.json").is_file():
+        folder = folder / "model"
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: expected a data set (meta/info.json) or a model (config.json), found neither")
+    if "type" in json.loads((folder / "config.json").read_text()):
+        return str(interop.load(folder).report)
+    return _model(folder)
+
+
+def _dataset(folder: Path) -> str:
+    dataset = data.open_dataset(folder)
+    lines = [
+        f"{folder}: LeRobot data set {dataset.info['codebase_version']}, {dataset.num_episodes} episodes, "
+        f"{dataset.num_frames} frames at {dataset.fps:g} Hz",
+    ]
+    for name, feature in dataset.features.items():
+        lines.append(f"  {name:34} {feature['dtype']:8} {tuple(feature['shape'])}")
+    findings = data.doctor(dataset)
+    lines += [f"  ! {finding}" for finding in findings] or ["  nothing wrong found"]
+    return "\n".join(lines)
+
+
+def _model(folder: Path) -> str:
+    config = store.read_config(folder)
+    model = store.load(folder)
+    system = find(config["system"])
+    lines = [f"{folder}: {system.title} ({system.sentence}), {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters"]
+    lines += [f"  {key:12} {value}" for key, value in config["facts"].items()]
+    lines += ["  recipe"] + ["    " + row for row in json.dumps(config["recipe"], indent=2).splitlines()]
+    return "\n".join(lines)

@@ -1,0 +1,139 @@
+"""Demonstrations to a saved policy."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from nextmove import data, store, training
+from nextmove.config import encode
+from nextmove.contracts import Optim
+from nextmove.models.policy import Policy, PolicySpec
+
+FIT_WINDOWS = 4096
+"""Windows read at once while scales are fitted."""
+
+
+def spec_of(dataset: data.Dataset) -> PolicySpec:
+    """The robot of a data set: its state features and action; cameras are named as ignored.
+
+    Raises ValueError for a data set without `action` or without a state feature.
+    """
+    features, ignored = {}, []
+    for name, feature in dataset.features.items():
+        if not name.startswith("observation."):
+            continue
+        state = len(feature["shape"]) == 1 and str(feature["dtype"]).startswith(("float", "int", "uint", "bool"))
+        if state:
+            features[name] = int(feature["shape"][0])
+        else:
+            ignored.append(name)
+    if "action" not in dataset.features:
+        raise ValueError(f"{dataset.root}: expected a feature 'action', found {sorted(dataset.features)}")
+    if not features:
+        raise ValueError(f"{dataset.root}: expected a state feature 'observation.*', found only {ignored or 'none'}")
+    return PolicySpec(features, int(dataset.features["action"]["shape"][0]), float(dataset.fps), tuple(ignored))
+
+
+def windows(dataset: data.Dataset, policy: Policy, episodes: np.ndarray | None) -> data.Windows:
+    """The windows a policy is trained or judged on."""
+    return data.Windows(
+        dataset,
+        observations=policy.encoder.features,
+        obs_offsets=policy.timing.obs_offsets,
+        action_offsets=policy.timing.action_offsets,
+        episodes=episodes,
+    )
+
+
+def train(
+    system: str,
+    data_dir: Path,
+    *,
+    out: Path | None = None,
+    minutes: float = 0.0,
+    steps: int = 0,
+    episodes: int = 0,
+    holdout: float = 0.05,
+    seed: int = 0,
+    workers: int = 0,
+    threads: int = 2,
+    accumulate: int = 1,
+    bf16: Literal["auto", "on", "off"] = "auto",
+    device: str = "cpu",
+    resume: bool = False,
+    recipe: Any = None,
+) -> Policy:
+    """Trains a policy on a LeRobot-format data set and saves it as OUT/model; returns it with its averaged weights.
+
+    Exactly one of `minutes` and `steps` is the budget. OUT also holds train.jsonl, TensorBoard events and the
+    checkpoints that `resume` goes on from.
+
+    Args:
+        system: Name of a built system (`nextmove systems`).
+        data_dir: Folder of the data set, LeRobot v3.0 or v2.1.
+        out: Folder for the run; default runs/SYSTEM.
+        minutes: Budget in minutes of training.
+        steps: Budget in optimiser steps.
+        episodes: Use only the first so many episodes; 0 means all.
+        holdout: Share of episodes kept for the validation loss.
+        seed: Decides initial weights, order, noise and dropout.
+        workers: Processes that load data; 0 loads in the training process, which is fastest for states.
+        threads: Threads of the arithmetic.
+        accumulate: Gradient steps summed into one optimiser step.
+        bf16: Mixed precision; auto switches it on where it is fast.
+        device: cpu or cuda.
+        resume: Go on from the run's last checkpoint.
+        recipe: Sizes and settings of the system.
+    """
+    import torch
+
+    out = Path(out) if out else Path("runs") / system
+    dataset = data.open_dataset(data_dir)
+    spec = spec_of(dataset)
+    if spec.ignored:
+        print(f"not used yet: {', '.join(spec.ignored)} (cameras and other features that are no state)")
+    torch.manual_seed(seed)
+    policy = store.create(system, spec, recipe)
+    chosen, held = split(dataset, episodes, holdout, seed)
+    seen = windows(dataset, policy, chosen)
+    policy.fit(seen.batch(np.arange(i, min(i + FIT_WINDOWS, len(seen)))) for i in range(0, len(seen), FIT_WINDOWS))
+    optim: Optim = policy.card["recipe"].optim
+    config = training.TrainConfig(
+        steps=steps, minutes=minutes, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
+        resume=resume, device=device,
+    )  # fmt: skip
+    validation = None
+    if len(held):
+        judged = windows(dataset, policy, held)
+        picks = np.linspace(0, len(judged) - 1, min(len(judged), 1024)).astype(np.int64)
+        validation = [judged.batch(part) for part in np.array_split(picks, max(1, len(picks) // optim.batch))]
+
+    def batches(start: int, rank: int, world: int) -> data.Loader:
+        return data.Loader(seen, batch=optim.batch, seed=seed, start=start, rank=rank, world=world, workers=workers)
+
+    facts = {
+        "data": str(data_dir), "episodes": len(chosen), "windows": len(seen), "seed": seed, "optim": encode(optim),
+    }  # fmt: skip
+    began = time.time()
+    result = training.train(policy, batches, out=out, config=config, optim=optim, validation=validation)
+    facts |= {"steps": result.step, "minutes": round(result.elapsed / 60, 2), "loss": result.loss}
+    facts["finished"] = time.strftime("%Y-%m-%d", time.gmtime(began))
+    policy.load_state_dict(result.ema)
+    store.save(policy.eval(), out / "model", facts=facts)
+    return policy
+
+
+def split(dataset: data.Dataset, episodes: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Episode numbers for training and for the validation loss, out of the first `episodes` (0: all)."""
+    if episodes < 0 or episodes > dataset.num_episodes:
+        raise ValueError(f"episodes: expected 0 to {dataset.num_episodes}, found {episodes}")
+    count = episodes or dataset.num_episodes
+    order = np.random.default_rng([seed, 1]).permutation(count)
+    kept = count - int(round(count * holdout))
+    if kept < 1:
+        raise ValueError(f"holdout: expected to leave an episode for training, found {holdout} of {count}")
+    return np.sort(order[:kept]), np.sort(order[kept:])

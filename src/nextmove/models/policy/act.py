@@ -1,0 +1,57 @@
+"""ACT: action chunking with transformers.
+
+What changed over BC and LSTM-GMM: a whole chunk of actions at once, and a latent variable z that takes up how this
+demonstrator did it, so that the chunk itself may be regressed (Zhao et al. 2023, a conditional VAE).
+
+How it is composed: `Latent` (posterior q(z | actions, state), weight 10 on the KL) around `Regression` (L1) over the
+`Detr` transformer. At run time z = 0.
+
+Deviations: state observations only, chunk and widths for 10 Hz pushing (`published()` has the paper's); the decoder has
+one layer, which is what the original code trains (it returns the first layer's output of seven).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nextmove.contracts import Optim
+from nextmove.decoders import Latent, Regression
+from nextmove.models.policy.assemble import ActionSpace, assemble
+from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.nn import Detr, Posterior
+
+
+@dataclass(frozen=True)
+class Act:
+    """Action chunking transformer on state observations."""
+
+    timing: Timing = Timing(n_obs_steps=2, horizon=16, n_action_steps=8)
+    representation: Representation = Representation()
+    actions: ActionSpace = ActionSpace()
+    decoder: Latent = field(
+        default_factory=lambda: Latent(
+            inner=Regression(trunk=Detr(width=256, heads=8, feedforward=1024), loss="l1"),
+            posterior=Posterior(width=256, heads=8, feedforward=1024),
+        )
+    )
+    optim: Optim = Optim(lr=3e-4, betas=(0.9, 0.999), weight_decay=1e-4)
+
+    @classmethod
+    def published(cls) -> Act:
+        """Sizes and optimiser of the paper (chunk 100 at 50 Hz, width 512, batch 8, learning rate 1e-5)."""
+        return cls(
+            timing=Timing(n_obs_steps=1, horizon=100, n_action_steps=100),
+            decoder=Latent(inner=Regression(trunk=Detr(), loss="l1"), posterior=Posterior()),
+            optim=Optim(lr=1e-5, betas=(0.9, 0.999), weight_decay=1e-4, warmup=0, batch=8),
+        )
+
+    def build(self, spec: PolicySpec) -> Policy:
+        """The untrained policy for a robot."""
+        return assemble(
+            spec,
+            timing=self.timing,
+            representation=self.representation,
+            actions=self.actions,
+            decoder=self.decoder,
+            mask_padding=True,
+        )

@@ -1,0 +1,42 @@
+"""Action tokens: a language model whose words are actions.
+
+What changed over Diffusion and Flow Policy: each action dimension is cut into 256 bins and the chunk is written one
+token after another, each given all before it. RT-1 (Brohan et al. 2022), RT-2 and OpenVLA decode actions so.
+
+How it is composed: `Actions` with `Bins` -> `Autoregressive` around the causal `Gpt`; what is observed is its prefix.
+
+Deviations: a chunk of several actions in place of a single one, and no language.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nextmove.contracts import Optim
+from nextmove.decoders import Autoregressive
+from nextmove.models.policy.assemble import ActionSpace, assemble
+from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.nn import Gpt
+
+
+@dataclass(frozen=True)
+class ActionTokens:
+    """Autoregressive policy over 256 bins a dimension."""
+
+    timing: Timing = Timing()
+    representation: Representation = Representation()
+    actions: ActionSpace = ActionSpace(scaling="min_max", bins=256)
+    decoder: Autoregressive = field(
+        default_factory=lambda: Autoregressive(trunk=Gpt(width=192, layers=4, heads=4), classes=256)
+    )
+    optim: Optim = Optim(lr=1e-3, weight_decay=0.01)
+
+    def build(self, spec: PolicySpec) -> Policy:
+        """The untrained policy for a robot."""
+        return assemble(
+            spec,
+            timing=self.timing,
+            representation=self.representation,
+            actions=self.actions,
+            decoder=self.decoder,
+        )

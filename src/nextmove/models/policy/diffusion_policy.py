@@ -1,0 +1,85 @@
+"""Diffusion Policy: draw a chunk of actions by denoising.
+
+What changed over ACT: the whole distribution of chunks is learnt, not its median given z; every draw is one coherent
+way of doing it (Chi et al. 2023).
+
+How it is composed: `Diffusion` (cosine table of 100 steps, noise prediction, ancestral sampling, clip at 1) around the
+conditional 1-D U-Net, or the causal transformer with `DiffusionTransformer`. The horizon starts at the first observed
+step; eight actions are executed.
+
+Deviations: widths that train on a CPU (`published()` has the paper's). The sampler may be exchanged after training
+(`--sampler ddim --steps 10`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nextmove.contracts import Optim
+from nextmove.decoders import Diffusion
+from nextmove.models.policy.assemble import ActionSpace, assemble
+from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.nn import Transformer, UNet1d
+
+TIMING = Timing(n_obs_steps=2, horizon=16, n_action_steps=8, align="first_observation")
+# Clipping the predicted actions at 1 needs a space that ends there.
+SPACE = ActionSpace(scaling="min_max")
+
+
+@dataclass(frozen=True)
+class DiffusionPolicy:
+    """Diffusion Policy with the 1-D U-Net."""
+
+    timing: Timing = TIMING
+    representation: Representation = Representation()
+    actions: ActionSpace = SPACE
+    decoder: Diffusion = field(default_factory=lambda: Diffusion(trunk=UNet1d(widths=(64, 128, 256), time_width=128)))
+    optim: Optim = Optim(lr=1e-3, betas=(0.95, 0.999), weight_decay=1e-6)
+
+    @classmethod
+    def published(cls) -> DiffusionPolicy:
+        """Sizes and optimiser of the paper's low-dimensional PushT (65.8 M parameters)."""
+        return cls(
+            decoder=Diffusion(trunk=UNet1d(widths=(256, 512, 1024), time_width=256)),
+            optim=Optim(lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, warmup=500, clip=0.0),
+        )
+
+    def build(self, spec: PolicySpec) -> Policy:
+        """The untrained policy for a robot."""
+        return assemble(
+            spec,
+            timing=self.timing,
+            representation=self.representation,
+            actions=self.actions,
+            decoder=self.decoder,
+        )
+
+
+@dataclass(frozen=True)
+class DiffusionTransformer:
+    """Diffusion Policy with the causal transformer."""
+
+    timing: Timing = TIMING
+    representation: Representation = Representation()
+    actions: ActionSpace = SPACE
+    decoder: Diffusion = field(default_factory=lambda: Diffusion(trunk=Transformer(width=128, layers=4, heads=4)))
+    optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.95), weight_decay=1e-3)
+
+    @classmethod
+    def published(cls) -> DiffusionTransformer:
+        """Sizes and optimiser of the paper's low-dimensional PushT."""
+        return cls(
+            decoder=Diffusion(trunk=Transformer(width=256, layers=8, heads=4)),
+            optim=Optim(lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, warmup=1000, clip=0.0),
+        )
+
+    def build(self, spec: PolicySpec) -> Policy:
+        """The untrained policy for a robot."""
+        return assemble(
+            spec,
+            timing=self.timing,
+            representation=self.representation,
+            actions=self.actions,
+            decoder=self.decoder,
+            tokens=True,
+        )

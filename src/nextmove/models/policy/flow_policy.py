@@ -1,0 +1,42 @@
+"""Flow Policy: draw a chunk of actions by following a velocity field for a few steps.
+
+What changed over Diffusion Policy: a straight path from noise to the chunk and its velocity as the target (flow
+matching, Lipman et al. 2023; for robots Black et al. 2024), so that ten Euler steps, four or one replace a hundred.
+
+How it is composed: `Flow` around the residual `Mlp`; `--decoder` and `--decoder.trunk` exchange either.
+
+Deviations: no pretrained backbone; the trunk is an MLP over the flattened chunk, which is what a state policy needs to
+re-plan in a millisecond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nextmove.contracts import Optim
+from nextmove.decoders import Flow
+from nextmove.models.policy.assemble import ActionSpace, assemble
+from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.nn import Mlp
+
+
+@dataclass(frozen=True)
+class FlowPolicy:
+    """Flow matching over action chunks."""
+
+    timing: Timing = Timing()
+    representation: Representation = Representation()
+    actions: ActionSpace = ActionSpace()
+    decoder: Any = field(default_factory=lambda: Flow(trunk=Mlp()))
+    optim: Optim = Optim(lr=1.5e-3, weight_decay=1e-4)
+
+    def build(self, spec: PolicySpec) -> Policy:
+        """The untrained policy for a robot."""
+        return assemble(
+            spec,
+            timing=self.timing,
+            representation=self.representation,
+            actions=self.actions,
+            decoder=self.decoder,
+        )

@@ -1,0 +1,43 @@
+"""LSTM-GMM: a recurrent policy whose output is a mixture of Gaussians.
+
+What changed over BC: memory over ten observed steps, and a mixture of five modes in place of one mean, so that two
+ways of doing a task can both be kept (BC-RNN-GMM of robomimic, Mandlekar et al. 2021).
+
+How it is composed: observations as tokens -> `Lstm` -> `Mixture`. Each observed step predicts its own action; the last
+one is executed. In evaluation the modes' spread is 1e-4 and the mode is drawn.
+
+Deviations: robomimic carries the hidden state for ten steps and then resets it; here the last ten observations are
+read anew at every step, so that the policy keeps no state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nextmove.contracts import Optim
+from nextmove.decoders import Mixture
+from nextmove.models.policy.assemble import ActionSpace, assemble
+from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.nn import Lstm
+
+
+@dataclass(frozen=True)
+class LstmGmm:
+    """LSTM over the observed steps with a mixture of Gaussians at each."""
+
+    timing: Timing = Timing(n_obs_steps=10, horizon=10, n_action_steps=1, align="first_observation")
+    representation: Representation = Representation()
+    actions: ActionSpace = ActionSpace(per_step=False)
+    decoder: Mixture = field(default_factory=lambda: Mixture(trunk=Lstm()))
+    optim: Optim = Optim(lr=1e-3, weight_decay=0.0)
+
+    def build(self, spec: PolicySpec) -> Policy:
+        """The untrained policy for a robot."""
+        return assemble(
+            spec,
+            timing=self.timing,
+            representation=self.representation,
+            actions=self.actions,
+            decoder=self.decoder,
+            tokens=True,
+        )

@@ -1,0 +1,41 @@
+"""MeanFlow policy: one network call by learning the average velocity of the whole path.
+
+What changed over the consistency flow: no pair of neighbouring points and no segments; the network is told two times
+and learns the mean velocity between them from an identity that holds on every path (Geng et al. 2025; on robots MP1,
+Sheng et al. 2026).
+
+How it is composed: `MeanFlow` around the residual `Mlp`.
+
+Deviations: no dispersive loss and no guidance (MP1 has both).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nextmove.contracts import Optim
+from nextmove.decoders import MeanFlow
+from nextmove.models.policy.assemble import ActionSpace, assemble
+from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.nn import Mlp
+
+
+@dataclass(frozen=True)
+class MeanFlowPolicy:
+    """MeanFlow over action chunks, one step."""
+
+    timing: Timing = Timing()
+    representation: Representation = Representation()
+    actions: ActionSpace = ActionSpace()
+    decoder: MeanFlow = field(default_factory=lambda: MeanFlow(trunk=Mlp()))
+    optim: Optim = Optim(lr=1e-3, weight_decay=1e-4)
+
+    def build(self, spec: PolicySpec) -> Policy:
+        """The untrained policy for a robot."""
+        return assemble(
+            spec,
+            timing=self.timing,
+            representation=self.representation,
+            actions=self.actions,
+            decoder=self.decoder,
+        )

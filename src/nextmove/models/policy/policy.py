@@ -1,0 +1,170 @@
+"""A policy: an encoder, an action codec and a decoder with a time contract.
+
+Letters: B batch, T observation steps, H horizon, A action width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from nextmove.contracts import Batch, Chunk, Context, Known, Rng
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """The robot a policy is for: widths of the observed state features in file order, of the action, and the rate."""
+
+    features: dict[str, int]
+    action: int
+    fps: float
+    ignored: tuple[str, ...] = ()
+    """Features of the data set that the policy does not look at (cameras)."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When a policy looks and for how long it plans."""
+
+    n_obs_steps: int = 2
+    horizon: int = 16
+    n_action_steps: int = 8
+    """Actions executed of each plan before the next."""
+    align: Literal["now", "first_observation"] = "now"
+    """The step that the first predicted action belongs to (Diffusion Policy starts at the first observed step)."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_obs_steps", "horizon", "n_action_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"timing.{name}: expected at least 1, found {getattr(self, name)}")
+        room = self.horizon - self.first
+        if self.n_action_steps > room:
+            raise ValueError(f"timing.n_action_steps: expected at most {room} of horizon {self.horizon}, found {self.n_action_steps}")
+
+    @property
+    def first(self) -> int:
+        """Index in the window of the action that is due now."""
+        return self.n_obs_steps - 1 if self.align == "first_observation" else 0
+
+    def executing(self, steps: int) -> Timing:
+        """The same with another number of actions executed of each plan."""
+        return replace(self, n_action_steps=steps)
+
+    @property
+    def obs_offsets(self) -> tuple[int, ...]:
+        """Observed frames relative to now."""
+        return tuple(range(1 - self.n_obs_steps, 1))
+
+    @property
+    def action_offsets(self) -> tuple[int, ...]:
+        """Predicted frames relative to now."""
+        return tuple(range(-self.first, self.horizon - self.first))
+
+
+@dataclass(frozen=True)
+class Representation:
+    """How the world is shown and in which space actions are predicted; `auto` is settled when a policy is built."""
+
+    view: Literal["auto", "plain", "points"] = "auto"
+    """`points` where the data have points, a goal for each and the robot's position; else `plain`."""
+    points: str = "observation.environment_state"
+    anchor: str = "observation.state"
+    goal: str = "observation.goal"
+    fine: float = 10.0
+    actions: Literal["auto", "absolute", "relative"] = "auto"
+    """`relative` to the anchor's present value (`auto`: where the view is `points`)."""
+    noise: float = 0.01
+    """Noise on the scaled observations in training, as a share of their spread."""
+
+    def settle(self, spec: PolicySpec) -> Representation:
+        """The same with `auto` decided from the data's features."""
+        has = {self.points, self.anchor, self.goal} <= set(spec.features)
+        fits = has and spec.features[self.goal] == spec.features[self.points]
+        view = ("points" if fits else "plain") if self.view == "auto" else self.view
+        if view == "points" and not fits:
+            raise ValueError(
+                f"representation.view: 'points' needs {self.points!r} and {self.goal!r} of one width and {self.anchor!r}; "
+                f"found {spec.features}"
+            )
+        close = view == "points" and spec.features[self.anchor] == spec.action
+        actions = ("relative" if close else "absolute") if self.actions == "auto" else self.actions
+        return replace(self, view=view, actions=actions)
+
+
+class Policy(nn.Module):
+    """Observations to plans: `decoder` generates in the space of `codec` given what `encoder` tells it."""
+
+    def __init__(
+        self,
+        *,
+        spec: PolicySpec,
+        timing: Timing,
+        encoder: nn.Module,
+        codec: nn.Module,
+        decoder: nn.Module,
+        shape: tuple[int, ...],
+        mask_padding: bool = False,
+    ) -> None:
+        super().__init__()
+        self.spec, self.timing, self.shape, self.mask_padding = spec, timing, shape, mask_padding
+        self.encoder, self.codec, self.decoder = encoder, codec, decoder
+
+    @property
+    def n_obs_steps(self) -> int:
+        """Observations each plan is made from."""
+        return self.timing.n_obs_steps
+
+    @property
+    def n_action_steps(self) -> int:
+        """Actions executed of each plan."""
+        return self.timing.n_action_steps
+
+    @property
+    def horizon(self) -> int:
+        """Actions predicted."""
+        return self.timing.horizon
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Observation features it reads, in file order."""
+        return tuple(self.spec.features)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Fits the scales of observations and actions on training windows (exact over all batches given)."""
+        shown, acted = [], []
+        for batch in batches:
+            shown.append(self.encoder.show(batch).flatten(0, 1))
+            acted.append(self.codec.values(batch["action"], batch))
+        if not shown:
+            raise ValueError("fit: expected at least one batch of training windows, found none")
+        self.encoder.scale.fit(torch.cat(shown).numpy())
+        self.codec.scale.fit(torch.cat(acted).numpy())
+
+    def context(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
+        """What the decoder is told; with `rng` the training noise on observations is drawn from it."""
+        return self.encoder(obs, rng)
+
+    def loss(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
+        """Named scalar terms of the decoder's loss; windows of raw observations (B, T, D) and `action` (B, H, A)."""
+        ctx = self.context(batch, rng if self.training else None)
+        x = self.codec.encode(batch["action"], batch)
+        weight = None
+        if self.mask_padding and "action_is_pad" in batch:
+            weight = ~batch["action_is_pad"]
+        return self.decoder.loss(ctx, x, weight=weight, rng=rng)
+
+    def generate(self, obs: Mapping[str, Tensor], *, rng: Rng, known: Known | None = None, **options: Any) -> Tensor:
+        """The whole horizon in raw units, (B, H, A), its first step at `timing.align`."""
+        ctx = self.context(obs)
+        x = self.decoder.sample(ctx, shape=self.shape, rng=rng, known=known, **options)
+        return self.codec.decode(x, obs)
+
+    @torch.no_grad()
+    def act(self, obs: Batch, *, rng: Rng, previous: Chunk | None = None) -> Chunk:
+        """A plan in raw units whose first action is due now."""
+        return Chunk(self.generate(obs, rng=rng)[:, self.timing.first :], 1 / self.spec.fps)
+

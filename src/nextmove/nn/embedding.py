@@ -1,0 +1,54 @@
+"""Numbers as vectors: sinusoids of the times a network is told, and tables of positions.
+
+Letters: B batch, W width, L length, D width of a position.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+def sinusoid(value: Tensor, width: int) -> Tensor:
+    """(B,) numbers as (B, width): sines, then cosines, of frequencies 1 to 1e-4 (Vaswani et al. 2017, in halves)."""
+    half = width // 2
+    steps = torch.arange(half, device=value.device, dtype=torch.float32)
+    angle = value.float()[:, None] * torch.exp(steps * (-math.log(10000) / (half - 1)))
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+def table(length: int, width: int) -> Tensor:
+    """(length, width) position table: sine at even columns, cosine at odd (Vaswani et al. 2017, equation in 3.5)."""
+    column = torch.arange(width)
+    angle = torch.arange(length)[:, None] / 10000 ** (2 * (column // 2) / width)
+    return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
+
+
+class Times(nn.Module):
+    """(B, count) told times -> (B, out); each has its own sinusoid and two-layer network, the results are added."""
+
+    def __init__(
+        self,
+        count: int,
+        width: int,
+        hidden: int | None = None,
+        out: int | None = None,
+        activation: Literal["mish", "silu"] = "mish",
+    ) -> None:
+        super().__init__()
+        self.width = width
+        hidden, out = hidden or 4 * width, out or width
+        act = nn.Mish if activation == "mish" else nn.SiLU
+        self.nets = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, hidden), act(), nn.Linear(hidden, out)) for _ in range(count)
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        """The sum over the times."""
+        if t.dim() != 2 or t.shape[1] != len(self.nets):
+            raise ValueError(f"t: expected (B, {len(self.nets)}), found {tuple(t.shape)}")
+        parts = [net(sinusoid(t[:, i], self.width)) for i, net in enumerate(self.nets)]
+        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]

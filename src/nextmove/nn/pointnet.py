@@ -1,0 +1,42 @@
+"""The point-cloud encoder of 3D Diffusion Policy (Ze et al. 2024), which FlowPolicy shares.
+
+Letters: B batch, P points, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+class PointNet(nn.Module):
+    """(B, P, 3 or 6) points -> (B, F): an MLP on each point, the maximum over points, a projection with LayerNorm."""
+
+    def __init__(self, config: Points3d) -> None:
+        super().__init__()
+        widths = (6, 64, 128, 256, 512) if config.color else (3, 64, 128, 256)
+        layers: list[nn.Module] = []
+        for i, (inputs, out) in enumerate(zip(widths, widths[1:], strict=False)):
+            layers.append(nn.Linear(inputs, out))
+            # With colour the last layer is bare.
+            if not (config.color and i == len(widths) - 2):
+                layers += [nn.LayerNorm(out), nn.ReLU()]
+        self.mlp = nn.Sequential(*layers)
+        self.projection = nn.Sequential(nn.Linear(widths[-1], config.out), nn.LayerNorm(config.out))
+
+    def forward(self, points: Tensor) -> Tensor:
+        """(B, P, 3 or 6) -> (B, F)."""
+        return self.projection(self.mlp(points).amax(-2))
+
+
+@dataclass(frozen=True)
+class Points3d:
+    """Sizes of the point encoder."""
+
+    out: int = 64
+    color: bool = False
+
+    def build(self) -> nn.Module:
+        """The network."""
+        return PointNet(self)

@@ -1,0 +1,55 @@
+"""What a run may choose, whatever it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Budget, seed and machine of one run; exactly one of `steps` and `minutes` is above zero.
+
+    Raises ValueError naming the field.
+    """
+
+    steps: int = 0
+    """Budget in optimiser steps. Such a run can be interrupted and resumed without changing a bit of its result."""
+    minutes: float = 0.0
+    """Budget in minutes of wall clock, validation and saving included; a resumed run has what was left."""
+    seed: int = 0
+    """Decides noise and dropout of every step (and the order of the data, where the loader is given the same)."""
+    threads: int = 2
+    """Threads of the arithmetic, per process."""
+    bf16: Literal["auto", "on", "off"] = "auto"
+    """Mixed precision in the loss; auto: on GPUs that have it and CPUs with matrix tiles (AMX)."""
+    accumulate: int = 1
+    """Parts into which each batch is cut to save memory; draws, and so results, do not depend on it."""
+    log_every: int = 50
+    """Steps averaged in a line of the log."""
+    validate_every: int = 0
+    """Steps between validations; 0: ten times a run."""
+    save_every: int = 0
+    """Steps between checkpoints; 0: every five minutes."""
+    resume: bool = False
+    """Go on from the last checkpoint of the folder."""
+    device: str = "cpu"
+    compile: bool = False
+    """Compile the loss: minutes at the start, faster steps for large networks on GPUs."""
+    progress: Literal["auto", "bar", "lines", "off"] = "auto"
+    """What is printed; auto: a bar on a terminal, a line now and then elsewhere."""
+    tensorboard: bool = True
+    """Also write TensorBoard events."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "minutes", "seed", "log_every", "validate_every", "save_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected no negative number, found {getattr(self, name)}")
+        for name in ("threads", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if (self.steps > 0) == (self.minutes > 0):
+            raise ValueError(
+                "budget: expected exactly one of steps and minutes above zero, "
+                f"found steps={self.steps} and minutes={self.minutes}"
+            )

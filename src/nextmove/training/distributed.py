@@ -1,0 +1,101 @@
+"""Several processes that train one model, each on its rows of every batch; launched by torchrun.
+
+Gradients are averaged by hand after the backward pass instead of by DistributedDataParallel: its hooks live on
+`forward`, which losses that differentiate inside (`torch.func.jvp`) do not pass through.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+BUCKET = 8 * 2**20
+"""Values sent at once."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run; the default is the single one."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """The sums over all processes, in float64, equal on each."""
+        if self.size == 1:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.all_reduce(sums)
+        return sums.tolist()
+
+    def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replaces every gradient by its mean over the processes; None counts as 0 unless it is None on all."""
+        if self.size == 1:
+            return
+        used = self.sum([float(p.grad is not None) for p in parameters])
+        grads = []
+        for p in (p for p, count in zip(parameters, used, strict=True) if count):
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            grads.append(p.grad)
+        for bucket in _buckets(grads):
+            flat = torch.cat([g.reshape(-1) for g in bucket])
+            torch.distributed.all_reduce(flat)
+            parts = torch.split(flat.div_(self.size), [g.numel() for g in bucket])
+            torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)])
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Gives every process the first one's values, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor.data, 0)
+
+    def wait(self) -> None:
+        """Returns when every process is here."""
+        self.sum([0.0])
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Runs of tensors of one dtype with at most BUCKET values together (or a single larger one)."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        full = sum(t.numel() for t in bucket) + tensor.numel() > BUCKET
+        if bucket and (full or bucket[0].dtype != tensor.dtype):
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """The world that torchrun's environment describes (or that the caller has joined already); left at the end."""
+    distributed = torch.distributed
+    ready = distributed.is_available() and distributed.is_initialized()
+    if not ready and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World()
+        return
+    if not ready:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield World(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        if not ready:
+            distributed.destroy_process_group()
+
+
+def place(device: str) -> torch.device:
+    """The device of this process: a bare "cuda" is the GPU with the process's number on its machine."""
+    if device == "cuda":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(device)

@@ -1,0 +1,86 @@
+"""AdamW with weight-decay groups, gradient norm and clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nextmove.contracts import Optim
+
+UNDECAYED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are to be trained, each once, in the model's order."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def undecayed(model: nn.Module) -> set[str]:
+    """Names of the parameters that weight decay leaves alone: biases and other vectors, embeddings, norms."""
+    special = (module for module in model.modules() if isinstance(module, UNDECAYED))
+    # By identity: a table tied to an output layer may go by that layer's name.
+    spared = {id(p) for module in special for p in module.parameters(recurse=False)}
+    return {name for name, p in model.named_parameters() if p.dim() <= 1 or id(p) in spared}
+
+
+class Update:
+    """Moves one set of named parameters along their gradients.
+
+    One optimiser per set: an adversarial system will have one `Update` for each of its players.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], optim: Optim, *, undecayed: set[str]) -> None:
+        if not parameters:
+            raise ValueError("model: expected parameters to train, found none")
+        self.named, self.parameters = dict(parameters), list(parameters.values())
+        self.peak, self.clip = optim.lr, optim.clip
+        groups = [
+            {"params": [p for n, p in self.named.items() if n not in undecayed], "weight_decay": optim.weight_decay},
+            {"params": [p for n, p in self.named.items() if n in undecayed], "weight_decay": 0.0},
+        ]
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda", "mps") for p in self.parameters)
+        groups = [group for group in groups if group["params"]]
+        self.adamw = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)
+
+    def zero(self) -> None:
+        """Forgets the gradients."""
+        self.adamw.zero_grad(set_to_none=True)
+
+    def norm(self) -> Tensor:
+        """The Euclidean norm () of all gradients together."""
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        if not grads:
+            raise ValueError("loss: expected it to depend on the parameters, found no gradient")
+        norms: Tensor = torch.stack(torch._foreach_norm(grads)).float()
+        return norms.square().sum().sqrt()
+
+    def culprit(self) -> str | None:
+        """The first parameter whose gradient is not finite."""
+        grads = ((name, p.grad) for name, p in self.named.items())
+        return next((name for name, g in grads if g is not None and not g.isfinite().all()), None)
+
+    def apply(self, rate: float, norm: float) -> float:
+        """One step at `rate` of the peak learning rate, gradients scaled down to norm `clip`; returns the rate used."""
+        if self.clip > 0 and norm > self.clip:
+            grads = [p.grad for p in self.parameters if p.grad is not None]
+            torch._foreach_mul_(grads, self.clip / (norm + 1e-6))
+        lr = rate * self.peak
+        for group in self.adamw.param_groups:
+            group["lr"] = lr
+        self.adamw.step()
+        return lr
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and step counts as `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME`."""
+        states = {name: self.adamw.state.get(p, {}) for name, p in self.named.items()}
+        return {f"{kind}/{name}": value for name, state in states.items() for kind, value in state.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Takes up what `state` gave."""
+        for name, p in self.named.items():
+            if f"step/{name}" not in state:
+                continue
+            moments = {k: torch.empty_like(p).copy_(state[f"{k}/{name}"]) for k in ("exp_avg", "exp_avg_sq")}
+            self.adamw.state[p] = {"step": state[f"step/{name}"].to(p.device, torch.float32).clone(), **moments}

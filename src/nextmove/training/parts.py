@@ -1,0 +1,58 @@
+"""Batches cut into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextmove.contracts import Batch
+
+
+def rows(batch: Batch) -> int:
+    """Rows of a batch: the length of its first array; raises ValueError if it holds none."""
+    for value in batch.values():
+        if isinstance(value, Tensor | np.ndarray) and value.ndim:
+            return len(value)
+        if isinstance(value, Mapping):
+            return rows(value)
+    raise ValueError(f"batch: expected an array, found {sorted(map(str, batch))}")
+
+
+def part(batch: Batch, index: int, count: int) -> Batch:
+    """Part number `index` of `count` equal parts; arrays, lists and tuples as long as the batch are cut.
+
+    Raises ValueError if `count` does not divide the rows.
+    """
+    total = rows(batch)
+    if total % count:
+        raise ValueError(f"accumulate: expected a divisor of the {total} rows of a batch, found {count}")
+    if count == 1:
+        return batch
+    return _cut(batch, slice(index * total // count, (index + 1) * total // count), total)
+
+
+def _cut(batch: Batch, which: slice, total: int) -> dict[str, Any]:
+    def one(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _cut(value, which, total)
+        sized = (isinstance(value, Tensor | np.ndarray) and value.ndim > 0) or isinstance(value, list | tuple)
+        return value[which] if sized and len(value) == total else value
+
+    return {name: one(value) for name, value in batch.items()}
+
+
+def to(batch: Batch, device: torch.device) -> dict[str, Any]:
+    """The same with every array as a tensor on the device."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return to(value, device)
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(value)
+        return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+    return {name: one(value) for name, value in batch.items()}

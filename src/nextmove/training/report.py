@@ -1,0 +1,50 @@
+"""What a run tells its caller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One finished step: `step` counts from 1, numbers are means over all processes, times are this process's."""
+
+    step: int
+    loss: float
+    terms: dict[str, float]
+    lr: float
+    grad_norm: float
+    """Before clipping."""
+    seconds: float
+    wait: float
+    """Seconds of it spent waiting for data."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The lowest validation loss so far and the step it was measured after."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to; `ema` is the state of the averaged model, complete for `load_state_dict`."""
+
+    step: int
+    elapsed: float
+    """Seconds, earlier sittings included."""
+    loss: float
+    """Mean training loss since the last line of the log (or of that line); nan if no step was made."""
+    ema: dict[str, Tensor]
+    finished: bool
+    """False if the run was stopped before its budget was used."""
+    validation: float | None
+    """The last validation loss; None if there was none or it was not finite."""
+    best: Best | None
+    checkpoint: Path | None
+    """The last checkpoint."""

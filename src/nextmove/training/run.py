@@ -1,0 +1,201 @@
+"""The state of one run and what happens to it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nextmove.config import encode
+from nextmove.contracts import Batch, Optim
+from nextmove.training import checkpoint
+from nextmove.training.config import TrainConfig
+from nextmove.training.distributed import World
+from nextmove.training.ema import Ema
+from nextmove.training.interrupt import Interrupt
+from nextmove.training.log import Log, Meter
+from nextmove.training.optim import Update, trainable, undecayed
+from nextmove.training.progress import Watch
+from nextmove.training.report import Best, Result, StepReport
+from nextmove.training.schedule import Clock, rate
+from nextmove.training.state import Save, State
+from nextmove.training.step import Step
+from nextmove.training.validation import Validation
+
+Batches = Callable[[int, int, int], Iterable[Batch]]
+
+
+class Run:
+    """Steps, validations and checkpoints in their order; `step` is the number of steps done."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        out: Path,
+        config: TrainConfig,
+        optim: Optim,
+        world: World,
+        device: torch.device,
+        validation: Iterable[Batch],
+        save_model: Save | None,
+    ) -> None:
+        self.clock, self.meter = Clock(config), Meter()
+        self.model, self.config, self.optim, self.world = model.to(device).train(), config, optim, world
+        self.folder, self.save_model = out / "checkpoints", save_model
+        world.share(model.state_dict().values())
+        self.update = Update(trainable(model), optim, undecayed=undecayed(model))
+        self.ema = Ema(model, optim.ema)
+        self.state = State(model, self.ema, self.update, optim=optim, seed=config.seed)
+        self.take = Step(model, self.update, config=config, world=world, device=device)
+        self.judge = Validation(validation, seed=config.seed, world=world, device=device, mixed=self.take.mixed)
+        self.step, self.loss, self.finished = 0, math.nan, False
+        self.validation: float | None = None
+        self.best: Best | None = None
+        self.checkpoint = checkpoint.newest(self.folder, "last")
+        self._open(out)
+        self.shown: dict[str, float] = {}
+        watch = Watch(config.progress if world.first else "off")
+        keep = self.step if config.resume else None
+        self.log = Log(out, watch, active=world.first, events=config.tensorboard, keep=keep)
+
+    def _open(self, out: Path) -> None:
+        """Takes up the last checkpoint, or makes sure that there is none to be lost."""
+        if self.config.resume:
+            if self.checkpoint is None:
+                raise FileNotFoundError(f"{self.folder}: expected a checkpoint to resume, found none")
+            facts = self.state.restore(self.checkpoint)
+            self.step, self.meter = int(facts["step"]), Meter(**facts["meter"])
+            self.best = Best(**facts["best"]) if facts["best"] else None
+            self.validation = facts["validation"]
+            self.loss = math.nan if facts["loss"] is None else facts["loss"]
+            self.clock.restore(self.step, facts["elapsed"])
+        elif self.checkpoint is not None:
+            raise FileExistsError(f"{self.checkpoint}: {out} holds a run; resume it or choose another folder")
+        self.world.wait()
+        if self.world.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.tidy(self.folder)
+            # A best of steps that are to be done again.
+            checkpoint.remove(self.folder, "best", lambda step: step > self.step)
+
+    def go(self, batches: Batches, interrupt: Interrupt, on_step: Callable[[StepReport], bool | None] | None) -> None:
+        """Steps until the budget is used or somebody asks to stop; validates and saves on the way and at the end."""
+        self._announce()
+        begun, stop = self.step, False
+        source = iter(batches(self.step, self.world.rank, self.world.size))
+        while True:
+            # The first process's clock decides for all; a wish to stop may come from any.
+            progress, stops = self.world.sum([self.world.first and self.clock.progress(self.step), stop])
+            self.finished = progress >= 1
+            if self.step > begun:
+                self._look_around(progress, stops > 0)
+            if stops or self.finished:
+                break
+            report = self._advance(source, progress)
+            stop = bool(on_step is not None and on_step(report)) or interrupt.asked
+        if hasattr(source, "close"):
+            source.close()
+        self._show()
+        self.log.write("end", self.step, finished=self.finished, elapsed=self.clock.elapsed)
+
+    def _advance(self, source: Iterator[Batch], progress: float) -> StepReport:
+        """One step, counted."""
+        began = time.perf_counter()
+        try:
+            batch = next(source)
+        except StopIteration:
+            raise ValueError(f"batches: expected one for every step, found the end at step {self.step}") from None
+        wait = time.perf_counter() - began
+        terms, numbers = self.take(self.step, batch, rate(self.step, progress, self.optim.warmup))
+        self.step += 1
+        self.ema.update(self.step)
+        seconds, loss = time.perf_counter() - began, sum(terms.values())
+        self.clock.stepped(seconds)
+        named = {f"term/{name}": value for name, value in terms.items()}
+        self.meter.add({"loss": loss, **named, **numbers, "seconds": seconds, "wait": wait})
+        if self.step % self.config.log_every == 0:
+            self._flush()
+        if self.log.watch.due():
+            self._show()
+        return StepReport(self.step, loss, terms, numbers["lr"], numbers["grad_norm"], seconds, wait)
+
+    def _look_around(self, progress: float, stop: bool) -> None:
+        """Validates and saves if it is time to; intervals of minutes are measured by the first process."""
+        due = (self.clock.validation_due(self.step, progress), self.clock.save_due(self.step))
+        validate, save = self.world.sum([self.world.first and one for one in due])
+        if self.finished and self.meter.count:
+            self._flush()
+        if (validate or self.finished) and self.judge.batches:
+            self._validate()
+        if save or self.finished or stop:
+            self._save()
+
+    def _validate(self) -> None:
+        began = time.perf_counter()
+        self.world.share(self.model.buffers())
+        self.ema.refresh()
+        terms = self.judge(self.ema.model)
+        loss = sum(terms.values())
+        better = math.isfinite(loss) and (self.best is None or loss < self.best.loss)
+        self.validation = loss if math.isfinite(loss) else None
+        self.log.validation(self.step, loss, terms, best=better, elapsed=self.clock.elapsed)
+        if better:
+            self.best = Best(self.step, loss)
+            if self.world.first:
+                self.state.save_best(self.folder, self.step, {"validation": loss}, self.save_model)
+            self.world.wait()
+        self.clock.spent("validation", time.perf_counter() - began)
+
+    def _save(self) -> None:
+        began = time.perf_counter()
+        self.world.share(self.model.buffers())
+        facts = {
+            "elapsed": self.clock.elapsed,
+            "loss": self.loss if math.isfinite(self.loss) else None,
+            "validation": self.validation,
+            "best": asdict(self.best) if self.best else None,
+            "meter": asdict(self.meter),
+        }
+        if self.world.first:
+            self.state.save(self.folder, self.step, facts, self.save_model)
+        self.world.wait()
+        self.checkpoint = checkpoint.newest(self.folder, "last")
+        self.clock.saved()
+        self.clock.spent("save", time.perf_counter() - began)
+        self.log.write("checkpoint", self.step, elapsed=self.clock.elapsed)
+
+    def _flush(self) -> None:
+        """A line of the log."""
+        self.shown = self.meter.means()
+        self.loss = self.shown["loss"]
+        self.log.step(self.step, self.shown, self.clock.elapsed)
+        self.meter.clear()
+
+    def _show(self) -> None:
+        progress = min(1.0, self.clock.progress(self.step))
+        self.log.watch.show(self.step, progress, self.clock.left(self.step), self.shown or self.meter.means())
+
+    def _announce(self) -> None:
+        facts = {"config": encode(self.config), "optim": encode(self.optim), "world": self.world.size}
+        facts |= {"parameters": sum(p.numel() for p in self.update.parameters), "bf16": self.take.mixed}
+        self.log.write("start", self.step, **facts, torch=torch.__version__)
+
+    def result(self) -> Result:
+        """What the run came to."""
+        self.ema.refresh()
+        weights = {name: value.detach().clone() for name, value in self.ema.model.state_dict().items()}
+        return Result(
+            step=self.step,
+            elapsed=self.clock.elapsed,
+            loss=self.meter.means()["loss"] if self.meter.count else self.loss,
+            ema=weights,
+            finished=self.finished,
+            validation=self.validation,
+            best=self.best,
+            checkpoint=self.checkpoint,
+        )

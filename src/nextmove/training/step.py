@@ -1,0 +1,120 @@
+"""One optimiser step: draws, loss, gradients, checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nextmove.contracts import Batch, Rng, Shard, Trainable, seeded, total
+from nextmove.training.config import TrainConfig
+from nextmove.training.distributed import World
+from nextmove.training.optim import Update
+from nextmove.training.parts import part, to
+
+NOISE, VALIDATION, DROPOUT = 2, 3, 4
+"""Third words of the seeds (seed, step, what); 1 is the data's augmentation."""
+
+
+class DivergedError(RuntimeError):
+    """A loss term or a gradient is not finite; the message names it, the step and the last good checkpoint."""
+
+
+def reaches_tiles(device: torch.device) -> bool:
+    """Whether bf16 pays on this device: a GPU that has it or a CPU with matrix tiles (AMX)."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return device.type == "cpu" and probe is not None and bool(probe())
+
+
+class Step:
+    """Computes and applies the gradients of steps; a function of (weights, seed, step, batch) alone.
+
+    Noise comes from the seed (seed, step, 2) and is drawn for the whole global batch, of which each process and each
+    accumulated part takes its rows. Dropout comes from torch's own generators, seeded by (seed, step, 4, rank, part).
+    Terms that average over a weight (padding) are averaged within a part, then over parts and processes alike.
+    """
+
+    def __init__(
+        self, model: nn.Module, update: Update, *, config: TrainConfig, world: World, device: torch.device
+    ) -> None:
+        self.update, self.config, self.world, self.device = update, config, world, device
+        loss = cast(Trainable, model).loss
+        self.loss: Callable[..., dict[str, Tensor]] = torch.compile(loss, dynamic=False) if config.compile else loss
+        self.mixed = config.bf16 == "on" or (config.bf16 == "auto" and reaches_tiles(device))
+
+    def __call__(self, step: int, batch: Batch, rate: float) -> tuple[dict[str, float], dict[str, float]]:
+        """Trains on this process's rows at `rate` of the peak; returns the loss terms and `grad_norm` and `lr`.
+
+        Raises DivergedError before the weights are touched.
+        """
+        self.update.zero()
+        names, values = self._gradients(step, batch)
+        self.world.mean_gradients(self.update.parameters)
+        *numbers, norm = torch.cat([values, self.update.norm().reshape(1)]).tolist()
+        means = [value / self.world.size for value in self.world.sum(numbers)]
+        terms = dict(zip(names, means, strict=True))
+        self._check(step, terms, norm)
+        return terms, {"grad_norm": norm, "lr": self.update.apply(rate, norm)}
+
+    def rng(self, step: int, index: int) -> Rng:
+        """The draws of part number `index` of this process's rows."""
+        generator, parts = seeded(self.config.seed, step, NOISE), self.config.accumulate
+        count = self.world.size * parts
+        return generator if count == 1 else Shard(generator, self.world.rank * parts + index, count)
+
+    def _gradients(self, step: int, batch: Batch) -> tuple[list[str], Tensor]:
+        """Gradients left on the parameters; names of the terms and their means (terms,) over the parts."""
+        parts = self.config.accumulate
+        sums: dict[str, Tensor] = {}
+        for index in range(parts):
+            piece = to(part(batch, index, parts), self.device)
+            seed_dropout(seeded(self.config.seed, step, DROPOUT, self.world.rank, index), self.device)
+            with autocast(self.device, self.mixed):
+                terms = self.loss(piece, rng=self.rng(step, index))
+            _scalars(terms)
+            (total(terms) / parts).backward()  # type: ignore[no-untyped-call]
+            for name, value in terms.items():
+                share = value.detach().float() / parts
+                sums[name] = sums[name] + share if name in sums else share
+        return list(sums), torch.stack(list(sums.values()))
+
+    def _check(self, step: int, terms: Mapping[str, float], norm: float) -> None:
+        for name, value in terms.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"loss term {name!r} is {value} at step {step}")
+        if not math.isfinite(norm):
+            culprit = self.update.culprit() or "all parameters together"
+            listed = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+            raise DivergedError(f"gradient of {culprit} is not finite at step {step}, loss terms {listed}")
+
+
+@contextmanager
+def autocast(device: torch.device, mixed: bool) -> Iterator[None]:
+    """bf16 where it is safe, if `mixed`."""
+    if not mixed:
+        yield
+        return
+    with torch.autocast(device.type, torch.bfloat16):
+        yield
+
+
+def seed_dropout(source: torch.Generator, device: torch.device) -> None:
+    """Seeds torch's own generators, which dropout draws from."""
+    seed = source.initial_seed()
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def _scalars(terms: Mapping[str, Tensor]) -> None:
+    for name, value in terms.items():
+        if value.dim():
+            raise ValueError(f"loss term {name!r}: expected shape (), found {tuple(value.shape)}")
+    if not terms:
+        raise ValueError("loss: expected named terms, found none")

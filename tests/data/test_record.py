@@ -1,0 +1,265 @@
+"""Recording keeps what is finished, whatever happens, and its result depends on nothing but the episodes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nextmove import data
+from nextmove.data import staging as staging_module
+from nextmove.data.crew import RecordingError
+from nextmove.data.errors import DataError
+from nextmove.data.record import Numbers, describe, record
+from nextmove.data.staging import Staging, write_whole
+from nextmove.data.writer import DatasetWriter
+
+FEATURES = {
+    "observation.state": {"dtype": "float32", "shape": [2], "names": ["x", "y"]},
+    "action": {"dtype": "float32", "shape": [2], "names": ["x", "y"]},
+    "next.done": {"dtype": "bool", "shape": [1], "names": None},
+}
+
+
+@dataclass(frozen=True)
+class Episode:
+    columns: dict
+    success: bool = True
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Episode k has k + 2 rows; `once` is what happens the first time episode 3 is played."""
+
+    scratch: str
+    failing: tuple[int, ...] = ()
+    once: str = ""
+
+    def __call__(self, number: int) -> Episode:
+        with (Path(self.scratch) / "played").open("a") as log:
+            log.write(f"{number}\n")
+        mark = Path(self.scratch) / "happened"
+        if number == 3 and self.once and not mark.exists():
+            mark.touch()
+            time.sleep(0.2)
+            if self.once == "raise":
+                raise ValueError("the gripper fell off")
+            os.kill(os.getpid() if self.once == "die" else os.getppid(), signal.SIGKILL)
+            time.sleep(0.2)
+        draws = np.random.default_rng(number).normal(size=(2, number + 2, 2)).astype(np.float32)
+        done = np.arange(number + 2) == number + 1
+        columns = {"observation.state": draws[0], "action": draws[1], "next.done": done}
+        return Episode(columns, number not in self.failing)
+
+    def played(self) -> list[int]:
+        return [int(line) for line in (Path(self.scratch) / "played").read_text().split()]
+
+
+@pytest.fixture
+def toy(tmp_path):
+    return partial(Toy, str(tmp_path))
+
+
+@pytest.fixture
+def go(tmp_path):
+    return partial(record, tmp_path / "set", features=FEATURES, fps=10, task="toy", robot_type="none", workers=0)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_the_data_set_holds_the_episodes_in_order(go, toy):
+    root = go(episode=toy(failing=(1,)), episodes=4)
+    dataset = data.open_dataset(root)
+    expected = [toy()(number).columns for number in (0, 2, 3, 4)]
+    assert dataset.num_episodes == 4
+    assert dataset.fps == 10
+    for name in FEATURES:
+        assert np.array_equal(dataset.column(name), np.concatenate([columns[name] for columns in expected]))
+    assert dataset.episode_to.tolist() == np.cumsum([len(columns["action"]) for columns in expected]).tolist()
+    assert json.loads((root / "meta" / "recording.json").read_text())["failed"] == [1]
+    assert {path.name for path in root.parent.iterdir()} == {"set", "played"}, "nothing is left lying about"
+
+
+def test_the_same_bytes_for_any_number_of_workers(tmp_path, toy):
+    play = toy(failing=(0, 5))
+    one, two = (
+        record(tmp_path / f"with{n}", features=FEATURES, fps=10, episode=play, episodes=9, workers=n) for n in (0, 2)
+    )
+    assert contents(one) == contents(two)
+    assert sorted(play.played()) == sorted(2 * list(range(11)))
+
+
+def test_a_recording_goes_on_after_kill_9(tmp_path, go, toy):
+    code = (
+        f"import sys; sys.path[:0] = {[str(Path(__file__).parent)]}\n"
+        "from test_record import FEATURES, Toy, record\n"
+        "if __name__ == '__main__':\n"
+        f"    record({str(tmp_path / 'set')!r}, features=FEATURES, fps=10, task='toy', robot_type='none', workers=1,\n"
+        f"           episode=Toy({str(tmp_path)!r}, once='kill'), episodes=6)\n"
+    )
+    script = tmp_path / "killed.py"
+    script.write_text(code)
+    killed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    play = toy(once="kill")
+    assert play.played() == [0, 1, 2, 3], "the worker finishes its episode and ends, nobody being left"
+    assert not (tmp_path / "set").exists()
+    root = go(episode=play, episodes=6)
+    assert play.played() == [0, 1, 2, 3, 4, 5]
+    assert data.open_dataset(root).num_episodes == 6
+
+
+@pytest.mark.parametrize(("what", "told"), [("die", "exit code -9"), ("raise", "the gripper fell off")])
+def test_a_lost_episode_is_named_and_the_others_kept(tmp_path, go, toy, what, told):
+    play = toy(once=what)
+    with pytest.raises(RecordingError, match="episode 3") as problem:
+        go(episode=play, episodes=6, workers=1)
+    assert told in str(problem.value)
+    assert set(Staging(tmp_path / "set.recording").done()) == {0, 1, 2}
+    go(episode=play, episodes=6)
+    assert play.played() == [0, 1, 2, 3, 3, 4, 5]
+
+
+def test_a_full_disk_loses_nothing(tmp_path, go, toy, monkeypatch):
+    write, left = np.savez_compressed, 3
+
+    def full(file, **arrays):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            file.write(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, **arrays)
+
+    play = toy()
+    monkeypatch.setattr(staging_module.np, "savez_compressed", full)
+    with pytest.raises(RecordingError, match=r"episode 3: .*No space left"):
+        go(episode=play, episodes=6)
+    monkeypatch.undo()
+    names = {path.name for path in (tmp_path / "set.recording").iterdir()}
+    assert names == {"recording.json", *(f"episode-{n:06d}.npz" for n in range(3))}
+    go(episode=play, episodes=6)
+    assert play.played() == [0, 1, 2, 3, 3, 4, 5]
+
+
+def test_a_full_disk_while_writing_the_data_set_loses_nothing(tmp_path, go, toy, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    play = toy()
+    monkeypatch.setattr(DatasetWriter, "finalize", full)
+    with pytest.raises(RecordingError, match=r"No space left.*kept"):
+        go(episode=play, episodes=3)
+    monkeypatch.undo()
+    assert not (tmp_path / "set").exists()
+    go(episode=play, episodes=3)
+    assert play.played() == [0, 1, 2]
+
+
+def test_a_finished_recording_is_not_made_again(go, toy):
+    play = toy()
+    root = go(episode=play, episodes=2)
+    before = contents(root)
+    assert go(episode=play, episodes=2) == root
+    assert play.played() == [0, 1]
+    assert contents(root) == before
+    with pytest.raises(DataError, match="episodes: 2, now 5"):
+        go(episode=play, episodes=5)
+    with pytest.raises(DataError, match="another episode"):
+        go(episode=toy(failing=(7,)), episodes=2)
+
+
+def test_other_peoples_folders_are_left_alone(tmp_path, go, toy):
+    (tmp_path / "set").mkdir()
+    with pytest.raises(DataError, match="does not exist yet"):
+        go(episode=toy(), episodes=2)
+    (tmp_path / "set").rmdir()
+    Staging(tmp_path / "set.recording").open({"episode": "another"})
+    with pytest.raises(DataError, match=r"set.recording: begun with another episode: 'another', now"):
+        go(episode=toy(), episodes=2)
+
+
+def test_an_expert_that_always_fails_is_stopped(go, toy):
+    with pytest.raises(RecordingError, match="11 of 13 episodes failed"):
+        go(episode=toy(failing=tuple(range(100))), episodes=2)
+
+
+def test_wrong_columns_are_named_at_the_first_episode(go, toy):
+    play = toy()
+    with pytest.raises(RecordingError, match=r"expected the columns \['action', 'next.done', 'next.reward'"):
+        go(episode=play, episodes=2, features={**FEATURES, "next.reward": FEATURES["next.done"]})
+    assert play.played() == [0]
+    with pytest.raises(ValueError, match="episodes, workers"):
+        go(episode=play, episodes=0)
+
+
+def test_a_damaged_file_is_named(tmp_path, go, toy):
+    staging = Staging(tmp_path / "s")
+    staging.open({})
+    staging.store(4, toy()(4).columns)
+    (tmp_path / "s" / "episode-000004.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(DataError, match=r"episode-000004.npz: unreadable"):
+        staging.load(4)
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+
+    def interrupted(file):
+        file.write(b"after")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, interrupted)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+    write_whole(path, lambda file: file.write(b"after"))
+    assert path.read_bytes() == b"after"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_numbers_are_the_shortest_run_with_enough_successes(seed):
+    rng = np.random.default_rng(seed)
+    good = rng.random(200) < 0.7
+    wanted = int(rng.integers(1, 40))
+    known = {int(n): bool(good[n]) for n in rng.choice(80, 15, replace=False)}  # from an interrupted run
+    numbers, flying, taken = Numbers(known, wanted), [], []
+    while True:
+        while len(flying) < 3 and (number := numbers.take()) is not None:
+            flying.append(number)
+            taken.append(number)
+        if not flying:
+            break
+        number = flying.pop(int(rng.integers(len(flying))))  # in any order
+        numbers.finish(number, bool(good[number]))
+    assert numbers.succeeded() == np.flatnonzero(good)[:wanted].tolist()
+    assert numbers.end == numbers.succeeded()[-1] + 1
+    assert not set(taken) & set(known)
+    assert len(taken) == len(set(taken))
+
+
+def test_descriptions_are_the_same_in_every_process():
+    assert describe(partial(toy_function, "a", b=2)) == f"{__name__}.toy_function('a', b=2)"
+    assert describe(Toy("x")) == "Toy(scratch='x', failing=(), once='')"
+
+
+def toy_function(name: str, number: int, b: int) -> None:
+    """Something to describe."""
+
+
+def test_quiet_where_stderr_is_no_terminal(go, toy, capfd):
+    go(episode=toy(), episodes=2)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,142 @@
+"""Checkpoints are whole or not there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+import shutil
+
+import pytest
+import safetensors.torch
+import torch
+
+from nextmove.training import checkpoint
+from nextmove.training.checkpoint import CheckpointError
+
+
+class KilledError(BaseException):
+    """Stands for kill -9: nothing may catch it."""
+
+
+def tensors(value):
+    return {"w": torch.full((3,), float(value)), "b": torch.tensor(value)}
+
+
+def extra(folder):
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+
+
+def write(folder, step):
+    return checkpoint.write(folder, "last", step, tensors(step), {"note": step}, extra)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path, monkeypatch, after):
+    """Killed before or after every single file operation of a write."""
+    places = [(os, "rename"), (os, "fsync"), (shutil, "rmtree"), (pathlib.Path, "mkdir"), (pathlib.Path, "write_text")]
+    places.append((safetensors.torch, "save_file"))
+    for stage in itertools.count():
+        folder = tmp_path / str(stage)
+        write(folder, 10)
+        calls = itertools.count()
+
+        def deadly(function, calls=calls, stage=stage):
+            def wrapped(*args, **kwargs):
+                at = next(calls)
+                if at == stage and not after:
+                    raise KilledError
+                result = function(*args, **kwargs)
+                if at == stage:
+                    raise KilledError
+                return result
+
+            return wrapped
+
+        killed = False
+        with monkeypatch.context() as patch:
+            for owner, name in places:
+                patch.setattr(owner, name, deadly(getattr(owner, name)))
+            try:
+                write(folder, 20)
+            except KilledError:
+                killed = True
+        newest = checkpoint.newest(folder, "last")
+        assert newest.name in ("last-10", "last-20")
+        found, facts = checkpoint.read(newest)
+        step = facts["step"]
+        assert newest.name == f"last-{step}"
+        assert facts["note"] == step
+        assert torch.equal(found["w"], tensors(step)["w"])
+        assert (newest / "model" / "config.json").is_file()
+        checkpoint.tidy(folder)
+        write(folder, 20)
+        checkpoint.remove(folder, "last", lambda number: number < 20)
+        assert [p.name for p in folder.iterdir()] == ["last-20"]
+        if not killed:
+            assert stage > 12
+            break
+
+
+def test_half_written_tensors_are_never_named_a_checkpoint(tmp_path, monkeypatch):
+    write(tmp_path, 10)
+
+    def half(values, path):
+        path.write_bytes(b"\x10\x00")
+        raise KilledError
+
+    monkeypatch.setattr(safetensors.torch, "save_file", half)
+    with pytest.raises(KilledError):
+        write(tmp_path, 20)
+    assert checkpoint.newest(tmp_path, "last").name == "last-10"
+
+
+def test_a_complete_one_is_not_written_again_and_older_ones_go(tmp_path):
+    write(tmp_path, 9)
+    write(tmp_path, 10)
+    checkpoint.write(tmp_path, "best", 5, tensors(5), {})
+    checkpoint.write(tmp_path, "last", 10, tensors(11), {"note": 11})
+    assert checkpoint.read(tmp_path / "last-10")[1]["note"] == 10
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best-5", "last-10"]
+
+
+def test_tied_weights_and_views_are_written(tmp_path):
+    w = torch.arange(6.0).view(2, 3)
+    path = checkpoint.write(tmp_path, "last", 1, {"a": w, "b": w, "c": w.T}, {})
+    found, _ = checkpoint.read(path)
+    assert torch.equal(found["a"], w)
+    assert torch.equal(found["b"], w)
+    assert torch.equal(found["c"], w.T)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
+@pytest.mark.parametrize("content", [None, b"", b"{"])
+def test_a_broken_file_is_named(tmp_path, name, content):
+    path = write(tmp_path, 10)
+    (path / name).unlink()
+    if content is not None:
+        (path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match="last-10: cannot be read"):
+        checkpoint.read(path)
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    path = write(tmp_path, 10)
+    (path / "state.json").write_text('{"format": 99}')
+    with pytest.raises(CheckpointError, match="format: expected 1, found 99"):
+        checkpoint.read(path)
+
+
+def test_the_first_difference_is_named(tmp_path):
+    a, b = torch.zeros(2), torch.zeros(3)
+    with pytest.raises(CheckpointError, match=r"missing tensor 'net.weight', did you mean 'net.weights'\?"):
+        checkpoint.check_tensors(tmp_path, {"net.weight": a}, {"net.weights": a})
+    with pytest.raises(CheckpointError, match=r"w: expected shape \(2,\), found \(3,\)"):
+        checkpoint.check_tensors(tmp_path, {"w": a}, {"w": b})
+    with pytest.raises(CheckpointError, match="tensor 'v' belongs to no part"):
+        checkpoint.check_tensors(tmp_path, {"w": a}, {"w": a, "v": b})
+    with pytest.raises(CheckpointError, match=r"card.x.1: |card.x: "):
+        checkpoint.check_facts(tmp_path, {"x": [1, 2]}, {"x": [1, 3]}, "card")
+    with pytest.raises(CheckpointError, match=r"card.y: the checkpoint was written with None, this run has 2"):
+        checkpoint.check_facts(tmp_path, {"x": 1, "y": 2}, {"x": 1}, "card")

@@ -1,0 +1,68 @@
+"""Two processes give the run of one."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.training.two_processes import go
+
+from nextmove.training.distributed import World, _buckets
+
+ROOT = Path(__file__).parents[2]
+
+
+def losses(out, kind):
+    found = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in found if line["kind"] == kind]
+
+
+def test_two_processes_give_the_losses_and_weights_of_one(tmp_path):
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "-m", "tests.training.two_processes", str(tmp_path / "two")],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    result, _ = go(tmp_path / "one")
+    for kind in ("step", "validation"):
+        one, two = (losses(tmp_path / name, kind) for name in ("one", "two"))
+        assert [step for step, _ in one] == [step for step, _ in two]
+        assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], rel=1e-5)
+    saved = load_file(tmp_path / "two" / "checkpoints" / "last-10" / "state.safetensors")
+    for name, value in result.ema.items():
+        if name != "seen":
+            torch.testing.assert_close(saved[f"ema/{name}"], value, rtol=1e-4, atol=1e-5)
+    # Every process reports the same numbers, to the last bit.
+    texts = [(tmp_path / "two" / f"loss-{rank}.txt").read_text() for rank in (0, 1)]
+    assert texts[0] == texts[1]
+    assert len(ast.literal_eval(texts[0])) == 4
+
+
+def test_alone_nothing_is_sent():
+    world = World()
+    assert world.sum([1.5, 2]) == [1.5, 2]
+    layer = torch.nn.Linear(1, 1)
+    world.mean_gradients(list(layer.parameters()))
+    assert layer.weight.grad is None
+
+
+def test_buckets_keep_order_and_dtype(monkeypatch):
+    monkeypatch.setattr("nextmove.training.distributed.BUCKET", 5)
+    sizes = [2, 3, 1, 9, 1, 1]
+    tensors = [torch.zeros(n) for n in sizes] + [torch.zeros(1, dtype=torch.bfloat16)]
+    found = [[t.numel() for t in bucket] for bucket in _buckets(tensors)]
+    assert found == [[2, 3], [1], [9], [1, 1], [1]]

@@ -1,0 +1,160 @@
+"""A run that is interrupted and resumed is the run that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.training.tiny import OPTIM, Tiny, batches, held, run
+
+from nextmove.contracts import Optim
+from nextmove.training import CheckpointError, train
+from nextmove.training.config import TrainConfig
+
+
+def trace(reports):
+    return [(r.step, r.loss, r.terms, r.lr, r.grad_norm) for r in reports]
+
+
+def losses(out):
+    """Deterministic parts of train.jsonl."""
+    lines = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+    timed = ("elapsed", "steps_per_second", "data_wait")
+    lines = [line for line in lines if line["kind"] in ("step", "validation")]
+    return [{k: v for k, v in line.items() if k not in timed} for line in lines]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"accumulate": 4}, {"bf16": "on"}, {"log_every": 3}, {"accumulate": 2, "bf16": "on"}]
+)
+def test_interrupted_run_equals_uninterrupted_run_bit_for_bit(tmp_path, settings):
+    through, whole = run(tmp_path / "a", steps=12, validation=held(), **settings)
+    first, before = run(tmp_path / "b", steps=12, validation=held(), stop=5, **settings)
+    assert (first.step, first.finished) == (5, False)
+    # Another start: everything must come from the checkpoint.
+    second, after = run(tmp_path / "b", Tiny(seed=7), steps=12, validation=held(), resume=True, **settings)
+    assert (second.step, second.finished) == (12, True)
+    assert trace(whole) == trace(before) + trace(after)
+    assert through.validation == second.validation
+    assert through.best == second.best
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    one, two = (load_file(r.checkpoint / "state.safetensors") for r in (through, second))
+    assert one.keys() == two.keys()
+    assert {name.split("/")[0] for name in one} == {"model", "ema", "adamw"}
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert all(torch.equal(through.ema[name], second.ema[name]) for name in through.ema)
+
+
+def test_a_killed_run_repeats_what_came_after_its_checkpoint(tmp_path):
+    through, _ = run(tmp_path / "a", steps=9, validation=held(), save_every=4)
+
+    def killed(report):
+        if report.step == 7:
+            raise RuntimeError("power")
+
+    config = TrainConfig(steps=9, save_every=4, threads=1, log_every=1, progress="off", tensorboard=False)
+    with pytest.raises(RuntimeError, match="power"):
+        train(Tiny(), batches(), out=tmp_path / "b", config=config, optim=OPTIM, validation=held(), on_step=killed)
+    with (tmp_path / "b" / "train.jsonl").open("a") as file:
+        file.write('{"kind": "step", "st')
+    second, after = run(tmp_path / "b", Tiny(seed=3), steps=9, validation=held(), save_every=4, resume=True)
+    assert [r.step for r in after] == [5, 6, 7, 8, 9]
+    assert all(torch.equal(through.ema[name], second.ema[name]) for name in through.ema)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert [p.name for p in sorted((tmp_path / "b" / "checkpoints").iterdir())] == [
+        p.name for p in sorted((tmp_path / "a" / "checkpoints").iterdir())
+    ]
+
+
+def test_a_perturbed_moment_changes_the_rest_of_the_run(tmp_path):
+    whole, _ = run(tmp_path / "a", steps=8)
+    run(tmp_path / "b", steps=8, stop=4)
+    path = tmp_path / "b" / "checkpoints" / "last-4" / "state.safetensors"
+    from safetensors.torch import save_file
+
+    tensors = load_file(path)
+    tensors["adamw/exp_avg/last.bias"][0] += 0.01
+    save_file(tensors, path)
+    resumed, _ = run(tmp_path / "b", steps=8, resume=True)
+    assert not torch.equal(whole.ema["last.bias"], resumed.ema["last.bias"])
+
+
+def test_ctrl_c_saves_and_returns(tmp_path):
+    def press(report):
+        if report.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    config = TrainConfig(steps=50, threads=1, progress="off", tensorboard=False)
+    result = train(Tiny(), batches(), out=tmp_path, config=config, optim=OPTIM, on_step=press)
+    assert (result.step, result.finished, result.checkpoint.name) == (3, False, "last-3")
+    assert signal.getsignal(signal.SIGINT) is before
+    again, _ = run(tmp_path, steps=50, resume=True, stop=5)
+    assert again.step == 5
+
+
+def test_a_finished_run_has_nothing_to_resume(tmp_path):
+    first, _ = run(tmp_path, steps=4)
+    again, reports = run(tmp_path, steps=4, resume=True)
+    assert reports == []
+    assert (again.step, again.finished, again.loss) == (4, True, first.loss)
+    assert torch.equal(first.ema["last.weight"], again.ema["last.weight"])
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
+    run(tmp_path, steps=2)
+    with pytest.raises(FileExistsError, match="last-2.*resume it or choose another folder"):
+        run(tmp_path, steps=2)
+
+
+def test_nothing_to_resume_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a checkpoint to resume, found none"):
+        run(tmp_path, steps=2, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "optim", "seed", "message"),
+    [
+        (Tiny(width=8), OPTIM, 0, r"model/first.weight: expected shape \(8, 12\), found \(16, 12\)"),
+        (torch.nn.Sequential(Tiny()), OPTIM, 0, "missing tensor 'model/0.seen'"),
+        (
+            Tiny(),
+            Optim(lr=1e-3, warmup=3, batch=16),
+            0,
+            "optim.lr: the checkpoint was written with 0.003, this run has 0.001",
+        ),
+        (Tiny(), OPTIM, 1, "seed: the checkpoint was written with 0, this run has 1"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, model, optim, seed, message):
+    run(tmp_path, steps=2)
+    if not hasattr(model, "loss"):
+        model.loss = model[0].loss
+    with pytest.raises(CheckpointError, match=message):
+        run(tmp_path, model, optim=optim, steps=4, seed=seed, resume=True)
+
+
+def test_a_checkpoint_of_another_card_is_refused_though_all_shapes_agree(tmp_path):
+    model = Tiny()
+    model.card = {"system": "flow-policy", "spec": {"action": 2, "fps": 10.0}}
+    run(tmp_path, model, steps=2)
+    other = Tiny()
+    other.card = {"system": "flow-policy", "spec": {"action": 2, "fps": 20.0}}
+    with pytest.raises(
+        CheckpointError, match=r"card.spec.fps: the checkpoint was written with 10.0, this run has 20.0"
+    ):
+        run(tmp_path, other, steps=4, resume=True)
+
+
+def test_without_averaging_the_weights_themselves_are_given_back(tmp_path):
+    optim = Optim(lr=3e-3, warmup=3, ema=0)
+    whole, _ = run(tmp_path / "a", model := Tiny(), optim=optim, steps=6)
+    run(tmp_path / "b", optim=optim, steps=6, stop=2)
+    resumed, _ = run(tmp_path / "b", optim=optim, steps=6, resume=True)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, whole.ema[name])
+        assert torch.equal(value, resumed.ema[name])

@@ -1,0 +1,45 @@
+"""Run under torchrun by test_distributed.py: trains the tiny model, whose loss differentiates inside, on its share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from tests.training.tiny import Tiny, held, run
+
+from nextmove.contracts import normal
+
+
+class Inside(Tiny):
+    """Adds the squared derivative of the network along the data, which hooks on `forward` would not see."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(dropout=0, seed=seed)
+
+    def loss(self, batch, *, rng):
+        """Three terms."""
+        terms = super().loss(batch, rng=rng)
+        x = batch["x"]
+        t = torch.zeros(len(x), 1)
+        along = (normal(x.shape, rng, like=x),)
+        _, slope = torch.func.jvp(lambda x: self(x, t, batch["told"], batch["label"]), (x,), along)
+        return {**terms, "slope": 0.1 * slope.square().mean()}
+
+
+def go(out: Path, seed: int = 0, **settings):
+    """Ten steps with validation."""
+    return run(out, Inside(seed), steps=10, validation=held(), validate_every=5, **settings)
+
+
+if __name__ == "__main__":
+    import os
+
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    # Only the first process's weights count.
+    result, reports = go(folder, seed=rank, accumulate=2, stop=6)
+    assert result.step == 6
+    result, reports = go(folder, seed=rank + 5, accumulate=2, resume=True)
+    assert result.checkpoint is not None
+    assert result.checkpoint.name == "last-10"
+    (folder / f"loss-{rank}.txt").write_text(repr([r.loss for r in reports]))
