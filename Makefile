@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Two threads that spin beside a third process cost a factor of ten; they may sleep instead.
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 1000
 export SDL_VIDEODRIVER ?= dummy
 MINUTES ?= 6
 

@@ -40,7 +40,8 @@ def seeded(*seeds: int) -> torch.Generator:
     """A CPU generator whose state is a function of all the non-negative integers given, in order."""
     import numpy as np
 
-    state = np.random.SeedSequence(seeds).generate_state(2, np.uint32)
+    # Trailing zeros do not change a seed sequence; their number in front does.
+    state = np.random.SeedSequence((len(seeds), *seeds)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 

@@ -149,3 +149,25 @@ class _Causal(nn.Module):
             score = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf)
             h = h + mix(torch.tanh(score.softmax(-1) @ v))
         return self.head(h), tuple(after)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Mean over the valid steps of an MLP of [x, vector]."""
+
+    width: int = 64
+
+    def build(self, *, shape: tuple[int, ...], context: ContextSpec, latent: int) -> nn.Module:
+        return _Posterior(self.width, shape, context.vector, latent)
+
+
+class _Posterior(nn.Module):
+    def __init__(self, width: int, shape: tuple[int, ...], vector: int, latent: int) -> None:
+        super().__init__()
+        self.each = nn.Sequential(nn.Linear(shape[1] + vector, width), nn.SiLU(), nn.Linear(width, 2 * latent))
+
+    def forward(self, x: Tensor, ctx: Context, valid: Tensor) -> tuple[Tensor, Tensor]:
+        told = [] if ctx.vector is None else [ctx.vector[:, None].expand(-1, x.shape[1], -1)]
+        h = self.each(torch.cat([x, *told], -1)).masked_fill(~valid[..., None], 0.0).sum(1)
+        mean, logvar = (h / valid.sum(1, keepdim=True)).chunk(2, -1)
+        return mean, logvar

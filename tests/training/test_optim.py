@@ -109,7 +109,7 @@ def test_one_step_is_adamw_by_hand_with_clipping():
         weight = weight * (1 - 0.05 * 0.5) - move[:2]
         bias = bias - float(move[2])
         torch.testing.assert_close(layer.weight.detach()[0], weight, rtol=1e-9, atol=1e-12)
-        assert float(layer.bias) == pytest.approx(bias, rel=1e-9)
+        assert layer.bias.item() == pytest.approx(bias, rel=1e-9)
 
 
 def test_clip_zero_leaves_gradients_alone():

@@ -107,7 +107,7 @@ def test_a_finished_run_has_nothing_to_resume(tmp_path):
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
     run(tmp_path, steps=2)
-    with pytest.raises(FileExistsError, match="last-2.*resume it or choose another folder"):
+    with pytest.raises(FileExistsError, match=r"last-2.*resume it or choose another folder"):
         run(tmp_path, steps=2)
 
 

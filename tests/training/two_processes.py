@@ -40,6 +40,7 @@ if __name__ == "__main__":
     result, reports = go(folder, seed=rank, accumulate=2, stop=6)
     assert result.step == 6
     result, reports = go(folder, seed=rank + 5, accumulate=2, resume=True)
+    assert result.first == (rank == 0)
     assert result.checkpoint is not None
     assert result.checkpoint.name == "last-10"
     (folder / f"loss-{rank}.txt").write_text(repr([r.loss for r in reports]))

@@ -23,17 +23,21 @@ STATISTICS: dict[str, tuple[str, str]] = {
     "quantiles": ("q01", "q99"),
     "quantile10": ("q10", "q90"),
 }
+LEVELS: dict[str, tuple[float, float]] = {"min_max": (0.0, 1.0), "quantiles": (0.01, 0.99), "quantile10": (0.1, 0.9)}
+BUFFERS = ("shift", "scale", "offset", "back_shift", "back_scale")
 
 
 class Scaled(nn.Module):
-    """x = (raw - shift) / scale over the last dimension; `mean_std` to unit spread, the others onto [-1, 1].
+    """x = (raw - shift) / scale + offset over the last dimension; `mean_std` to unit spread, others onto [-1, 1].
 
     Statistics come from `fit` (data) or `set` (another project's numbers) and are saved as buffers; encoding before
-    that raises. What lies outside the fitted range is not clipped.
+    that raises. What lies outside the fitted range is not clipped. Decoding has numbers of its own, since files of
+    other projects may hold different statistics for the two directions.
     """
 
     shift: Tensor
     scale: Tensor
+    offset: Tensor
     back_shift: Tensor
     back_scale: Tensor
 
@@ -42,11 +46,10 @@ class Scaled(nn.Module):
         if mode not in STATISTICS:
             raise ValueError(f"mode: expected one of {', '.join(STATISTICS)}; found {mode!r}")
         self.width, self.mode, self.name = width, mode, name
-        # NaN marks what was never fitted; encode and decode keep numbers of their own since foreign files differ there.
-        start = torch.zeros(width) if mode == "identity" else torch.full((width,), torch.nan)
-        unit = torch.ones(width) if mode == "identity" else torch.full((width,), torch.nan)
-        for buffer, value in (("shift", start), ("scale", unit), ("back_shift", start), ("back_scale", unit)):
-            self.register_buffer(buffer, value.clone())
+        for buffer in BUFFERS:
+            # NaN marks what was never fitted.
+            value = float(buffer.endswith("scale")) if mode == "identity" else torch.nan
+            self.register_buffer(buffer, torch.full((width,), value))
         self._ready = mode == "identity"
 
     def fit(self, values: np.ndarray[Any, Any], *, floor: float = 1e-4) -> list[int]:
@@ -66,46 +69,53 @@ class Scaled(nn.Module):
             return []
         if self.mode == "mean_std":
             shift, scale = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
-            flat = scale < floor
+            flat, offset = scale < floor, np.zeros(self.width)
         else:
-            levels = {"min_max": (0.0, 1.0), "quantiles": (0.01, 0.99), "quantile10": (0.1, 0.9)}[self.mode]
-            low, high = np.quantile(values, levels, axis=0).astype(np.float64)
-            shift, scale = (low + high) / 2, (high - low) / 2
+            # One column at a time: a float64 copy of all values could be large.
+            columns = [np.quantile(column.astype(np.float64), LEVELS[self.mode]) for column in values.T]
+            low, high = np.stack(columns, 1)
             flat = high - low < floor
+            shift, scale, offset = np.where(flat, (low + high) / 2, low), (high - low) / 2, np.where(flat, 0.0, -1.0)
         scale = np.where(flat, 1.0, scale)
-        self._store(*(torch.from_numpy(part).float() for part in (shift, scale, shift, scale)))
-        constant = np.flatnonzero(flat).tolist()
+        self._store(*(torch.from_numpy(part).float() for part in (shift, scale, offset, shift, scale)))
+        constant = [int(dim) for dim in np.flatnonzero(flat)]
         if constant:
             _log.info("%s: dimensions %s are constant; shifted, not scaled", self.name, constant)
         return constant
 
-    def set(self, stats: Mapping[str, Any], *, eps: float = 1e-8, legacy: bool = False) -> None:
+    def set(
+        self, stats: Mapping[str, Any], *, back: Mapping[str, Any] | None = None, eps: float = 1e-8, legacy: bool = False
+    ) -> None:
         """Statistics as LeRobot stores them ("mean" and "std", "min" and "max", "q01" and "q99", ...), its formulas.
 
-        A range of 0 is replaced by `eps`; `legacy` has the formulas of releases up to 0.3.3, where eps is added to
-        the range when encoding only. Raises ValueError naming an absent, misshapen or infinite statistic.
+        back: those of the way back, if they differ. eps is added to a spread when encoding and stands for a range of
+        0; `legacy` has the formulas of releases up to 0.3.3, where it is added to the range, when encoding only.
+        Raises ValueError naming an absent, misshapen or infinite statistic.
         """
         if self.mode == "identity":
             return
+        back = stats if back is None else back
         first, second = (self._statistic(stats, key) for key in STATISTICS[self.mode])
+        back_first, back_second = (self._statistic(back, key) for key in STATISTICS[self.mode])
         if self.mode == "mean_std":
-            return self._store(first, second + eps, first, second)
-        width = second - first
+            return self._store(first, second + eps, torch.zeros_like(first), back_first, back_second)
+        width, back_width = second - first, back_second - back_first
         if legacy:
-            forward, back = width + eps, width
+            width = width + eps
         else:
-            forward = back = torch.where(width == 0, torch.full_like(width, eps), width)
-        self._store(first + forward / 2, forward / 2, first + back / 2, back / 2)
+            width, back_width = (torch.where(w == 0, torch.full_like(w, eps), w) for w in (width, back_width))
+        # Halving is exact, so these are 2 (raw - first) / width - 1 and (x + 1) width / 2 + first to the last bit.
+        self._store(first, width / 2, torch.full_like(first, -1.0), back_first, back_width / 2)
 
     def encode(self, raw: Tensor) -> Tensor:
         """Data (..., D) to model space."""
         self._check(raw)
-        return (raw - self.shift) / self.scale
+        return (raw - self.shift) / self.scale + self.offset
 
     def decode(self, x: Tensor) -> Tensor:
         """Model space (..., D) to data."""
         self._check(x)
-        return x * self.back_scale + self.back_shift
+        return (x - self.offset) * self.back_scale + self.back_shift
 
     def _statistic(self, stats: Mapping[str, Any], key: str) -> Tensor:
         if key not in stats:
@@ -118,7 +128,7 @@ class Scaled(nn.Module):
         return value
 
     def _store(self, *parts: Tensor) -> None:
-        for name, part in zip(("shift", "scale", "back_shift", "back_scale"), parts, strict=True):
+        for name, part in zip(BUFFERS, parts, strict=True):
             getattr(self, name).copy_(part)
         self._ready = True
 
@@ -127,6 +137,6 @@ class Scaled(nn.Module):
             raise ValueError(f"{self.name}: expected width {self.width}, found {values.shape[-1]}")
         if not self._ready:
             # Statistics may also have come by load_state_dict; looked at once, since it costs a synchronisation.
-            if not torch.isfinite(self.scale).all():
+            if not all(torch.isfinite(getattr(self, name)).all() for name in BUFFERS):
                 raise ValueError(f"{self.name}: {self.mode} statistics are absent; fit them or load them first")
             self._ready = True

@@ -7,6 +7,7 @@ from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
 from nextmove.data.health import Finding, doctor
 from nextmove.data.loader import Loader, split
+from nextmove.data.record import record
 from nextmove.data.stats import exact_stats
 from nextmove.data.windows import Windows
 from nextmove.data.writer import DatasetWriter
@@ -22,5 +23,6 @@ __all__ = [
     "doctor",
     "exact_stats",
     "open_dataset",
+    "record",
     "split",
 ]

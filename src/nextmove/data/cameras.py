@@ -72,27 +72,30 @@ class FrameCache:
 
 def gather(camera: str, rows: Array, cache: FrameCache, decode: Decode) -> Array:
     """Frames (n, H, W, C) of `rows`, each decoded once: from the cache, or by `decode(missing ascending rows)`."""
-    distinct, inverse = np.unique(rows, return_inverse=True)
-    found = {row: cache.get(camera, row) for row in distinct.tolist()} if cache.limit else {}
-    missing = np.array([r for r in distinct.tolist() if found.get(r) is None], np.int64)
+    places: dict[int, list[int]] = {}
+    for place, row in enumerate(rows.tolist()):
+        places.setdefault(row, []).append(place)
+    known = {row: cache.get(camera, row) for row in places} if cache.limit else {}
+    missing = np.array(sorted(row for row in places if known.get(row) is None), np.int64)
     out: Array | None = None
-    for row, frame in [*((r, f) for r, f in found.items() if f is not None)] if found else ():
-        out = _place(out, len(distinct), int(np.searchsorted(distinct, row)), frame, camera, row)
+    for row, frame in known.items():
+        if frame is not None:
+            out = _place(out, len(rows), places[row], frame, camera, row)
     for row, frame in decode(missing) if len(missing) else ():
-        out = _place(out, len(distinct), int(np.searchsorted(distinct, row)), frame, camera, row)
+        out = _place(out, len(rows), places[row], frame, camera, row)
         cache.put(camera, row, frame)
     if out is None:
         raise DataError(f"{camera!r}: expected at least one row, found none")
-    same = len(distinct) == len(rows) and np.array_equal(inverse, np.arange(len(rows)))
-    return out if same else out[inverse]
+    return out
 
 
-def _place(out: Array | None, count: int, position: int, frame: Array, camera: str, row: int) -> Array:
+def _place(out: Array | None, count: int, places: list[int], frame: Array, camera: str, row: int) -> Array:
     if out is None:
         out = np.empty((count, *frame.shape), frame.dtype)
     if out.shape[1:] != frame.shape:
         raise DataError(f"{camera!r}: frame of row {row}: expected shape {out.shape[1:]}, found {frame.shape}")
-    out[position] = frame
+    for place in places:
+        out[place] = frame
     return out
 
 

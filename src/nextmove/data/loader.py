@@ -32,7 +32,8 @@ class Loader:
 
     The batch of step s holds positions s B to (s + 1) B of all epochs' shuffles laid end to end, so every window comes
     once an epoch and a run resumes exactly with start = s. Rank r of `world` gets rows r b to (r + 1) b of it.
-    workers: processes that prepare batches ahead; they change nothing but speed.
+    workers: processes that prepare batches ahead; they change nothing but speed, and pay only where videos are decoded:
+    windows of numbers are gathered faster than they can be sent.
     augment(batch, rng): applied last; drawing rows from `rng` (a `contracts.Shard` seeded by (seed, step, 1)) with
     `contracts.normal` or `uniform` gives the same rows whatever the number of ranks.
     """

@@ -71,9 +71,11 @@ def to_numpy(column: Any, feature: Feature, where: str) -> Array:
         column = column.storage
     rows = len(column)
     if feature.dtype in ("string", "language"):
-        _refuse_null(column, feature, where)
+        if feature.dtype == "string":
+            _refuse_null(column, feature, where)
         out = np.empty(rows, dtype=object)
-        out[:] = column.to_pylist()
+        for row, value in enumerate(column.to_pylist()):  # One by one: lists of one length would become an axis.
+            out[row] = value
         return out
     flat = _flatten(column, feature.item_shape or (1,), feature, where)
     values = flat.to_numpy(zero_copy_only=False)

@@ -22,6 +22,22 @@ REORDERING = ("h264", "hevc", "mpeg4")
 """Codecs whose container index holds decoding times, not presentation times, so that packets must be read."""
 
 
+def _check_whole(path: Path) -> None:
+    """Raise `DataError` where a box of an mp4 file claims more bytes than there are; decoders may not notice."""
+    size, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place + 8 <= size:
+            file.seek(place)
+            head = file.read(16)
+            if place == 0 and head[4:8] != b"ftyp":
+                return
+            length = int.from_bytes(head[:4], "big")
+            length = int.from_bytes(head[8:16], "big") if length == 1 else length or size - place
+            place += max(8, length)
+    if place > size:
+        raise DataError(f"{path}: truncated, {size} bytes of at least {place} are there")
+
+
 class VideoFile:
     """One mp4: `seconds` (F,) float64 of its frames in order of presentation; `frames(numbers)` decodes some."""
 
@@ -31,10 +47,11 @@ class VideoFile:
 
         if not path.exists():
             raise DataError(f"{path}: video file of {feature.name!r} is missing")
+        _check_whole(path)
         try:
             self._container: Any = av.open(str(path))
             self._stream: Any = self._container.streams.video[0]
-            self._pts, self._keys = self._index(path)
+            self._pts, self._keys = self._index()
         except (av.FFmpegError, IndexError) as problem:
             raise DataError(f"{path}: not a readable video, truncated or never closed ({problem})") from None
         self.path, self.feature = path, feature
@@ -45,13 +62,10 @@ class VideoFile:
         self._next = 0
         self.seconds: Array = self._pts * float(self._stream.time_base or 0)
 
-    def _index(self, path: Path) -> tuple[Array, Array]:
+    def _index(self) -> tuple[Array, Array]:
         """Presentation times (F,) int64 in ticks, ascending, and the positions among them of key frames."""
         stream = self._stream
         entries = getattr(stream, "index_entries", None)
-        end = max((e.pos + e.size for e in entries), default=0) if entries is not None else 0
-        if end > os.path.getsize(path):
-            raise DataError(f"{path}: truncated, {os.path.getsize(path)} bytes of at least {end} are there")
         if stream.codec_context.codec.canonical_name in REORDERING or entries is None:
             packets = [p for p in self._container.demux(stream) if p.pts is not None and not p.is_discard]
             marks = [(p.pts, p.is_keyframe) for p in packets]

@@ -216,7 +216,9 @@ def _ready(feature: Feature, values: Any, length: int) -> Any:
         raise DataError(f"feature {feature.name!r}: expected shape {expected}, found {array.shape}")
     if not np.can_cast(array.dtype, feature.dtype, "same_kind"):
         raise DataError(f"feature {feature.name!r}: expected dtype {feature.dtype}, found {array.dtype}")
-    given, array = array, array.astype(feature.dtype)
+    given = array
+    with np.errstate(over="ignore"):  # What does not fit becomes infinite and is refused below.
+        array = array.astype(feature.dtype)
     if array.dtype.kind in "iu" and not np.array_equal(given, array):
         raise DataError(f"feature {feature.name!r}: values do not fit {feature.dtype}")
     array = array.reshape(length, *feature.item_shape)

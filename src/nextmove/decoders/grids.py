@@ -48,7 +48,10 @@ class EvenLambda:
 
     def pairs(self, path: Path, n: int) -> Pairs:
         """n steps; with `finish` the last goes from t = end to t = 1."""
+        _continuous(path)
         first, last = path.lam(torch.tensor([self.start, self.end], dtype=torch.float64)).tolist()
+        if not np.isfinite(first - last):
+            raise ConfigError(f"grid: start and end need finite log(a / b), found {first:g} and {last:g}")
         lam = np.linspace(first, last, n if self.finish else n + 1)
         return _chain(_times(path, lam), self.finish)
 
@@ -63,6 +66,7 @@ class Karras:
 
     def pairs(self, path: Path, n: int) -> Pairs:
         """n steps, the last from sigma_min to 0."""
+        _continuous(path)
         ends = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         return _chain(_times(path, -self.rho * np.log(np.linspace(*ends, n))), True)
 
@@ -98,8 +102,9 @@ class Indices:
         """n steps; the last `then` is t = 1, or that of index 0 with end = "first"."""
         if not isinstance(path, DiscreteVP):
             raise ConfigError(f"grid: Indices needs the path DiscreteVP, found {type(path).__name__}")
-        if n > path.T:
-            raise ConfigError(f"steps: expected at most the table's {path.T}, found {n}")
+        most = path.T - 1 if self.spare and self.spacing != "trailing" else path.T
+        if n > most:
+            raise ConfigError(f"steps: expected at most {most} of the table's {path.T} indices, found {n}")
         now = self.indices(path.T, n)
         if now[0] >= path.T:
             raise ConfigError(f"grid.offset: the first index must be below {path.T}, found {now[0]}")
@@ -110,6 +115,11 @@ class Indices:
 
 
 Grid = EvenTime | EvenLambda | Karras | Indices
+
+
+def _continuous(path: Path) -> None:
+    if isinstance(path, DiscreteVP):
+        raise ConfigError("grid: a grid of noise levels needs a continuous path, found DiscreteVP; use Indices")
 
 
 def _times(path: Path, lam: np.ndarray) -> np.ndarray:

@@ -259,7 +259,7 @@ class DiscreteVP(_Path):
         return self.index(t).to(t.dtype)
 
     def time_of(self, lam: Tensor) -> Tensor:
-        raise ConfigError("path: expected a continuous path for a grid of noise levels, found DiscreteVP; use Indices")
+        raise ConfigError("path: noise levels between those of a DiscreteVP have no time; use a continuous path")
 
     def node(self, t: float) -> Node[float]:
         at = torch.tensor(t, dtype=torch.float64)

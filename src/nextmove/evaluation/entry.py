@@ -33,19 +33,15 @@ class Entry:
 
 
 def read_train_log(path: Path, points: int = 200) -> dict[str, list[float]]:
-    """`step` and `loss` of a train.jsonl, at most `points` means over neighbouring lines.
-
-    The loss of a line is `loss`, else the sum of its terms `loss/...`; lines without are skipped.
-    """
+    """`step` and `loss` of a train.jsonl's lines of `kind` step, at most `points` means over neighbouring lines."""
     found = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:  # The last line of a run that was killed may be cut.
             continue
-        terms = [v for k, v in record.items() if k == "loss"] or [v for k, v in record.items() if k.startswith("loss/")]
-        if "step" in record and terms and np.isfinite(sum(terms)):
-            found.append((float(record["step"]), float(sum(terms))))
+        if record.get("kind", "step") == "step" and record.get("loss") is not None:
+            found.append((float(record["step"]), float(record["loss"])))
     if not found:
         return {"step": [], "loss": []}
     means = np.array([part.mean(0) for part in np.array_split(np.array(found), min(points, len(found)))])

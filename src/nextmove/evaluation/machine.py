@@ -30,7 +30,7 @@ def machine() -> dict[str, str]:
 
     if torch.cuda.is_available():
         table["accelerator"] = torch.cuda.get_device_name()
-    return {**table, "system": f"{platform.system()} {platform.release()}"}
+    return {**table, "system": f"{platform.system()} {platform.machine()}"}
 
 
 def versions() -> dict[str, str]:

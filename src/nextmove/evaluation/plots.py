@@ -61,11 +61,16 @@ def _svg(name: str, label: str, draw: Callable[[Any], None], *, height: float, w
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", rf'<svg \1 role="img" aria-label="{label}">', text, count=1)
-    text = re.sub(r'\bid="(\w+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'\bid="([\w.]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", text)
     for stand_in, variable in _VARIABLES.items():
         text = text.replace(stand_in, f"var({variable})")
     return text
+
+
+def _tall(rows: Any) -> float:
+    """Inches for a plot with a row for each policy; its neighbour is as tall."""
+    return max(2.9, 0.95 + 0.3 * len(rows))
 
 
 def _line(order: Sequence[str], name: str) -> dict[str, Any]:
@@ -94,7 +99,7 @@ def success_plot(policies: Mapping[str, Any], order: Sequence[str]) -> str:
         axes.set(xlim=(-2, 102), xlabel="success rate, % of episodes")
         axes.grid(False, axis="y")
 
-    return _svg("success", "Success rates with intervals", draw, height=max(2.2, 0.95 + 0.42 * len(policies)))
+    return _svg("success", "Success rates with intervals", draw, height=_tall(policies))
 
 
 def reward_plot(policies: Mapping[str, Any], order: Sequence[str]) -> str:
@@ -112,7 +117,7 @@ def reward_plot(policies: Mapping[str, Any], order: Sequence[str]) -> str:
         axes.set_xlim(low, low + 1.01 * (high - low or 1))
         _legend(axes, len(policies), "upper left")
 
-    return _svg("reward", "Cumulative distribution of max reward", draw, height=2.9)
+    return _svg("reward", "Cumulative distribution of max reward", draw, height=_tall(policies))
 
 
 def latency_plot(latencies: Mapping[str, Sequence[float]], order: Sequence[str]) -> str:
@@ -131,7 +136,7 @@ def latency_plot(latencies: Mapping[str, Sequence[float]], order: Sequence[str])
         axes.set_xlabel("time per plan, ms (thick: median, thin: 99th percentile)")
         axes.grid(False, axis="y")
 
-    return _svg("latency", "Time per plan", draw, height=max(2.2, 0.95 + 0.5 * len(latencies)))
+    return _svg("latency", "Time per plan", draw, height=_tall(latencies))
 
 
 def training_plot(curves: Mapping[str, Mapping[str, Sequence[float]]], order: Sequence[str]) -> str:
@@ -147,7 +152,7 @@ def training_plot(curves: Mapping[str, Mapping[str, Sequence[float]]], order: Se
         axes.set_xlim(left=0)
         _legend(axes, len(curves), "upper right")
 
-    return _svg("training", "Training loss", draw, height=2.9)
+    return _svg("training", "Training loss", draw, height=_tall(curves))
 
 
 def error_plot(errors: Mapping[str, Sequence[float]], order: Sequence[str], unit: str) -> str:
@@ -158,6 +163,7 @@ def error_plot(errors: Mapping[str, Sequence[float]], order: Sequence[str], unit
             shown = [np.nan if v is None else v for v in values]
             axes.plot(range(len(shown)), shown, marker="o", lw=1.6, ms=3, **_line(order, name))
         axes.set(xlabel="step of the horizon (0 is due now)", ylabel=f"mean absolute error, {unit}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylim(bottom=0)
         _legend(axes, len(errors), "upper left")
 

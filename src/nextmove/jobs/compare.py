@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nextmove import evaluation, store
+from nextmove import evaluation
 from nextmove.config import ConfigError
-from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy
+from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report
 from nextmove.jobs.train import train
 from nextmove.systems import find
 
@@ -116,24 +116,20 @@ def compare(
             make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
             entry = judge(
                 make, name=line.name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
-                batched=batched, video=video,
+                batched=batched, video=video, run=run,
             )  # fmt: skip
             _keep(entry, line, judged / f"{line.name}.json")
     found = [evaluation.read_entry(judged / f"{line.name}.json") for line in lines]
-    return evaluation.write_report(found, out, title=f"{len(found)} policies on {simulator}")
+    command = f"nextmove compare {data_dir} --out {out} --minutes {minutes:g} --episodes {episodes}"
+    title = f"{len(found)} policies on {simulator}"
+    return report(found, out, simulator=simulator, title=title, commands=[command])
 
 
 def _keep(entry: Any, line: Contestant, path: Path) -> None:
-    content = evaluation.entry_json(entry) | {"line": vars(line) if hasattr(line, "__dict__") else {}}
-    content["date"] = time.strftime("%Y-%m-%d", time.gmtime())
+    content = evaluation.entry_json(entry) | {"line": asdict(line), "date": time.strftime("%Y-%m-%d", time.gmtime())}
     part = path.with_suffix(".part")
     with part.open("w") as file:
         json.dump(content, file)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-
-
-def facts(run: Path) -> dict[str, Any]:
-    """What a run's model card says about its training."""
-    return dict(store.read_config(run / "model")["facts"])

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nextmove import evaluation
-from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy
+from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report
 from nextmove.jobs.record import record
 from nextmove.jobs.train import train
 
@@ -44,12 +43,13 @@ def demo(
         train(system, demos, out=run, minutes=minutes, resume=(run / "checkpoints").exists())
     print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
     seeds = range(HELD_OUT, HELD_OUT + episodes)
-    entry = judge(partial(load_policy, run), name=system, simulator="pusht", seeds=seeds, workers=workers, video=4)
-    report = evaluation.write_report([entry], out, title="PushT in one command")
-    success = report["policies"][system]["success"]
+    entry = judge(partial(load_policy, run), name=system, simulator="pusht", seeds=seeds, workers=workers, video=4, run=run)
+    command = f"nextmove demo --minutes {minutes:g} --demonstrations {demonstrations} --episodes {episodes}"
+    written = report([entry], out, simulator="pusht", title="PushT in one command", commands=[command])
+    success = written["policies"][system]["success"]
     print(
         f"{system}: {success['successes']} of {success['episodes']} held-out seeds solved "
         f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%}) "
         f"after {(time.perf_counter() - began) / 60:.1f} minutes in all; open {out / 'report.html'}"
     )
-    return report
+    return written

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nextmove import control, data, evaluation, interop, sim, store
+from nextmove import control, data, evaluation, parts, sim, store
+from nextmove.evaluation.entry import read_train_log
 
 HELD_OUT = 100_000
 """First seed of evaluation; demonstrations use seeds from 0."""
@@ -26,12 +27,16 @@ def load_policy(model: Path | str, *, sampler: str | None = None, steps: int = 0
         folder = folder / "model"
     config = folder / "config.json"
     foreign = config.is_file() and "type" in json.loads(config.read_text())
-    policy = interop.load(folder).policy if foreign else store.load(folder)
-    changes = {k: v for k, v in (("solver", sampler), ("steps", steps)) if v}
-    if changes:
-        if not hasattr(policy.decoder, "with_sampler"):
-            raise ValueError(f"{folder}: {type(policy.decoder).__name__} has no sampler to change")
-        policy.decoder = policy.decoder.with_sampler(**changes)
+    if foreign:
+        from nextmove import interop
+
+        policy = interop.load(folder).policy
+    else:
+        policy = store.load(folder)
+    if sampler or (steps and hasattr(policy.decoder, "sampler")):
+        policy.decoder = policy.decoder.with_sampler(parts.sampler(policy.decoder, sampler, steps))
+    elif steps:
+        policy.sampling["steps"] = steps
     if execute:
         policy.timing = policy.timing.executing(execute)
     return policy
@@ -77,29 +82,48 @@ def evaluate(
     if data_dir is not None:
         return _offline(make(), name, data_dir, out)
     entry = judge(
-        make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers, batched=batched, video=video
-    )
-    return evaluation.write_report([entry], out, title=f"{name} on {simulator}")
+        make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers, batched=batched,
+        video=video, run=Path(model),
+    )  # fmt: skip
+    command = f"nextmove evaluate {model} --episodes {episodes} --seed {seed}"
+    return report([entry], out, simulator=simulator, title=f"{name} on {simulator}", commands=[command])
 
 
 def judge(
-    make: Any, *, name: str, simulator: str, seeds: range, workers: int = 2, batched: bool = False, video: int = 0
-) -> Any:
-    """One policy's entry of a report: rollouts on the seeds, then its latency alone on the machine."""
+    make: Any,
+    *,
+    name: str,
+    simulator: str,
+    seeds: range,
+    workers: int = 2,
+    batched: bool = False,
+    video: int = 0,
+    run: Path | None = None,
+) -> evaluation.Entry:
+    """One policy's entry of a report: rollouts on the seeds, then its latency alone; its training as `run` tells."""
     results = evaluation.rollout(
-        partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video
+        partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video, progress=True
     )
     policy = make()
     env = sim.make(simulator)
     obs, _ = env.reset(seed=seeds[0])
     history = control.history([obs] * policy.n_obs_steps)
-    timing = evaluation.latency(policy, history)
+    timing = evaluation.latency(policy, history, n=100)
+    log = None if run is None else run / "train.jsonl"
     return evaluation.Entry(
         name=name,
         results=results,
         latency=timing,
         facts={**getattr(policy, "facts", {}), "parameters": sum(p.numel() for p in policy.parameters())},
+        curve=read_train_log(log) if log is not None and log.is_file() else None,
     )
+
+
+def report(
+    entries: list[evaluation.Entry], out: Path, *, simulator: str, title: str, commands: list[str]
+) -> dict[str, Any]:
+    """Writes report.html and report.json on policies judged on a simulator; returns the latter's content."""
+    return evaluation.write_report(entries, out, title=title, task=sim.task(simulator), unit="px", commands=commands)
 
 
 def _offline(policy: Any, name: str, data_dir: Path, out: Path) -> dict[str, Any]:

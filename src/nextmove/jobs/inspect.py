@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nextmove import data, interop, store
+from nextmove import data, store
 from nextmove.systems import find
 
 
@@ -26,6 +26,8 @@ def inspect(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: expected a data set (meta/info.json) or a model (config.json), found neither")
     if "type" in json.loads((folder / "config.json").read_text()):
+        from nextmove import interop
+
         return str(interop.load(folder).report)
     return _model(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -115,16 +116,17 @@ def train(
     def batches(start: int, rank: int, world: int) -> data.Loader:
         return data.Loader(seen, batch=optim.batch, seed=seed, start=start, rank=rank, world=world, workers=workers)
 
-    facts = {
+    facts: dict[str, Any] = {
         "data": str(data_dir), "episodes": len(chosen), "windows": len(seen), "seed": seed, "optim": encode(optim),
     }  # fmt: skip
-    began = time.time()
     result = training.train(policy, batches, out=out, config=config, optim=optim, validation=validation)
-    facts |= {"steps": result.step, "minutes": round(result.elapsed / 60, 2), "loss": result.loss}
-    facts["finished"] = time.strftime("%Y-%m-%d", time.gmtime(began))
+    facts |= {"steps": result.step, "minutes": round(result.elapsed / 60, 2), "loss": round(result.loss, 6) if math.isfinite(result.loss) else None}
+    facts["finished"] = time.strftime("%Y-%m-%d", time.gmtime())
     policy.load_state_dict(result.ema)
-    store.save(policy.eval(), out / "model", facts=facts)
-    return policy
+    policy.facts = facts
+    if result.first:
+        store.save(policy.eval(), out / "model", facts=facts)
+    return policy.eval()
 
 
 def split(dataset: data.Dataset, episodes: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

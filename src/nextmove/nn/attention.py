@@ -16,8 +16,9 @@ KeyValue = tuple[Tensor, Tensor]
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1); parameters are named and shaped as in nn.MultiheadAttention.
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1).
 
+    Parameters have the names and shapes of nn.MultiheadAttention's.
     Raises ValueError if `heads` does not divide `width`.
     """
 
@@ -47,16 +48,20 @@ class Attention(nn.Module):
         """y (B, L, D) and the keys and values that were attended to; the cache given comes first among them.
 
         query (B, L, D); key, value (B, S, D). keep: (B, P + S) bool, mask: (L, P + S) bool, both True = attend.
-        causal: query i sees the keys up to P + i. rotate: applied to queries and new keys (B, heads, ., D / heads).
-        A query that may attend to nothing gives an undefined row.
+        causal: query i sees the keys up to P + i, itself always.
+        rotate: applied to queries and new keys (B, heads, ., D / heads).
+        Without `causal`, a query that may attend to nothing gives an undefined row.
         """
         q, k, v = self._project(query, key, value)
         if rotate is not None:
             q, k = rotate(q), rotate(k)
         if cache is not None:
             k, v = torch.cat([cache[0].to(k), k], 2), torch.cat([cache[1].to(v), v], 2)
-        seen = _seen(q.shape[2], k.shape[2], keep, mask, causal, q.device)
-        y = F.scaled_dot_product_attention(q, k, v, seen, dropout_p=self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        # A plain causal mask has its own, faster kernels.
+        plain = causal and keep is None and mask is None and q.shape[2] == k.shape[2]
+        seen = None if plain else _seen(q.shape[2], k.shape[2], keep, mask, causal, q.device)
+        y = F.scaled_dot_product_attention(q, k, v, seen, dropout_p=dropout, is_causal=plain)
         return self.out_proj(y.transpose(1, 2).flatten(2)), (k, v)
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
@@ -67,22 +72,20 @@ class Attention(nn.Module):
             weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
             inputs = (query, key, value)
             parts = [F.linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True)]
-        return [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in parts]
+        return [x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in parts]
 
 
 def _seen(
     queries: int, keys: int, keep: Tensor | None, mask: Tensor | None, causal: bool, device: torch.device
 ) -> Tensor | None:
     """All masks as one, broadcasting to (B, heads, L, S); None if everything is seen."""
-    parts = [] if mask is None else [mask[None, None]]
+    seen = None if mask is None else mask[None, None]
     if keep is not None:
-        parts.append(keep[:, None, None])
-    if causal and queries > 1:
+        seen = keep[:, None, None] if seen is None else seen & keep[:, None, None]
+    if causal and (queries > 1 or seen is not None):
         full = torch.ones(queries, keys, dtype=torch.bool, device=device)
-        parts.append(full.tril(keys - queries)[None, None])
-    if not parts:
-        return None
-    seen = parts[0]
-    for part in parts[1:]:
-        seen = seen & part
+        past = full.tril(keys - queries)
+        # Each sees itself whatever is masked, so that no row is empty (its softmax would be undefined).
+        itself = past & full.triu(keys - queries)
+        seen = past if seen is None else (seen & past) | itself
     return seen

@@ -19,6 +19,6 @@ def rotary(positions: Tensor, width: int, base: float = 10000.0) -> tuple[Tensor
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """x (B, heads, L, width) with the pair (x_j, x_{j + width / 2}) turned by the j-th angle; keeps dtype and length."""
+    """x (B, heads, L, width) with the pair (x_j, x_{j + width / 2}) turned by angle j; keeps dtype and length."""
     a, b = x.float().chunk(2, -1)
     return torch.cat([a * cosines - b * sines, b * cosines + a * sines], -1).to(x.dtype)

@@ -30,7 +30,7 @@ class TrainConfig:
     validate_every: int = 0
     """Steps between validations; 0: ten times a run."""
     save_every: int = 0
-    """Steps between checkpoints; 0: every five minutes."""
+    """Steps between checkpoints; 0: every five minutes, or half of a shorter budget of minutes."""
     resume: bool = False
     """Go on from the last checkpoint of the folder."""
     device: str = "cpu"

@@ -1,8 +1,13 @@
-"""One training loop for every system: it sees a model with a `loss` and batches that are a function of the step."""
+"""One training loop for every system: it sees a model with a `loss` and batches that are a function of the step.
+
+With a budget of steps an interrupted and resumed run is the same to the last bit as one that ran through. With a budget
+of minutes the elapsed time is stored and goes on, so the length and the rate at its end are kept, but not the bits.
+Under torchrun every process calls `train` with the same arguments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,10 +18,9 @@ from nextmove.contracts import Batch, Optim
 from nextmove.training.config import TrainConfig
 from nextmove.training.distributed import joined, place
 from nextmove.training.interrupt import Interrupt
-from nextmove.training.report import Result, StepReport
-from nextmove.training.run import Batches, Run
+from nextmove.training.report import Result
+from nextmove.training.run import Batches, OnStep, Run
 from nextmove.training.state import Save
-from nextmove.training.step import DivergedError
 
 
 def train(
@@ -28,14 +32,12 @@ def train(
     optim: Optim,
     validation: Iterable[Batch] | None = None,
     save_model: Save | None = None,
-    on_step: Callable[[StepReport], bool | None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Result:
     """Trains `model` in place and returns the averaged weights.
 
-    Writes train.jsonl, tensorboard/ and checkpoints/last-STEP, checkpoints/best-STEP in `out`. With a budget of steps
-    an interrupted and resumed run is the same to the last bit as one that ran through; with a budget of minutes the
-    elapsed time is stored and goes on, so the length and the rate at its end are kept, but not the bits. Ctrl-C ends
-    the step at hand, saves and returns. Under torchrun every process calls this with the same arguments.
+    Writes train.jsonl, tensorboard/ and checkpoints/last-STEP, checkpoints/best-STEP in `out`. Ctrl-C ends the step at
+    hand, saves and returns.
 
     Args:
         model: Has `loss(batch, *, rng) -> dict of () terms`; a `card`, if any, identifies it in checkpoints.
@@ -57,27 +59,21 @@ def train(
     """
     if not callable(getattr(model, "loss", None)):
         raise ValueError(f"model: expected a method loss(batch, *, rng), found none on {type(model).__name__}")
-    device, mode = place(config.device), model.training
-    with joined() as world, _settings(config.threads, device), Interrupt() as interrupt:
+    device = place(config.device)
+    with joined() as world, _settings(model, config.threads, device), Interrupt() as interrupt:
         run = Run(model, Path(out), config, optim, world, device, validation or (), save_model)
-        try:
-            run.go(batches, interrupt, on_step)
-        except DivergedError as problem:
-            run.log.write("diverged", run.step, message=str(problem))
-            raise DivergedError(f"{problem}; last good checkpoint: {run.checkpoint or 'none'}") from None
-        finally:
-            run.log.close()
-            model.train(mode)
+        run.go(batches, interrupt, on_step)
         return run.result()
 
 
 @contextmanager
-def _settings(threads: int, device: torch.device) -> Iterator[None]:
-    """Threads for the run; the caller's number of threads and random state come back after it."""
-    before = torch.get_num_threads()
+def _settings(model: nn.Module, threads: int, device: torch.device) -> Iterator[None]:
+    """Threads for the run; the caller's number of threads, random state and mode of the model come back after it."""
+    before, mode = torch.get_num_threads(), model.training
     torch.set_num_threads(threads)
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
         torch.set_num_threads(before)
+        model.train(mode)

@@ -48,3 +48,5 @@ class Result:
     best: Best | None
     checkpoint: Path | None
     """The last checkpoint."""
+    first: bool = True
+    """Whether this process is the one that writes and prints, of several."""

@@ -24,10 +24,11 @@ from nextmove.training.progress import Watch
 from nextmove.training.report import Best, Result, StepReport
 from nextmove.training.schedule import Clock, rate
 from nextmove.training.state import Save, State
-from nextmove.training.step import Step
+from nextmove.training.step import DivergedError, Step
 from nextmove.training.validation import Validation
 
 Batches = Callable[[int, int, int], Iterable[Batch]]
+OnStep = Callable[[StepReport], bool | None]
 
 
 class Run:
@@ -83,9 +84,18 @@ class Run:
             # A best of steps that are to be done again.
             checkpoint.remove(self.folder, "best", lambda step: step > self.step)
 
-    def go(self, batches: Batches, interrupt: Interrupt, on_step: Callable[[StepReport], bool | None] | None) -> None:
+    def go(self, batches: Batches, interrupt: Interrupt, on_step: OnStep | None) -> None:
         """Steps until the budget is used or somebody asks to stop; validates and saves on the way and at the end."""
-        self._announce()
+        try:
+            self._announce()
+            self._loop(batches, interrupt, on_step)
+        except DivergedError as problem:
+            self.log.write("diverged", self.step, message=str(problem))
+            raise DivergedError(f"{problem}; last good checkpoint: {self.checkpoint or 'none'}") from None
+        finally:
+            self.log.close()
+
+    def _loop(self, batches: Batches, interrupt: Interrupt, on_step: OnStep | None) -> None:
         begun, stop = self.step, False
         source = iter(batches(self.step, self.world.rank, self.world.size))
         while True:
@@ -198,4 +208,5 @@ class Run:
             validation=self.validation,
             best=self.best,
             checkpoint=self.checkpoint,
+            first=self.world.first,
         )

@@ -12,7 +12,7 @@ RAMP = 0.1
 VALIDATIONS = 10
 """Validations in a run that names no interval."""
 SAVE_SECONDS = 300.0
-"""Seconds between checkpoints of a run that names no interval."""
+"""Largest number of seconds between checkpoints of a run that names no interval."""
 
 
 def rate(step: int, progress: float, warmup: int) -> float:
@@ -30,7 +30,7 @@ class Clock:
     """Progress through a budget of steps or of minutes.
 
     Steps: progress is step / steps, a pure function of the step, so resuming changes nothing. Minutes: progress is
-    elapsed / (budget - what one more step, the last validation and the last save are measured to take), so the run
+    elapsed / (budget - what one more step, one validation and one save were measured to take), so the run
     ends in time and its last step has a rate near 0. `elapsed` is stored with each checkpoint and goes on from there.
     """
 
@@ -73,7 +73,7 @@ class Clock:
 
     def spent(self, what: str, seconds: float) -> None:
         """Notes what a validation or a save took, to keep as much time for the last one."""
-        self._reserve[what] = seconds
+        self._reserve[what] = max(seconds, self._reserve.get(what, 0.0))
 
     def validation_due(self, step: int, progress: float) -> bool:
         """Whether to validate before step number `step`; with a budget of steps a pure function of the step."""
@@ -90,7 +90,9 @@ class Clock:
         """Whether to write a checkpoint before step number `step`."""
         if self.config.save_every:
             return step % self.config.save_every == 0
-        return self.elapsed - self._saved >= SAVE_SECONDS
+        # Half of a short budget: one save must be measured before the last one.
+        interval = min(SAVE_SECONDS, self.config.minutes * 30 or SAVE_SECONDS)
+        return self.elapsed - self._saved >= interval
 
     def saved(self) -> None:
         """Starts the next interval between checkpoints."""

@@ -112,6 +112,8 @@ class Policy(nn.Module):
         super().__init__()
         self.spec, self.timing, self.shape, self.mask_padding = spec, timing, shape, mask_padding
         self.encoder, self.codec, self.decoder = encoder, codec, decoder
+        self.sampling: dict[str, Any] = {}
+        """Options of `decoder.sample` other than its own, such as `steps`."""
 
     @property
     def n_obs_steps(self) -> int:
@@ -160,7 +162,7 @@ class Policy(nn.Module):
     def generate(self, obs: Mapping[str, Tensor], *, rng: Rng, known: Known | None = None, **options: Any) -> Tensor:
         """The whole horizon in raw units, (B, H, A), its first step at `timing.align`."""
         ctx = self.context(obs)
-        x = self.decoder.sample(ctx, shape=self.shape, rng=rng, known=known, **options)
+        x = self.decoder.sample(ctx, shape=self.shape, rng=rng, known=known, **{**self.sampling, **options})
         return self.codec.decode(x, obs)
 
     @torch.no_grad()

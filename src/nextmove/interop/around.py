@@ -1,0 +1,96 @@
+"""Two rules of older and simpler checkpoints, as decoders around a decoder.
+
+Letters: B batch, H horizon, A action width, Z latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nextmove.contracts import Context, ContextSpec, Rng
+
+
+@dataclass(frozen=True)
+class OverAll:
+    """The inner decoder's loss summed over what the weight counts, but divided by all positions, padding included.
+
+    LeRobot's masked losses up to release 0.5.1.
+    """
+
+    inner: Any
+    """Config of the decoder."""
+
+    def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> OverAllDecoder:
+        """The decoder of x (B, *shape)."""
+        return OverAllDecoder(self.inner.build(shape=shape, context=context))
+
+
+class OverAllDecoder(nn.Module):
+    """Scales every term by the share of positions that count."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
+        """The inner decoder's terms."""
+        return _scaled(self.inner.loss(ctx, x, weight=weight, rng=rng), weight)  # type: ignore[operator]
+
+    def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, **draws: Any) -> dict[str, Tensor]:
+        """The inner decoder's terms with its draws given."""
+        return _scaled(self.inner.loss_at(ctx, x, weight=weight, **draws), weight)  # type: ignore[operator]
+
+    def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, **options: Any) -> Tensor:
+        """x (B, *shape) as the inner decoder makes it."""
+        made: Tensor = self.inner.sample(ctx, shape=shape, rng=rng, **options)  # type: ignore[operator]
+        return made
+
+
+def _scaled(terms: dict[str, Tensor], weight: Tensor | None) -> dict[str, Tensor]:
+    return terms if weight is None else {name: term * weight.to(term).mean() for name, term in terms.items()}
+
+
+@dataclass(frozen=True)
+class Centre:
+    """A decoder that is told z = 0 in front of the context's vector, in training too: ACT without its posterior."""
+
+    inner: Any
+    """Config of the decoder, built for a context vector that is `latent` wider."""
+    latent: int = 32
+
+    def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> CentreDecoder:
+        """The decoder of x (B, *shape)."""
+        told = replace(context, vector=context.vector + self.latent)
+        return CentreDecoder(self.inner.build(shape=shape, context=told), self.latent)
+
+
+class CentreDecoder(nn.Module):
+    """The inner decoder at the centre of the prior."""
+
+    def __init__(self, inner: nn.Module, latent: int) -> None:
+        super().__init__()
+        self.inner, self.latent = inner, latent
+
+    def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
+        """The inner decoder's terms."""
+        terms: dict[str, Tensor] = self.inner.loss(self._told(ctx), x, weight=weight, rng=rng)  # type: ignore[operator]
+        return terms
+
+    def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, **draws: Any) -> dict[str, Tensor]:
+        """The inner decoder's terms with its draws given."""
+        terms: dict[str, Tensor] = self.inner.loss_at(self._told(ctx), x, weight=weight, **draws)  # type: ignore[operator]
+        return terms
+
+    def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, **options: Any) -> Tensor:
+        """x (B, *shape) as the inner decoder makes it."""
+        made: Tensor = self.inner.sample(self._told(ctx), shape=shape, rng=rng, **options)  # type: ignore[operator]
+        return made
+
+    def _told(self, ctx: Context) -> Context:
+        zeros = next(self.inner.parameters()).new_zeros(ctx.batch, self.latent)
+        return ctx.replace(vector=zeros if ctx.vector is None else torch.cat([zeros, ctx.vector.to(zeros)], 1))

@@ -1,0 +1,108 @@
+"""A LeRobot ACT or Diffusion Policy folder to a policy of our parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from nextmove.codecs import Actions
+from nextmove.codecs.joined import Joined
+from nextmove.config import ConfigError
+from nextmove.encoders import Observation, Plain
+from nextmove.interop.lerobot import parts
+from nextmove.interop.lerobot.config import ENV, STATE, ActConfig, DiffusionConfig, Roles, parse, roles, version_of
+from nextmove.interop.lerobot.scaling import PROCESSORS, Scales, from_processors, from_weights, is_statistic
+from nextmove.interop.renamed import Renamed
+from nextmove.interop.report import Loaded, Report
+from nextmove.interop.weights import fill, read_json, read_tensors, same_table
+from nextmove.models.policy import Policy, PolicySpec
+from nextmove.nn.embedding import table
+
+WEIGHTS = "model.safetensors"
+FPS = 30.0
+
+
+def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
+    """The policy of a published model folder, or of a training step's folder that holds `pretrained_model`.
+
+    Releases 0.1 to 0.6.x. fps: actions a second, which the folder does not say (30 if not given). Raises
+    FileNotFoundError, or ConfigError (a ValueError) naming the key, step, statistic or tensor that is wrong.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file() and (folder / "pretrained_model").is_dir():
+        folder = folder / "pretrained_model"
+    data = read_json(folder / "config.json")
+    there = [file for file in PROCESSORS if (folder / file).is_file()]
+    version = version_of(data, bool(there))
+    config = parse(data, version)
+    part = roles(config)
+    if part.cameras:
+        raise ConfigError(f"{folder}: cameras are not supported yet: {', '.join(part.cameras)}")
+    tensors, strip = _strip(read_tensors(folder / WEIGHTS))
+    scales = from_weights(tensors, config) if version.legacy else from_processors(folder, config)
+    policy, foreign = _build(config, part, scales, version, FPS if fps is None else fps)
+    ignored, computed = _apart(config, tensors, scales)
+    ours = {name: value for name, value in tensors.items() if name not in ignored and name not in scales.used}
+    names = fill(policy.decoder, ours, foreign, where=str(folder / WEIGHTS))
+    notes = [f"fps: the folder does not say, {FPS:g} assumed"] if fps is None else []
+    notes += [f"{name}: an input that LeRobot's {config.type} policy does not read" for name in part.unused]
+    notes += [f"observations are renamed: {dict(scales.renamed)}"] if scales.renamed else []
+    notes += ["'_orig_mod' of a compiled network was taken out of the names"] if strip else []
+    used = (*names, *scales.used)
+    report = Report(config.type, str(version), used, ignored, computed, tuple(notes))
+    ensemble = config.temporal_ensemble_coeff if isinstance(config, ActConfig) else None
+    where = {name: f"decoder.{own}" for name, own in names.items()}
+    return Loaded(policy.eval(), report, config, where, ensemble)
+
+
+def _strip(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """The tensors without the `_orig_mod` that compiling a network puts into their names."""
+    plain = {name.replace("._orig_mod", ""): value for name, value in tensors.items()}
+    return plain, plain.keys() != tensors.keys()
+
+
+def _build(
+    config: ActConfig | DiffusionConfig, part: Roles, scales: Scales, version: parts.Version, fps: float
+) -> tuple[Policy, parts.Foreign]:
+    """The untrained policy and the names of its decoder's tensors."""
+    if isinstance(config, ActConfig):
+        decoder, timing, foreign = parts.act(config, part, version)
+    else:
+        decoder, timing, foreign = parts.diffusion(config, version)
+    # The state comes first, whatever the file's order.
+    seen = {STATE: part.state, **({ENV: part.env} if part.env else {})}
+    scale = Joined([scales.inputs[name] for name in seen])
+    encoder = Observation(Plain(), scale, seen, steps=timing.n_obs_steps, tokens=False, noise=0.0)
+    raw = {new: old for old, new in scales.renamed.items()}
+    spec = PolicySpec({raw.get(name, name): width for name, width in seen.items()}, part.action, fps)
+    shape = (timing.horizon, part.action)
+    policy = Policy(
+        spec=spec,
+        timing=timing,
+        encoder=Renamed(encoder, scales.renamed) if scales.renamed else encoder,
+        codec=Actions(scales.action),
+        decoder=decoder.build(shape=shape, context=encoder.spec),
+        shape=shape,
+        mask_padding=isinstance(config, ActConfig) or config.do_mask_loss_for_padding,
+    )
+    return policy, foreign
+
+
+def _apart(
+    config: ActConfig | DiffusionConfig, tensors: Mapping[str, Tensor], scales: Scales
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Tensors that are no weights with the reason why, and fixed tables that the file leaves out."""
+    reason = "statistics of an input that the policy does not read"
+    if not scales.used:
+        reason = "statistics; the processor files hold those in force"
+    ignored = {name: reason for name in tensors if is_statistic(name) and name not in scales.used}
+    if not (isinstance(config, ActConfig) and config.use_vae):
+        return ignored, ()
+    if parts.POSITIONS not in tensors:
+        return ignored, (parts.POSITIONS,)
+    # One row for cls, one for the state, one for each action.
+    expected = table(config.chunk_size + 2, config.dim_model)[None]
+    same_table(parts.POSITIONS, tensors[parts.POSITIONS], expected, where=WEIGHTS)
+    return {**ignored, parts.POSITIONS: "a fixed table of sines and cosines, checked and computed"}, ()

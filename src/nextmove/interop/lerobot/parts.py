@@ -1,0 +1,135 @@
+"""LeRobot's ACT and Diffusion Policy as compositions of our parts, and how their tensors are called on either side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nextmove.decoders import Diffusion, Latent, Regression, Sampler
+from nextmove.decoders.grids import Indices
+from nextmove.decoders.paths import DiscreteVP
+from nextmove.decoders.solvers import Ancestral, Ddim
+from nextmove.interop.around import Centre, OverAll
+from nextmove.interop.lerobot.config import ActConfig, DiffusionConfig, Roles, Version
+from nextmove.interop.weights import renamed
+from nextmove.models.policy import Timing
+from nextmove.nn import Detr, Posterior, UNet1d
+
+Foreign = Callable[[str], str | None]
+"""Name of one of our decoder's tensors -> its name in the file."""
+
+UNET = {
+    "times.nets.0.0": "diffusion_step_encoder.1",
+    "times.nets.0.2": "diffusion_step_encoder.3",
+    "down": "down_modules",
+    "middle": "mid_modules",
+    "up": "up_modules",
+    "final": "final_conv.0.block",
+    "head": "final_conv.1",
+}
+LEVEL = {"first": "0", "second": "1", "resample": "2"}
+
+
+def unet_name(name: str, block: dict[str, str], resample: str = "2") -> str | None:
+    """A tensor of `nn.UNet1d` under the names of Diffusion Policy's code, in which `block` names a FiLM block's parts."""
+    found = renamed(name, UNET)
+    if found is None:
+        return None
+    place, *path = found.split(".")
+    if place not in ("down_modules", "mid_modules", "up_modules"):
+        return found
+    head = [path.pop(0)]
+    if place != "mid_modules":
+        level = path.pop(0)
+        if level == "resample":
+            return ".".join([place, *head, resample, *path])
+        head.append(LEVEL[level])
+    return ".".join([place, *head, block[path[0]], *path[1:]])
+
+
+_BLOCK = {"first": "conv1.block", "second": "conv2.block", "film": "cond_encoder.1", "skip": "residual_conv"}
+
+
+def diffusion(config: DiffusionConfig, version: Version) -> tuple[Any, Timing, Foreign]:
+    """Decoder config, time contract and names of a Diffusion Policy."""
+    trunk = UNet1d(
+        widths=config.down_dims,
+        kernel=config.kernel_size,
+        groups=config.n_groups,
+        time_width=config.diffusion_step_embed_dim,
+        final_groups=8,
+        scale=config.use_film_scale_modulation,
+    )
+    T = config.num_train_timesteps
+    solver = Ancestral() if config.noise_scheduler_type == "DDPM" else Ddim()
+    clip = config.clip_sample_range if config.clip_sample else 0.0
+    decoder: Any = Diffusion(
+        trunk,
+        path=DiscreteVP(T, config.beta_schedule, config.beta_start, config.beta_end),
+        target="eps" if config.prediction_type == "epsilon" else "x0",
+        sampler=Sampler(solver, config.num_inference_steps or T, Indices(), clip=clip),
+    )
+    # Older releases divide a masked loss by the padding too.
+    if config.do_mask_loss_for_padding and version.counts_padding:
+        decoder = OverAll(decoder)
+    timing = Timing(config.n_obs_steps, config.horizon, config.n_action_steps, align="first_observation")
+
+    def foreign(name: str) -> str | None:
+        found = renamed(name.removeprefix("inner."), {"net": ""})
+        inside = None if found is None else unet_name(found.removeprefix("."), _BLOCK)
+        return None if inside is None else f"diffusion.unet.{inside}"
+
+    return decoder, timing, foreign
+
+
+_NET = {
+    "inputs.0": "encoder_latent_input_proj",
+    "inputs.1": "encoder_robot_state_input_proj",
+    "inputs.2": "encoder_env_state_input_proj",
+    "position": "encoder_1d_feature_pos_embed",
+    "query": "decoder_pos_embed",
+    "encoder": "encoder",
+    "decoder": "decoder",
+    "head": "action_head",
+}
+_POSTERIOR = {
+    "cls": "vae_encoder_cls_embed",
+    "state": "vae_encoder_robot_state_input_proj",
+    "action": "vae_encoder_action_input_proj",
+    "encoder": "vae_encoder",
+    "latent": "vae_encoder_latent_output_proj",
+}
+POSITIONS = "model.vae_encoder_pos_enc"
+
+
+def act(config: ActConfig, roles: Roles, version: Version) -> tuple[Any, Timing, Foreign]:
+    """Decoder config, time contract and names of an ACT."""
+    sizes: dict[str, Any] = {
+        "width": config.dim_model,
+        "heads": config.n_heads,
+        "feedforward": config.dim_feedforward,
+        "dropout": config.dropout,
+        "activation": config.feedforward_activation,
+        "pre_norm": config.pre_norm,
+    }
+    told = tuple(width for width in (config.latent_dim, roles.state, roles.env) if width)
+    trunk = Detr(
+        **sizes, encoder_layers=config.n_encoder_layers, decoder_layers=config.n_decoder_layers, parts=told
+    )
+    inner: Any = Regression(trunk, loss="l1")
+    inner = OverAll(inner) if version.counts_padding else inner
+    decoder: Any = Centre(inner, config.latent_dim)
+    if config.use_vae:
+        posterior = Posterior(**sizes, layers=config.n_vae_encoder_layers, state=roles.state)
+        decoder = Latent(inner, posterior, config.latent_dim, config.kl_weight)
+    timing = Timing(n_obs_steps=1, horizon=config.chunk_size, n_action_steps=config.n_action_steps)
+
+    def foreign(name: str) -> str | None:
+        part, _, rest = name.partition(".")
+        if part == "posterior":
+            found = renamed(rest, _POSTERIOR)
+        else:
+            found = renamed(rest.removeprefix("inner.").removeprefix("net."), _NET)
+        return None if found is None else f"model.{found.replace('.feedforward.linear', '.linear')}"
+
+    return decoder, timing, foreign

@@ -1,0 +1,87 @@
+"""What reading another project's files gives: a policy, and an account of how the files were understood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextmove.contracts import Batch, Chunk, Context, Rng
+from nextmove.models.policy import Policy
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a foreign folder was understood; every tensor of its weights is in `used` or `ignored`."""
+
+    family: str
+    version: str
+    """Releases that write such files, and what shows it."""
+    used: tuple[str, ...] = ()
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    """Tensor or key -> why the policy does without it."""
+    computed: tuple[str, ...] = ()
+    """Fixed tables that the files lack and that were computed."""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.family} ({self.version}): {len(self.used)} tensors used"]
+        lines += [f"  ignored {name}: {reason}" for name, reason in self.ignored.items()]
+        lines += [f"  computed {name}" for name in self.computed]
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A policy made of our parts with another project's weights, in evaluation mode, and how it was read.
+
+    Letters: B batch, T observation steps, H horizon, A action width.
+    """
+
+    policy: Policy
+    report: Report
+    config: Any
+    """The foreign configuration, checked."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Tensor names of the file -> names in `policy.state_dict()`."""
+    ensemble: float | None = None
+    """Coefficient of the temporal ensembling the policy asks for (`control.Ensembling`), if it does."""
+
+    def preprocess(self, obs: Batch) -> Context:
+        """Raw observations (B, T, D) by name to what the decoder is told."""
+        return self.policy.context(obs)
+
+    def predict(self, ctx: Context, *, rng: Rng | None = None, **draws: Any) -> Tensor:
+        """The whole horizon (B, H, A) in the model's space.
+
+        Draws given by name (`noise`, `step_noise`) replace those of `rng`, whose default is seeded with 0.
+        """
+        rng = torch.Generator().manual_seed(0) if rng is None else rng
+        made: Tensor = self.policy.decoder.sample(ctx, shape=self.policy.shape, rng=rng, **draws)  # type: ignore[operator]
+        return made
+
+    def executed(self, x: Tensor) -> Tensor:
+        """The part of a horizon (B, H, ...) that is executed, from the action due now on."""
+        first = self.policy.timing.first
+        return x[:, first : first + self.policy.n_action_steps]
+
+    def postprocess(self, x: Tensor) -> Tensor:
+        """Actions (B, H, A) from the model's space to raw units."""
+        raw: Tensor = self.policy.codec.decode(x, {})  # type: ignore[operator]
+        return raw
+
+    def loss_at(self, batch: Batch, **draws: Any) -> dict[str, Tensor]:
+        """The named terms of the loss on raw windows with every draw given (`t`, `noise`; ACT: `eps`)."""
+        policy = self.policy
+        x = policy.codec.encode(batch["action"], batch)  # type: ignore[operator]
+        weight = ~batch["action_is_pad"] if policy.mask_padding and "action_is_pad" in batch else None
+        terms: dict[str, Tensor] = policy.decoder.loss_at(policy.context(batch), x, weight=weight, **draws)  # type: ignore[operator]
+        return terms
+
+    def act(self, obs: Batch, *, rng: Rng) -> Chunk:
+        """A plan in raw units whose first action is due now."""
+        return self.policy.act(obs, rng=rng)

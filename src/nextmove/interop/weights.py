@@ -1,0 +1,84 @@
+"""Foreign tensors into our modules, strictly: every one is used, ignored for a stated reason, or an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nextmove.config import ConfigError, nearest
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object a JSON file holds; raises FileNotFoundError or ConfigError naming the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent}: expected {path.name}, found none")
+    try:
+        data = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"{path}: not valid JSON ({problem})") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected an object, found {type(data).__name__}")
+    return data
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; raises FileNotFoundError, or ConfigError for a broken file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent}: expected {path.name}, found none")
+    try:
+        return load_file(path)
+    except SafetensorError as problem:
+        raise ConfigError(f"{path}: not a valid safetensors file ({problem})") from None
+
+
+def fill(
+    module: nn.Module, tensors: Mapping[str, Tensor], foreign: Callable[[str], str | None], *, where: str
+) -> dict[str, str]:
+    """Loads `tensors`, all of which must be used, and returns foreign name -> our name.
+
+    foreign: the name in the file of one of our tensors, None for what does not come from there (scales). Raises
+    ConfigError for a missing, unused, misshapen or non-finite tensor, naming it.
+    """
+    own = module.state_dict()
+    names = {name: ours for ours in own if (name := foreign(ours)) is not None}
+    for name, ours in names.items():
+        if name not in tensors:
+            raise ConfigError(f"{where}: missing tensor {name!r}{nearest(name, set(tensors) - set(names))}")
+        expected, found = tuple(own[ours].shape), tuple(tensors[name].shape)
+        if expected != found:
+            raise ConfigError(f"{where}: {name}: expected shape {expected}, found {found}")
+        if not torch.isfinite(tensors[name]).all():
+            raise ConfigError(f"{where}: {name}: expected finite values, found NaN or infinity")
+    for name in tensors:
+        if name not in names:
+            raise ConfigError(f"{where}: tensor {name!r} belongs to no part of the policy{nearest(name, names)}")
+    with torch.no_grad():
+        for name, ours in names.items():
+            own[ours].copy_(tensors[name])
+    return names
+
+
+def same_table(name: str, found: Tensor, expected: Tensor, *, where: str) -> None:
+    """Checks a fixed table that a file stores although it can be computed; raises ConfigError if it is another."""
+    if found.shape != expected.shape:
+        raise ConfigError(f"{where}: {name}: expected shape {tuple(expected.shape)}, found {tuple(found.shape)}")
+    off = float((found.float() - expected).abs().max())
+    # Written from float64 or float32 angles, which differ by 1e-5 in the last rows of long tables.
+    if not off < 1e-3:
+        raise ConfigError(f"{where}: {name}: expected the fixed table of sines and cosines, found one {off:.3g} off")
+
+
+def renamed(name: str, rules: Mapping[str, str]) -> str | None:
+    """`name` with the longest matching prefix of `rules` exchanged, None where none matches."""
+    for prefix in sorted(rules, key=len, reverse=True):
+        if name == prefix or name.startswith(prefix + "."):
+            return rules[prefix] + name[len(prefix) :]
+    return None

@@ -1,0 +1,73 @@
+"""The front door: help without torch, nearest names, options that come from the system."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nextmove.cli.main import COMMANDS, main
+from nextmove.cli.run import exchange
+from nextmove.config import ConfigError
+from nextmove.systems import SYSTEMS, built, find
+
+
+def test_help_and_import_load_no_torch() -> None:
+    code = (
+        "import sys, nextmove, nextmove.cli.main as m; m.main(['--help']); m.main(['systems']);"
+        "m.main(['train', '--help']); heavy = {'torch', 'numpy', 'tyro', 'av', 'gymnasium', 'matplotlib'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS:
+        assert command in done.stdout
+
+
+def test_unknown_command_suggests(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "did you mean 'train'" in capsys.readouterr().err
+
+
+def test_unknown_system_and_planned_system(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "flow-polcy", "x"]) == 1
+    assert "did you mean 'flow-policy'" in capsys.readouterr().err
+    assert main(["train", "pi0", "x"]) == 1
+    assert "planned, not built" in capsys.readouterr().err
+
+
+def test_systems_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["systems", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["name"] for row in rows] == [system.name for system in SYSTEMS]
+    assert {row["state"] for row in rows} == {"built", "planned"}
+    assert all(row["family"] and row["sentence"] for row in rows)
+
+
+@pytest.mark.parametrize("system", built(), ids=lambda s: s.name)
+def test_every_built_system_has_help_with_its_own_options(system, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(SystemExit) as stop:
+        main(["train", system.name, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "--minutes" in text
+    assert "--recipe.timing.horizon" in text
+
+
+def test_decoder_and_trunk_are_exchanged_by_name() -> None:
+    recipe = exchange(find("flow-policy").load()(), "diffusion", "unet1d")
+    assert type(recipe.decoder).__name__ == "Diffusion"
+    assert type(recipe.decoder.trunk).__name__ == "UNet1d"
+    with pytest.raises(ConfigError, match="did you mean 'diffusion'"):
+        exchange(recipe, "difusion", None)
+    with pytest.raises(ConfigError, match="more than one rule"):
+        exchange(find("act").load()(), "flow", None)
+
+
+def test_a_missing_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "/nowhere"]) == 1
+    err = capsys.readouterr().err
+    assert "/nowhere" in err
+    assert "Traceback" not in err

@@ -1,0 +1,58 @@
+"""Action windows there and back, in every space."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nextmove.codecs import Actions, Bins, Scaled
+from nextmove.contracts import normal, seeded
+
+B, T, H, A = 5, 2, 4, 3
+
+
+def windows() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    return 100 * normal((B, H, A), seeded(1)), {"observation.state": 50 * normal((B, T, A), seeded(2))}
+
+
+@pytest.mark.parametrize("anchor", [None, "observation.state"])
+@pytest.mark.parametrize("per_step", [False, True])
+@pytest.mark.parametrize("mode", ["mean_std", "min_max"])
+def test_round_trip(anchor: str | None, per_step: bool, mode: str) -> None:
+    action, obs = windows()
+    codec = Actions(Scaled(H * A if per_step else A, mode=mode), anchor=anchor, per_step=per_step)  # type: ignore[arg-type]
+    codec.scale.fit(codec.values(action, obs).numpy())
+    x = codec.encode(action, obs)
+    assert x.shape == (B, H, A)
+    if mode == "min_max":
+        assert x.min() == pytest.approx(-1, abs=1e-5)
+        assert x.max() == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(codec.decode(x, obs), action, rtol=1e-5, atol=1e-4)
+
+
+def test_relative_is_seen_from_now_or_from_its_own_step() -> None:
+    action, obs = windows()
+    now = Actions(Scaled(A), anchor="observation.state").relative(action, obs)
+    torch.testing.assert_close(now, action - obs["observation.state"][:, -1:])
+    own = Actions(Scaled(A), anchor="observation.state", stepwise=True).relative(action[:, :T], obs)
+    torch.testing.assert_close(own, action[:, :T] - obs["observation.state"])
+
+
+def test_bins_are_within_half_a_bin() -> None:
+    action, obs = windows()
+    codec = Actions(Scaled(A, mode="min_max"), bins=Bins(bins=256, width=A))
+    codec.scale.fit(codec.values(action, obs).numpy())
+    ids = codec.encode(action, obs)
+    assert ids.shape == (B, H * A)
+    assert ids.dtype == torch.int64
+    half = codec.scale.scale * (2 / 256) / 2
+    assert ((codec.decode(ids, obs) - action).abs() <= half * 1.001).all()
+
+
+def test_errors_name_the_anchor() -> None:
+    action, obs = windows()
+    codec = Actions(Scaled(A, mode="identity"), anchor="observation.pose")
+    with pytest.raises(ValueError, match="expected feature 'observation.pose'"):
+        codec.encode(action, obs)
+    with pytest.raises(ValueError, match="observation.state: expected the width of the action, 3, found 2"):
+        Actions(Scaled(A), anchor="observation.state").relative(action, {"observation.state": torch.zeros(B, T, 2)})

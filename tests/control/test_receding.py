@@ -1,0 +1,140 @@
+"""Histories, queues and generators of receding horizon control."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nextmove.contracts import Chunk, normal, seeded
+from nextmove.control import BatchedReceding, Receding, history, stack_observations
+
+
+class Counting:
+    """Plans 100 k, 100 k + 1, ... in its kth call and keeps what it was shown."""
+
+    n_obs_steps = 3
+    n_action_steps = 4
+    horizon = 6
+
+    def __init__(self) -> None:
+        self.shown = []
+
+    def act(self, obs, *, rng, previous=None):
+        batch = len(obs["observation.state"])
+        plan = 100.0 * len(self.shown) + torch.arange(6.0)
+        self.shown.append(obs)
+        return Chunk(plan.view(1, 6, 1).repeat(batch, 1, 1), 0.1)
+
+
+class Noise(Counting):
+    def act(self, obs, *, rng, previous=None):
+        super().act(obs, rng=rng)
+        return Chunk(normal((len(obs["observation.state"]), 6, 1), rng), 0.1)
+
+
+def see(value):
+    return {"observation.state": np.array([value], np.float32)}
+
+
+def test_the_first_observation_stands_in_for_those_before_it():
+    actor = Counting()
+    control = Receding(actor, seeded(0))
+    for value in range(9):
+        control.step(see(value))
+    states = [shown["observation.state"][0, :, 0].tolist() for shown in actor.shown]
+    assert states == [[0, 0, 0], [2, 3, 4], [6, 7, 8]]
+
+
+def test_the_first_actions_of_each_chunk_are_executed():
+    control = Receding(Counting(), seeded(0))
+    assert [float(control.step(see(0))[0]) for _ in range(9)] == [0, 1, 2, 3, 100, 101, 102, 103, 200]
+
+
+def test_number_of_executed_actions_can_be_chosen():
+    control = Receding(Counting(), seeded(0), n_action_steps=2)
+    assert control.n_action_steps == 2
+    assert [float(control.step(see(0))[0]) for _ in range(5)] == [0, 1, 100, 101, 200]
+
+
+def test_reset_forgets_observations_and_actions():
+    actor = Counting()
+    control = Receding(actor, seeded(0))
+    control.step(see(5))
+    assert control.plan is not None
+    control.reset()
+    assert control.plan is None
+    assert float(control.step(see(7))[0]) == 100
+    assert actor.shown[-1]["observation.state"][0, :, 0].tolist() == [7, 7, 7]
+
+
+def test_observations_are_copied():
+    actor, buffer = Counting(), np.zeros(1, np.float32)
+    control = Receding(actor, seeded(0))
+    for value in range(5):
+        buffer[0] = value
+        control.step({"observation.state": buffer})
+    assert actor.shown[-1]["observation.state"][0, :, 0].tolist() == [2, 3, 4]
+
+
+def test_a_row_draws_the_same_whoever_is_beside_it():
+    alone = Receding(Noise(), seeded(1))
+    expected = [float(alone.step(see(0))[0]) for _ in range(10)]
+    control = BatchedReceding(Noise(), 3)
+    control.reset(1, seeded(1))
+    found = []
+    for tick in range(10):
+        for row in (0, 2):
+            if tick % (row + 2) == 0:
+                control.reset(row, seeded(99, tick))
+        found.append(float(control.step([see(3), see(0), see(4)])[1][0]))
+    assert found == expected
+
+
+def test_only_rows_with_an_empty_queue_are_planned():
+    actor = Counting()
+    control = BatchedReceding(actor, 3)
+    for row in range(3):
+        control.reset(row, seeded(row))
+    control.step([see(0), None, None])
+    actions = control.step([see(1), see(2), None])
+    assert [len(shown["observation.state"]) for shown in actor.shown] == [1, 1]
+    assert [None if a is None else float(a[0]) for a in actions] == [1, 100, None]
+
+
+def test_words_and_pictures_travel():
+    seen = {"observation.image": np.zeros((4, 5, 3), np.uint8), "x": np.zeros(2), "task": "push"}
+    batch = stack_observations([[seen, seen], [seen, {**seen, "task": "pull"}]])
+    assert batch["observation.image"].shape == (2, 2, 4, 5, 3)
+    assert batch["observation.image"].dtype == torch.uint8
+    assert batch["x"].dtype == torch.float32
+    assert batch["task"] == ["push", "pull"]
+
+
+def test_history_is_one_row():
+    batch = history([see(1), see(2)])
+    assert batch["observation.state"].tolist() == [[[1], [2]]]
+
+
+def test_errors_name_what_is_wrong():
+    with pytest.raises(ValueError, match="rng: expected a generator"):
+        Receding(Counting()).step(see(0))
+    with pytest.raises(ValueError, match=r"chunk.actions: expected \(1, at least 7, A\), found \(1, 6, 1\)"):
+        Receding(Counting(), seeded(0), n_action_steps=7).step(see(0))
+    with pytest.raises(ValueError, match="n_action_steps: expected at least 1"):
+        Receding(Counting(), n_action_steps=0)
+    with pytest.raises(ValueError, match="one for each of 2 rows, found 1"):
+        BatchedReceding(Counting(), 2).step([see(0)])
+    with pytest.raises(ValueError, match=r"row 1: expected \['observation.state'\], found \['x'\]"):
+        stack_observations([[see(0)], [{"x": np.zeros(1)}]])
+
+
+def test_a_diverged_actor_is_stopped():
+    class Nan(Counting):
+        def act(self, obs, *, rng, previous=None):
+            chunk = super().act(obs, rng=rng)
+            chunk.actions[0, 1] = float("nan")
+            return chunk
+
+    with pytest.raises(ValueError, match="finite"):
+        Receding(Nan(), seeded(0)).step(see(0))

@@ -1,0 +1,67 @@
+"""What a policy is shown: hand-computed points, velocities, widths, and named errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nextmove.codecs import Scaled
+from nextmove.contracts import ContextSpec, seeded
+from nextmove.encoders import Observation, Plain, Points
+
+FEATURES = {"observation.state": 2, "observation.environment_state": 4, "observation.goal": 4}
+
+
+def scene() -> dict[str, torch.Tensor]:
+    return {
+        "observation.state": torch.tensor([[[1.0, 2.0], [3.0, 5.0]]]),
+        "observation.environment_state": torch.tensor([[[10.0, 20, 30, 40], [11.0, 20, 30, 44]]]),
+        "observation.goal": torch.tensor([[[1.0, 0, 30, 34]] * 2]),
+    }
+
+
+def build(view: Plain | Points, *, steps: int, tokens: bool = False, noise: float = 0.0) -> Observation:
+    scale = Scaled(view.width(FEATURES), mode="identity")
+    return Observation(view, scale, FEATURES, steps=steps, tokens=tokens, noise=noise)
+
+
+def test_points_by_hand() -> None:
+    found = build(Points(fine=10.0), steps=1)(scene()).vector
+    assert found is not None
+    error = np.array([10, 20, 0, 10.0])
+    expected = np.concatenate(
+        [[3, 5], [11 - 3, 20 - 5, 30 - 3, 44 - 5], error, np.tanh(error / 10), [2, 3], [1, 0, 0, 4]]
+    )
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+
+
+def test_velocity_of_the_first_step_is_zero() -> None:
+    tokens = build(Points(), steps=2, tokens=True)(scene()).tokens
+    assert tokens is not None
+    assert tokens.shape == (1, 2, 20)
+    assert tokens[0, 0, -6:].eq(0).all()
+
+
+def test_plain_is_side_by_side_and_spec_fits() -> None:
+    encoder = build(Plain(), steps=2)
+    ctx = encoder(scene())
+    assert encoder.spec == ContextSpec(vector=20)
+    assert ctx.vector is not None
+    assert ctx.vector[0, :10].tolist() == [1, 2, 10, 20, 30, 40, 1, 0, 30, 34]
+    assert build(Plain(), steps=2, tokens=True).spec == ContextSpec(token=10, tokens=2)
+
+
+def test_noise_only_with_a_generator() -> None:
+    encoder = build(Plain(), steps=1, noise=0.1)
+    clean, noisy, again = encoder(scene()), encoder(scene(), seeded(1)), encoder(scene(), seeded(1))
+    assert torch.equal(noisy.vector, again.vector)
+    assert 0 < (noisy.vector - clean.vector).abs().max() < 1
+
+
+def test_errors_name_the_feature() -> None:
+    encoder = build(Plain(), steps=1)
+    with pytest.raises(ValueError, match="expected feature 'observation.goal'"):
+        encoder({k: v for k, v in scene().items() if k != "observation.goal"})
+    with pytest.raises(ValueError, match="observation.state: expected width 2, found 3"):
+        encoder({**scene(), "observation.state": torch.zeros(1, 2, 3)})

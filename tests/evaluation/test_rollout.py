@@ -1,0 +1,174 @@
+"""Results depend on seeds alone: not on workers, neighbours, order or what else fails."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from tests.evaluation.test_paired import played
+from tests.evaluation.toys import Diverged, Drawn, Network, OncePerStep, Point, Restless, no_such_robot
+
+from nextmove.contracts import seeded
+from nextmove.control import Receding
+from nextmove.evaluation import RolloutError, rollout
+from nextmove.evaluation.pool import SetupError
+from nextmove.evaluation.rollout import pick, replay
+
+SEEDS = [7, 3, 11, 5, 2]
+
+
+def same(one, other):
+    assert [r.seed for r in one] == [r.seed for r in other]
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a.actions, b.actions)
+        np.testing.assert_array_equal(a.rewards, b.rewards)
+        assert (a.success, a.max_reward, a.steps) == (b.success, b.max_reward, b.steps)
+
+
+def by_hand(seed, policy_seed=0):
+    env, control = Point(), Receding(Drawn(), seeded(policy_seed, seed))
+    obs, _ = env.reset(seed=seed)
+    actions = []
+    for _ in range(env.max_steps):
+        actions.append(control.step(obs))
+        obs, _, over, _, _ = env.step(actions[-1])
+        if over:
+            break
+    return np.stack(actions)
+
+
+def test_an_episode_is_what_a_loop_by_hand_gives():
+    results = rollout(Point, Drawn, SEEDS, workers=0)
+    assert [r.seed for r in results] == SEEDS
+    for result in results:
+        np.testing.assert_array_equal(result.actions, by_hand(result.seed))
+        assert result.mode == "exact"
+        assert len(result.ms_per_chunk) == -(-result.steps // 4)
+    assert {r.success for r in results} == {True, False}
+
+
+def test_workers_and_order_change_nothing():
+    here = rollout(Point, Network, SEEDS, workers=0)
+    same(here, rollout(Point, Network, SEEDS, workers=2))
+    same(here[::-1], rollout(Point, Network, SEEDS[::-1], workers=0))
+    same(here[1:2], rollout(Point, Network, SEEDS[1:2], workers=0))
+
+
+@pytest.mark.parametrize("envs", [1, 2, 16])
+def test_batches_draw_the_same_noise(envs):
+    batched = rollout(Point, Drawn, SEEDS, batched=True, envs=envs)
+    same(batched, rollout(Point, Drawn, SEEDS, workers=0))
+    assert {r.mode for r in batched} == {"batched"}
+    assert {r.ms_per_chunk for r in batched} == {()}
+
+
+def test_batches_plan_together():
+    sizes = []
+
+    class Sized(Drawn):
+        def act(self, obs, *, rng, previous=None):
+            sizes.append(len(obs["observation.state"]))
+            return super().act(obs, rng=rng)
+
+    rollout(partial(Point, stage_fright=1.0), Sized, range(6), batched=True, envs=3)
+    # 25 steps are 7 plans; two rounds of three episodes, all in phase.
+    assert sizes == [3] * 14
+
+
+def test_policy_seed_changes_the_noise():
+    one, other = (rollout(Point, Drawn, [1], workers=0, policy_seed=s)[0] for s in (0, 1))
+    assert not np.array_equal(one.actions[:4], other.actions[:4])
+    np.testing.assert_array_equal(other.actions, by_hand(1, policy_seed=1))
+
+
+def test_steps_and_executed_actions_can_be_overruled():
+    (result,) = rollout(partial(Point, stage_fright=1.0), Drawn, [1], workers=0, max_steps=9, n_action_steps=2)
+    assert result.steps == 9
+    assert len(result.ms_per_chunk) == 5
+    (batched,) = rollout(partial(Point, stage_fright=1.0), Drawn, [1], batched=True, max_steps=9, n_action_steps=2)
+    np.testing.assert_array_equal(result.actions, batched.actions)
+
+
+def test_another_controller_may_stand_between():
+    (result,) = rollout(partial(Point, stage_fright=1.0), Drawn, [1], workers=0, controller=OncePerStep)
+    assert len(result.ms_per_chunk) == result.steps
+    with pytest.raises(ValueError, match="controller: expected"):
+        rollout(Point, Drawn, [1], batched=True, controller=OncePerStep)
+
+
+def test_failing_and_dying_workers_are_named_and_the_others_survive():
+    env = partial(Point, raise_on=3, die_on=5)
+    with pytest.raises(RolloutError, match="2 of 5 episodes failed") as caught:
+        rollout(env, Drawn, SEEDS, workers=1)
+    failures, results = caught.value.failures, caught.value.results
+    assert list(failures) == [3, 5]
+    assert "the gripper fell off" in failures[3]
+    assert "Traceback" in failures[3]
+    assert "exit code 7" in failures[5]
+    same(results, rollout(Point, Drawn, [7, 11, 2], workers=0))
+
+
+@pytest.mark.parametrize("how", [{"workers": 0}, {"batched": True, "envs": 2}])
+def test_failures_here_are_named_as_well(how):
+    with pytest.raises(RolloutError) as caught:
+        rollout(partial(Point, raise_on=3), Drawn, SEEDS, **how)
+    assert list(caught.value.failures) == [3]
+    same(caught.value.results, rollout(Point, Drawn, [7, 11, 5, 2], workers=0))
+
+
+@pytest.mark.parametrize("how", [{"workers": 0}, {"workers": 1}, {"batched": True}])
+def test_what_cannot_be_built_is_told_at_once(how):
+    with pytest.raises(SetupError, match="no such robot"):
+        rollout(Point, no_such_robot, [1, 2], **how)
+
+
+def test_a_diverged_policy_is_no_failure_to_count():
+    with pytest.raises(RolloutError, match="finite"):
+        rollout(Point, Diverged, [1], workers=0)
+
+
+def test_a_seed_counts_once():
+    with pytest.raises(ValueError, match="every seed once"):
+        rollout(Point, Drawn, [1, 1], workers=0)
+    assert rollout(Point, Drawn, [], workers=2) == []
+    assert rollout(Point, Drawn, [], batched=True) == []
+
+
+def test_films_show_what_happened_failures_first(capsys):
+    results = rollout(Point, Drawn, range(8), workers=0, video=3, progress=True)
+    filmed = [r for r in results if r.video]
+    assert len(filmed) == 3
+    assert all(r.video_exact for r in filmed)
+    assert {r.success for r in filmed} == {True, False}
+    assert [r.seed for r in results] == list(range(8))
+    assert "8/8" in capsys.readouterr().err
+
+
+def test_a_replay_that_differs_says_so():
+    (result,) = rollout(Restless, Drawn, [1], workers=0, video=1)
+    assert result.video
+    assert not result.video_exact
+
+
+def test_a_film_that_fails_costs_no_result(monkeypatch):
+    monkeypatch.delattr(Point, "render")
+    with pytest.warns(RuntimeWarning, match="seed 1 could not be filmed"):
+        (result,) = rollout(Point, Drawn, [1], workers=0, video=1)
+    assert result.video is None
+
+
+def test_replay_films_first_and_last_moment():
+    (result,) = rollout(Point, Drawn, [3], workers=0)
+    shown = replay(Point(), result)
+    assert len(shown.frames) == result.steps + 1
+    assert shown.exact
+
+
+def test_pick_takes_half_failures_and_fills_up():
+    results = played([1, 0, 1, 1, 0, 0, 1])
+    assert [r.seed for r in pick(results, 4)] == [1, 4, 0, 2]
+    assert [r.seed for r in pick(results, 3)] == [1, 4, 0]
+    assert [r.seed for r in pick(results, 99)] == [1, 4, 5, 0, 2, 3, 6]
+    assert [r.seed for r in pick(played([1, 1, 0]), 3)] == [2, 0, 1]
+    assert [r.seed for r in pick(played([0, 0, 0, 1]), 4)] == [0, 1, 2, 3]

@@ -1,0 +1,198 @@
+"""The battery every policy of the table goes through, small but whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nextmove import nn as networks
+from nextmove import store
+from nextmove.config import ConfigError, decode, encode
+from nextmove.contracts import Rows, normal, seeded, total, uniform
+from nextmove.models.policy import Policy, PolicySpec, Timing
+from nextmove.parts import PARTS
+from nextmove.systems import built, find
+
+NAMES = [system.name for system in built("policy")]
+SPEC = PolicySpec(
+    {"observation.state": 2, "observation.environment_state": 6, "observation.goal": 6}, action=2, fps=10.0
+)
+SMALL: dict[str, Any] = {
+    "Mlp": networks.Mlp(width=32, depth=2, time_width=16),
+    "PlainMlp": networks.PlainMlp(widths=(32,)),
+    "UNet1d": networks.UNet1d(widths=(16, 32), time_width=16, groups=4),
+    "Transformer": networks.Transformer(width=32, layers=2, heads=2),
+    "Lstm": networks.Lstm(width=32, layers=1),
+    "Gpt": networks.Gpt(width=32, layers=2, heads=2),
+    "Detr": networks.Detr(width=32, heads=2, feedforward=64, encoder_layers=1),
+    "Posterior": networks.Posterior(width=32, heads=2, feedforward=64, layers=1),
+}
+
+
+def shrink(part: Any) -> Any:
+    """The same recipe with every network replaced by a small one of its kind."""
+    if type(part).__name__ in SMALL:
+        return SMALL[type(part).__name__]
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        return dataclasses.replace(part, **{f.name: shrink(getattr(part, f.name)) for f in dataclasses.fields(part)})
+    return part
+
+
+def make(name: str) -> Policy:
+    torch.manual_seed(0)
+    policy: Policy = store.create(name, SPEC, shrink(find(name).load()()))
+    policy.fit([windows(policy, 64)])
+    return policy
+
+
+def windows(policy: Policy, count: int) -> dict[str, torch.Tensor]:
+    t, h = policy.n_obs_steps, policy.horizon
+    batch = {f: 50 * normal((count, t, w), seeded(i)) for i, (f, w) in enumerate(SPEC.features.items())}
+    ahead = torch.arange(h)[:, None] * uniform((count, 1, 2), seeded(8))
+    batch["action"] = batch["observation.state"][:, -1:] + 3 * ahead + normal((count, h, 2), seeded(9))
+    batch["action_is_pad"] = torch.zeros(count, h, dtype=torch.bool)
+    return batch
+
+
+@pytest.fixture(params=NAMES)
+def policy(request: pytest.FixtureRequest) -> Policy:
+    return make(request.param)
+
+
+def test_loss_is_finite_and_reaches_every_parameter(policy: Policy) -> None:
+    terms = policy.loss(windows(policy, 8), rng=seeded(1))
+    assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
+    total(terms).backward()
+    idle = [n for n, p in policy.named_parameters() if p.grad is None]
+    assert not idle
+
+
+def test_same_seed_same_loss_and_plan(policy: Policy) -> None:
+    policy.eval()
+    batch = windows(policy, 4)
+    for call in (lambda s: total(policy.loss(batch, rng=seeded(s))), lambda s: policy.act(batch, rng=seeded(s)).actions):
+        assert torch.equal(call(1), call(1))
+
+
+def test_plan_starts_now_and_rows_are_their_own(policy: Policy) -> None:
+    policy.eval()
+    batch = windows(policy, 3)
+    chunk = policy.act(batch, rng=Rows([seeded(i) for i in range(3)]))
+    assert chunk.actions.shape == (3, policy.horizon - policy.timing.first, 2)
+    assert chunk.dt == pytest.approx(0.1)
+    alone = policy.act({k: v[1:2] for k, v in batch.items()}, rng=Rows([seeded(1)]))
+    torch.testing.assert_close(chunk.actions[1:2], alone.actions, rtol=1e-4, atol=1e-3)
+
+
+def test_saved_and_loaded_equal(policy: Policy, tmp_path: Path) -> None:
+    policy.eval()
+    store.save(policy, tmp_path / "m", facts={"data": "none"})
+    again = store.load(tmp_path / "m")
+    assert again.card == policy.card
+    batch = windows(policy, 2)
+    assert torch.equal(again.act(batch, rng=seeded(3)).actions, policy.act(batch, rng=seeded(3)).actions)
+
+
+def test_one_perturbed_weight_changes_the_plan(policy: Policy) -> None:
+    policy.eval()
+    batch = windows(policy, 2)
+    before = policy.act(batch, rng=seeded(3)).actions
+    with torch.no_grad():
+        # The output's bias: every mode of a mixture, every word of a vocabulary but one.
+        last = [p for n, p in policy.decoder.named_parameters() if "posterior" not in n][-1]
+        last.view(-1)[1:] += 100.0 * torch.arange(1, last.numel())
+    assert not torch.equal(policy.act(batch, rng=seeded(3)).actions, before)
+
+
+def test_overfits_eight_windows(policy: Policy) -> None:
+    batch = windows(policy, 8)
+    optim = torch.optim.AdamW(policy.parameters(), lr=3e-3)
+
+    def judged() -> float:
+        policy.eval()
+        with torch.no_grad():
+            terms = [policy.loss(batch, rng=seeded(step)) for step in range(8)]
+        if "mean_flow" in terms[0]:  # Scaled to stay near 1: judged by its plans.
+            return float((policy.act(batch, rng=seeded(1)).actions - batch["action"]).abs().mean())
+        return sum(float(total(t)) for t in terms) / 8
+
+    before = judged()
+    policy.train()
+    for step in range(60):
+        optim.zero_grad()
+        total(policy.loss(batch, rng=seeded(step))).backward()
+        optim.step()
+    assert judged() < before - 0.1 * abs(before)
+
+
+def test_recipe_survives_json(policy: Policy) -> None:
+    recipe = policy.card["recipe"]
+    assert decode(type(recipe), json.loads(json.dumps(encode(recipe))), parts=PARTS) == recipe
+
+
+@pytest.mark.parametrize("name", ["act", "diffusion-policy", "diffusion-transformer"])
+def test_published_sizes_build(name: str) -> None:
+    with torch.device("meta"):
+        model = find(name).load().published().build(SPEC)
+    assert sum(p.numel() for p in model.parameters()) > 8e6
+
+
+def test_padding_does_not_enter_where_it_is_masked() -> None:
+    policy = make("act").eval()
+    batch = windows(policy, 4)
+    batch["action_is_pad"][:, 5:] = True
+    other = {**batch, "action": batch["action"].clone()}
+    other["action"][:, 5:] += 1000
+    assert torch.equal(total(policy.loss(batch, rng=seeded(1))), total(policy.loss(other, rng=seeded(1))))
+
+
+def test_plain_features_work_too() -> None:
+    spec = PolicySpec({"observation.state": 7}, action=7, fps=30.0)
+    policy = find("flow-policy").load()().build(spec)
+    batch = {"observation.state": normal((8, 2, 7), seeded(1)), "action": normal((8, 16, 7), seeded(2))}
+    policy.fit([batch])
+    assert policy.codec.space == "absolute"
+    assert policy.act(batch, rng=seeded(1)).actions.shape == (8, 16, 7)
+
+
+def test_files_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = store.save(make("bc"), tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    tensors = load_file(folder / "model.safetensors")
+
+    def rewrite(change: dict[str, Any]) -> None:
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+
+    rewrite({"system": "bcc"})
+    with pytest.raises(ConfigError, match="did you mean 'bc'"):
+        store.load(folder)
+    rewrite({"recipe": {**config["recipe"], "timming": {}}})
+    with pytest.raises(ConfigError, match="unknown key 'timming', did you mean 'timing'"):
+        store.load(folder)
+    rewrite({"format": 9})
+    with pytest.raises(ConfigError, match="format: expected 1, found 9"):
+        store.load(folder)
+    rewrite({})
+    name = sorted(tensors)[0]
+    save_file({k: v for k, v in tensors.items() if k != name}, folder / "model.safetensors")
+    with pytest.raises(ConfigError, match=f"missing tensor '{name}'"):
+        store.load(folder)
+    save_file({**tensors, "extra": torch.zeros(1)}, folder / "model.safetensors")
+    with pytest.raises(ConfigError, match="'extra' belongs to no part"):
+        store.load(folder)
+    with pytest.raises(FileNotFoundError, match="config.json"):
+        store.load(tmp_path / "nothing")
+
+
+def test_timing_is_checked() -> None:
+    with pytest.raises(ValueError, match="n_action_steps: expected at most 15 of horizon 16, found 16"):
+        Timing(n_obs_steps=2, horizon=16, n_action_steps=16, align="first_observation")
+    assert Timing(align="first_observation").action_offsets == tuple(range(-1, 15))
+    assert Timing().action_offsets == tuple(range(16))

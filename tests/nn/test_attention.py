@@ -1,0 +1,158 @@
+"""Attention and its layers against PyTorch's own on equal weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from nextmove.nn.attention import Attention
+from nextmove.nn.layers import Decoder, DecoderLayer, Encoder, EncoderLayer, Sizes
+from nextmove.nn.rope import rotary, rotate
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def pair(width=16, heads=4):
+    theirs = nn.MultiheadAttention(width, heads, batch_first=True)
+    nn.init.normal_(theirs.in_proj_bias)
+    ours = Attention(width, heads)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def flat(state):
+    return {key.replace("feedforward.", ""): value for key, value in state.items()}
+
+
+def test_equals_multihead_attention_with_separate_inputs_and_key_mask():
+    ours, theirs = pair()
+    q, k, v = torch.randn(2, 3, 16), torch.randn(2, 5, 16), torch.randn(2, 5, 16)
+    keep = torch.tensor([[1, 1, 1, 0, 1], [1, 0, 1, 1, 0]], dtype=torch.bool)
+    expected = theirs(q, k, v, key_padding_mask=~keep, need_weights=False)[0]
+    torch.testing.assert_close(ours(q, k, v, keep=keep)[0], expected)
+    with torch.no_grad():
+        ours.in_proj_weight[0, 0] += 0.1
+    assert not torch.allclose(ours(q, k, v, keep=keep)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_equals_multihead_attention_with_causal_and_explicit_masks(shared):
+    ours, theirs = pair()
+    x = torch.randn(2, 5, 16)
+    y = x if shared else x.clone()
+    past = torch.ones(5, 5, dtype=torch.bool).tril()
+    expected = theirs(x, x, x, attn_mask=~past, need_weights=False)[0]
+    torch.testing.assert_close(ours(x, y, y, causal=True)[0], expected)
+    torch.testing.assert_close(ours(x, y, y, mask=past)[0], expected)
+    keep = torch.tensor([[1, 1, 0, 1, 1], [1, 0, 1, 0, 1]], dtype=torch.bool)
+    expected = theirs(x, x, x, attn_mask=~past, key_padding_mask=~keep, need_weights=False)[0]
+    seen = ours(x, y, y, mask=past, keep=keep)[0]
+    torch.testing.assert_close(seen, expected)
+
+
+def test_causal_with_everything_before_masked_sees_itself():
+    ours, _ = pair()
+    x = torch.randn(1, 3, 16)
+    y = ours(x, x, x, causal=True, keep=torch.tensor([[False, False, True]]))[0]
+    alone = ours(x[:, :1], x[:, :1], x[:, :1])[0]
+    torch.testing.assert_close(y[:, :1], alone)
+    assert y.isfinite().all()
+
+
+@pytest.mark.parametrize("cuts", [(1, 1, 1, 1, 1, 1), (3, 1, 2), (4, 2)])
+def test_cache_in_pieces_equals_all_at_once(cuts):
+    ours, _ = pair()
+    x = torch.randn(2, 6, 16)
+    expected, (k, _) = ours(x, x, x, causal=True)
+    cache, parts = None, []
+    for piece in x.split(list(cuts), 1):
+        y, cache = ours(piece, piece, piece, causal=True, cache=cache)
+        parts.append(y)
+    torch.testing.assert_close(torch.cat(parts, 1), expected)
+    torch.testing.assert_close(cache[0], k)
+    assert k.shape == (2, 4, 6, 4)
+
+
+def test_dropout_acts_in_training_only():
+    ours = Attention(16, 4, 0.5)
+    x = torch.randn(2, 6, 16)
+    assert not torch.equal(ours(x, x, x)[0], ours(x, x, x)[0])
+    ours.eval()
+    assert torch.equal(ours(x, x, x)[0], ours(x, x, x)[0])
+
+
+def test_heads_must_divide_width():
+    with pytest.raises(ValueError, match=r"heads: expected a divisor of width 16, found 3"):
+        Attention(16, 3)
+
+
+@pytest.mark.parametrize("pre", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_layers_without_positions_equal_pytorch(pre, activation):
+    sizes = Sizes(16, 4, 32, 0.0, activation, pre)
+    options = {"dropout": 0.0, "activation": activation, "batch_first": True, "norm_first": pre}
+    x, memory = torch.randn(2, 5, 16), torch.randn(2, 3, 16)
+    keep = torch.tensor([[1, 1, 1, 0, 1], [1, 0, 1, 1, 0]], dtype=torch.bool)
+    encoder, theirs = EncoderLayer(sizes), nn.TransformerEncoderLayer(16, 4, 32, **options)
+    randomise(theirs)
+    load(encoder, theirs)
+    torch.testing.assert_close(encoder(x, None, keep), theirs(x, src_key_padding_mask=~keep))
+    torch.testing.assert_close(encoder(x, torch.zeros(5, 16), keep), encoder(x, None, keep))
+    decoder, theirs = DecoderLayer(sizes), nn.TransformerDecoderLayer(16, 4, 32, **options)
+    randomise(theirs)
+    load(decoder, theirs)
+    past = ~torch.ones(5, 5, dtype=torch.bool).tril()
+    torch.testing.assert_close(decoder(x, memory, causal=True), theirs(x, memory, tgt_mask=past))
+
+
+def load(ours, theirs):
+    names = {key.replace("linear", "feedforward.linear"): value for key, value in theirs.state_dict().items()}
+    ours.load_state_dict(names)
+
+
+def randomise(module):
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+
+
+def test_positions_reach_queries_and_keys_but_not_values():
+    layer = EncoderLayer(Sizes(16, 4, 32)).eval()
+    x, position = torch.randn(2, 5, 16), torch.randn(5, 16)
+    told = x + position
+    attended = layer.self_attn(told, told, x)[0]
+    h = layer.norm1(x + attended)
+    expected = layer.norm2(h + layer.feedforward(h))
+    torch.testing.assert_close(layer(x, position), expected)
+
+
+def test_pre_norm_stacks_end_in_a_norm_and_decoders_always():
+    for pre in (False, True):
+        sizes = Sizes(16, 4, 32, pre_norm=pre)
+        assert ("norm.weight" in Encoder(sizes, 1).state_dict()) is pre
+        assert "norm.weight" in Decoder(sizes, 1).state_dict()
+
+
+def test_glu_gates_the_first_half():
+    layer = EncoderLayer(Sizes(4, 1, 6, activation="glu")).feedforward
+    x = torch.randn(3, 4)
+    a, b = layer.linear1(x).chunk(2, -1)
+    torch.testing.assert_close(layer(x), layer.linear2(a * b.sigmoid()))
+    with pytest.raises(ValueError, match="activation"):
+        EncoderLayer(Sizes(4, 1, 6, activation="tanh"))
+
+
+def test_rotary_turns_by_the_angle_and_scores_depend_on_distance_only():
+    cosines, sines = rotary(torch.tensor([3]), 4)
+    x = torch.tensor([1.0, 0.0, 0.0, 2.0])[None, None, None]
+    a, b = 3.0, 3.0 / 100  # 3 / 10000^(0) and 3 / 10000^(2/4)
+    expected = torch.tensor([a, b, a, b])
+    expected = torch.tensor([expected[0].cos(), -2 * expected[1].sin(), expected[0].sin(), 2 * expected[1].cos()])
+    torch.testing.assert_close(rotate(x, cosines, sines)[0, 0, 0], expected)
+    q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
+    score = lambda i, j: (rotate(q, *rotary(torch.tensor([i]), 8)) * rotate(k, *rotary(torch.tensor([j]), 8))).sum()  # noqa: E731
+    torch.testing.assert_close(score(7, 4), score(103, 100), atol=1e-4, rtol=1e-4)
+    assert (score(7, 4) - score(4, 7)).abs() > 1e-3
+    with pytest.raises(ValueError, match="width: expected an even"):
+        rotary(torch.arange(3), 5)
