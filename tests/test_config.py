@@ -77,7 +77,7 @@ def test_missing_key() -> None:
 
 def test_an_integer_may_stand_for_a_float_but_not_the_reverse() -> None:
     assert decode(Inner, {"rate": 1}).rate == 1.0
-    with pytest.raises(ConfigError, match="width: expected int, found 1.5"):
+    with pytest.raises(ConfigError, match=r"width: expected int, found 1\.5"):
         decode(Inner, {"width": 1.5})
 
 

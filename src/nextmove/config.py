@@ -88,7 +88,7 @@ class _Decoder:
     def union(self, options: tuple[Any, ...], data: Any, where: str) -> Any:
         if data is None and type(None) in options:
             return None
-        named = {o.__name__: o for o in options if dataclasses.is_dataclass(o)}
+        named = {o.__name__: o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)}
         if isinstance(data, Mapping) and named:
             return self.named(named, data, where)
         problems = []

@@ -6,7 +6,7 @@ Time runs from noise (t = 0) to data (t = 1) everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -57,13 +57,13 @@ def _draw(kind: str, shape: Sequence[int], rng: Rng) -> Tensor:
 
 
 def normal(shape: Sequence[int], rng: Rng, *, like: Tensor | None = None) -> Tensor:
-    """Standard normal draws of `shape` (rows first), made on the CPU in float32, moved to the device and dtype of `like`."""
+    """Standard normal draws of `shape` (rows first), made on the CPU in float32, then moved to be like `like`."""
     draw = _draw("randn", shape, rng)
     return draw if like is None else draw.to(like)
 
 
 def uniform(shape: Sequence[int], rng: Rng, *, like: Tensor | None = None) -> Tensor:
-    """Uniform draws in [0, 1) of `shape` (rows first), made on the CPU in float32, moved to the device and dtype of `like`."""
+    """Uniform draws in [0, 1) of `shape` (rows first), made on the CPU in float32, then moved to be like `like`."""
     draw = _draw("rand", shape, rng)
     return draw if like is None else draw.to(like)
 
@@ -93,18 +93,21 @@ class Context:
         """A copy with the named parts exchanged."""
         return replace(self, **parts)
 
-    def map(self, function: Any) -> Context:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Context:
         """A copy with `function` applied to every tensor, its batch re-read from the result."""
-        one = lambda x: None if x is None else function(x)  # noqa: E731
+
+        def one(part: Tensor | None) -> Tensor | None:
+            return None if part is None else function(part)
+
         cache = None if self.cache is None else tuple((function(k), function(v)) for k, v in self.cache)
-        parts = [one(self.vector), one(self.tokens), one(self.mask)]
-        batch = next((p.shape[0] for p in [*parts, *(k for k, _ in cache or ())] if p is not None), self.batch)
-        null = None if self.null is None else self.null.map(function)
-        return Context(batch, *parts, cache, null)
+        vector, tokens, mask = one(self.vector), one(self.tokens), one(self.mask)
+        found = [vector, tokens, mask, *(k for k, _ in cache or ())]
+        batch = next((part.shape[0] for part in found if part is not None), self.batch)
+        return Context(batch, vector, tokens, mask, cache, None if self.null is None else self.null.map(function))
 
     def detach(self) -> Context:
         """The same context, frozen: no gradient flows back into the encoder."""
-        return self.map(Tensor.detach)
+        return self.map(lambda part: part.detach())
 
     def repeat(self, n: int) -> Context:
         """Every row n times in place: row i becomes rows i n to i n + n - 1."""
@@ -160,7 +163,7 @@ class ContextSpec:
 
 @dataclass(frozen=True)
 class Known:
-    """The part of x that is decided already: `value` in the model's space, `weight` in [0, 1] (1 = fixed), both like x."""
+    """The part of x decided already: `value` in the model's space, `weight` in [0, 1] (1 = fixed), both like x."""
 
     value: Tensor
     weight: Tensor
@@ -168,7 +171,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A plan: `actions` (B, H, A) in the robot's units, one every `dt` seconds, the first due at the time of the observation."""
+    """A plan: `actions` (B, H, A) in the robot's units, one every `dt` seconds, the first due when it was observed."""
 
     actions: Tensor
     dt: float
@@ -215,7 +218,7 @@ class Decoder(Protocol):
     """A generative rule around a network."""
 
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
-        """Named scalar terms whose sum is the loss; `weight` broadcasts to x (or to its positions) and may be absent."""
+        """Named scalar terms whose sum is the loss; `weight` broadcasts to x (or its positions), None counts all."""
         ...
 
     def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, known: Known | None = None) -> Tensor:
@@ -263,7 +266,7 @@ class Optim:
 
 
 def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
-    """The mean of `error` (B, ...) over the entries that `weight` (broadcast from the left) counts; 0 if it counts none."""
+    """The mean of `error` (B, ...) over the entries that `weight` (broadcast from the left) counts; 0 if none."""
     if weight is None:
         return error.mean()
     weight = weight.to(error.dtype)

@@ -1,4 +1,4 @@
-"""The parts a recipe may be made of: what `kind` in a config file may name, and what `--decoder` and `--trunk` choose."""
+"""The parts a recipe may be made of: what `kind` in a file may name, and what `--decoder` and `--trunk` choose."""
 
 from __future__ import annotations
 

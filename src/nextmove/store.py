@@ -1,4 +1,4 @@
-"""Saved models: a folder with config.json, model.safetensors and a model card; nothing is unpickled or imported by name."""
+"""Saved models: a folder of config.json, model.safetensors and a model card; nothing in it is unpickled or run."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _card(config: Mapping[str, Any], parameters: int) -> str:
         [
             f"# {system.title}",
             "",
-            f"{system.sentence}: {system.since}. {parameters / 1e6:.2f} M values. Written by nextmove {config['nextmove']}.",
+            f"{system.sentence}: {system.since}. {parameters / 1e6:.2f} M values, nextmove {config['nextmove']}.",
             "",
             "| | |",
             "| --- | --- |",

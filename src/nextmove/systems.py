@@ -47,42 +47,133 @@ def _policy(name: str, title: str, file: str, recipe: str, sentence: str, since:
 
 
 SYSTEMS: tuple[System, ...] = (
-    System("rnn", "RNN", "text", "Text + Rnn + Autoregressive", "the next character from a state that sums up all before it"),
+    System(
+        "rnn",
+        "RNN",
+        "text",
+        "Text + Rnn + Autoregressive",
+        "the next character from a state that sums up all before it",
+    ),
     System("lstm", "LSTM", "text", "Text + Lstm + Autoregressive", "gates, so that the state keeps what matters"),
-    System("gpt", "GPT", "text", "Text + Gpt + Autoregressive", "attention to every earlier token in place of one state"),
+    System(
+        "gpt", "GPT", "text", "Text + Gpt + Autoregressive", "attention to every earlier token in place of one state"
+    ),
     System("pixelrnn", "PixelRNN", "image", "Pixels + RowLstm or DiagonalLstm + Autoregressive", "pixels as tokens"),
-    System("pixelcnn", "PixelCNN", "image", "Pixels + MaskedConv + Autoregressive", "masked convolutions: all pixels train at once"),
-    System("imagegpt", "ImageGPT", "image", "Palette + Gpt + Autoregressive", "the language model, on colours of a palette"),
+    System(
+        "pixelcnn",
+        "PixelCNN",
+        "image",
+        "Pixels + MaskedConv + Autoregressive",
+        "masked convolutions: all pixels train at once",
+    ),
+    System(
+        "imagegpt", "ImageGPT", "image", "Palette + Gpt + Autoregressive", "the language model, on colours of a palette"
+    ),
     System("vqvae", "VQ-VAE", "image", "Vq + convolutions", "learnt tokens in place of pixels"),
-    System("vqgan", "VQ-GAN", "image", "Vq + Adversarial, prior Gpt + Autoregressive", "sharp tokens, few enough for a transformer"),
+    System(
+        "vqgan",
+        "VQ-GAN",
+        "image",
+        "Vq + Adversarial, prior Gpt + Autoregressive",
+        "sharp tokens, few enough for a transformer",
+    ),
     System("gan", "GAN", "image", "Adversarial", "a whole image in one call, against a critic"),
-    System("ddpm", "DDPM", "image", "UNet2d or Dit + Diffusion", "denoising in many parallel steps, with a plain regression loss"),
+    System(
+        "ddpm",
+        "DDPM",
+        "image",
+        "UNet2d or Dit + Diffusion",
+        "denoising in many parallel steps, with a plain regression loss",
+    ),
     System("flow", "Flow matching", "image", "UNet2d or Dit + Flow", "a straight path and its velocity: few steps"),
     _policy("bc", "BC", "bc", "BC", "PlainMlp + Regression", "the next move from what is observed, by regression"),
-    _policy("lstm-gmm", "LSTM-GMM", "lstm_gmm", "LstmGmm", "Lstm + Mixture", "memory, and a mixture in place of one mean"),
+    _policy(
+        "lstm-gmm", "LSTM-GMM", "lstm_gmm", "LstmGmm", "Lstm + Mixture", "memory, and a mixture in place of one mean"
+    ),
     _policy("act", "ACT", "act", "Act", "Detr + Latent(Regression L1)", "chunks of moves, with a latent for the style"),
-    _policy("diffusion-policy", "Diffusion Policy", "diffusion_policy", "DiffusionPolicy", "UNet1d + Diffusion",
-            "the whole distribution of chunks, by denoising"),
-    _policy("diffusion-transformer", "Diffusion Policy (transformer)", "diffusion_policy", "DiffusionTransformer",
-            "Transformer + Diffusion", "the same with attention"),
-    _policy("flow-policy", "Flow Policy", "flow_policy", "FlowPolicy", "Mlp + Flow", "straight paths: ten steps, four or one"),
-    _policy("consistency-policy", "Consistency flow policy", "consistency_policy", "ConsistencyPolicy", "Mlp + Consistency",
-            "every point of a path names the same end: one step"),
-    _policy("meanflow-policy", "MeanFlow policy", "meanflow_policy", "MeanFlowPolicy", "Mlp + MeanFlow",
-            "the average velocity of a path: one step"),
-    _policy("action-tokens", "Action tokens", "action_tokens", "ActionTokens", "Bins + Gpt + Autoregressive",
-            "moves as words of a language model"),
+    _policy(
+        "diffusion-policy",
+        "Diffusion Policy",
+        "diffusion_policy",
+        "DiffusionPolicy",
+        "UNet1d + Diffusion",
+        "the whole distribution of chunks, by denoising",
+    ),
+    _policy(
+        "diffusion-transformer",
+        "Diffusion Policy (transformer)",
+        "diffusion_policy",
+        "DiffusionTransformer",
+        "Transformer + Diffusion",
+        "the same with attention",
+    ),
+    _policy(
+        "flow-policy",
+        "Flow Policy",
+        "flow_policy",
+        "FlowPolicy",
+        "Mlp + Flow",
+        "straight paths: ten steps, four or one",
+    ),
+    _policy(
+        "consistency-policy",
+        "Consistency flow policy",
+        "consistency_policy",
+        "ConsistencyPolicy",
+        "Mlp + Consistency",
+        "every point of a path names the same end: one step",
+    ),
+    _policy(
+        "meanflow-policy",
+        "MeanFlow policy",
+        "meanflow_policy",
+        "MeanFlowPolicy",
+        "Mlp + MeanFlow",
+        "the average velocity of a path: one step",
+    ),
+    _policy(
+        "action-tokens",
+        "Action tokens",
+        "action_tokens",
+        "ActionTokens",
+        "Bins + Gpt + Autoregressive",
+        "moves as words of a language model",
+    ),
     System("clip", "CLIP", "vision-language", "Vit + text transformer, contrastive", "pictures and words in one space"),
-    System("siglip", "SigLIP", "vision-language", "Vit + text transformer, pairwise sigmoid", "no softmax over the batch"),
+    System(
+        "siglip", "SigLIP", "vision-language", "Vit + text transformer, pairwise sigmoid", "no softmax over the batch"
+    ),
     System("blip", "BLIP", "vision-language", "Vit + Bert, matching and captioning", "one model matches and writes"),
-    System("flamingo", "Flamingo", "vision-language", "Vit + resampler + gated cross attention", "a frozen language model that sees"),
-    System("llava", "LLaVA", "vision-language", "Vit + Prefix + Autoregressive", "picture tokens as a prefix of the prompt"),
-    System("rt1", "RT-1", "vision-language-action", "EfficientNet + Bins + Direct(categorical)", "one transformer for many tasks"),
-    System("rt2", "RT-2", "vision-language-action", "Bins + Prefix + Autoregressive", "actions as words of a vision-language model"),
+    System(
+        "flamingo",
+        "Flamingo",
+        "vision-language",
+        "Vit + resampler + gated cross attention",
+        "a frozen language model that sees",
+    ),
+    System(
+        "llava", "LLaVA", "vision-language", "Vit + Prefix + Autoregressive", "picture tokens as a prefix of the prompt"
+    ),
+    System(
+        "rt1",
+        "RT-1",
+        "vision-language-action",
+        "EfficientNet + Bins + Direct(categorical)",
+        "one transformer for many tasks",
+    ),
+    System(
+        "rt2",
+        "RT-2",
+        "vision-language-action",
+        "Bins + Prefix + Autoregressive",
+        "actions as words of a vision-language model",
+    ),
     System("openvla", "OpenVLA", "vision-language-action", "Bins + Prefix + Autoregressive", "the same, open"),
     System("pi0", "pi0", "vision-language-action", "Scaled + Prefix + Flow", "a flow expert beside the language model"),
     System("pi05", "pi0.5", "vision-language-action", "Scaled + Prefix + Flow", "knowledge kept, state as text"),
-    System("pi0-fast", "pi0-FAST", "vision-language-action", "Fast + Prefix + Autoregressive", "compressed action tokens"),
+    System(
+        "pi0-fast", "pi0-FAST", "vision-language-action", "Fast + Prefix + Autoregressive", "compressed action tokens"
+    ),
     System("smolvla", "SmolVLA", "vision-language-action", "Scaled + Prefix + Flow", "small enough for a laptop"),
 )
 
@@ -99,5 +190,3 @@ def find(name: str) -> System:
 def built(family: Family | None = None) -> tuple[System, ...]:
     """The systems that stand, of one family or of all."""
     return tuple(s for s in SYSTEMS if s.state == "built" and family in (None, s.family))
-
-

@@ -17,7 +17,8 @@ from nextmove.systems import SYSTEMS, built, find
 def test_help_and_import_load_no_torch() -> None:
     code = (
         "import sys, nextmove, nextmove.cli.main as m; m.main(['--help']); m.main(['systems']);"
-        "m.main(['train', '--help']); heavy = {'torch', 'numpy', 'tyro', 'av', 'gymnasium', 'matplotlib'} & set(sys.modules);"
+        "m.main(['train', '--help'])\n"
+        "heavy = {'torch', 'numpy', 'tyro', 'av', 'gymnasium', 'matplotlib'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

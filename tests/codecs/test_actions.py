@@ -52,7 +52,7 @@ def test_bins_are_within_half_a_bin() -> None:
 def test_errors_name_the_anchor() -> None:
     action, obs = windows()
     codec = Actions(Scaled(A, mode="identity"), anchor="observation.pose")
-    with pytest.raises(ValueError, match="expected feature 'observation.pose'"):
+    with pytest.raises(ValueError, match=r"expected feature 'observation\.pose'"):
         codec.encode(action, obs)
-    with pytest.raises(ValueError, match="observation.state: expected the width of the action, 3, found 2"):
+    with pytest.raises(ValueError, match=r"observation\.state: expected the width of the action, 3, found 2"):
         Actions(Scaled(A), anchor="observation.state").relative(action, {"observation.state": torch.zeros(B, T, 2)})

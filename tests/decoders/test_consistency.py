@@ -1,10 +1,10 @@
 import torch
+from tests.decoders import gauss
+from tests.decoders.tiny import F64, Exact, Mlp
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, normal, seeded, total, uniform
 from nextmove.decoders.consistency import Consistency
-from tests.decoders import gauss
-from tests.decoders.tiny import F64, Exact, Mlp
 
 FLOW_POLICY = {"segments": 2, "eps": 1e-2, "delta": 1e-2, "boundary": 1.0, "time_scale": 99.0, "stop_gradient": False}
 EMPTY = Context.empty
@@ -129,7 +129,7 @@ def test_both_calls_see_one_dropout_mask() -> None:
         decoder = config.build(shape=(4, 2), context=ContextSpec())
         before = torch.get_rng_state()
         terms = decoder.loss_at(EMPTY(32), x, t=uniform((32,), seeded(1)), noise=normal(x.shape, seeded(2)))
-        assert float(total(terms)) == 0.0
+        assert total(terms).item() == 0.0
         assert not torch.equal(before, torch.get_rng_state())
 
 

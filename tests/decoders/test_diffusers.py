@@ -13,7 +13,12 @@ from nextmove.decoders.solvers import Ancestral, Ddim, DpmPP, Prediction, plan
 
 NAMES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 SHAPE = (3, 5, 4)
-COMBINATIONS = [(100, 10, "squaredcos_cap_v2"), (100, 7, "linear"), (1000, 30, "scaled_linear"), (50, 50, "squaredcos_cap_v2")]
+COMBINATIONS = [
+    (100, 10, "squaredcos_cap_v2"),
+    (100, 7, "linear"),
+    (1000, 30, "scaled_linear"),
+    (50, 50, "squaredcos_cap_v2"),
+]
 
 
 def network(x, index):
@@ -33,7 +38,11 @@ def compare(scheduler, solver, path, grid, target, n, clip, noises=None, **step_
         found, state = solver.step(lambda x, node, y=y: Prediction(x, y, node, target, clip), x, step, state, noise)
         before, x = x, scheduler.step(y, index, x, generator=seeded(4, k), **step_options).prev_sample
         # Near pure noise an unclipped eps implies x1 in the thousands, of which multistep differences cancel most.
-        terms = abs(step.c[1]) * Prediction(before, y, step.now, target).x1().abs().max().item() if isinstance(solver, DpmPP) else 1.0
+        terms = (
+            abs(step.c[1]) * Prediction(before, y, step.now, target).x1().abs().max().item()
+            if isinstance(solver, DpmPP)
+            else 1.0
+        )
         torch.testing.assert_close(found, x, rtol=1e-6, atol=1e-6 * max(terms, 1.0))
         scale = max(scale, float(x.abs().max()))
     assert scale > 0.5
@@ -55,11 +64,19 @@ class TestSteps:
         for eta, clipped in ((0.0, False), (0.7, True)):
             solver, grid = Ddim(eta, clipped), Indices(spacing, ratio=True)
             compare(
-                scheduler, solver, DiscreteVP(T, schedule), grid, target, n, clip, eta=eta, use_clipped_model_output=clipped
+                scheduler,
+                solver,
+                DiscreteVP(T, schedule),
+                grid,
+                target,
+                n,
+                clip,
+                eta=eta,
+                use_clipped_model_output=clipped,
             )
 
     def test_dpm(self, T, n, schedule, spacing, target, clip):
-        if clip or (T == n and spacing != "trailing"):
+        if clip or (n == T and spacing != "trailing"):
             return  # it knows no clip, and cannot count one index more than there are
         options = {"num_train_timesteps": T, "beta_schedule": schedule, "timestep_spacing": spacing}
         for final in ("zero", "sigma_min"):
@@ -90,7 +107,9 @@ def test_noising_is_equal_bit_for_bit():
 def test_large_variance_and_zero_terminal_snr():
     scheduler = DDPMScheduler(100, variance_type="fixed_large")
     compare(scheduler, Ancestral("large"), DiscreteVP(100, "linear"), Indices(), "eps", 20, 1.0)
-    scheduler = DDIMScheduler(100, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction")
+    scheduler = DDIMScheduler(
+        100, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"
+    )
     path = DiscreteVP(100, "linear", zero_terminal_snr=True)
     compare(scheduler, Ddim(), path, Indices("trailing", ratio=True), "v", 20, 1.0)
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.decoders.tiny import Exact, Mlp
 
 from nextmove.contracts import Context, ContextSpec, Known, Rows, normal, seeded, total
 from nextmove.decoders.consistency import Consistency
 from nextmove.decoders.meanflow import MeanFlow
 from nextmove.decoders.shortcut import Shortcut
-from tests.decoders.tiny import Exact, Mlp
 
 CONFIGS = [Consistency, Shortcut, MeanFlow]
 SHAPE = (4, 2)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from nextmove.decoders.paths import VE, VP, Cosine, DiscreteVP, Linear
 
 
 def connected(pairs):
-    return all(a[1] == b[0] for a, b in zip(pairs, pairs[1:], strict=False))
+    return all(a[1] == b[0] for a, b in pairwise(pairs))
 
 
 def test_even_time():
@@ -66,7 +68,9 @@ def test_dpm_indices_count_one_more():
 def test_ratio_steps_back_evenly_and_end_may_be_the_first_level():
     path = DiscreteVP(100)
     pairs = Indices("linspace", ratio=True).pairs(path, 7)
-    assert [round(path.node(b).told) for _, b in pairs] == [i - 14 if i >= 14 else -1 for i in (99, 82, 66, 50, 33, 16, 0)]
+    assert [round(path.node(b).told) for _, b in pairs] == [
+        i - 14 if i >= 14 else -1 for i in (99, 82, 66, 50, 33, 16, 0)
+    ]
     assert path.node(Indices(end="first").pairs(path, 10)[-1][1]).told == 0
 
 

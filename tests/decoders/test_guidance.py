@@ -62,7 +62,9 @@ def test_acting_on_any_target_is_the_same(target):
     c, null = (torch.randn(5, dtype=torch.float64, generator=seeded(s)) for s in (0, 1))
     mix = Guidance(2.5).mix
     for convert in (to_x1, to_e):
-        torch.testing.assert_close(convert(target, x, mix(c, null), n), mix(*(convert(target, x, y, n) for y in (c, null))))
+        torch.testing.assert_close(
+            convert(target, x, mix(c, null), n), mix(*(convert(target, x, y, n) for y in (c, null)))
+        )
 
 
 @pytest.mark.parametrize("kind", ["flow", "ancestral", "ddim"])

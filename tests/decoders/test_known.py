@@ -39,7 +39,10 @@ def joint(path, target):
 
 
 def first_known(count=COUNT, value=1.5):
-    return Known(torch.tensor([[[value], [9.0]]], dtype=F64).repeat(count, 1, 1), torch.tensor([[[1.0], [0.0]]]).repeat(count, 1, 1))
+    return Known(
+        torch.tensor([[[value], [9.0]]], dtype=F64).repeat(count, 1, 1),
+        torch.tensor([[[1.0], [0.0]]]).repeat(count, 1, 1),
+    )
 
 
 def second(decoder, sampler, known=None, count=COUNT):
@@ -52,7 +55,9 @@ def second(decoder, sampler, known=None, count=COUNT):
 
 
 def flow(path=Linear(), target="velocity", **options):  # noqa: B008
-    return Flow(Exact(joint(path, target)), path=path, target=target, **options).build(shape=(2, 1), context=ContextSpec())
+    return Flow(Exact(joint(path, target)), path=path, target=target, **options).build(
+        shape=(2, 1), context=ContextSpec()
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,10 @@ def test_the_table(how, steps, mean, std):
 
 
 def test_replacement_is_far_off_and_the_others_are_closer():
-    off = {type(h): abs(second(flow(), Sampler(steps=50, completion=h))[0] - MEAN) for h in (Replace(), Resample(), Guide())}
+    off = {
+        type(h): abs(second(flow(), Sampler(steps=50, completion=h))[0] - MEAN)
+        for h in (Replace(), Resample(), Guide())
+    }
     assert off[Replace] > 0.6
     assert off[Guide] < off[Replace] / 3
     assert off[Resample] < off[Replace] / 3
@@ -176,8 +184,16 @@ def test_renoising_has_the_marginal(path):
 
 def test_soft_weights_pull_part_of_the_way():
     known = Known(torch.full((COUNT, 2, 1), 1.5, dtype=F64), torch.tensor([[[0.3], [0.0]]]).repeat(COUNT, 1, 1))
-    x = flow().with_sampler(Sampler(steps=20)).sample(
-        Context.empty(COUNT), shape=(2, 1), rng=seeded(0), known=known, noise=normal((COUNT, 2, 1), seeded(0)).double()
+    x = (
+        flow()
+        .with_sampler(Sampler(steps=20))
+        .sample(
+            Context.empty(COUNT),
+            shape=(2, 1),
+            rng=seeded(0),
+            known=known,
+            noise=normal((COUNT, 2, 1), seeded(0)).double(),
+        )
     )
     assert 0.3 < x[:, 0].mean() < 1.3
     assert 0.3 < x[:, 1].mean() < 1.2

@@ -1,11 +1,11 @@
 import pytest
 import torch
+from tests.decoders import gauss
+from tests.decoders.tiny import F64, Exact, Mlp
 from torch import Tensor
 
 from nextmove.contracts import Context, ContextSpec, normal, seeded, uniform
 from nextmove.decoders.meanflow import MeanFlow
-from tests.decoders import gauss
-from tests.decoders.tiny import F64, Exact, Mlp
 
 EMPTY = Context.empty
 

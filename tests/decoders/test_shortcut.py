@@ -1,11 +1,11 @@
 import pytest
 import torch
+from tests.decoders import gauss
+from tests.decoders.tiny import F64, Exact, Mlp
 from torch import Tensor
 
 from nextmove.contracts import Context, ContextSpec, normal, seeded, uniform
 from nextmove.decoders.shortcut import Shortcut
-from tests.decoders import gauss
-from tests.decoders.tiny import F64, Exact, Mlp
 
 EMPTY = Context.empty
 
@@ -63,7 +63,7 @@ def test_loss_is_its_twin_and_draws_even_levels() -> None:
     counts = torch.bincount(level, minlength=5) / n
     torch.testing.assert_close(counts, torch.tensor([0.0625] * 4 + [0.75]), atol=0.02, rtol=0.0)
     assert torch.equal(t * 2**level, (t * 2**level).floor())
-    assert 0 <= float(t.min())
+    assert float(t.min()) >= 0
     assert float(t.max()) == 15 / 16
     del decoder.loss_at
     x = normal((8, 4, 2), seeded(1))

@@ -72,7 +72,7 @@ def test_edm_euler_is_ddim():
 @pytest.mark.parametrize("solver", [Ddim(), DpmPP(lower_order_final=False)])
 @pytest.mark.parametrize("path", [Linear(), Cosine(), VP()])
 def test_a_constant_x1_is_integrated_exactly(solver, path):
-    """Both solvers are exact in x and first order in x1, so a network that always answers the same x1 costs no error."""
+    """Both solvers integrate x exactly, so a network that always answers the same x1 costs no error."""
     steps = plan(path, "x0", solver, EvenTime(0.1, 0.9), 3)
     x, state, answer = X, None, torch.tensor([0.3, 0.2, -0.1], dtype=F64)
     for step in steps:

@@ -37,7 +37,9 @@ def test_float_nodes_agree_with_tensor_nodes(path, target, pair):
     x, y = pair
     many, one = path.at(torch.full((5,), 0.4, dtype=F64), x), path.node(0.4)
     for convert in (to_x1, to_e, to_u):
-        torch.testing.assert_close(convert(target, x, y, many), convert(target, x, y, one), equal_nan=True, rtol=1e-6, atol=0)
+        torch.testing.assert_close(
+            convert(target, x, y, many), convert(target, x, y, one), equal_nan=True, rtol=1e-6, atol=0
+        )
 
 
 @pytest.mark.parametrize(("path", "target"), CASES)
@@ -60,7 +62,7 @@ def test_special_forms(pair):
 
 
 def test_error_weights_between_targets(pair):
-    """|du|^2 = (W / b)^2 |dx1|^2 = (W / a)^2 |de|^2: a plain velocity loss on the linear path is x1-loss / (1 - t)^2."""
+    """|du|^2 = (W / b)^2 |dx1|^2: a plain velocity loss on the linear path is the x1-loss / (1 - t)^2."""
     x1, _ = pair
     n = Linear().node(0.3)
     dx1 = 0.01 * x1

@@ -1,8 +1,8 @@
 """Demonstrations pass an obstacle on the left or on the right: the mean of both goes through it.
 
-Eight waypoints from (s, -1) to (s, 1) bow out by .9 to either side of a disc of radius .25 at (s, 0); the shift s is the
-context. A rule that keeps both ways may still fill the gap between them when it maps noise to paths in few smooth steps,
-so the few-step rules are judged twice.
+Eight waypoints from (s, -1) to (s, 1) bow out by .9 to either side of a disc of radius .25 at (s, 0); the shift s is
+the context. A rule that keeps both ways may still fill the gap between them when it maps noise to paths in few smooth
+steps, so the few-step rules are judged twice.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.decoders.tiny import Gru, Mlp, Posterior
 from torch import Tensor
 
 from nextmove.codecs.bins import Bins
@@ -23,7 +24,6 @@ from nextmove.decoders.direct import Mixture, Regression
 from nextmove.decoders.latent import Latent
 from nextmove.decoders.meanflow import MeanFlow
 from nextmove.decoders.shortcut import Shortcut
-from tests.decoders.tiny import Gru, Mlp, Posterior
 
 H, RADIUS, BATCH = 8, 0.25, 64
 NET = Mlp(width=64)

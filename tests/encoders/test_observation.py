@@ -61,7 +61,7 @@ def test_noise_only_with_a_generator() -> None:
 
 def test_errors_name_the_feature() -> None:
     encoder = build(Plain(), steps=1)
-    with pytest.raises(ValueError, match="expected feature 'observation.goal'"):
+    with pytest.raises(ValueError, match=r"expected feature 'observation\.goal'"):
         encoder({k: v for k, v in scene().items() if k != "observation.goal"})
-    with pytest.raises(ValueError, match="observation.state: expected width 2, found 3"):
+    with pytest.raises(ValueError, match=r"observation\.state: expected width 2, found 3"):
         encoder({**scene(), "observation.state": torch.zeros(1, 2, 3)})

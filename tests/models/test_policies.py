@@ -75,7 +75,10 @@ def test_loss_is_finite_and_reaches_every_parameter(policy: Policy) -> None:
 def test_same_seed_same_loss_and_plan(policy: Policy) -> None:
     policy.eval()
     batch = windows(policy, 4)
-    for call in (lambda s: total(policy.loss(batch, rng=seeded(s))), lambda s: policy.act(batch, rng=seeded(s)).actions):
+    for call in (
+        lambda s: total(policy.loss(batch, rng=seeded(s))),
+        lambda s: policy.act(batch, rng=seeded(s)).actions,
+    ):
         assert torch.equal(call(1), call(1))
 
 
@@ -187,7 +190,7 @@ def test_files_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     save_file({**tensors, "extra": torch.zeros(1)}, folder / "model.safetensors")
     with pytest.raises(ConfigError, match="'extra' belongs to no part"):
         store.load(folder)
-    with pytest.raises(FileNotFoundError, match="config.json"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
         store.load(tmp_path / "nothing")
 
 

@@ -36,7 +36,7 @@ def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> An
 
 
 def _train(args: list[str]) -> int:
-    """`train SYSTEM DATA`: the system decides which recipe options there are, `--decoder` and `--trunk` exchange parts."""
+    """`train SYSTEM DATA`: the system decides which options there are, `--decoder` and `--trunk` exchange parts."""
     from nextmove.systems import built, find
 
     names = ", ".join(s.name for s in built())

@@ -67,5 +67,7 @@ class Actions(nn.Module):
             raise ValueError(f"relative actions: expected feature {self.anchor!r}, found {sorted(obs)}")
         origin = obs[self.anchor] if self.stepwise else obs[self.anchor][:, -1:]
         if origin.shape[-1] != action.shape[-1]:
-            raise ValueError(f"{self.anchor}: expected the width of the action, {action.shape[-1]}, found {origin.shape[-1]}")
+            raise ValueError(
+                f"{self.anchor}: expected the width of the action, {action.shape[-1]}, found {origin.shape[-1]}"
+            )
         return origin

@@ -84,7 +84,12 @@ class Scaled(nn.Module):
         return constant
 
     def set(
-        self, stats: Mapping[str, Any], *, back: Mapping[str, Any] | None = None, eps: float = 1e-8, legacy: bool = False
+        self,
+        stats: Mapping[str, Any],
+        *,
+        back: Mapping[str, Any] | None = None,
+        eps: float = 1e-8,
+        legacy: bool = False,
     ) -> None:
         """Statistics as LeRobot stores them ("mean" and "std", "min" and "max", "q01" and "q99", ...), its formulas.
 

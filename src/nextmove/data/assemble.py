@@ -80,7 +80,8 @@ def publish(root: Path) -> None:
         if source.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
-            sync(target.parent)
+            for folder in [p for p in target.parents if p == root or root in p.parents]:
+                sync(folder)
     # One rename ends the commit: a folder half removed must not look like episodes still to be written.
     os.replace(staging, done)
     sync(root)

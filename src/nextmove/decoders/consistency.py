@@ -85,7 +85,8 @@ class ConsistencyDecoder(nn.Module):
             v_r = net(x_r, r[:, None] * c.time_scale, ctx)
         named = torch.where(column(r < c.boundary, x) > 0, x_r + column(end - r, x) * v_r, x_end)
         apart = (x_t + column(end - t, x) * v_t - named) ** 2
-        turned = column((t < c.boundary) & (end - t > 1.01 * c.delta), x) * (v_t - v_r) ** 2
+        inside = column((t < c.boundary) & (end - t > 1.01 * c.delta), x) > 0
+        turned = torch.where(inside, (v_t - v_r) ** 2, 0)
         return {"consistency": weighted_mean(apart, weight), "velocity": c.alpha * weighted_mean(turned, weight)}
 
     def _end(self, t: Tensor) -> Tensor:

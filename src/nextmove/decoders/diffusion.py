@@ -101,7 +101,10 @@ class _Generative:
 
 @dataclass(frozen=True)
 class Diffusion(_Generative):
-    """DDPM on the cosine table, 100 steps, as in Diffusion Policy; `sampler=ddim(10)` is the fast one."""
+    """DDPM on the cosine table, 100 steps, as in Diffusion Policy (Chi et al. 2023).
+
+    The same network needs ten calls with `sampler=Sampler(Ddim(), 10, Indices(), clip=1.0)`.
+    """
 
     path: Path = DiscreteVP()
     target: Target = "eps"
@@ -229,14 +232,16 @@ class DiffusionDecoder(nn.Module):
         return x if part is None else part.finish(x)
 
     def _start(self, shape: tuple[int, ...], rng: Rng, noise: Tensor | None) -> Tensor:
-        """Standard normal x on the network's device, in float32 or its wider type."""
-        if noise is not None:
-            if tuple(noise.shape) != shape:
-                raise ValueError(f"noise: expected shape {shape}, found {tuple(noise.shape)}")
-            return noise
-        x = normal(shape, rng)
+        """Standard normal x on the network's device, in float32 or its wider type; given noise keeps its type."""
+        if noise is not None and tuple(noise.shape) != shape:
+            raise ValueError(f"noise: expected shape {shape}, found {tuple(noise.shape)}")
+        x = normal(shape, rng) if noise is None else noise
         weights = next((p for p in self.parameters() if p.is_floating_point()), x)
-        return x.to(weights.device, torch.promote_types(weights.dtype, torch.float32))
+        return (
+            x.to(weights.device)
+            if noise is not None
+            else x.to(weights.device, torch.promote_types(weights.dtype, torch.float32))
+        )
 
     def _predict(
         self, ctx: Context, x: Tensor, known: Known | None, draw: Callable[[], Tensor], fresh: bool

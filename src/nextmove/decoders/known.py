@@ -5,7 +5,7 @@ entry should have mean 1.350 and spread .436, and gets:
 
     Replace   .60 / .66   half the shift is lost whatever the number of steps: it is not a conditional sampler
     Inpaint  1.05 / .59   in an ordinary network; exact in one trained with clean prefixes
-    Resample 1.18 / .40   five times the calls; tends to the truth with the number of resamplings (30: 1.30)
+    Resample 1.18 / .40   five times the calls; thirty times the calls: 1.32 / .31
     Guide    1.16 / .43   one vector-Jacobian product a call
 
 So: train with `prefix` and use `Inpaint` where the known part is a clean prefix (action chunks, real-time chunking);

@@ -43,4 +43,5 @@ def reflow_pairs(
     Use many steps and an ODE solver.
     """
     noise = normal((ctx.batch, *shape), rng)
-    return noise, decoder.sample(ctx, shape=shape, rng=rng, noise=noise, steps=steps)
+    x = decoder.sample(ctx, shape=shape, rng=rng, noise=noise, steps=steps)
+    return noise.to(x), x

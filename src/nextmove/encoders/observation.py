@@ -58,7 +58,7 @@ class Points:
 
 
 class Observation(nn.Module):
-    """Observed features (B, T, D) each -> Context with a vector (B, steps W) or tokens (B, steps, W) of scaled values."""
+    """Observed features (B, T, D) -> Context with a vector (B, steps W) or tokens (B, steps, W), scaled."""
 
     def __init__(
         self, view: Plain | Points, scale: Codec, features: Mapping[str, int], *, steps: int, tokens: bool, noise: float

@@ -18,8 +18,8 @@ from nextmove.codecs import Actions
 from nextmove.config import ConfigError, decode
 from nextmove.contracts import Context, ContextSpec, Rng
 from nextmove.decoders import Consistency
-from nextmove.interop.lerobot.parts import unet_name
 from nextmove.interop.report import Loaded, Report
+from nextmove.interop.unet import unet_name
 from nextmove.interop.weights import fill, read_json, read_tensors, renamed
 from nextmove.models.policy import Policy, PolicySpec, Timing
 from nextmove.nn import Points3d, UNet1d
@@ -174,7 +174,9 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
     names = fill(policy, ours, foreign, where=str(path))
     notes = [f"fps: the folder does not say, {FPS:g} assumed"] if fps is None else []
     if policy.n_action_steps < config.n_action_steps:
-        notes.append(f"n_action_steps: {config.n_action_steps} reaches beyond the horizon, {policy.n_action_steps} executed")
+        notes.append(
+            f"n_action_steps: {config.n_action_steps} reaches beyond the horizon, {policy.n_action_steps} executed"
+        )
     notes += ["colours of the points are not used"] if cut else []
     report = Report("flowpolicy", "zql-kk/FlowPolicy", tuple(names), ignored, (), tuple(notes))
     return Loaded(policy.eval(), report, config, names)

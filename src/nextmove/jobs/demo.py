@@ -43,7 +43,9 @@ def demo(
         train(system, demos, out=run, minutes=minutes, resume=(run / "checkpoints").exists())
     print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
     seeds = range(HELD_OUT, HELD_OUT + episodes)
-    entry = judge(partial(load_policy, run), name=system, simulator="pusht", seeds=seeds, workers=workers, video=4, run=run)
+    entry = judge(
+        partial(load_policy, run), name=system, simulator="pusht", seeds=seeds, workers=workers, video=4, run=run
+    )
     command = f"nextmove demo --minutes {minutes:g} --demonstrations {demonstrations} --episodes {episodes}"
     written = report([entry], out, simulator="pusht", title="PushT in one command", commands=[command])
     success = written["policies"][system]["success"]

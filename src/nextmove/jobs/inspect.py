@@ -24,7 +24,9 @@ def inspect(folder: Path) -> str:
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder}: expected a data set (meta/info.json) or a model (config.json), found neither")
+        raise FileNotFoundError(
+            f"{folder}: expected a data set (meta/info.json) or a model (config.json), found neither"
+        )
     if "type" in json.loads((folder / "config.json").read_text()):
         from nextmove import interop
 
@@ -48,8 +50,8 @@ def _dataset(folder: Path) -> str:
 def _model(folder: Path) -> str:
     config = store.read_config(folder)
     model = store.load(folder)
-    system = find(config["system"])
-    lines = [f"{folder}: {system.title} ({system.sentence}), {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters"]
+    system, size = find(config["system"]), sum(p.numel() for p in model.parameters())
+    lines = [f"{folder}: {system.title} ({system.sentence}), {size / 1e6:.2f} M parameters"]
     lines += [f"  {key:12} {value}" for key, value in config["facts"].items()]
     lines += ["  recipe"] + ["    " + row for row in json.dumps(config["recipe"], indent=2).splitlines()]
     return "\n".join(lines)

@@ -120,7 +120,11 @@ def train(
         "data": str(data_dir), "episodes": len(chosen), "windows": len(seen), "seed": seed, "optim": encode(optim),
     }  # fmt: skip
     result = training.train(policy, batches, out=out, config=config, optim=optim, validation=validation)
-    facts |= {"steps": result.step, "minutes": round(result.elapsed / 60, 2), "loss": round(result.loss, 6) if math.isfinite(result.loss) else None}
+    facts |= {
+        "steps": result.step,
+        "minutes": round(result.elapsed / 60, 2),
+        "loss": round(result.loss, 6) if math.isfinite(result.loss) else None,
+    }
     facts["finished"] = time.strftime("%Y-%m-%d", time.gmtime())
     policy.load_state_dict(result.ema)
     policy.facts = facts
@@ -135,7 +139,7 @@ def split(dataset: data.Dataset, episodes: int, holdout: float, seed: int) -> tu
         raise ValueError(f"episodes: expected 0 to {dataset.num_episodes}, found {episodes}")
     count = episodes or dataset.num_episodes
     order = np.random.default_rng([seed, 1]).permutation(count)
-    kept = count - int(round(count * holdout))
+    kept = count - round(count * holdout)
     if kept < 1:
         raise ValueError(f"holdout: expected to leave an episode for training, found {holdout} of {count}")
     return np.sort(order[:kept]), np.sort(order[kept:])

@@ -30,7 +30,8 @@ class Detr:
     activation: Activation = "relu"
     pre_norm: bool = False
     parts: tuple[int, ...] = ()
-    """Widths into which the context vector is cut, one token each (ACT: latent, state, environment); empty = one."""
+    """Widths into which the context vector is cut, one token each (ACT: latent, state, environment); empty = one,
+    -1 = what the others leave."""
 
     @property
     def sizes(self) -> Sizes:
@@ -83,8 +84,11 @@ class DetrNet(nn.Module):
     ) -> None:
         super().__init__()
         (horizon, actions), width = shape, config.width
-        self.parts = config.parts or ((context.vector,) if context.vector else ())
-        if sum(self.parts) != context.vector or 0 in self.parts:
+        rest = context.vector - sum(config.parts) - 1
+        self.parts = tuple(rest if part == -1 else part for part in config.parts)
+        if not self.parts and context.vector:
+            self.parts = (context.vector,)
+        if sum(self.parts) != context.vector or min(self.parts, default=1) < 1:
             raise ValueError(f"parts: expected widths that add up to {context.vector}, found {config.parts}")
         self.causal, self.spec, self.width = causal, context, width
         # A token of zeros stands for an absent vector where a time needs a place, or nothing at all is told.

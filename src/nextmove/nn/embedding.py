@@ -50,5 +50,6 @@ class Times(nn.Module):
         """The sum over the times."""
         if t.dim() != 2 or t.shape[1] != len(self.nets):
             raise ValueError(f"t: expected (B, {len(self.nets)}), found {tuple(t.shape)}")
-        parts = [net(sinusoid(t[:, i], self.width).to(net[0].weight.dtype)) for i, net in enumerate(self.nets)]
+        dtype = next(self.parameters()).dtype
+        parts = [net(sinusoid(t[:, i], self.width).to(dtype)) for i, net in enumerate(self.nets)]
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]

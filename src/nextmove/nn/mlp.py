@@ -6,6 +6,7 @@ Letters: B batch, H horizon, A action width, S context tokens, W width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,9 @@ class ResidualMlp(nn.Module):
     def __init__(self, config: Mlp, shape: tuple[int, ...], out: int, times: int, context: ContextSpec) -> None:
         super().__init__()
         self.rows, self.out = shape[0], out
-        self.times = Times(times, config.time_width, 2 * config.time_width, 2 * config.time_width, "silu") if times else None
+        self.times = (
+            Times(times, config.time_width, 2 * config.time_width, 2 * config.time_width, "silu") if times else None
+        )
         self.input = nn.Linear(shape[0] * shape[1] + told_width(context), config.width)
         time = 2 * config.time_width if times else 0
         self.blocks = nn.ModuleList(Block(config.width, time, config.dropout) for _ in range(config.depth))
@@ -87,12 +90,14 @@ class Mlp:
 class Stack(nn.Module):
     """Linear and ReLU in turn over everything side by side."""
 
-    def __init__(self, widths: tuple[int, ...], shape: tuple[int, ...], out: int, times: int, context: ContextSpec) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], shape: tuple[int, ...], out: int, times: int, context: ContextSpec
+    ) -> None:
         super().__init__()
         self.rows, self.out = shape[0], out
         self.times = Times(times, 64) if times else None
         sizes = (shape[0] * shape[1] + told_width(context) + (64 if times else 0), *widths)
-        layers = [layer for i, o in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(i, o), nn.ReLU())]
+        layers = [layer for i, o in pairwise(sizes) for layer in (nn.Linear(i, o), nn.ReLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], shape[0] * out))
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:

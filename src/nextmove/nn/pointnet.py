@@ -6,6 +6,7 @@ Letters: B batch, P points, F features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ class PointNet(nn.Module):
         super().__init__()
         widths = (6, 64, 128, 256, 512) if config.color else (3, 64, 128, 256)
         layers: list[nn.Module] = []
-        for i, (inputs, out) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (inputs, out) in enumerate(pairwise(widths)):
             layers.append(nn.Linear(inputs, out))
             # With colour the last layer is bare.
             if not (config.color and i == len(widths) - 2):

@@ -132,7 +132,9 @@ class DiffusionConfig(Common):
     def __post_init__(self) -> None:
         factor = 2 ** len(self.down_dims)
         if self.horizon % factor:
-            raise ConfigError(f"horizon: expected a multiple of {factor} with {len(self.down_dims)} levels, found {self.horizon}")
+            raise ConfigError(
+                f"horizon: expected a multiple of {factor} with {len(self.down_dims)} levels, found {self.horizon}"
+            )
         room = self.horizon - self.n_obs_steps + 1
         if self.n_action_steps > room:
             raise ConfigError(f"n_action_steps: expected at most {room}, found {self.n_action_steps}")
@@ -188,7 +190,9 @@ def parse(data: Mapping[str, Any], version: Version) -> ActConfig | DiffusionCon
     kinds: dict[str, type[ActConfig] | type[DiffusionConfig]] = {"act": ActConfig, "diffusion": DiffusionConfig}
     kind = data.get("type")
     if kind not in kinds:
-        raise ConfigError(f"config.json: type: expected one of {', '.join(kinds)}; found {kind!r}{nearest(str(kind), kinds)}")
+        raise ConfigError(
+            f"config.json: type: expected one of {', '.join(kinds)}; found {kind!r}{nearest(str(kind), kinds)}"
+        )
     older = _OLDER if kind == "diffusion" and version.releases != "0.6" else {}
     if version.releases == "0.4.4 to 0.5.1":
         older = {**older, "crop_shape": None}

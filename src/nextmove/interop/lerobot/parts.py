@@ -11,41 +11,13 @@ from nextmove.decoders.paths import DiscreteVP
 from nextmove.decoders.solvers import Ancestral, Ddim
 from nextmove.interop.around import Centre, OverAll
 from nextmove.interop.lerobot.config import ActConfig, DiffusionConfig, Roles, Version
+from nextmove.interop.unet import unet_name
 from nextmove.interop.weights import renamed
 from nextmove.models.policy import Timing
 from nextmove.nn import Detr, Posterior, UNet1d
 
 Foreign = Callable[[str], str | None]
 """Name of one of our decoder's tensors -> its name in the file."""
-
-UNET = {
-    "times.nets.0.0": "diffusion_step_encoder.1",
-    "times.nets.0.2": "diffusion_step_encoder.3",
-    "down": "down_modules",
-    "middle": "mid_modules",
-    "up": "up_modules",
-    "final": "final_conv.0.block",
-    "head": "final_conv.1",
-}
-LEVEL = {"first": "0", "second": "1", "resample": "2"}
-
-
-def unet_name(name: str, block: dict[str, str], resample: str = "2") -> str | None:
-    """A tensor of `nn.UNet1d` under the names of Diffusion Policy's code, in which `block` names a FiLM block's parts."""
-    found = renamed(name, UNET)
-    if found is None:
-        return None
-    place, *path = found.split(".")
-    if place not in ("down_modules", "mid_modules", "up_modules"):
-        return found
-    head = [path.pop(0)]
-    if place != "mid_modules":
-        level = path.pop(0)
-        if level == "resample":
-            return ".".join([place, *head, resample, *path])
-        head.append(LEVEL[level])
-    return ".".join([place, *head, block[path[0]], *path[1:]])
-
 
 _BLOCK = {"first": "conv1.block", "second": "conv2.block", "film": "cond_encoder.1", "skip": "residual_conv"}
 
@@ -113,9 +85,7 @@ def act(config: ActConfig, roles: Roles, version: Version) -> tuple[Any, Timing,
         "pre_norm": config.pre_norm,
     }
     told = tuple(width for width in (config.latent_dim, roles.state, roles.env) if width)
-    trunk = Detr(
-        **sizes, encoder_layers=config.n_encoder_layers, decoder_layers=config.n_decoder_layers, parts=told
-    )
+    trunk = Detr(**sizes, encoder_layers=config.n_encoder_layers, decoder_layers=config.n_decoder_layers, parts=told)
     inner: Any = Regression(trunk, loss="l1")
     inner = OverAll(inner) if version.counts_padding else inner
     decoder: Any = Centre(inner, config.latent_dim)

@@ -30,7 +30,7 @@ class Act:
     actions: ActionSpace = ActionSpace()
     decoder: Latent = field(
         default_factory=lambda: Latent(
-            inner=Regression(trunk=Detr(width=256, heads=8, feedforward=1024), loss="l1"),
+            inner=Regression(trunk=Detr(width=256, heads=8, feedforward=1024, parts=(32, -1)), loss="l1"),
             posterior=Posterior(width=256, heads=8, feedforward=1024),
         )
     )
@@ -41,7 +41,7 @@ class Act:
         """Sizes and optimiser of the paper (chunk 100 at 50 Hz, width 512, batch 8, learning rate 1e-5)."""
         return cls(
             timing=Timing(n_obs_steps=1, horizon=100, n_action_steps=100),
-            decoder=Latent(inner=Regression(trunk=Detr(), loss="l1"), posterior=Posterior()),
+            decoder=Latent(inner=Regression(trunk=Detr(parts=(32, -1)), loss="l1"), posterior=Posterior()),
             optim=Optim(lr=1e-5, betas=(0.9, 0.999), weight_decay=1e-4, warmup=0, batch=8),
         )
 

@@ -55,7 +55,9 @@ def assemble(
 ) -> Policy:
     """The policy of these parts; `tokens` shows each observed step as a token instead of one vector of all."""
     if not spec.features:
-        raise ValueError("features: expected at least one observed state feature ('observation.state', ...), found none")
+        raise ValueError(
+            "features: expected at least one observed state feature ('observation.state', ...), found none"
+        )
     representation = representation.settle(spec)
     view, features = view_of(representation, spec)
     # The points' velocities hold what earlier steps would add.

@@ -43,7 +43,9 @@ class Timing:
                 raise ValueError(f"timing.{name}: expected at least 1, found {getattr(self, name)}")
         room = self.horizon - self.first
         if self.n_action_steps > room:
-            raise ValueError(f"timing.n_action_steps: expected at most {room} of horizon {self.horizon}, found {self.n_action_steps}")
+            raise ValueError(
+                f"timing.n_action_steps: expected at most {room} of horizon {self.horizon}, found {self.n_action_steps}"
+            )
 
     @property
     def first(self) -> int:
@@ -87,7 +89,7 @@ class Representation:
         view = ("points" if fits else "plain") if self.view == "auto" else self.view
         if view == "points" and not fits:
             raise ValueError(
-                f"representation.view: 'points' needs {self.points!r} and {self.goal!r} of one width and {self.anchor!r}; "
+                f"representation.view: 'points' needs {self.points!r}, {self.goal!r} of its width and {self.anchor!r}; "
                 f"found {spec.features}"
             )
         close = view == "points" and spec.features[self.anchor] == spec.action
@@ -97,6 +99,10 @@ class Representation:
 
 class Policy(nn.Module):
     """Observations to plans: `decoder` generates in the space of `codec` given what `encoder` tells it."""
+
+    encoder: Any
+    codec: Any
+    decoder: Any
 
     def __init__(
         self,
@@ -169,4 +175,3 @@ class Policy(nn.Module):
     def act(self, obs: Batch, *, rng: Rng, previous: Chunk | None = None) -> Chunk:
         """A plan in raw units whose first action is due now."""
         return Chunk(self.generate(obs, rng=rng)[:, self.timing.first :], 1 / self.spec.fps)
-
