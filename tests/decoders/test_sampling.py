@@ -1,10 +1,15 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nextmove.decoders.sampling import Sampling, allow, draw, min_p, top_k, top_p
 
 INF = torch.inf
+GOLDEN = Path(__file__).parents[1] / "golden" / "sampling"
 
 
 def kept(logits: Tensor) -> list[list[int]]:
@@ -90,3 +95,14 @@ def test_allow_leaves_only_what_is_allowed() -> None:
 def test_ranges_are_checked(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Sampling(**bad)  # type: ignore[arg-type]
+
+
+def test_filters_are_those_of_transformers() -> None:
+    golden, params = load_file(GOLDEN / "io.safetensors"), json.loads((GOLDEN / "params.json").read_text())
+    scores = golden["in.scores"]
+    for name, function in ("top_k", top_k), ("top_p", top_p), ("min_p", min_p):
+        assert torch.equal(function(scores, params[name]).clamp_min(-1e9), golden[f"out.{name}"])
+    # Their chain has a repetition penalty before the filters.
+    chain = Sampling(params["temperature"], params["top_k"], params["top_p"]).filter(golden["out.repetition"])
+    assert torch.equal(chain.clamp_min(-1e9), golden["out.chain"])
+    torch.testing.assert_close(chain.softmax(-1), golden["out.chain_probs"], atol=0.0, rtol=0.0)

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF009 (the defaults are frozen)
 """Diffusion and flow matching: one decoder, whose path, target, time law and sampler are choices.
 
 DDPM (Ho et al. 2020) = VP table + eps + uniform indices + ancestral steps; flow matching (Lipman et al. 2023) = linear

@@ -78,6 +78,7 @@ class Mixture:
     """Config of the network (contracts.Trunk)."""
     modes: int = 5
     min_std: float = 1e-4
+    """Least spread. A mode that turns sharp first can take all the data; about the data's own noise prevents that."""
     tanh: bool = False
     """Whether means are bounded to (-1, 1), as in robomimic, whose actions are."""
     low_noise_eval: bool = True
