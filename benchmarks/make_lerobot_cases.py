@@ -28,7 +28,7 @@ from lerobot.policies.diffusion.processor_diffusion import make_diffusion_pre_po
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "golden"))
-from materialise import tensors  # noqa: E402
+from materialise import tensors
 
 STATE, ENV, ACTION = "observation.state", "observation.environment_state", "action"
 B = 2
@@ -68,7 +68,13 @@ CASES: dict[str, dict[str, Any]] = {
         "rename": {"observation.joints": STATE},
     },
     "act_ensemble": {
-        "config": {**ACT_SIZES, "chunk_size": 5, "n_action_steps": 1, "use_vae": False, "temporal_ensemble_coeff": 0.05},
+        "config": {
+            **ACT_SIZES,
+            "chunk_size": 5,
+            "n_action_steps": 1,
+            "use_vae": False,
+            "temporal_ensemble_coeff": 0.05,
+        },
         "norms": {"STATE": "IDENTITY", "ACTION": "MIN_MAX"},
     },
     "diffusion_ddim": {
@@ -129,7 +135,9 @@ def give_weights(policy: torch.nn.Module, seed: int, folder: Path) -> None:
     fixed = "vae_encoder_pos_enc"
     described = {n: [list(v.shape), "float32", kind(n, v)] for n, v in policy.state_dict().items() if fixed not in n}
     rows = ",\n".join(f"   {json.dumps(n)}: {json.dumps(d)}" for n, d in described.items())
-    (folder / "weights.json").write_text(f'{{"seed": {seed}, "files": {{\n "model.safetensors": {{\n{rows}\n }}\n}}}}\n')
+    (folder / "weights.json").write_text(
+        f'{{"seed": {seed}, "files": {{\n "model.safetensors": {{\n{rows}\n }}\n}}}}\n'
+    )
     policy.load_state_dict({n: torch.from_numpy(v) for n, v in tensors(seed, described).items()}, strict=False)
 
 

@@ -26,11 +26,12 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "golden"))
 
+from materialise import materialise  # noqa: E402
+
 from nextmove.contracts import Batch, Chunk, Rng, total  # noqa: E402
 from nextmove.control import BatchedReceding  # noqa: E402
 from nextmove.control.ensemble import TemporalEnsemble  # noqa: E402
 from nextmove.interop import Loaded, load  # noqa: E402
-from materialise import materialise  # noqa: E402
 
 IO = "io.safetensors"
 

@@ -53,7 +53,8 @@ def _draw(kind: str, shape: Sequence[int], rng: Rng) -> Tensor:
     if isinstance(rng, Shard):
         rows = _draw(kind, (shape[0] * rng.world, *shape[1:]), rng.generator)
         return rows[rng.rank * shape[0] : (rng.rank + 1) * shape[0]]
-    return getattr(torch, kind)(tuple(shape), generator=rng)
+    draw: Tensor = getattr(torch, kind)(tuple(shape), generator=rng)
+    return draw
 
 
 def normal(shape: Sequence[int], rng: Rng, *, like: Tensor | None = None) -> Tensor:
@@ -116,9 +117,11 @@ class Context:
     def where(self, keep: Tensor, other: Context) -> Context:
         """Rows of this context where `keep` (B,) bool holds, of `other` elsewhere."""
 
+        self._like(other)
+
         def pick(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
             if mine is None or theirs is None:
-                return mine
+                return None
             return torch.where(keep.view(-1, *[1] * (mine.dim() - 1)), mine, theirs)
 
         cache = self.cache
@@ -133,8 +136,16 @@ class Context:
             cache=cache,
         )
 
+    def _like(self, other: Context) -> None:
+        """Raises ValueError naming a part that only one of the two has: it would be lost without a word."""
+        for name in ("vector", "tokens", "mask", "cache"):
+            if (getattr(self, name) is None) != (getattr(other, name) is None):
+                raise ValueError(f"context.{name}: expected in both contexts or in none, found in one")
+
     def cat(self, other: Context) -> Context:
         """Both contexts as one batch, this one's rows first."""
+
+        self._like(other)
 
         def join(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
             return None if mine is None or theirs is None else torch.cat([mine, theirs])

@@ -16,8 +16,8 @@ SHAPE = (3, 5, 4)
 COMBINATIONS = [
     (100, 10, "squaredcos_cap_v2"),
     (100, 7, "linear"),
-    (1000, 30, "scaled_linear"),
-    (50, 50, "squaredcos_cap_v2"),
+    (1000, 12, "scaled_linear"),
+    (20, 20, "squaredcos_cap_v2"),
 ]
 
 

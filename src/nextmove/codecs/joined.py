@@ -37,5 +37,5 @@ class Joined(nn.Module):
     def _each(self, values: Tensor, way: Callable[[Scaled], Callable[[Tensor], Tensor]]) -> Tensor:
         if values.shape[-1] != self.width:
             raise ValueError(f"values: expected width {self.width}, found {values.shape[-1]}")
-        pieces = zip(self.parts, values.split(self.widths, -1), strict=True)
+        pieces = zip(self.parts, torch.split(values, self.widths, -1), strict=True)
         return torch.cat([way(part)(piece) for part, piece in pieces], -1)  # type: ignore[arg-type]

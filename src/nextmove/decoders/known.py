@@ -46,8 +46,8 @@ class Resample:
 class Guide:
     """Adds to the velocity w J^T (weight (value - x1)), J the network's dx1/dx, w = (a^2 + b^2) / (a b) up to `clip`.
 
-    Pseudo-inverse guidance (Song et al. 2023, eq. 8) and real-time chunking (Black et al. 2025, eq. 2, clip 5), which
-    is this on the linear path; other paths are brought to it by scaling. Weights between 0 and 1 are a soft pull. The
+    Pseudo-inverse guidance (Song et al. 2023) and real-time chunking (Black et al. 2025, clip 5), which is this on the
+    linear path; other paths are brought to it by scaling. Weights between 0 and 1 are a soft pull. The
     exact weight is infinite at t = 0, so some clip is needed.
     """
 

@@ -24,7 +24,7 @@ class NoiseSampler(Protocol):
 def optimal(noise: Tensor, x: Tensor) -> Tensor:
     """The rows of `noise` in the order that pairs them with those of x at the least total squared distance.
 
-    Exact assignment in the batch (Tong et al. 2024, section 3.2; Pooladian et al. 2023). x keeps its order, and with it
+    Exact assignment in the batch (Pooladian et al. 2023; Tong et al. 2024). x keeps its order, and with it
     its conditions; a batch that mixes conditions biases the conditional model, because the pairing ignores them.
     """
     from scipy.optimize import linear_sum_assignment
@@ -37,7 +37,7 @@ def optimal(noise: Tensor, x: Tensor) -> Tensor:
 def reflow_pairs(
     decoder: NoiseSampler, ctx: Context, *, shape: Sequence[int], rng: Rng, steps: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Noise and what a trained deterministic sampler makes of it, (B, *shape) each (Liu et al. 2023, section 2.2).
+    """Noise and what a trained deterministic sampler makes of it, (B, *shape) each (Liu et al. 2023).
 
     Train another linear-path flow with `loss_at(ctx, x, t=..., noise=noise)` on these pairs: its paths are straighter.
     Use many steps and an ODE solver.

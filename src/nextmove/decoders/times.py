@@ -43,7 +43,7 @@ class LogitNormal:
 
 @dataclass(frozen=True)
 class Beta:
-    """1 - t = floor + (1 - floor) Beta(power, 1): more weight on noisy times (pi0, Black et al. 2024, appendix B)."""
+    """1 - t = floor + (1 - floor) Beta(power, 1): more weight on noisy times (pi0, Black et al. 2024)."""
 
     power: float = 1.5
     floor: float = 1e-3

@@ -61,7 +61,7 @@ class Loaded:
         Draws given by name (`noise`, `step_noise`) replace those of `rng`, whose default is seeded with 0.
         """
         rng = torch.Generator().manual_seed(0) if rng is None else rng
-        made: Tensor = self.policy.decoder.sample(ctx, shape=self.policy.shape, rng=rng, **draws)  # type: ignore[operator]
+        made: Tensor = self.policy.decoder.sample(ctx, shape=self.policy.shape, rng=rng, **draws)
         return made
 
     def executed(self, x: Tensor) -> Tensor:
@@ -71,15 +71,15 @@ class Loaded:
 
     def postprocess(self, x: Tensor) -> Tensor:
         """Actions (B, H, A) from the model's space to raw units."""
-        raw: Tensor = self.policy.codec.decode(x, {})  # type: ignore[operator]
+        raw: Tensor = self.policy.codec.decode(x, {})
         return raw
 
     def loss_at(self, batch: Batch, **draws: Any) -> dict[str, Tensor]:
         """The named terms of the loss on raw windows with every draw given (`t`, `noise`; ACT: `eps`)."""
         policy = self.policy
-        x = policy.codec.encode(batch["action"], batch)  # type: ignore[operator]
+        x = policy.codec.encode(batch["action"], batch)
         weight = ~batch["action_is_pad"] if policy.mask_padding and "action_is_pad" in batch else None
-        terms: dict[str, Tensor] = policy.decoder.loss_at(policy.context(batch), x, weight=weight, **draws)  # type: ignore[operator]
+        terms: dict[str, Tensor] = policy.decoder.loss_at(policy.context(batch), x, weight=weight, **draws)
         return terms
 
     def act(self, obs: Batch, *, rng: Rng) -> Chunk:

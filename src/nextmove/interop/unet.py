@@ -19,7 +19,7 @@ LEVEL = {"first": "0", "second": "1", "resample": "2"}
 
 
 def unet_name(name: str, block: Mapping[str, str], resample: str = "2") -> str | None:
-    """A tensor of `nn.UNet1d` under the names of Diffusion Policy's code, in which `block` names a FiLM block's parts."""
+    """A tensor of `nn.UNet1d` under Diffusion Policy's names; `block` names the parts of a FiLM block."""
     found = renamed(name, UNET)
     if found is None:
         return None

@@ -1,4 +1,8 @@
-"""One-dimensional convolution that becomes a matrix product where that is faster."""
+"""One-dimensional convolutions that become matrix products where those are faster.
+
+On CPUs `conv1d` rearranges its weights at every call, which at batch 1 costs more than the product itself, and misses
+the tile units (AMX) that linear layers reach in bf16. Letters: B batch, C channels, L length, K kernel.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,36 @@ from torch import Tensor, nn
 
 
 class Conv1d(nn.Conv1d):
-    """`nn.Conv1d` with the same parameters and numbers, computed as unfold and linear on CPUs under bf16 autocast.
-
-    Matrix tiles (AMX) reach linear layers but not `conv1d`, which then trains at a third of their rate.
-    """
+    """`nn.Conv1d` with the same parameters and, up to rounding, numbers; on CPUs computed as unfold and linear."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, L) -> (B, C', L')."""
-        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or self.groups != 1:
+        plain = self.groups == 1 and self.dilation == (1,) and self.padding_mode == "zeros"
+        if input.device.type != "cpu" or not plain or isinstance(self.padding, str):
             return super().forward(input)
-        return unfolded(input, self.weight, self.bias, self.stride[0], int(self.padding[0]))
+        return unfolded(input, self.weight, self.bias, self.stride[0], self.padding[0])
+
+
+class Upsample1d(nn.ConvTranspose1d):
+    """Doubles the length: `nn.ConvTranspose1d(C, C, 4, stride=2, padding=1)`, on CPUs computed as one product."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 4, stride=2, padding=1)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, C, L) -> (B, C, 2 L)."""
+        if input.device.type != "cpu" or self.bias is None:
+            return super().forward(input, output_size)
+        taps = (input.mT @ self.weight.flatten(1)).unflatten(2, (-1, 4))
+        # Input i reaches outputs 2 i - 1 to 2 i + 2, one with each tap.
+        even = taps[..., 1] + F.pad(taps[:, :-1, :, 3], (0, 0, 1, 0))
+        odd = taps[..., 2] + F.pad(taps[:, 1:, :, 0], (0, 0, 0, 1))
+        return (torch.stack([even, odd], 2).flatten(1, 2) + self.bias).mT
 
 
 def unfolded(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """The convolution of x (B, C, L) with weight (C', C, K) as one product over gathered windows."""
+    if weight.shape[2] == 1 and stride == 1 and not padding:
+        return F.linear(x.mT, weight[..., 0], bias).mT
     patches = F.pad(x, (padding, padding)).unfold(2, weight.shape[2], stride)
-    y = F.linear(patches.transpose(1, 2).flatten(2), weight.flatten(1), bias)
-    return y.transpose(1, 2)
+    return F.linear(patches.transpose(1, 2).flatten(2), weight.flatten(1), bias).mT

@@ -12,7 +12,17 @@ from nextmove.codecs.joined import Joined
 from nextmove.config import ConfigError
 from nextmove.encoders import Observation, Plain
 from nextmove.interop.lerobot import parts
-from nextmove.interop.lerobot.config import ENV, STATE, ActConfig, DiffusionConfig, Roles, parse, roles, version_of
+from nextmove.interop.lerobot.config import (
+    ENV,
+    STATE,
+    ActConfig,
+    DiffusionConfig,
+    Roles,
+    Version,
+    parse,
+    roles,
+    version_of,
+)
 from nextmove.interop.lerobot.scaling import PROCESSORS, Scales, from_processors, from_weights, is_statistic
 from nextmove.interop.renamed import Renamed
 from nextmove.interop.report import Loaded, Report
@@ -64,7 +74,7 @@ def _strip(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
 
 
 def _build(
-    config: ActConfig | DiffusionConfig, part: Roles, scales: Scales, version: parts.Version, fps: float
+    config: ActConfig | DiffusionConfig, part: Roles, scales: Scales, version: Version, fps: float
 ) -> tuple[Policy, parts.Foreign]:
     """The untrained policy and the names of its decoder's tensors."""
     if isinstance(config, ActConfig):

@@ -121,7 +121,7 @@ def _steps(folder: Path, file: str, known: Mapping[str, type]) -> list[tuple[str
         name = step.get("registry_name", step.get("class"))
         if name not in known:
             raise ConfigError(f"{where}: no step is known by the name {name!r}{nearest(str(name), known)}")
-        config = decode(known[name], step.get("config") or {}, where=f"{where}: {name}")
+        config: Any = decode(known[name], step.get("config") or {}, where=f"{where}: {name}")
         state = read_tensors(_inside(folder, step["state_file"], where)) if step.get("state_file") else {}
         read.append((name, config, _by_feature(state)))
     return read

@@ -25,7 +25,7 @@ from nextmove.nn import Detr, Posterior
 class Act:
     """Action chunking transformer on state observations."""
 
-    timing: Timing = Timing(n_obs_steps=2, horizon=16, n_action_steps=8)
+    timing: Timing = Timing(n_obs_steps=2, horizon=16, n_action_steps=4)
     representation: Representation = Representation()
     actions: ActionSpace = ActionSpace()
     decoder: Latent = field(

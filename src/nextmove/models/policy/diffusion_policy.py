@@ -5,15 +5,16 @@ way of doing it (Chi et al. 2023).
 
 How it is composed: `Diffusion` (cosine table of 100 steps, noise prediction, ancestral sampling, clip at 1) around the
 conditional 1-D U-Net, or the causal transformer with `DiffusionTransformer`. The horizon starts at the first observed
-step; eight actions are executed.
+step.
 
-Deviations: widths that train on a CPU (`published()` has the paper's). The sampler may be exchanged after training
+Deviations: widths that train on a CPU (`published()` has the paper's); four actions are executed of each plan, as in
+the other chunk policies here, where the paper executes eight. The sampler may be exchanged after training
 (`--sampler ddim --steps 10`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Diffusion
@@ -21,7 +22,7 @@ from nextmove.models.policy.assemble import ActionSpace, assemble
 from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
 from nextmove.nn import Transformer, UNet1d
 
-TIMING = Timing(n_obs_steps=2, horizon=16, n_action_steps=8, align="first_observation")
+TIMING = Timing(n_obs_steps=2, horizon=16, n_action_steps=4, align="first_observation")
 # Clipping the predicted actions at 1 needs a space that ends there.
 SPACE = ActionSpace(scaling="min_max")
 
@@ -40,6 +41,7 @@ class DiffusionPolicy:
     def published(cls) -> DiffusionPolicy:
         """Sizes and optimiser of the paper's low-dimensional PushT (65.8 M parameters)."""
         return cls(
+            timing=replace(TIMING, n_action_steps=8),
             decoder=Diffusion(trunk=UNet1d(widths=(256, 512, 1024), time_width=256)),
             optim=Optim(lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, warmup=500, clip=0.0),
         )
@@ -69,6 +71,7 @@ class DiffusionTransformer:
     def published(cls) -> DiffusionTransformer:
         """Sizes and optimiser of the paper's low-dimensional PushT."""
         return cls(
+            timing=replace(TIMING, n_action_steps=8),
             decoder=Diffusion(trunk=Transformer(width=256, layers=8, heads=4)),
             optim=Optim(lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, warmup=1000, clip=0.0),
         )

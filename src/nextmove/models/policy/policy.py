@@ -32,7 +32,7 @@ class Timing:
 
     n_obs_steps: int = 2
     horizon: int = 16
-    n_action_steps: int = 8
+    n_action_steps: int = 4
     """Actions executed of each plan before the next."""
     align: Literal["now", "first_observation"] = "now"
     """The step that the first predicted action belongs to (Diffusion Policy starts at the first observed step)."""

@@ -1,0 +1,153 @@
+"""Keeps docs/results.md and the measured numbers of README and the system pages equal to the files in docs/data.
+
+    python scripts/results.py keep runs/demo/report.json demo --title "..." --command "make demo"
+    python scripts/results.py write
+    python scripts/results.py check        # fails where a page is not what the data say
+
+A file in docs/data is either a kept report (`policies`) or a table (`columns`, `rows`); both carry title, command,
+machine and date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "docs" / "data"
+KEPT = ("success", "mean_max_reward", "mean_steps", "jerk", "ms_per_chunk", "hz", "parameters", "train_minutes", "mode")
+TEST = ("a", "b", "only_a", "only_b", "p", "p_adjusted")
+HEAD = """# Results
+
+Every number here comes from a file in [`docs/data`](data), written by the command beside it; `python scripts/results.py
+write` makes this page. Success is solved held-out seeds of all, with the 95 % Wilson interval; *ms per chunk* is one plan
+on one thread with nothing else running; *Hz* is 1000 / p99 of it, the rate at which the policy can re-plan.
+"""
+
+
+def keep(report: Path, name: str, title: str, command: str, note: str) -> None:
+    """Takes the numbers of a report into docs/data, without episodes and films."""
+    full = json.loads(report.read_text())
+    policies = {p: {k: v[k] for k in KEPT if k in v} for p, v in full["policies"].items()}
+    for p, v in full["policies"].items():
+        policies[p]["facts"] = {k: x for k, x in v["facts"].items() if k in ("seed", "episodes", "steps", "minutes")}
+    content = {
+        "title": title, "command": command, "note": note, "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": full["machine"], "versions": full["versions"], "policies": policies,
+        "comparisons": [{k: c[k] for k in TEST} for c in full["comparisons"]],
+    }  # fmt: skip
+    DATA.mkdir(parents=True, exist_ok=True)
+    (DATA / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def table(columns: list[str], rows: list[list[Any]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def policy_row(name: str, policy: dict[str, Any]) -> list[str]:
+    """One line of a comparison."""
+    s, ms = policy["success"], policy["ms_per_chunk"]
+    return [
+        f"`{name}`",
+        f"**{s['successes']}/{s['episodes']}** ({100 * s['low']:.0f}–{100 * s['high']:.0f} %)",
+        f"{policy['mean_max_reward']:.3f}",
+        f"{policy['jerk']:.0f}",
+        f"{ms['p50']:.1f} / {ms['p99']:.1f}",
+        f"{policy['hz']['per_replan']:.0f}",
+        f"{policy['parameters'] / 1e6:.2f}",
+        f"{policy['facts'].get('minutes', policy.get('train_minutes')):g}",
+        str(policy["facts"].get("seed", "")),
+    ]
+
+
+COLUMNS = [
+    "policy", "success", "mean max reward", "jerk (px/s³)", "ms per chunk p50 / p99", "Hz", "M parameters", "minutes",
+    "seed",
+]  # fmt: skip
+
+
+def section(content: dict[str, Any]) -> str:
+    """One file as a section."""
+    machine = content.get("machine", "")
+    if isinstance(machine, dict):
+        machine = ", ".join(str(v) for v in machine.values())
+    lines = [f"## {content['title']}", "", f"`{content['command']}` · {content['date']} · {machine}", ""]
+    if content.get("note"):
+        lines += [content["note"], ""]
+    if "policies" in content:
+        lines.append(table(COLUMNS, [policy_row(n, p) for n, p in content["policies"].items()]))
+        tests = [c for c in content["comparisons"] if c["p"] < 0.05]
+        if tests:
+            lines += ["", "Paired tests on the same seeds (exact McNemar; p after Holm's correction in brackets):", ""]
+            lines += [
+                f"- `{c['a']}` alone solves {c['only_a']}, `{c['b']}` alone {c['only_b']}: "
+                f"p = {c['p']:.2g} ({c['p_adjusted']:.2g})"
+                for c in tests
+            ]
+    else:
+        lines.append(table(content["columns"], content["rows"]))
+    return "\n".join(lines) + "\n"
+
+
+def pages() -> dict[Path, str]:
+    """Every page that holds measured numbers, as it should be."""
+    contents = {path.stem: json.loads(path.read_text()) for path in sorted(DATA.glob("*.json"))}
+    made = {ROOT / "docs" / "results.md": "\n".join([HEAD, *(section(c) for c in contents.values())])}
+    reports = {name: c for name, c in contents.items() if "policies" in c}
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs" / "systems").glob("*.md"))]:
+        made[path] = re.sub(
+            r"<!-- measured:([\w-]+) -->\n.*?<!-- /measured -->",
+            lambda m: f"<!-- measured:{m[1]} -->\n{measured(m[1], reports)}<!-- /measured -->",
+            path.read_text(),
+            flags=re.DOTALL,
+        )
+    return made
+
+
+def measured(name: str, reports: dict[str, Any]) -> str:
+    """A whole report by its name, or the lines of one system from all reports."""
+    if name in reports:
+        rows = [policy_row(n, p) for n, p in reports[name]["policies"].items()]
+        return f"`{reports[name]['command']}`\n\n{table(COLUMNS, rows)}\n"
+    rows = [
+        [*policy_row(n, p), f"[{report}](../results.md)"]
+        for report, c in reports.items()
+        for n, p in c["policies"].items()
+        if re.fullmatch(rf"{re.escape(name)}(-n\d+.*)?", n)
+    ]
+    return table([*COLUMNS, "from"], rows) + "\n" if rows else "Not measured yet.\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command_name", required=True)
+    keeping = commands.add_parser("keep")
+    keeping.add_argument("report", type=Path)
+    keeping.add_argument("name")
+    keeping.add_argument("--title", required=True)
+    keeping.add_argument("--command", required=True)
+    keeping.add_argument("--note", default="")
+    commands.add_parser("write")
+    commands.add_parser("check")
+    args = parser.parse_args()
+    if args.command_name == "keep":
+        keep(args.report, args.name, args.title, args.command, args.note)
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    if args.command_name == "check":
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not what docs/data says; run scripts/results.py write", file=sys.stderr)
+        return bool(stale)
+    for path in stale:
+        path.write_text(pages()[path])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

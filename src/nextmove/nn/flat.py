@@ -1,0 +1,35 @@
+"""The context as one row of numbers, for networks that flatten what they are told."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from nextmove.contracts import Context, ContextSpec
+
+
+def flat_width(spec: ContextSpec) -> int:
+    """Columns of `flat`; raises ValueError if there are tokens but their number is unknown."""
+    if spec.token and not spec.tokens:
+        raise ValueError(f"context.tokens: expected a fixed number of tokens to flatten, found {spec.tokens}")
+    return spec.vector + spec.token * spec.tokens
+
+
+def flat(ctx: Context, spec: ContextSpec) -> list[Tensor]:
+    """The vector (B, D) and the tokens (B, S D), those that are masked out as zeros; absent parts are left out.
+
+    Raises ValueError naming a part that is not as `spec` says.
+    """
+    parts = []
+    if spec.vector:
+        parts.append(_as_promised("vector", ctx.vector, (spec.vector,)))
+    if spec.token:
+        tokens = _as_promised("tokens", ctx.tokens, (spec.tokens, spec.token))
+        parts.append((tokens if ctx.mask is None else tokens.masked_fill(~ctx.mask[..., None], 0)).flatten(1))
+    return parts
+
+
+def _as_promised(name: str, part: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    if part is None or part.shape[1:] != shape:
+        expected, found = ("(B, " + ", ".join(map(str, s)) + ")" for s in (shape, () if part is None else part.shape[1:]))
+        raise ValueError(f"context.{name}: expected {expected}, found {'none' if part is None else found}")
+    return part

@@ -1,0 +1,234 @@
+"""A checkpoint that is not understood to the last key is refused, and the message names what is wrong."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.interop.lerobot_folders import ACT, DIFFUSION, config, statistics, tensors, write
+
+from nextmove.config import ConfigError
+from nextmove.interop import load
+
+PRE, POST = "policy_preprocessor", "policy_postprocessor"
+
+
+@pytest.fixture
+def act(tmp_path):
+    c = config(ACT)
+    return write(tmp_path / "act", c, tensors(c), statistics(c))
+
+
+@pytest.fixture
+def diffusion(tmp_path):
+    c = config(DIFFUSION)
+    return write(tmp_path / "diffusion", c, tensors(c), statistics(c))
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edit_weights(folder, change):
+    found = load_file(folder / "model.safetensors")
+    change(found)
+    save_file(found, folder / "model.safetensors")
+
+
+def edit_steps(folder, change, name=PRE):
+    path = folder / f"{name}.json"
+    data = json.loads(path.read_text())
+    change(data["steps"])
+    path.write_text(json.dumps(data))
+
+
+def drop_statistic(folder, key, name=PRE):
+    for path in folder.glob(f"{name}_step_*.safetensors"):
+        save_file({n: v for n, v in load_file(path).items() if n != key}, path)
+
+
+def refuses(folder, *words):
+    with pytest.raises(ValueError, match=".*".join(words)):
+        load(folder)
+
+
+def test_the_unchanged_folders_load(act, diffusion):
+    assert len(load(act).report.used) == len(load_file(act / "model.safetensors"))
+    assert len(load(diffusion).report.used) == len(load_file(diffusion / "model.safetensors"))
+
+
+def test_unknown_key_with_the_nearest_name(act, diffusion):
+    edit(act, dim_modle=16)
+    refuses(act, "dim_modle", "dim_model")
+    edit(diffusion, num_inference_step=5)
+    refuses(diffusion, "num_inference_step", "num_inference_steps")
+
+
+def test_a_key_of_the_other_policy_is_unknown(act):
+    edit(act, horizon=16)
+    refuses(act, "horizon")
+
+
+def test_unknown_type(act):
+    edit(act, type="vqbet")
+    refuses(act, "type", "act", "vqbet")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"n_obs_steps": 2}, ("n_obs_steps", "2")),
+        ({"n_action_steps": 7}, ("n_action_steps", "6", "7")),
+        ({"temporal_ensemble_coeff": 0.01}, ("n_action_steps", "1", "4")),
+        ({"chunk_size": "six"}, ("chunk_size", "six")),
+        ({"use_peft": True}, ("use_peft",)),
+        ({"normalization_mapping": {"STATE": "MEAN"}}, ("STATE", "MEAN_STD", "MEAN")),
+    ],
+)
+def test_values_that_cannot_be(act, change, words):
+    edit(act, **change)
+    refuses(act, *words)
+
+
+def test_a_horizon_the_network_cannot_halve(diffusion):
+    edit(diffusion, horizon=10)
+    refuses(diffusion, "horizon", "4", "10")
+
+
+def test_cameras_are_named(act):
+    features = json.loads((act / "config.json").read_text())["input_features"]
+    edit(act, input_features={**features, "observation.images.top": {"type": "VISUAL", "shape": [3, 8, 8]}})
+    refuses(act, "observation.images.top")
+
+
+def test_missing_state(act):
+    features = json.loads((act / "config.json").read_text())["input_features"]
+    edit(act, input_features={n: f for n, f in features.items() if n != "observation.state"})
+    refuses(act, "observation.state")
+
+
+@pytest.mark.parametrize("name", ["model.action_head.bias", "model.vae_encoder_cls_embed.weight"])
+def test_missing_tensor(act, name):
+    edit_weights(act, lambda found: found.pop(name))
+    refuses(act, "missing", name)
+
+
+def test_unused_tensor(act, diffusion):
+    edit_weights(act, lambda found: found.update({"model.decoder.layers.1.norm1.weight": torch.ones(16)}))
+    refuses(act, "model.decoder.layers.1.norm1.weight")
+    edit_weights(diffusion, lambda found: found.update({"diffusion.unet.extra": torch.ones(1)}))
+    refuses(diffusion, "diffusion.unet.extra")
+
+
+def test_tensor_of_another_shape(diffusion):
+    name = "diffusion.unet.final_conv.1.bias"
+    edit_weights(diffusion, lambda found: found.update({name: torch.ones(4)}))
+    refuses(diffusion, name, r"\(3,\)", r"\(4,\)")
+
+
+def test_tensor_that_is_not_finite(diffusion):
+    name = "diffusion.unet.final_conv.1.bias"
+    edit_weights(diffusion, lambda found: found[name].fill_(torch.nan))
+    refuses(diffusion, name, "finite")
+
+
+def test_unknown_step(act, diffusion):
+    edit_steps(act, lambda steps: steps.insert(0, {"registry_name": "relative_actions_processor", "config": {}}))
+    refuses(act, "relative_actions_processor")
+    edit_steps(diffusion, lambda steps: steps.append({"registry_name": "clip_processor", "config": {}}), POST)
+    refuses(diffusion, "clip_processor")
+
+
+def test_unknown_key_of_a_step(act):
+    edit_steps(act, lambda steps: steps[3]["config"].update(epsilon=1e-3))
+    refuses(act, "epsilon", "eps")
+
+
+@pytest.mark.parametrize("name", [PRE, POST])
+def test_a_step_that_scales_must_be_there(act, name):
+    edit_steps(act, lambda steps: steps.__delitem__(3 if name == PRE else 0), name)
+    refuses(act, "normalizer_processor")
+
+
+def test_one_processor_file_is_not_enough(act):
+    (act / f"{POST}.json").unlink()
+    with pytest.raises((ConfigError, FileNotFoundError), match=f"{POST}.json"):
+        load(act)
+
+
+@pytest.mark.parametrize(("name", "key"), [(PRE, "observation.state.mean"), (PRE, "action.std"), (POST, "action.mean")])
+def test_missing_statistic(act, name, key):
+    drop_statistic(act, key, name)
+    refuses(act, *key.rsplit(".", 1))
+
+
+def test_missing_state_file(act):
+    next(act.glob(f"{PRE}_step_*.safetensors")).unlink()
+    with pytest.raises(FileNotFoundError, match="normalizer_processor"):
+        load(act)
+
+
+def test_a_state_file_outside_the_folder(act):
+    edit_steps(act, lambda steps: steps[3].update(state_file="../elsewhere.safetensors"))
+    refuses(act, "elsewhere")
+
+
+@pytest.fixture
+def legacy(tmp_path):
+    c = config(ACT, "0.3")
+    return write(tmp_path / "legacy", c, tensors(c), statistics(c), legacy=True)
+
+
+def test_legacy_is_recognised(legacy):
+    assert "0.3.3" in str(load(legacy).report)
+
+
+def test_legacy_buffer_never_initialised(legacy):
+    name = "normalize_inputs.buffer_observation_state.mean"
+    edit_weights(legacy, lambda found: found[name].fill_(torch.inf))
+    refuses(legacy, "observation.state", "mean", "finite")
+
+
+def test_legacy_buffer_missing(legacy):
+    name = "unnormalize_outputs.buffer_action.std"
+    edit_weights(legacy, lambda found: found.pop(name))
+    refuses(legacy, name)
+
+
+def test_legacy_directions_are_kept_apart(legacy):
+    before = load(legacy)
+    edit_weights(legacy, lambda found: found["unnormalize_outputs.buffer_action.mean"].add_(2))
+    after, x = load(legacy), torch.zeros(1, 6, 3)
+    torch.testing.assert_close(after.postprocess(x), before.postprocess(x) + 2)
+    codecs = before.policy.codec, after.policy.codec
+    one, other = (codec.encode(x, {}) for codec in codecs)
+    assert torch.equal(one, other)
+
+
+def test_missing_files(act):
+    (act / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        load(act)
+    (act / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        load(act)
+
+
+def test_broken_files(act):
+    (act / "model.safetensors").write_bytes(b"not weights")
+    refuses(act, "model.safetensors")
+
+
+def test_a_training_step_folder(act, tmp_path):
+    act.rename(tmp_path / "pretrained_model")
+    assert load(tmp_path).report.family == "act"
+
+
+def test_one_changed_weight_is_noticed(act):
+    obs = {"observation.state": torch.ones(1, 1, 5), "observation.environment_state": torch.ones(1, 1, 3)}
+    before = load(act)
+    edit_weights(act, lambda found: found["model.encoder.layers.1.linear2.weight"].view(-1)[7].add_(0.5))
+    after = load(act)
+    one, other = (loaded.predict(loaded.preprocess(obs)) for loaded in (before, after))
+    assert (one - other).abs().max() > 1e-4

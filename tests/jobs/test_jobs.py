@@ -1,0 +1,139 @@
+"""The whole job on a small scale, and the accidents on its way."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nextmove import data, jobs, nn, store
+from nextmove.cli.main import main
+from nextmove.decoders import Flow
+from nextmove.jobs.compare import Contestant
+from nextmove.models.policy.bc import BC
+from nextmove.models.policy.flow_policy import FlowPolicy
+
+SMALL = FlowPolicy(decoder=Flow(trunk=nn.Mlp(width=32, depth=1, time_width=16)))
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return jobs.record("pusht", tmp_path_factory.mktemp("demos") / "set", episodes=4, workers=0)
+
+
+@pytest.fixture(scope="module")
+def run(demos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "flow"
+    jobs.train("flow-policy", demos, out=out, steps=30, threads=1, recipe=SMALL, holdout=0.25)
+    return out
+
+
+def test_training_leaves_a_model_a_log_and_a_checkpoint(run: Path) -> None:
+    facts = store.read_config(run / "model")["facts"]
+    assert facts["steps"] == 30
+    assert facts["episodes"] == 3
+    lines = [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
+    assert any("validation" in json.dumps(line) for line in lines)
+    assert list((run / "checkpoints").glob("last-*"))
+
+
+def test_training_twice_gives_the_same_weights(demos: Path, run: Path, tmp_path: Path) -> None:
+    policy = jobs.train("flow-policy", demos, out=tmp_path, steps=30, threads=1, recipe=SMALL, holdout=0.25)
+    for name, value in store.load(run / "model").state_dict().items():
+        assert value.equal(policy.state_dict()[name]), name
+
+
+def test_evaluation_on_the_simulator(run: Path, tmp_path: Path) -> None:
+    report = jobs.evaluate(run, episodes=2, workers=0, video=1, out=tmp_path)
+    (entry,) = report["policies"].values()
+    assert set(entry["success"]) >= {"successes", "episodes", "rate", "low", "high"}
+    assert 0 <= entry["mean_max_reward"] <= 1
+    assert set(entry["ms_per_chunk"]) >= {"p50", "p99"}
+    page = (tmp_path / "report.html").read_text()
+    assert "data:video/mp4" in page
+    assert json.loads((tmp_path / "report.json").read_text())["policies"].keys() == report["policies"].keys()
+
+
+def test_another_sampler_without_new_training(run: Path) -> None:
+    from nextmove.jobs.evaluate import load_policy
+
+    policy = load_policy(run, sampler="heun", steps=3, execute=2)
+    assert policy.decoder.sampler.steps == 3
+    assert policy.n_action_steps == 2
+    with pytest.raises(ValueError, match="did you mean 'euler'"):
+        load_policy(run, sampler="eulr")
+
+
+def test_offline_evaluation(run: Path, demos: Path, tmp_path: Path) -> None:
+    report = jobs.evaluate(run, data_dir=demos, out=tmp_path)
+    (entry,) = report["policies"].values()
+    assert entry["offline"]["mae"] > 0
+    assert len(entry["offline"]["mae_by_step"]) == 16
+
+
+def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The package's name `compare` is the function.
+    module = importlib.import_module("nextmove.jobs.compare")
+    recipes: dict[str, Any] = {"bc": BC(), "flow-policy": SMALL}
+    calls: list[str] = []
+
+    def train(system: str, *args: Any, **options: Any) -> Any:
+        calls.append(system)
+        return jobs.train(system, *args, **{**options, "recipe": recipes[system]})
+
+    monkeypatch.setattr(module, "train", train)
+    settings: dict[str, Any] = {"out": tmp_path, "demonstrations": (3,), "steps": 5, "episodes": 2, "video": 0}
+    jobs.compare(demos, entries=("bc",), **settings)
+    report = jobs.compare(demos, entries=("bc", "flow-policy", "flow-policy@euler:2"), **settings)
+    assert calls == ["bc", "flow-policy"]
+    assert list(report["policies"]) == ["bc-n3-s0", "flow-policy-n3-s0", "flow-policy-n3-s0-euler2"]
+    assert len(report["comparisons"]) == 3
+
+
+def test_contestants_are_read_from_text() -> None:
+    line = Contestant.parse("diffusion-policy@ddim:10", 100, 2)
+    assert (line.run, line.name) == ("diffusion-policy-n100-s2", "diffusion-policy-n100-s2-ddim10")
+    with pytest.raises(ValueError, match="SYSTEM@SAMPLER:STEPS"):
+        Contestant.parse("flow-policy@euler", 100, 0)
+
+
+def test_inspect_tells_data_and_models(demos: Path, run: Path) -> None:
+    assert "4 episodes" in jobs.inspect(demos)
+    assert "Flow Policy" in jobs.inspect(run)
+    with pytest.raises(FileNotFoundError, match="neither"):
+        jobs.inspect(run.parent)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "0"], "exactly one of steps and minutes"),
+        (["--minutes", "1", "--steps", "1"], "exactly one of steps and minutes"),
+        (["--steps", "1", "--episodes", "9"], "episodes: expected 0 to 4, found 9"),
+    ],
+)
+def test_budgets_that_make_no_sense(
+    demos: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "bc", str(demos), "--out", str(tmp_path / "x"), *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_nan_in_the_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vector = {"dtype": "float32", "shape": [2], "names": None}
+    writer = data.DatasetWriter(tmp_path / "set", {"observation.state": vector, "action": vector}, 10)
+    columns = {"observation.state": np.zeros((5, 2), np.float32), "action": np.ones((5, 2), np.float32)}
+    writer.add_episode(columns, "x")
+    columns["observation.state"][3, 1] = np.nan
+    try:
+        writer.add_episode(columns, "x")
+        writer.finalize()
+    except ValueError as problem:
+        assert "observation.state" in str(problem)
+        return
+    assert main(["train", "bc", str(tmp_path / "set"), "--steps", "1", "--out", str(tmp_path / "r")]) == 1
+    assert "observation" in capsys.readouterr().err
