@@ -1,4 +1,7 @@
-"""The main job in Python: record, train, judge."""
+"""The main job in Python: record, train, judge.
+
+python examples/ten_lines.py [MINUTES] [DEMONSTRATIONS] [EPISODES] [FOLDER]
+"""
 
 import sys
 from pathlib import Path
@@ -6,8 +9,9 @@ from pathlib import Path
 from nextmove import jobs
 
 if __name__ == "__main__":
-    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 6.0
-    demos = jobs.record("pusht", Path("runs/ten/demos"), episodes=400)
-    jobs.train("flow-policy", demos, out=Path("runs/ten/flow"), minutes=minutes)
-    report = jobs.evaluate(Path("runs/ten/flow"), episodes=50)
+    given = dict(enumerate(sys.argv[1:]))
+    folder = Path(given.get(3, "runs/ten"))
+    demos = jobs.record("pusht", out=folder / "demos", episodes=int(given.get(1, 400)))
+    jobs.train("flow-policy", demos, out=folder / "flow", minutes=float(given.get(0, 6)))
+    report = jobs.evaluate(folder / "flow", episodes=int(given.get(2, 50)))
     print(report["policies"]["flow"]["success"])

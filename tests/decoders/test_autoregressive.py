@@ -106,7 +106,10 @@ def test_known_ids_are_kept_wherever_they_stand() -> None:
     x = decoder.sample(context(16), shape=(L,), rng=seeded(0), known=given)
     fixed = given.weight > 0
     assert torch.equal(x[fixed], given.value[fixed])
-    assert int(x.min()) >= 0
+    alone, noise = Context(1, vector=context(16).vector[5:6]), uniform((16, L), seeded(0))[5:6]
+    part = Known(given.value[5:6], given.weight[5:6])
+    assert torch.equal(decoder.sample(alone, shape=(L,), rng=seeded(1), noise=noise, known=part), x[5:6])
+    assert x[5, 0] != 0  # an id of its own, not a filler
     # What follows a forced id is drawn given it: the same as if it had been drawn.
     again = decoder.sample(context(16), shape=(L,), rng=seeded(0), known=Known(x, (torch.arange(L) < 4).expand(16, L)))
     assert torch.equal(again[:, :6], x[:, :6])

@@ -39,6 +39,8 @@ def test_top_p_removes_from_the_bottom_what_sums_to_at_most_one_minus_p() -> Non
     assert kept(top_p(shares, 0.49)) == [[1]]
     assert kept(top_p(shares, 1e-9)) == [[1]]
     assert torch.equal(top_p(shares, 1.0), shares)
+    # Cumulative .25, .5, .75, 1 exactly: the class that reaches 1 - p goes too.
+    assert len(kept(top_p(torch.zeros(1, 4), 0.5))[0]) == 2
 
 
 def test_min_p_is_a_share_of_the_likeliest() -> None:

@@ -22,7 +22,7 @@ SMALL = FlowPolicy(decoder=Flow(trunk=nn.Mlp(width=32, depth=1, time_width=16)))
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return jobs.record("pusht", tmp_path_factory.mktemp("demos") / "set", episodes=4, workers=0)
+    return jobs.record("pusht", out=tmp_path_factory.mktemp("demos") / "set", episodes=4, workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_another_sampler_without_new_training(run: Path) -> None:
 
 
 def test_offline_evaluation(run: Path, demos: Path, tmp_path: Path) -> None:
-    report = jobs.evaluate(run, data_dir=demos, out=tmp_path)
+    report = jobs.evaluate(run, data=demos, out=tmp_path)
     (entry,) = report["policies"].values()
     assert entry["offline"]["mae"] > 0
     assert len(entry["offline"]["mae_by_step"]) == 16

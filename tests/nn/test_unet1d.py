@@ -1,6 +1,4 @@
-"""The conditional U-Net against the equations written out, the published sizes, and its convolution's two paths."""
-
-import math
+"""The conditional U-Net against the equations written out, the published sizes, and its convolutions."""
 
 import pytest
 import torch
@@ -9,7 +7,7 @@ from torch import nn
 
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn import UNet1d
-from nextmove.nn.conv import Conv1d, unfolded
+from nextmove.nn.conv import Conv1d, Upsample1d, unfolded
 
 
 @pytest.fixture(autouse=True)
@@ -155,12 +153,26 @@ def test_gathered_convolution_equals_conv1d(kernel, stride, padding):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_convolution_takes_the_gathered_path_under_autocast_only():
-    conv, plain = Conv1d(4, 8, 5, padding=2), nn.Conv1d(4, 8, 5, padding=2)
-    plain.load_state_dict(conv.state_dict())
-    x = torch.randn(2, 4, 8)
-    assert torch.equal(conv(x), plain(x))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+@pytest.mark.parametrize(
+    ("ours", "plain"),
+    [
+        (Conv1d(4, 8, 5, padding=2), nn.Conv1d(4, 8, 5, padding=2)),
+        (Conv1d(8, 8, 3, 2, 1), nn.Conv1d(8, 8, 3, 2, 1)),
+        (Conv1d(4, 8, 3, padding=2, dilation=2), nn.Conv1d(4, 8, 3, padding=2, dilation=2)),
+        (Conv1d(4, 8, 3, padding=1, groups=2), nn.Conv1d(4, 8, 3, padding=1, groups=2)),
+        (Upsample1d(8), nn.ConvTranspose1d(8, 8, 4, 2, 1)),
+    ],
+)
+@pytest.mark.parametrize("length", [1, 2, 8])
+def test_convolutions_equal_torchs_with_the_same_weights(ours, plain, length):
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(2, ours.in_channels, length, requires_grad=True)
+    results = []
+    for conv in (plain, ours):
         y = conv(x)
-    assert y.dtype == torch.bfloat16
-    torch.testing.assert_close(y.float(), plain(x), rtol=0, atol=4 * 2**-8 * math.sqrt(4 * 5) / 4)
+        results.append((y, *torch.autograd.grad((y * torch.sin(y)).sum(), (x, conv.weight, conv.bias))))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = ours(x)
+    torch.testing.assert_close(y.float(), plain(x), rtol=0.05, atol=0.05)

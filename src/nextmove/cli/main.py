@@ -24,8 +24,8 @@ usage: nextmove COMMAND [OPTIONS]
 
 `nextmove COMMAND --help` explains a command. A first job, start to end:
 
-  nextmove record pusht runs/demos --episodes 400
-  nextmove train flow-policy runs/demos --minutes 6
+  nextmove record pusht --episodes 400
+  nextmove train flow-policy runs/pusht --minutes 6
   nextmove evaluate runs/flow-policy --episodes 50
 """
 

@@ -36,7 +36,7 @@ def demo(
     out = Path(out)
     began = time.perf_counter()
     print(f"1/3 recording {demonstrations} demonstrations of PushT", flush=True)
-    demos = record("pusht", out / "demos", episodes=demonstrations, workers=workers)
+    demos = record("pusht", out=out / "demos", episodes=demonstrations, workers=workers)
     print(f"2/3 training {system} for {minutes:g} minutes", flush=True)
     run = out / system
     if not (run / "model" / "config.json").is_file():

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nextmove import control, data, evaluation, parts, sim, store
+from nextmove import control, evaluation, parts, sim, store
+from nextmove import data as sets
 from nextmove.evaluation.entry import read_train_log
 
 HELD_OUT = 100_000
@@ -46,7 +47,7 @@ def evaluate(
     model: Path,
     *,
     simulator: str = "pusht",
-    data_dir: Path | None = None,
+    data: Path | None = None,
     episodes: int = 50,
     seed: int = HELD_OUT,
     workers: int = 2,
@@ -57,14 +58,14 @@ def evaluate(
     video: int = 4,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Judges a policy on held-out seeds of a simulator, or with `data_dir` on a data set's episodes.
+    """Judges a policy on held-out seeds of a simulator, or with `data` on a data set's episodes.
 
     Writes report.html and report.json into OUT and returns the latter's content.
 
     Args:
         model: A run's folder, a saved model, or a LeRobot checkpoint (ACT, Diffusion).
         simulator: Name of the simulator.
-        data_dir: Judge offline on this LeRobot-format data set instead: action errors, loss, smoothness, latency.
+        data: Judge offline on this LeRobot-format data set instead: action errors, loss, smoothness, latency.
         episodes: Episodes to run; one seed each, counted up from `seed`.
         seed: First episode's seed.
         workers: Processes; the result does not depend on their number.
@@ -79,8 +80,8 @@ def evaluate(
     out = Path(out) if out else Path(model) / "evaluation"
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute)
     name = "-".join(str(part) for part in (Path(model).name, sampler, steps or None) if part)
-    if data_dir is not None:
-        return _offline(make(), name, data_dir, out)
+    if data is not None:
+        return _offline(make(), name, data, out)
     entry = judge(
         make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers, batched=batched,
         video=video, run=Path(model),
@@ -126,11 +127,11 @@ def report(
     return evaluation.write_report(entries, out, title=title, task=sim.task(simulator), unit="px", commands=commands)
 
 
-def _offline(policy: Any, name: str, data_dir: Path, out: Path) -> dict[str, Any]:
+def _offline(policy: Any, name: str, data: Path, out: Path) -> dict[str, Any]:
     from nextmove.jobs.train import windows
 
-    dataset = data.open_dataset(data_dir)
+    dataset = sets.open_dataset(data)
     judged = windows(dataset, policy, None)
     picks = np.linspace(0, len(judged) - 1, min(len(judged), 2048)).astype(np.int64)
     batches = [judged.batch(part) for part in np.array_split(picks, max(1, len(picks) // 256))]
-    return evaluation.write_offline(evaluation.offline(policy, batches), out, title=f"{name} on {data_dir}")
+    return evaluation.write_offline(evaluation.offline(policy, batches), out, title=f"{name} on {data}")

@@ -10,8 +10,8 @@ from nextmove import data, sim
 
 def record(
     simulator: str,
-    out: Path,
     *,
+    out: Path | None = None,
     episodes: int = 400,
     noise: float = 5.0,
     noisy_share: float = 0.6,
@@ -27,7 +27,7 @@ def record(
 
     Args:
         simulator: Name of the simulator (pusht).
-        out: Folder of the data set.
+        out: Folder of the data set; default runs/SIMULATOR.
         episodes: Demonstrations to record; a seed the expert does not solve is passed over.
         noise: Spread of the noise on executed actions, in the action's units; the noise-free action is stored, so
             that recovering is demonstrated too.
@@ -38,7 +38,7 @@ def record(
         workers: Processes that record.
     """
     return data.record(
-        Path(out),
+        Path(out) if out else Path("runs") / simulator,
         features=sim.features(simulator, images=images),
         fps=sim.fps(simulator),
         episode=partial(

@@ -1,0 +1,52 @@
+"""Recorded cases of the reference implementations, from raw inputs to raw actions, and that a changed weight shows."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from benchmarks.parity import run
+from safetensors.torch import load_file, save_file
+from tests.golden.materialise import materialise
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASES = ["act_state", "act_state_legacy", "diffusion_state", "flowpolicy"]
+CHANGED = {
+    "act_state": "model.encoder.layers.0.linear1.weight",
+    "act_state_legacy": "unnormalize_outputs.buffer_action.mean",
+    "diffusion_state": "diffusion.unet.mid_modules.0.conv2.block.1.bias",
+    "flowpolicy": "obs_encoder.extractor.final_projection.1.bias",
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_the_reference(name, tmp_path):
+    result = run(GOLDEN / name, tmp_path)
+    assert "error" not in result
+    assert "not_compared" not in result
+    assert result["max_abs_diff"] < 1e-5
+    # FlowPolicy's loss is a difference of nearly equal numbers.
+    assert result["loss_diff"] < (1e-3 if name == "flowpolicy" else 1e-5)
+    assert (result["grad_diff"] is None) == (name != "flowpolicy")
+    assert (result["grad_diff"] or 0) < 1e-3
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_changed_weight_shows(name, tmp_path):
+    folder = materialise(GOLDEN / name, tmp_path / "case")
+    weights = load_file(folder / "model.safetensors")
+    weights[CHANGED[name]].view(-1)[0] += 0.1
+    save_file(weights, folder / "model.safetensors")
+    (folder / "weights.json").unlink()
+    result = run(folder, tmp_path / "unused")
+    assert result["max_abs_diff"] > 1e-4
+
+
+def test_what_does_not_load_is_told(tmp_path):
+    folder = shutil.copytree(GOLDEN / "diffusion_state", tmp_path / "case")
+    config = folder / "config.json"
+    text = config.read_text()
+    config.unlink()
+    config.write_text(text.replace('"n_groups"', '"n_group"'))
+    result = run(folder, tmp_path / "made")
+    assert "n_group" in result["error"]
+    assert result["max_abs_diff"] is None
