@@ -25,8 +25,8 @@ TEST = ("a", "b", "only_a", "only_b", "p", "p_adjusted")
 HEAD = """# Results
 
 Every number here comes from a file in [`docs/data`](data), written by the command beside it; this page is made by
-`python scripts/results.py write`. Success is solved held-out seeds of all, with the 95 % Wilson interval; *ms per chunk* is one plan
-on one thread with nothing else running; *Hz* is 1000 / p99 of it, the rate at which the policy can re-plan.
+`python scripts/results.py write`. Success is solved held-out seeds of all, with the 95 % Wilson interval; *ms per
+chunk* is one plan on one thread; *Hz* is 1000 / p99 of it, the rate at which the policy can re-plan.
 """
 
 

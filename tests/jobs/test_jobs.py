@@ -129,11 +129,7 @@ def test_nan_in_the_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     columns = {"observation.state": np.zeros((5, 2), np.float32), "action": np.ones((5, 2), np.float32)}
     writer.add_episode(columns, "x")
     columns["observation.state"][3, 1] = np.nan
-    try:
-        writer.add_episode(columns, "x")
-        writer.finalize()
-    except ValueError as problem:
-        assert "observation.state" in str(problem)
-        return
+    writer.add_episode(columns, "x")
+    writer.finalize()
     assert main(["train", "bc", str(tmp_path / "set"), "--steps", "1", "--out", str(tmp_path / "r")]) == 1
     assert "observation" in capsys.readouterr().err

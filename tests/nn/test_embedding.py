@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nextmove.nn.embedding import Times, sinusoid, table
+from nextmove.nn.embedding import Times, grid, sinusoid, table
 
 
 def test_sinusoid_formula():
@@ -46,3 +46,28 @@ def test_times_are_read_exactly_as_told():
 def test_another_number_of_times_is_an_error():
     with pytest.raises(ValueError, match=r"t: expected \(B, 1\), found \(4, 2\)"):
         Times(1, 8)(torch.zeros(4, 2))
+
+
+def test_grid_equals_its_equation():
+    rows, columns, width = 2, 3, 8
+    found, half = grid(rows, columns, width), width // 2
+    assert found.shape == (rows * columns, width)
+    for y in range(rows):
+        for x in range(columns):
+            for j in range(half):
+                wave = math.sin if j % 2 == 0 else math.cos
+                scale = 10000 ** (2 * (j // 2) / half)
+                cell = found[y * columns + x]
+                turn = 2 * math.pi / scale
+                assert cell[j].item() == pytest.approx(wave((y + 1) / (rows + 1e-6) * turn), abs=1e-6)
+                assert cell[half + j].item() == pytest.approx(wave((x + 1) / (columns + 1e-6) * turn), abs=1e-6)
+    with pytest.raises(ValueError, match="width: expected a multiple of 4"):
+        grid(2, 2, 6)
+
+
+def test_widths_without_sinusoids_are_named():
+    for width in (2, 7):
+        with pytest.raises(
+            ValueError, match=f"width: expected an even width of at least 4 for the times, found {width}"
+        ):
+            Times(1, width)

@@ -53,3 +53,13 @@ def test_number_of_steps_is_checked():
     net = Lstm(width=8).build(shape=(6, 0), out=3, times=0, context=ContextSpec(token=5, tokens=6))
     with pytest.raises(ValueError, match=r"context.tokens: expected one for each of 6 steps, found 4"):
         net(torch.zeros(2, 6, 0), None, Context(2, tokens=torch.randn(2, 4, 5)))
+
+
+def test_reading_in_pieces_with_the_state_equals_reading_at_once():
+    net = Lstm(width=8, layers=2).build(shape=(6, 0), out=3, times=0, context=ContextSpec(token=5, tokens=6))
+    h = torch.randn(2, 6, 8)
+    whole, last = net.read(h)
+    first, state = net.read(h[:, :4])
+    second, state = net.read(h[:, 4:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+    torch.testing.assert_close(state, last)

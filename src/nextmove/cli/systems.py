@@ -13,9 +13,7 @@ from nextmove.systems import SYSTEMS
 def show(args: Sequence[str]) -> int:
     """Prints the table; `--json` prints the same as JSON lines."""
     if args and args[0] in ("-h", "--help"):
-        print(
-            "usage: nextmove systems [--json]\n\nEvery system: family, what it is made of, built or planned."
-        )
+        print("usage: nextmove systems [--json]\n\nEvery system: family, what it is made of, built or planned.")
         return 0
     if list(args) == ["--json"]:
         for system in SYSTEMS:

@@ -32,7 +32,7 @@ class Upsample1d(nn.ConvTranspose1d):
         """(B, C, L) -> (B, C, 2 L)."""
         if input.device.type != "cpu" or self.bias is None:
             return super().forward(input, output_size)
-        taps = (input.mT @ self.weight.flatten(1)).unflatten(2, (-1, 4))
+        taps = (input.mT @ self.weight.flatten(1)).view(len(input), input.shape[2], -1, 4)
         # Input i reaches outputs 2 i - 1 to 2 i + 2, one with each tap.
         even = taps[..., 1] + F.pad(taps[:, :-1, :, 3], (0, 0, 1, 0))
         odd = taps[..., 2] + F.pad(taps[:, 1:, :, 0], (0, 0, 0, 1))

@@ -91,8 +91,11 @@ class DetrNet(nn.Module):
         if sum(self.parts) != context.vector or min(self.parts, default=1) < 1:
             raise ValueError(f"parts: expected widths that add up to {context.vector}, found {config.parts}")
         self.causal, self.spec, self.width = causal, context, width
-        # A token of zeros stands for an absent vector where a time needs a place, or nothing at all is told.
+        # A token of zeros stands for an absent vector where a time needs a place, or nothing at all is told. Another
+        # joins a lone token: of one alone every query would be told the same, whatever it asks.
         self.first = len(self.parts) or int(bool(times) or not context.token)
+        if self.first + ((context.tokens or 2) if context.token else 0) == 1:
+            self.first += 1
         self.inputs = nn.ModuleList(nn.Linear(part, width) for part in self.parts)
         self.times = Times(times, width) if times else None
         self.position = nn.Embedding(self.first, width) if self.first else None
@@ -131,18 +134,17 @@ class DetrNet(nn.Module):
         return torch.cat(told, 1), torch.cat(positions)
 
     def _first(self, t: Tensor | None, ctx: Context) -> Tensor:
-        """The tokens (B, ., W) of the parts of the vector, the times added to each."""
-        if not self.parts:
-            h = self.query.weight.new_zeros(ctx.batch, 1, self.width)
-        elif ctx.vector is None:
-            raise ValueError(f"context.vector: expected width {self.spec.vector}, found none")
-        else:
+        """The tokens (B, ., W) of the parts of the vector, then zeros, the times added to each."""
+        told = []
+        if self.parts:
+            if ctx.vector is None:
+                raise ValueError(f"context.vector: expected width {self.spec.vector}, found none")
             columns = torch.split(ctx.vector, list(self.parts), 1)
-            h = torch.stack([net(part) for net, part in zip(self.inputs, columns, strict=True)], 1)
+            told = [net(part)[:, None] for net, part in zip(self.inputs, columns, strict=True)]
+        zeros = self.query.weight.new_zeros(ctx.batch, self.first - len(told), self.width)
+        h = torch.cat([*told, zeros], 1)
         if self.times is None:
             return h
-        if t is None:
-            raise ValueError("t: expected the times the network was built for, found none")
         time: Tensor = self.times(t)
         return h + time[:, None]
 

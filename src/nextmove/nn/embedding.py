@@ -27,6 +27,27 @@ def table(length: int, width: int) -> Tensor:
     return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
 
 
+def grid(rows: int, columns: int, width: int) -> Tensor:
+    """(rows columns, width) positions of an image's cells, row by row: `width` / 2 for the row, then for the column.
+
+    Cells are counted from 1 and scaled to end at 2 pi; sine at even columns, cosine at odd (Carion et al. 2020, in
+    the form of ACT). Raises ValueError unless 4 divides `width`.
+    """
+    if width % 4:
+        raise ValueError(f"width: expected a multiple of 4 for positions in two dimensions, found {width}")
+    column = torch.arange(width // 2)
+    scale = 10000 ** (2 * (column // 2) / (width // 2))
+
+    def along(cells: int) -> Tensor:
+        place = torch.arange(1, cells + 1) / (cells + 1e-6) * (2 * math.pi)
+        angle = place[:, None] / scale
+        return torch.where(column % 2 == 0, angle.sin(), angle.cos())
+
+    y = along(rows)[:, None].expand(-1, columns, -1)
+    x = along(columns)[None].expand(rows, -1, -1)
+    return torch.cat([y, x], -1).flatten(0, 1)
+
+
 class Times(nn.Module):
     """(B, count) told times -> (B, out); each has its own sinusoid and two-layer network, the results are added."""
 
@@ -39,6 +60,8 @@ class Times(nn.Module):
         activation: Literal["mish", "silu"] = "mish",
     ) -> None:
         super().__init__()
+        if width < 4 or width % 2:
+            raise ValueError(f"width: expected an even width of at least 4 for the times, found {width}")
         self.width = width
         hidden, out = hidden or 4 * width, out or width
         act = nn.Mish if activation == "mish" else nn.SiLU
@@ -46,8 +69,10 @@ class Times(nn.Module):
             nn.Sequential(nn.Linear(width, hidden), act(), nn.Linear(hidden, out)) for _ in range(count)
         )
 
-    def forward(self, t: Tensor) -> Tensor:
+    def forward(self, t: Tensor | None) -> Tensor:
         """The sum over the times."""
+        if t is None:
+            raise ValueError("t: expected the times the network was built for, found none")
         if t.dim() != 2 or t.shape[1] != len(self.nets):
             raise ValueError(f"t: expected (B, {len(self.nets)}), found {tuple(t.shape)}")
         dtype = next(self.parameters()).dtype

@@ -30,6 +30,7 @@ def flat(ctx: Context, spec: ContextSpec) -> list[Tensor]:
 
 def _as_promised(name: str, part: Tensor | None, shape: tuple[int, ...]) -> Tensor:
     if part is None or part.shape[1:] != shape:
-        expected, found = ("(B, " + ", ".join(map(str, s)) + ")" for s in (shape, () if part is None else part.shape[1:]))
-        raise ValueError(f"context.{name}: expected {expected}, found {'none' if part is None else found}")
+        expected = ", ".join(map(str, ("B", *shape)))
+        found = "none" if part is None else str(tuple(part.shape))
+        raise ValueError(f"context.{name}: expected ({expected}), found {found}")
     return part

@@ -13,16 +13,7 @@ from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.embedding import Times
-
-
-def told(ctx: Context) -> list[Tensor]:
-    """The context as flat vectors (B, ...), in order: vector, tokens."""
-    return [part.flatten(1) for part in (ctx.vector, ctx.tokens) if part is not None]
-
-
-def told_width(spec: ContextSpec) -> int:
-    """Columns of `told`."""
-    return spec.vector + spec.token * spec.tokens
+from nextmove.nn.flat import flat, flat_width
 
 
 class Block(nn.Module):
@@ -41,7 +32,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, t: Tensor | None) -> Tensor:
         """(B, W) -> (B, W)."""
         h = x if self.time is None else x + self.time(t)
-        return x + self.second(self.dropout(nn.functional.silu(self.first(self.norm(h)))))
+        y: Tensor = x + self.second(self.dropout(nn.functional.silu(self.first(self.norm(h)))))
+        return y
 
 
 class ResidualMlp(nn.Module):
@@ -49,11 +41,11 @@ class ResidualMlp(nn.Module):
 
     def __init__(self, config: Mlp, shape: tuple[int, ...], out: int, times: int, context: ContextSpec) -> None:
         super().__init__()
-        self.rows, self.out = shape[0], out
+        self.rows, self.out, self.spec = shape[0], out, context
         self.times = (
             Times(times, config.time_width, 2 * config.time_width, 2 * config.time_width, "silu") if times else None
         )
-        self.input = nn.Linear(shape[0] * shape[1] + told_width(context), config.width)
+        self.input = nn.Linear(shape[0] * shape[1] + flat_width(context), config.width)
         time = 2 * config.time_width if times else 0
         self.blocks = nn.ModuleList(Block(config.width, time, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
@@ -61,11 +53,12 @@ class ResidualMlp(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """y (B, H, out)."""
-        h = self.input(torch.cat([x.flatten(1), *told(ctx)], -1))
-        e = None if self.times is None or t is None else nn.functional.silu(self.times(t))
+        h = self.input(torch.cat([x.flatten(1), *flat(ctx, self.spec)], -1))
+        e = None if self.times is None else nn.functional.silu(self.times(t))
         for block in self.blocks:
             h = block(h, e)
-        return self.head(self.norm(h)).view(-1, self.rows, self.out)
+        y: Tensor = self.head(self.norm(h)).view(-1, self.rows, self.out)
+        return y
 
 
 @dataclass(frozen=True)
@@ -94,18 +87,19 @@ class Stack(nn.Module):
         self, widths: tuple[int, ...], shape: tuple[int, ...], out: int, times: int, context: ContextSpec
     ) -> None:
         super().__init__()
-        self.rows, self.out = shape[0], out
+        self.rows, self.out, self.spec = shape[0], out, context
         self.times = Times(times, 64) if times else None
-        sizes = (shape[0] * shape[1] + told_width(context) + (64 if times else 0), *widths)
+        sizes = (shape[0] * shape[1] + flat_width(context) + (64 if times else 0), *widths)
         layers = [layer for i, o in pairwise(sizes) for layer in (nn.Linear(i, o), nn.ReLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], shape[0] * out))
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """y (B, H, out)."""
-        parts = [x.flatten(1), *told(ctx)]
-        if self.times is not None and t is not None:
+        parts = [x.flatten(1), *flat(ctx, self.spec)]
+        if self.times is not None:
             parts.append(self.times(t))
-        return self.layers(torch.cat(parts, -1)).view(-1, self.rows, self.out)
+        y: Tensor = self.layers(torch.cat(parts, -1)).view(-1, self.rows, self.out)
+        return y
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class PointNet(nn.Module):
-    """(B, P, 3 or 6) points -> (B, F): an MLP on each point, the maximum over points, a projection with LayerNorm."""
+    """(..., P, 3 or 6) points -> (..., F): an MLP on each, the maximum over points, a projection with LayerNorm."""
 
     def __init__(self, config: Points3d) -> None:
         super().__init__()
@@ -23,12 +23,14 @@ class PointNet(nn.Module):
             # With colour the last layer is bare.
             if not (config.color and i == len(widths) - 2):
                 layers += [nn.LayerNorm(out), nn.ReLU()]
+        self.channels = widths[0]
         self.mlp = nn.Sequential(*layers)
         self.projection = nn.Sequential(nn.Linear(widths[-1], config.out), nn.LayerNorm(config.out))
 
     def forward(self, points: Tensor) -> Tensor:
-        """(B, P, 3 or 6) -> (B, F)."""
-        return self.projection(self.mlp(points).amax(-2))
+        """(..., P, 3 or 6) -> (..., F); without `color` only the first three, the place, are read."""
+        y: Tensor = self.projection(self.mlp(points[..., : self.channels]).amax(-2))
+        return y
 
 
 @dataclass(frozen=True)

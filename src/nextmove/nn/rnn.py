@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.embedding import Times
 
+State = tuple[Tensor, Tensor]
+"""Hidden and cell values, each (layers, B, W)."""
+
 
 @dataclass(frozen=True)
 class Lstm:
@@ -57,8 +60,10 @@ class LstmNet(nn.Module):
             parts.append(ctx.vector[:, None].expand(-1, steps, -1))
         h = self.input(torch.cat([*parts, x.to(ctx.tokens)], -1))
         if self.times is not None:
-            if t is None:
-                raise ValueError("t: expected the times the network was built for, found none")
             h = h + self.times(t)[:, None]
-        y: Tensor = self.head(self.lstm(h)[0])
-        return y
+        return self.read(h)[0]
+
+    def read(self, h: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Steps (B, H, W) after those that left `state` (zeros at first) -> (B, H, out) and the state they leave."""
+        h, state = self.lstm(h, state)
+        return self.head(h), state

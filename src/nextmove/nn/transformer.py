@@ -124,8 +124,6 @@ class TransformerNet(nn.Module):
         """The memory before its own layers, and which of it may be attended to."""
         before = []
         if self.times is not None:
-            if t is None:
-                raise ValueError("t: expected the times the network was built for, found none")
             before.append(self.times(t))
         elif self.empty:
             before.append(self.position.new_zeros(ctx.batch, self.position.shape[1]))

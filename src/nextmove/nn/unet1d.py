@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
-from nextmove.nn.conv import Conv1d
+from nextmove.nn.conv import Conv1d, Upsample1d
 from nextmove.nn.embedding import Times
-from nextmove.nn.mlp import told, told_width
+from nextmove.nn.flat import flat, flat_width
 
 
 class ConvBlock(nn.Sequential):
@@ -35,7 +35,7 @@ class FilmBlock(nn.Module):
         self.first = ConvBlock(inputs, out, kernel, groups)
         self.second = ConvBlock(out, out, kernel, groups)
         self.film = nn.Linear(condition, out * (2 if scale else 1))
-        self.skip = nn.Conv1d(inputs, out, 1) if inputs != out else nn.Identity()
+        self.skip = Conv1d(inputs, out, 1) if inputs != out else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, C, H) and the activated condition (B, D) -> (B, C', H)."""
@@ -46,7 +46,8 @@ class FilmBlock(nn.Module):
             h = torch.addcmul(bias, scale, h)
         else:
             h = h + film
-        return self.second(h) + self.skip(x)
+        y: Tensor = self.second(h) + self.skip(x)
+        return y
 
 
 class Level(nn.Module):
@@ -73,8 +74,12 @@ class UNet(nn.Module):
             raise ValueError(f"horizon: expected a multiple of {factor} for {len(widths)} levels, found {shape[0]}")
         self.times = Times(times, config.time_width) if times else None
         # A network that only reads the context starts from one learnt channel.
-        self.start = None if shape[1] else nn.Parameter(torch.zeros(1, 1, shape[0]))
-        film = ((config.time_width if times else 0) + told_width(context), config.kernel, config.groups, config.scale)
+        self.start = None if shape[1] else nn.Parameter(torch.randn(1, 1, shape[0]))
+        condition = (config.time_width if times else 0) + flat_width(context)
+        if not condition:
+            raise ValueError("context: expected a time, a vector or tokens to be conditioned on, found none")
+        self.spec = context
+        film = (condition, config.kernel, config.groups, config.scale)
         down, last = [], shape[1] or 1
         for i, width in enumerate(widths):
             bottom = i == len(widths) - 1
@@ -83,17 +88,17 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(down)
         self.middle = nn.ModuleList(FilmBlock(last, last, *film) for _ in range(2))
         self.up = nn.ModuleList(
-            Level(2 * wide, narrow, nn.ConvTranspose1d(narrow, narrow, 4, 2, 1), film)
+            Level(2 * wide, narrow, Upsample1d(narrow), film)
             for wide, narrow in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.final = ConvBlock(widths[0], widths[0], config.kernel, config.final_groups)
-        self.head = nn.Conv1d(widths[0], out, 1)
+        self.head = Conv1d(widths[0], out, 1)
         self.activate = nn.Mish()
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """y (B, H, out)."""
-        parts = told(ctx)
-        if self.times is not None and t is not None:
+        parts = flat(ctx, self.spec)
+        if self.times is not None:
             parts = [self.times(t), *parts]
         condition = self.activate(torch.cat(parts, -1))
         h = x.transpose(1, 2) if self.start is None else self.start.expand(len(x), -1, -1)
@@ -106,7 +111,8 @@ class UNet(nn.Module):
         # The skip of the finest level is never used, as published.
         for level in self.up:
             _, h = level(torch.cat([h, skips.pop()], 1), condition)
-        return self.head(self.final(h)).transpose(1, 2)
+        y: Tensor = self.head(self.final(h)).transpose(1, 2)
+        return y
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def parse(data: Mapping[str, Any], version: Version) -> ActConfig | DiffusionCon
             f"config.json: type: expected one of {', '.join(kinds)}; found {kind!r}{nearest(str(kind), kinds)}"
         )
     older = _OLDER if kind == "diffusion" and version.releases != "0.6" else {}
-    if version.releases == "0.4.4 to 0.5.1":
+    if older and version.releases == "0.4.4 to 0.5.1":
         older = {**older, "crop_shape": None}
     config = decode(kinds[str(kind)], {**older, **data}, where="config.json")
     if config.use_peft:
