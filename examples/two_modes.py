@@ -33,7 +33,7 @@ def learn(rule: Any, steps: int) -> torch.Tensor:
     optim = torch.optim.AdamW(decoder.parameters(), 2e-3)
     for step in range(steps):
         told = Context(256, vector=torch.zeros(256, 1))
-        loss = total(decoder.loss(told, paths(256, step), weight=None, rng=seeded(step)))
+        loss = total(decoder.loss(told, paths(256, step), weight=None, rng=seeded(step, 2)))
         optim.zero_grad()
         loss.backward()
         optim.step()
@@ -59,7 +59,7 @@ def main() -> None:
     trunk = Mlp(width=128, depth=2, time_width=32)
     rules = {
         "regression": Regression(trunk=trunk, loss="mse"),
-        "mixture": Mixture(trunk=trunk),
+        "mixture": Mixture(trunk=trunk, min_std=0.1),
         "diffusion": Diffusion(trunk=trunk),
         "flow": Flow(trunk=trunk),
         "consistency": Consistency(trunk=trunk),

@@ -22,7 +22,7 @@ def test_ten_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_two_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["two_modes.py", "150", str(tmp_path / "modes.png")])
+    monkeypatch.setattr(sys, "argv", ["two_modes.py", "300", str(tmp_path / "modes.png")])
     runpy.run_path(str(EXAMPLES / "two_modes.py"), run_name="__main__")
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     avoided = {name: int(row.split("obstacle")[1].split("%")[0]) for name, row in rows.items()}

@@ -13,7 +13,7 @@ import shapely
 from gym_pusht.envs.pusht import PushTEnv
 
 
-class Simulator(PushTEnv):  # type: ignore[misc]
+class Simulator(PushTEnv):
     """The same numbers as gym-pusht's own `step`, to the last bit, at a fraction of its cost."""
 
     _goal: Any = None
