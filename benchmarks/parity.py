@@ -3,9 +3,12 @@
     python benchmarks/parity.py CASE [--golden DIR]
 
 CASE is a folder, or the name of one in DIR (default tests/golden), that holds `io.safetensors` and a checkpoint: whole,
-or described by `weights.json`. max_abs_diff covers outputs, conditions, closed-loop sequences and ensembles, in the
-model's space or in raw units over max(1, the unit's size in them); loss_diff and grad_diff are relative (null where
-there is nothing to compare). keys_* count the tensors of the checkpoint; why one is ignored goes to stderr.
+or described by `weights.json`. Policies are compared here, language models and logits filters in `language_parity.py`.
+
+max_abs_diff covers outputs, conditions, closed-loop sequences and ensembles, in the model's space or in raw units over
+max(1, the unit's size in them), and logits; loss_diff and grad_diff are relative (null where there is nothing to
+compare); greedy_equal says whether the likeliest texts are the same. keys_* count the tensors of the checkpoint; why
+one is ignored goes to stderr.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "golden"))
 
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import language_parity  # noqa: E402
 from materialise import materialise  # noqa: E402
 
 from nextmove.contracts import Batch, Chunk, Rng, total  # noqa: E402
@@ -191,6 +197,8 @@ class Comparison:
 def run(case: Path, folder: Path) -> dict[str, Any]:
     """The comparison of one case, materialised in `folder`; a case that does not load gives `error`."""
     whole = materialise(case, folder) if (case / "weights.json").is_file() else case
+    if language_parity.knows(whole):
+        return language_parity.run(case.name, whole)
     result: dict[str, Any] = {"case": case.name, "max_abs_diff": None, "loss_diff": None, "grad_diff": None}
     try:
         loaded = load(whole)

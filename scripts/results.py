@@ -1,11 +1,12 @@
 """Keeps docs/results.md and the measured numbers of README and the system pages equal to the files in docs/data.
 
     python scripts/results.py keep runs/demo/report.json demo --title "..." --command "make demo"
+    python scripts/results.py gather runs/digits digits --title "..." --command "make digits"
     python scripts/results.py write
     python scripts/results.py check        # fails where a page is not what the data say
 
-A file in docs/data is either a kept report (`policies`) or a table (`columns`, `rows`); both carry title, command,
-machine and date.
+A file in docs/data is a kept report (`policies`), reports of generators (`generators`), or a table (`columns`, `rows`);
+all carry title, command, machine and date. What `nextmove road` shows is written into the package from them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "docs" / "data"
+MEASURED = ROOT / "src" / "nextmove" / "measured.json"
 KEPT = ("success", "mean_max_reward", "mean_steps", "jerk", "ms_per_chunk", "hz", "parameters", "train_minutes", "mode")
 TEST = ("a", "b", "only_a", "only_b", "p", "p_adjusted")
 HEAD = """# Results
@@ -43,6 +45,58 @@ def keep(report: Path, name: str, title: str, command: str, note: str) -> None:
     }  # fmt: skip
     DATA.mkdir(parents=True, exist_ok=True)
     (DATA / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def gather(folder: Path, name: str, title: str, command: str, note: str) -> None:
+    """Takes the figures of all generators judged below a folder into docs/data."""
+    found = {path.parent.parent.name: json.loads(path.read_text()) for path in folder.glob("*/evaluation/report.json")}
+    if not found:
+        raise SystemExit(f"{folder}: expected RUN/evaluation/report.json, found none")
+    first = next(iter(found.values()))
+    facts = ("seed", "steps", "minutes", "parameters", "data", "levels", "labels", "tokens")
+    content = {
+        "title": title, "command": command, "note": note, "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": first["machine"], "versions": first["versions"],
+        "generators": {
+            run: {k: r[k] for k in ("likelihood", "quality", "speed")}
+            | {"facts": {k: r["facts"][k] for k in facts if k in r["facts"]}}
+            for run, r in sorted(found.items())
+        },
+    }  # fmt: skip
+    (DATA / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def generator_cells(found: dict[str, Any]) -> dict[str, str]:
+    """Figures of one generator by the heading they stand under."""
+    cells = {k.replace("_", " "): f"{v:.3f}" for k, v in found["likelihood"].items()}
+    quality, speed, facts = found["quality"], found["speed"], found["facts"]
+    if quality:
+        test, near = quality["against_test"], quality["nearest_train"]
+        cells["1-NN test"] = f"{test['accuracy']:.3f}"
+        cells["1-NN train"] = f"{quality['against_train']['accuracy']:.3f}"
+        cells["SW2"] = f"{quality['sliced_w2']:.3f}"
+        cells["nearest train (test images)"] = f"{near['generated']:.2f} ({near['test']:.2f})"
+    if "class_share" in quality:
+        share = quality["class_share"]
+        cells["class share"] = f"{100 * min(share):.0f}–{100 * max(share):.0f} %"
+    if "seconds_per_image" in speed:
+        cells["s per image"] = f"{speed['seconds_per_image']:.3g}"
+        cells["calls"] = f"{speed['network_calls']:.0f}"
+    if "tokens_per_second" in speed:
+        cells["tokens/s"] = f"{speed['tokens_per_second']:.0f}"
+    return cells | {
+        "M parameters": f"{facts['parameters'] / 1e6:.2f}",
+        "minutes": f"{facts['minutes']:g}",
+        "seed": str(facts["seed"]),
+    }
+
+
+def generator_table(generators: dict[str, Any]) -> str:
+    """All generators of a file; a figure that one does not have is a dash."""
+    cells = {run: generator_cells(found) for run, found in generators.items()}
+    last = ["M parameters", "minutes", "seed"]
+    columns = list(dict.fromkeys(c for row in cells.values() for c in row if c not in last)) + last
+    return table(["run", *columns], [[f"`{run}`", *(row.get(c, "–") for c in columns)] for run, row in cells.items()])
 
 
 def table(columns: list[str], rows: list[list[Any]]) -> str:
@@ -91,6 +145,8 @@ def section(content: dict[str, Any]) -> str:
                 f"p = {c['p']:.2g} ({c['p_adjusted']:.2g})"
                 for c in tests
             ]
+    elif "generators" in content:
+        lines.append(generator_table(content["generators"]))
     else:
         lines.append(table(content["columns"], content["rows"]))
     return "\n".join(lines) + "\n"
@@ -101,18 +157,45 @@ def pages() -> dict[Path, str]:
     contents = {path.stem: json.loads(path.read_text()) for path in sorted(DATA.glob("*.json"))}
     made = {ROOT / "docs" / "results.md": "\n".join([HEAD, *(section(c) for c in contents.values())])}
     reports = {name: c for name, c in contents.items() if "policies" in c}
+    generated = {name: c for name, c in contents.items() if "generators" in c}
+    made[MEASURED] = json.dumps(road(reports, generated), indent=1, ensure_ascii=False) + "\n"
     for path in [ROOT / "README.md", *sorted((ROOT / "docs" / "systems").glob("*.md"))]:
         made[path] = re.sub(
             r"<!-- measured:([\w-]+) -->\n.*?<!-- /measured -->",
-            lambda m: f"<!-- measured:{m[1]} -->\n{measured(m[1], reports)}<!-- /measured -->",
+            lambda m: f"<!-- measured:{m[1]} -->\n{measured(m[1], reports, generated)}<!-- /measured -->",
             path.read_text(),
             flags=re.DOTALL,
         )
     return made
 
 
-def measured(name: str, reports: dict[str, Any]) -> str:
+def road(reports: dict[str, Any], generated: dict[str, Any]) -> dict[str, str]:
+    """One figure a system: its likelihood or sample quality, or what share of seeds it solved."""
+    figures: dict[str, str] = {}
+    for name, content in generated.items():
+        for run, found in content["generators"].items():
+            likely, quality = found["likelihood"], found["quality"]
+            if likely:
+                key, value = next(iter(likely.items()))
+                figures.setdefault(run, f"{value:.3g} {key.replace('_', ' ')} ({name})")
+            elif quality:
+                figures.setdefault(run, f"1-NN {quality['against_test']['accuracy']:.3f} ({name})")
+    for name, content in reports.items():
+        for policy, found in content["policies"].items():
+            system = re.sub(r"-n\d+.*", "", policy)
+            s = found["success"]
+            figures.setdefault(system, f"{s['successes']}/{s['episodes']} seeds ({name})")
+    return figures
+
+
+def measured(name: str, reports: dict[str, Any], generated: dict[str, Any]) -> str:
     """A whole report by its name, or the lines of one system from all reports."""
+    if name in generated:
+        return f"`{generated[name]['command']}`\n\n{generator_table(generated[name]['generators'])}\n"
+    own = {n: {r: f for r, f in c["generators"].items() if r == name} for n, c in generated.items()}
+    if any(own.values()):
+        parts = [f"[{n}](../results.md):\n\n{generator_table(g)}\n" for n, g in own.items() if g]
+        return "\n".join(parts)
     if name in reports:
         rows = [policy_row(n, p) for n, p in reports[name]["policies"].items()]
         return f"`{reports[name]['command']}`\n\n{table(COLUMNS, rows)}\n"
@@ -128,17 +211,21 @@ def measured(name: str, reports: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command_name", required=True)
-    keeping = commands.add_parser("keep")
+    keeping, gathering = commands.add_parser("keep"), commands.add_parser("gather")
     keeping.add_argument("report", type=Path)
-    keeping.add_argument("name")
-    keeping.add_argument("--title", required=True)
-    keeping.add_argument("--command", required=True)
-    keeping.add_argument("--note", default="")
+    gathering.add_argument("folder", type=Path)
+    for one in (keeping, gathering):
+        one.add_argument("name")
+        one.add_argument("--title", required=True)
+        one.add_argument("--command", required=True)
+        one.add_argument("--note", default="")
     commands.add_parser("write")
     commands.add_parser("check")
     args = parser.parse_args()
     if args.command_name == "keep":
         keep(args.report, args.name, args.title, args.command, args.note)
+    if args.command_name == "gather":
+        gather(args.folder, args.name, args.title, args.command, args.note)
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
     if args.command_name == "check":
         for path in stale:

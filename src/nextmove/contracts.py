@@ -203,10 +203,11 @@ class Trunk(Protocol):
 class TokenTrunk(Protocol):
     """A network config for sequences of class indices."""
 
-    def build_tokens(self, *, length: int, classes: int, context: ContextSpec) -> nn.Module:
+    def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool = True) -> nn.Module:
         """A causal network `(ids (B, L), ctx, cache | None) -> (logits (B, L, classes), cache)`.
 
-        `logits[:, i]` predicts the id after `ids[:, i]`; the id `classes` is the start symbol.
+        `logits[:, i]` predicts the id after `ids[:, i]`; the id `classes` is the start symbol, which a network built
+        with `start=False` never reads.
         """
         ...
 

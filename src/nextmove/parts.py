@@ -7,6 +7,22 @@ from typing import Any
 from nextmove import decoders, nn
 from nextmove.config import ConfigError, nearest
 from nextmove.decoders import grids, solvers
+from nextmove.decoders.guidance import Guidance
+from nextmove.models.generator import ImageSpec, TextSpec
+from nextmove.models.image.vqgan_prior import PriorSpec
+from nextmove.models.policy import PolicySpec
+from nextmove.nn import (
+    attention,
+    autoencoder,
+    critic,
+    dcgan,
+    feedforward,
+    imagegpt,
+    norm,
+    perceptual,
+    pixelcnn,
+    pixelrnn,
+)
 
 DECODERS: dict[str, Any] = {
     "flow": decoders.Flow,
@@ -23,6 +39,8 @@ TRUNKS: dict[str, Any] = {
     "unet1d": nn.UNet1d,
     "transformer": nn.Transformer,
     "detr": nn.Detr,
+    "unet2d": nn.UNet2d,
+    "dit": nn.Dit,
 }
 PARTS: tuple[type, ...] = (
     *DECODERS.values(),
@@ -30,9 +48,28 @@ PARTS: tuple[type, ...] = (
     decoders.Latent,
     decoders.Autoregressive,
     nn.Lstm,
+    nn.Rnn,
     nn.Gpt,
+    attention.Heads,
+    norm.LayerNorm,
+    norm.RmsNorm,
+    feedforward.Dense,
+    feedforward.Gated,
     nn.Posterior,
+    pixelcnn.MaskedCnn,
+    pixelcnn.GatedCnn,
+    pixelrnn.RowLstm,
+    pixelrnn.DiagonalLstm,
+    imagegpt.ImageTransformer,
+    autoencoder.Strided,
+    autoencoder.Residual,
+    critic.DcganCritic,
+    critic.PatchCritic,
+    dcgan.Dcgan,
+    perceptual.RandomFeatures,
 )
+SPECS: tuple[type, ...] = (PolicySpec, TextSpec, ImageSpec, PriorSpec)
+"""What a saved model may be for."""
 
 SOLVERS: dict[str, Any] = {
     "ancestral": solvers.Ancestral,
@@ -45,8 +82,11 @@ SOLVERS: dict[str, Any] = {
 }
 
 
-def sampler(decoder: Any, solver: str | None, steps: int) -> Any:
-    """The decoder's sampler with another solver or number of steps; raises ConfigError where it has none to change."""
+def sampler(decoder: Any, solver: str | None, steps: int, guidance: float = 1.0) -> Any:
+    """The decoder's sampler with another solver, number of steps or guidance weight.
+
+    Raises ConfigError where there is none to change.
+    """
     own = getattr(decoder, "sampler", None)
     if own is None:
         raise ConfigError(f"sampler: {type(decoder).__name__} is not integrated step by step; leave it out")
@@ -58,4 +98,5 @@ def sampler(decoder: Any, solver: str | None, steps: int) -> Any:
     grid = own.grid
     if isinstance(rule, solvers.DpmPP) and isinstance(grid, grids.Indices):
         grid = grids.Indices(spacing="linspace", spare=True)
-    return decoders.Sampler(rule, steps or own.steps, grid, clip=clip, guidance=own.guidance, completion=own.completion)
+    asked = own.guidance if guidance == 1 else Guidance(guidance)
+    return decoders.Sampler(rule, steps or own.steps, grid, clip=clip, guidance=asked, completion=own.completion)

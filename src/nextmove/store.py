@@ -10,7 +10,7 @@ from typing import Any
 
 from nextmove import __version__
 from nextmove.config import ConfigError, decode, encode
-from nextmove.systems import find
+from nextmove.systems import find, recipes
 
 FORMAT = 1
 
@@ -57,13 +57,13 @@ def load(folder: Path | str) -> Any:
     """
     from safetensors.torch import load_file
 
-    from nextmove.models.policy import PolicySpec
-    from nextmove.parts import PARTS
+    from nextmove.parts import PARTS, SPECS
 
     folder = Path(folder)
     config = read_config(folder)
     recipe = decode(find(config["system"]).load(), config["recipe"], parts=PARTS, where="recipe")
-    model = create(config["system"], decode(PolicySpec, config["spec"], where="spec"), recipe)
+    spec = decode(Any, config["spec"], parts=(*PARTS, *SPECS, *recipes()), where="spec")
+    model = create(config["system"], spec, recipe)
     check_keys(model, load_file(folder / "model.safetensors"), folder / "model.safetensors")
     model.facts = config["facts"]
     return model.eval()

@@ -42,50 +42,129 @@ class System:
         return getattr(import_module(module), self.recipe)
 
 
+def _text(name: str, title: str, file: str, recipe: str, sentence: str, since: str) -> System:
+    return System(name, title, "text", sentence, since, f"models/text/{file}.py", recipe)
+
+
+def _image(name: str, title: str, file: str, recipe: str, sentence: str, since: str) -> System:
+    return System(name, title, "image", sentence, since, f"models/image/{file}.py", recipe)
+
+
 def _policy(name: str, title: str, file: str, recipe: str, sentence: str, since: str) -> System:
     return System(name, title, "policy", sentence, since, f"models/policy/{file}.py", recipe)
 
 
 SYSTEMS: tuple[System, ...] = (
-    System(
+    _text(
         "rnn",
         "RNN",
-        "text",
+        "rnn",
+        "Rnn",
         "Text + Rnn + Autoregressive",
         "the next character from a state that sums up all before it",
     ),
-    System("lstm", "LSTM", "text", "Text + Lstm + Autoregressive", "gates, so that the state keeps what matters"),
-    System(
-        "gpt", "GPT", "text", "Text + Gpt + Autoregressive", "attention to every earlier token in place of one state"
+    _text(
+        "lstm", "LSTM", "lstm", "Lstm", "Text + Lstm + Autoregressive", "gates, so that the state keeps what matters"
     ),
-    System("pixelrnn", "PixelRNN", "image", "Pixels + RowLstm or DiagonalLstm + Autoregressive", "pixels as tokens"),
-    System(
-        "pixelcnn",
+    _text(
+        "gpt",
+        "GPT",
+        "gpt",
+        "Gpt2",
+        "Text + Gpt + Autoregressive",
+        "attention to every earlier token in place of one state",
+    ),
+    _text(
+        "gpt-modern",
+        "GPT (modern)",
+        "gpt",
+        "ModernGpt",
+        "Text + Gpt(rotary, RMS norm, SwiGLU) + Autoregressive",
+        "the parts that language models settled on since",
+    ),
+    _image(
+        "pixelrnn",
+        "PixelRNN (Row LSTM)",
+        "pixelrnn",
+        "PixelRnn",
+        "Pixels + RowLstm + Autoregressive",
+        "pixels as tokens, with a state from the row above",
+    ),
+    _image(
+        "pixelrnn-diagonal",
+        "PixelRNN (Diagonal BiLSTM)",
+        "pixelrnn",
+        "DiagonalPixelRnn",
+        "Pixels + DiagonalLstm + Autoregressive",
+        "states along diagonals, which see all earlier pixels",
+    ),
+    _image(
+        "pixelcnn-plain",
         "PixelCNN",
-        "image",
-        "Pixels + MaskedConv + Autoregressive",
+        "pixelcnn",
+        "PlainPixelCnn",
+        "Pixels + MaskedCnn + Autoregressive",
         "masked convolutions: all pixels train at once",
     ),
-    System(
-        "imagegpt", "ImageGPT", "image", "Palette + Gpt + Autoregressive", "the language model, on colours of a palette"
+    _image(
+        "pixelcnn",
+        "Gated PixelCNN",
+        "pixelcnn",
+        "PixelCnn",
+        "Pixels + GatedCnn + Autoregressive",
+        "two stacks without a blind spot, and gates",
     ),
-    System("vqvae", "VQ-VAE", "image", "Vq + convolutions", "learnt tokens in place of pixels"),
-    System(
+    _image(
+        "imagegpt",
+        "ImageGPT",
+        "imagegpt",
+        "ImageGpt",
+        "Palette + Gpt + Autoregressive",
+        "the language model, on colours of a palette",
+    ),
+    _image("vqvae", "VQ-VAE", "vqvae", "VqVae", "Vq + strided convolutions", "learnt tokens in place of pixels"),
+    _image(
         "vqgan",
         "VQ-GAN",
-        "image",
-        "Vq + Adversarial, prior Gpt + Autoregressive",
+        "vqgan",
+        "VqGan",
+        "Vq + convolutions, perceptual distance and critic",
         "sharp tokens, few enough for a transformer",
     ),
-    System("gan", "GAN", "image", "Adversarial", "a whole image in one call, against a critic"),
-    System(
+    _image(
+        "vqgan-prior",
+        "VQ-GAN's prior",
+        "vqgan_prior",
+        "VqGanPrior",
+        "Vq + Gpt + Autoregressive",
+        "a language model of learnt tokens",
+    ),
+    _image("gan", "GAN", "gan", "Gan", "Dcgan + Adversarial", "a whole image in one call, against a critic"),
+    _image(
         "ddpm",
         "DDPM",
-        "image",
-        "UNet2d or Dit + Diffusion",
+        "ddpm",
+        "Ddpm",
+        "UNet2d + Diffusion",
         "denoising in many parallel steps, with a plain regression loss",
     ),
-    System("flow", "Flow matching", "image", "UNet2d or Dit + Flow", "a straight path and its velocity: few steps"),
+    _image("dit", "DiT", "dit", "DitDiffusion", "Dit + Diffusion", "a transformer over patches in place of the U-Net"),
+    _image(
+        "flow",
+        "Flow matching",
+        "flow",
+        "FlowMatching",
+        "UNet2d + Flow",
+        "a straight path and its velocity: few steps",
+    ),
+    _image(
+        "meanflow",
+        "MeanFlow",
+        "meanflow",
+        "MeanFlowImages",
+        "UNet2d + MeanFlow",
+        "the average velocity of a path: one step",
+    ),
     _policy("bc", "BC", "bc", "BC", "PlainMlp + Regression", "the next move from what is observed, by regression"),
     _policy(
         "lstm-gmm", "LSTM-GMM", "lstm_gmm", "LstmGmm", "Lstm + Mixture", "memory, and a mixture in place of one mean"
@@ -190,3 +269,8 @@ def find(name: str) -> System:
 def built(family: Family | None = None) -> tuple[System, ...]:
     """The systems that stand, of one family or of all."""
     return tuple(s for s in SYSTEMS if s.state == "built" and family in (None, s.family))
+
+
+def recipes() -> tuple[type, ...]:
+    """The recipes of text and image systems that stand: a spec may hold one, as a prior holds its tokenizer's."""
+    return tuple(s.load() for s in SYSTEMS if s.state == "built" and s.family == "image")

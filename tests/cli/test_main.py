@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import nextmove
 from nextmove.cli.main import COMMANDS, main
 from nextmove.cli.run import exchange
 from nextmove.config import ConfigError
@@ -47,6 +49,17 @@ def test_systems_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["family"] and row["sentence"] for row in rows)
 
 
+def test_the_road_names_change_file_and_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["road"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert set(lines) == {"system", *(s.name for s in SYSTEMS)}
+    for system in SYSTEMS:
+        assert system.since in lines[system.name]
+        assert (system.file or "planned") in lines[system.name]
+    measured = json.loads((Path(nextmove.__file__).parent / "measured.json").read_text())
+    assert measured["flow-policy"] in lines["flow-policy"]
+
+
 @pytest.mark.parametrize("system", built(), ids=lambda s: s.name)
 def test_every_built_system_has_help_with_its_own_options(system, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(SystemExit) as stop:
@@ -54,7 +67,7 @@ def test_every_built_system_has_help_with_its_own_options(system, capsys: pytest
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "--minutes" in text
-    assert "--recipe.timing.horizon" in text
+    assert ("--recipe.timing.horizon" if system.family == "policy" else "--recipe.optim.lr") in text
 
 
 def test_decoder_and_trunk_are_exchanged_by_name() -> None:

@@ -56,3 +56,26 @@ def test_errors_name_the_anchor() -> None:
         codec.encode(action, obs)
     with pytest.raises(ValueError, match=r"observation\.state: expected the width of the action, 3, found 2"):
         Actions(Scaled(A), anchor="observation.state").relative(action, {"observation.state": torch.zeros(B, T, 2)})
+
+
+def turned(x: torch.Tensor, angle: float, about: torch.Tensor) -> torch.Tensor:
+    c, s = torch.cos(torch.tensor(angle)), torch.sin(torch.tensor(angle))
+    xy = x.unflatten(-1, (-1, 2)) - about
+    return (xy @ torch.tensor([[c, s], [-s, c]]) + about).flatten(-2)
+
+
+@pytest.mark.parametrize("stepwise", [False, True])
+def test_in_the_objects_frame_a_turned_scene_is_the_same_and_comes_back(stepwise: bool) -> None:
+    steps = T if stepwise else H
+    action = 100 * normal((B, steps, 2), seeded(1))
+    obs = {"observation.state": 50 * normal((B, T, 2), seeded(2)), "points": 80 * normal((B, T, 6), seeded(3))}
+    codec = Actions(Scaled(2, mode="identity"), anchor="observation.state", frame="points", stepwise=stepwise)
+    x = codec.encode(action, obs)
+    torch.testing.assert_close(codec.decode(x, obs), action, rtol=1e-5, atol=1e-3)
+    about = torch.tensor([300.0, -40.0])
+    elsewhere = {name: turned(value, 2.1, about) for name, value in obs.items()}
+    torch.testing.assert_close(codec.encode(turned(action, 2.1, about), elsewhere), x, rtol=1e-4, atol=1e-2)
+    assert not torch.allclose(codec.encode(action, elsewhere), x, atol=1.0)
+    assert codec.space == "relative to observation.state along points"
+    with pytest.raises(ValueError, match="expected feature 'points'"):
+        codec.encode(action, {"observation.state": obs["observation.state"]})

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -154,3 +156,85 @@ def test_config_is_checked() -> None:
         Autoregressive(Causal(), classes=K, top_p=0.0)
     with pytest.raises(ValueError, match=r"shape: expected \(L,\), found \(2, 3\)"):
         Autoregressive(Causal(), classes=K).build(shape=(2, 3), context=ContextSpec())
+    with pytest.raises(ValueError, match="classes: expected at least 1, found 0"):
+        Autoregressive(Causal()).build(shape=(L,), context=ContextSpec())
+
+
+@dataclass(frozen=True)
+class Bare:
+    """`Causal` without a start symbol of its own."""
+
+    def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool) -> Any:
+        assert not start
+        # The extra row of the smaller network stands for the last class: read, but never predicted.
+        return Causal().build_tokens(length=length, classes=classes - 1, context=context)
+
+
+def test_without_a_start_symbol_the_first_id_is_given() -> None:
+    decoder, ctx, x = built(Bare(), start=False), context(4), ids(4).clamp(max=K - 2)
+    logits = decoder.net(x[:, :-1], ctx, None)[0]
+    surprise = -logits.log_softmax(-1).gather(-1, x[:, 1:, None])[..., 0]
+    found = decoder.log_prob(ctx, x)
+    torch.testing.assert_close(found[:, 1:], -surprise)
+    assert not found[:, 0].any()
+    torch.testing.assert_close(decoder.loss_at(ctx, x)["nll"], surprise.mean())
+    keep = torch.rand(4, L, generator=seeded(5)) < 0.5
+    torch.testing.assert_close(decoder.loss_at(ctx, x, weight=keep)["nll"], surprise[keep[:, 1:]].mean())
+    prompt = Known(x, (torch.arange(L) < 2).expand(4, L).float())
+    greedy = Sampling(temperature=0.0)
+    made = decoder.sample(ctx, shape=(L,), rng=seeded(0), known=prompt, sampling=greedy)
+    for i in range(2, L):
+        assert torch.equal(made[:, i], decoder.net(made[:, :i], ctx, None)[0][:, -1].argmax(-1))
+    with pytest.raises(ValueError, match="known: expected at least the first id of every row, found none"):
+        decoder.sample(ctx, shape=(L,), rng=seeded(0))
+    with pytest.raises(ValueError, match="ids: expected at least 2"):
+        decoder.log_prob(ctx, x[:, :1])
+
+
+def test_rows_stop_at_their_own_stop_ids() -> None:
+    decoder, n = built(), 300
+    given = known(n, [0])
+    given.value[:, 0] = 2
+    plain = decoder.sample(context(n), shape=(L,), rng=seeded(3), known=given)
+    made = decoder.sample(context(n), shape=(L,), rng=seeded(3), known=given, stop=(2, 4), pad=1)
+    stopped = 0
+    for row, whole in zip(made.tolist(), plain.tolist(), strict=True):
+        # The given 2 does not count; the first drawn stop id does, and is kept.
+        ends = [i for i in range(1, L) if whole[i] in (2, 4)]
+        end = ends[0] if ends else L
+        assert row[: end + 1] == whole[: end + 1]
+        assert row[end + 1 :] == [1] * (L - 1 - end)
+        stopped += bool(ends)
+    assert 0 < stopped < n
+    one = context(1)
+    steps = list(decoder.stream(one, shape=(L,), rng=seeded(0), stop=range(K)))
+    assert len(steps) == 1
+    assert decoder.sample(one, shape=(L,), rng=seeded(0), stop=range(K), pad=3)[0, 1:].tolist() == [3] * (L - 1)
+
+
+def test_a_window_is_read_anew_from_its_last_half() -> None:
+    decoder, n = built(Causal()), 8
+    noise = uniform((n, 12), seeded(1))
+    made = decoder.sample(context(n), shape=(12,), rng=seeded(0), noise=noise, window=6)
+    first = 0
+    for i in range(12):
+        if 1 + i - first > 6:
+            first = i - 2
+        told = torch.cat([torch.full((n, 1), K), made[:, first:i]], 1)
+        logits = decoder.net(told, context(n), None)[0][:, -1]
+        assert torch.equal(made[:, i], Sampling().choose(logits, noise[:, i]))
+    assert max(decoder.net.read) == 6
+    with pytest.raises(ValueError, match="window: expected 0"):
+        decoder.sample(context(1), shape=(3,), rng=seeded(0), window=2)
+
+
+def test_penalties_see_the_prompt_and_what_was_drawn() -> None:
+    decoder = built()
+    given = known(50, [0, 1])
+    made = decoder.sample(context(50), shape=(L,), rng=seeded(0), known=given, sampling=Sampling(no_repeat=2))
+    for row in made.tolist():
+        runs = list(pairwise(row))
+        assert len(set(runs)) == len(runs)
+    assert Autoregressive(Causal(), classes=K, repetition=1.2, no_repeat=3).sampling == Sampling(
+        repetition=1.2, no_repeat=3
+    )

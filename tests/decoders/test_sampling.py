@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nextmove.decoders.sampling import Sampling, allow, draw, min_p, top_k, top_p
+from nextmove.decoders.sampling import Sampling, allow, draw, min_p, no_repeat, repetition, top_k, top_p
 
 INF = torch.inf
 GOLDEN = Path(__file__).parents[1] / "golden" / "sampling"
@@ -93,7 +93,43 @@ def test_allow_leaves_only_what_is_allowed() -> None:
         allow(logits, torch.tensor([[True, True, True], [False, False, False]]))
 
 
-@pytest.mark.parametrize("bad", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": 2.0}])
+def test_repetition_makes_what_occurred_less_likely_once() -> None:
+    logits = torch.tensor([[2.0, -2.0, 1.0, 0.0]])
+    before = torch.tensor([[0, 1, 1, 0, 3]])
+    assert repetition(logits, before, 2.0).tolist() == [[1.0, -4.0, 1.0, 0.0]]
+    assert repetition(logits, before[:, :0], 2.0) is logits
+    assert repetition(logits, before, 1.0) is logits
+
+
+def test_no_run_of_n_occurs_twice() -> None:
+    logits, before = torch.zeros(2, 4), torch.tensor([[1, 2, 3, 1, 2], [0, 0, 0, 1, 1]])
+    assert kept(no_repeat(logits, before, 1)) == [[0], [2, 3]]
+    assert kept(no_repeat(logits, before, 2)) == [[0, 1, 2], [0, 2, 3]]
+    assert kept(no_repeat(logits, before, 3)) == [[0, 1, 2], [0, 1, 2, 3]]
+    for off in 0, 6:
+        assert no_repeat(logits, before, off) is logits
+    # A run of n - 1 ids so far is none yet.
+    assert kept(no_repeat(logits, before[:, :2], 3)) == [[0, 1, 2, 3]] * 2
+
+
+def test_choose_is_the_draw_of_the_filtered() -> None:
+    logits, u = torch.randn(500, 6, generator=torch.Generator().manual_seed(0)), torch.rand(500)
+    for sampling in Sampling(), Sampling(0.5, 3), Sampling(temperature=0.0):
+        assert torch.equal(sampling.choose(logits, u), draw(sampling.filter(logits), u))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -1.0},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"min_p": 2.0},
+        {"repetition": 0.0},
+        {"no_repeat": -1},
+    ],
+)
 def test_ranges_are_checked(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Sampling(**bad)  # type: ignore[arg-type]
@@ -101,10 +137,17 @@ def test_ranges_are_checked(bad: dict[str, float]) -> None:
 
 def test_filters_are_those_of_transformers() -> None:
     golden, params = load_file(GOLDEN / "io.safetensors"), json.loads((GOLDEN / "params.json").read_text())
-    scores = golden["in.scores"]
-    for name, function in ("top_k", top_k), ("top_p", top_p), ("min_p", min_p):
-        assert torch.equal(function(scores, params[name]).clamp_min(-1e9), golden[f"out.{name}"])
-    # Their chain has a repetition penalty before the filters.
-    chain = Sampling(params["temperature"], params["top_k"], params["top_p"]).filter(golden["out.repetition"])
-    assert torch.equal(chain.clamp_min(-1e9), golden["out.chain"])
-    torch.testing.assert_close(chain.softmax(-1), golden["out.chain_probs"], atol=0.0, rtol=0.0)
+    scores, before = golden["in.scores"], golden["in.input_ids"]
+    found = {name: function(scores, params[name]) for name, function in _FILTERS.items()}
+    found["temperature"] = Sampling(params["temperature"]).filter(scores)
+    found["repetition"] = repetition(scores, before, params["repetition_penalty"])
+    found["no_repeat_2gram"] = no_repeat(scores, before, 2)
+    rules = Sampling(params["temperature"], params["top_k"], params["top_p"], repetition=params["repetition_penalty"])
+    found["chain"] = rules.filter(rules.penalise(scores, before))
+    found["chain_probs"] = found["chain"].softmax(-1)
+    assert {f"out.{name}" for name in found} == {name for name in golden if name.startswith("out.")}
+    for name, value in found.items():
+        assert torch.equal(value.clamp_min(-1e9), golden[f"out.{name}"]), name
+
+
+_FILTERS = {"top_k": top_k, "top_p": top_p, "min_p": min_p}

@@ -65,3 +65,26 @@ def test_errors_name_the_feature() -> None:
         encoder({k: v for k, v in scene().items() if k != "observation.goal"})
     with pytest.raises(ValueError, match=r"observation\.state: expected width 2, found 3"):
         encoder({**scene(), "observation.state": torch.zeros(1, 2, 3)})
+
+
+def test_in_the_objects_frame_a_turned_scene_looks_the_same_but_for_the_robots_place() -> None:
+    view = Points(fine=10.0, frame="object")
+    turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    shift = torch.tensor([7.0, -3.0])
+    seen = scene()
+    elsewhere = {n: (v.unflatten(-1, (-1, 2)) @ turn + shift).flatten(-2) for n, v in seen.items()}
+    first, second = (build(view, steps=2)(o).vector for o in (seen, elsewhere))
+    assert first is not None
+    assert second is not None
+    rows = first.view(2, -1)[:, 2:], second.view(2, -1)[:, 2:]
+    # tanh is taken along the object's axes, so it turns with them too.
+    torch.testing.assert_close(*rows, rtol=1e-5, atol=1e-4)
+    plain = build(Points(fine=10.0), steps=2)(elsewhere).vector
+    assert plain is not None
+    assert not torch.allclose(plain.view(2, -1)[:, 2:], rows[0], atol=1.0)
+
+
+def test_points_in_one_place_have_a_heading() -> None:
+    from nextmove.nn.planar import heading
+
+    assert torch.equal(heading(torch.ones(3, 6)), torch.tensor([[1.0, 0.0]] * 3))

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from nextmove.nn.attention import Attention
+from nextmove.nn.attention import Attention, Heads
+from nextmove.nn.cache import grow
 from nextmove.nn.layers import Decoder, DecoderLayer, Encoder, EncoderLayer, Sizes
+from nextmove.nn.norm import RmsNorm
 from nextmove.nn.rope import rotary, rotate
 
 
@@ -73,6 +75,74 @@ def test_cache_in_pieces_equals_all_at_once(cuts):
     torch.testing.assert_close(torch.cat(parts, 1), expected)
     torch.testing.assert_close(cache[0], k)
     assert k.shape == (2, 4, 6, 4)
+
+
+@pytest.mark.parametrize(
+    ("causal", "masked", "length"), [(True, False, 6), (True, True, 6), (True, True, 1), (False, False, 1)]
+)
+def test_shared_heads_equal_heads_repeated(causal, masked, length):
+    ours = Attention(16, Heads(6, 2, width=4))
+    nn.init.normal_(ours.in_proj_bias)
+    whole = Attention(16, Heads(6, 6, width=4))
+
+    def repeated(packed):
+        q, k, v = packed.split([24, 8, 8])
+        return torch.cat([q, *(part.unflatten(0, (2, 4)).repeat_interleave(3, 0).flatten(0, 1) for part in (k, v))])
+
+    packed = {name: repeated(getattr(ours, name).detach()) for name in ("in_proj_weight", "in_proj_bias")}
+    whole.load_state_dict({**ours.state_dict(), **packed})
+    x = torch.randn(2, length, 16)
+    keep = torch.randint(0, 2, (2, length)).bool() if masked else None
+    torch.testing.assert_close(ours(x, x, x, causal=causal, keep=keep)[0], whole(x, x, x, causal=causal, keep=keep)[0])
+    assert ours(x, x, x)[1][0].shape == (2, 2, length, 4)
+
+
+def test_queries_and_keys_are_normed_by_head_and_scores_scaled():
+    ours = Attention(8, Heads(2, width=6, bias=False, out_bias=False, scale=0.7, norm=RmsNorm(eps=1e-6)))
+    for weight in ours.parameters():
+        nn.init.normal_(weight)
+    assert [name for name, _ in ours.named_parameters()] == [
+        "in_proj_weight",
+        "out_proj.weight",
+        "query_norm.weight",
+        "key_norm.weight",
+    ]
+    x = torch.randn(1, 3, 8)
+    q, k, v = (x[0] @ ours.in_proj_weight.T).view(3, 3, 2, 6).permute(1, 2, 0, 3)
+
+    def rms(x, norm):
+        return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
+
+    score = 0.7 * rms(q, ours.query_norm) @ rms(k, ours.key_norm).mT
+    expected = (score.softmax(-1) @ v).transpose(0, 1).flatten(1) @ ours.out_proj.weight.T
+    torch.testing.assert_close(ours(x, x, x)[0][0], expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_growing_copies_only_where_the_place_is_taken():
+    new = list(torch.randn(200, 2, 3, 1, 4))
+    past, places = new[0], set()
+    for part in new[1:]:
+        before = past
+        past = grow(past, part)
+        places.add(past.data_ptr())
+        assert torch.equal(past, torch.cat([before, part], 2))
+    assert torch.equal(past, torch.cat(new, 2))
+    assert len(places) < 5
+    old = past[:, :, :50]
+    for other in (old, past):
+        grown = grow(other, torch.ones(2, 3, 1, 4))
+        assert torch.equal(grown[:, :, :-1], other)
+    twice = grow(past, torch.zeros(2, 3, 1, 4))
+    assert twice[:, :, -1].abs().max() == 0
+    assert (grown[:, :, -1] == 1).all()
+
+
+def test_growing_keeps_gradients():
+    past, new = torch.randn(1, 1, 2, 3, requires_grad=True), torch.randn(1, 1, 1, 3, requires_grad=True)
+    grow(grow(past, new), new).sum().backward()
+    assert past.grad.tolist() == torch.ones(1, 1, 2, 3).tolist()
+    assert new.grad.tolist() == torch.full((1, 1, 1, 3), 2.0).tolist()
 
 
 def test_dropout_acts_in_training_only():

@@ -7,7 +7,11 @@ import torch
 from torch import nn
 
 from nextmove.contracts import Context, ContextSpec
+from nextmove.nn.attention import Heads
+from nextmove.nn.feedforward import Dense, Gated
 from nextmove.nn.gpt import Gpt
+from nextmove.nn.norm import LayerNorm, RmsNorm
+from nextmove.nn.rope import Rotary, Stretch
 
 SPECS = [ContextSpec(), ContextSpec(vector=5), ContextSpec(token=3, tokens=4), ContextSpec(5, 3, 4)]
 
@@ -15,6 +19,17 @@ SPECS = [ContextSpec(), ContextSpec(vector=5), ContextSpec(token=3, tokens=4), C
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+    yield
+    torch.set_grad_enabled(True)
+
+
+MODERN = {
+    "heads": Heads(4, 2, bias=False, out_bias=False, norm=RmsNorm()),
+    "positions": "rotary",
+    "norm": RmsNorm(),
+    "feedforward": Gated(),
+    "head": "plain",
+}
 
 
 def told(spec, batch=2, masked=False):
@@ -24,32 +39,52 @@ def told(spec, batch=2, masked=False):
     return Context(batch, vector, tokens, mask)
 
 
-def small(spec, positions="learned", **sizes):
-    net = Gpt(width=16, layers=2, heads=4, positions=positions, **sizes).build_tokens(length=7, classes=9, context=spec)
+def small(spec, positions="learned", **parts):
+    parts = MODERN if positions == "modern" else {"positions": positions, "heads": 4, **parts}
+    net = Gpt(width=16, layers=2, **parts).build_tokens(length=7, classes=9, context=spec)
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.2)
     return net.eval()
 
 
 @pytest.mark.parametrize(
-    ("spec", "positions", "masked"), list(itertools.product(SPECS, ["learned", "rotary"], [False, True]))
+    ("spec", "positions", "masked"), list(itertools.product(SPECS, ["learned", "rotary", "modern"], [False, True]))
 )
-def test_cached_equals_uncached(spec, positions, masked):
+@pytest.mark.parametrize("grad", [True, False])
+def test_cached_equals_uncached(spec, positions, masked, grad):
+    torch.set_grad_enabled(grad)
     net, ctx, ids = small(spec, positions), told(spec, masked=masked), torch.randint(0, 10, (2, 7))
     expected, full = net(ids, ctx, None)
     prefix = (spec.vector > 0) + spec.tokens
     assert expected.shape == (2, 7, 9)
-    assert full[0][0].shape == (2, 4, prefix + 7, 4)
+    assert full[0][0].shape == (2, 2 if positions == "modern" else 4, prefix + 7, 4)
     for cuts in ((1,) * 7, (4, 1, 2)):
         cache, parts = None, []
         for piece in ids.split(list(cuts), 1):
+            last = net.last(piece, ctx, cache)[0]
             logits, cache = net(piece, ctx, cache)
+            torch.testing.assert_close(last, logits[:, -1:])
             parts.append(logits)
         torch.testing.assert_close(torch.cat(parts, 1), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(cache, full, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_a_cache_can_be_gone_on_from_twice():
+    net, ctx, ids = small(ContextSpec()), Context.empty(2), torch.randint(0, 9, (2, 6))
+    with torch.no_grad():
+        cache = net(ids[:, :3], ctx, None)[1]
+        kept = [part.clone() for layer in cache for part in layer]
+        first, after = net(ids[:, 3:4], ctx, cache)
+        other, _ = net((ids[:, 3:4] + 1) % 9, ctx, cache)
+        again, _ = net(ids[:, 3:4], ctx, cache)
+        onwards, _ = net(ids[:, 4:5], ctx, after)
+    assert all(torch.equal(part, old) for part, old in zip((p for layer in cache for p in layer), kept, strict=True))
+    torch.testing.assert_close(first, again)
+    assert not torch.allclose(first, other, atol=1e-4)
+    torch.testing.assert_close(onwards, net(ids[:, :5], ctx, None)[0][:, -1:], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary", "modern"])
 def test_logits_read_ids_up_to_their_own_and_all_of_the_context(positions):
     spec = SPECS[3]
     net, ctx, ids = small(spec, positions), told(spec), torch.randint(0, 9, (2, 7))
@@ -108,9 +143,10 @@ def test_gpt2_initialisation():
     assert net.head.weight is not net.embedding.weight
 
 
+@pytest.mark.parametrize("parts", [{}, MODERN, {"head": "tied"}])
 @pytest.mark.parametrize("spec", SPECS)
-def test_every_parameter_gets_a_gradient_and_bfloat16_runs(spec):
-    net = Gpt(width=16, layers=2, heads=4, dropout=0.1).build_tokens(length=7, classes=9, context=spec)
+def test_every_parameter_gets_a_gradient_and_bfloat16_runs(spec, parts):
+    net = Gpt(width=16, layers=2, dropout=0.1, **parts).build_tokens(length=7, classes=9, context=spec)
     with torch.autocast("cpu", torch.bfloat16):
         logits, cache = net(torch.randint(0, 10, (2, 6)), told(spec), None)
         logits = logits + net(torch.randint(0, 10, (2, 1)), told(spec), cache)[0]
@@ -119,6 +155,95 @@ def test_every_parameter_gets_a_gradient_and_bfloat16_runs(spec):
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
 
 
-def test_wrong_positions_are_named():
-    with pytest.raises(ValueError, match="positions: expected learned or rotary, found 'sine'"):
-        Gpt(positions="sine").build_tokens(length=3, classes=4, context=ContextSpec())
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"positions": "sine"}, "positions: expected learned or rotary, found 'sine'"),
+        ({"head": "none"}, "head: expected biased, plain or tied, found 'none'"),
+        ({"feedforward": Dense(activation="tanh")}, "activation: expected one of gelu, .*, found 'tanh'"),
+        ({"heads": 5}, "heads: expected a divisor of width 192, found 5"),
+        ({"heads": Heads(4, 3)}, r"heads\.shared: expected a divisor of 4 heads, found 3"),
+    ],
+)
+def test_wrong_parts_are_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Gpt(**wrong).build_tokens(length=3, classes=4, context=ContextSpec())
+
+
+def test_a_tied_head_is_the_embedding_without_the_start_symbol():
+    net = small(ContextSpec(), head="tied")
+    ids = torch.randint(0, 10, (2, 5))
+    h = net.norm(net.read(ids, Context.empty(2))[0])
+    torch.testing.assert_close(net(ids, Context.empty(2))[0], h @ net.embedding.weight[:9].T)
+    assert not any(name.startswith("head") for name in net.state_dict())
+    bare = Gpt(head="tied").build_tokens(length=7, classes=9, context=ContextSpec(), start=False)
+    assert bare.embedding.weight.shape[0] == 9
+
+
+def test_one_modern_block_equals_the_equations():
+    net = Gpt(width=8, layers=1, scale=2.0, **{**MODERN, "heads": Heads(2, 1, bias=False, out_bias=False, scale=0.3)})
+    net = net.build_tokens(length=7, classes=9, context=ContextSpec())
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    block, ids = net.blocks[0], torch.randint(0, 10, (1, 3))
+
+    def rms(x, gain):
+        return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * gain
+
+    def turned(x):
+        out = x.clone()
+        for i in range(3):
+            for j in range(2):
+                angle = torch.tensor(i / 10000 ** (2 * j / 4))
+                a, b = x[i, j], x[i, j + 2]
+                out[i, j], out[i, j + 2] = a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()
+        return out
+
+    x = 2 * net.embedding.weight[ids[0]]
+    q1, q2, k, v = (rms(x, block.norm1.weight) @ block.attention.in_proj_weight.T).split(4, 1)
+    heads = []
+    for q in (q1, q2):
+        score = (0.3 * turned(q) @ turned(k).T).masked_fill(torch.ones(3, 3).triu(1) > 0, -torch.inf)
+        heads.append(score.softmax(1) @ v)
+    x = x + torch.cat(heads, 1) @ block.attention.out_proj.weight.T
+    gate, up = (rms(x, block.norm2.weight) @ block.up.weight.T).chunk(2, 1)
+    x = x + (gate * gate.sigmoid() * up) @ block.down.weight.T
+    expected = rms(x, net.norm.weight) @ net.head.weight.T
+    torch.testing.assert_close(net(ids, Context.empty(1))[0][0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_norms_and_units_are_what_they_say():
+    x = torch.randn(3, 8)
+    offset = RmsNorm(eps=1e-6, offset=1.0).build(8)
+    plain = RmsNorm(eps=1e-6).build(8)
+    torch.testing.assert_close(offset(x), plain(x))
+    nn.init.constant_(offset.weight, 0.5)
+    torch.testing.assert_close(offset(x), 1.5 * plain(x))
+    assert not list(RmsNorm(gain=False).build(8).parameters())
+    assert LayerNorm(bias=False).build(8).bias is None
+    for name, expected in {
+        "relu2": x.clamp_min(0) ** 2,
+        "quick_gelu": x * (1.702 * x).sigmoid(),
+        "silu": x * x.sigmoid(),
+        "gelu_tanh": 0.5 * x * (1 + (0.7978845608 * (x + 0.044715 * x**3)).tanh()),
+    }.items():
+        up, down = Dense(8, name).build(8)
+        nn.init.eye_(up.weight)
+        nn.init.zeros_(up.bias)
+        torch.testing.assert_close(up(x), expected, atol=1e-5, rtol=1e-5)
+        assert down.weight.shape == (8, 8)
+
+
+def test_stretched_rotary_slows_long_waves_only():
+    positions = torch.tensor([1.0])
+    plain = torch.atan2(*reversed(Rotary(100.0).angles(positions, 8)))[0]
+    speeds = torch.tensor([100.0 ** -(j / 4) for j in range(4)])
+    torch.testing.assert_close(plain, speeds)
+    stretch = Stretch(8.0, trained=128, low=1.0, high=4.0)
+    turns = 128 * speeds / (2 * torch.pi)  # 20.4, 6.4, 2.04, 0.64
+    share = (turns[2] - 1) / 3
+    expected = torch.stack([speeds[0], speeds[1], (1 - share) * speeds[2] / 8 + share * speeds[2], speeds[3] / 8])
+    torch.testing.assert_close(stretch.slowed(speeds), expected)
+    torch.testing.assert_close(Stretch(2.0).slowed(speeds), speeds / 2)
+    with pytest.raises(ValueError, match="low: expected less than high"):
+        Stretch(8.0, 128, 4.0, 4.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nextmove.contracts import Context, ContextSpec
-from nextmove.nn.rnn import Lstm
+from nextmove.nn.rnn import Lstm, Rnn
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +63,54 @@ def test_reading_in_pieces_with_the_state_equals_reading_at_once():
     second, state = net.read(h[:, 4:], state)
     torch.testing.assert_close(torch.cat([first, second], 1), whole)
     torch.testing.assert_close(state, last)
+
+
+def language(trunk, spec=ContextSpec(), classes=9, start=True):  # noqa: B008
+    return trunk.build_tokens(length=7, classes=classes, context=spec, start=start)
+
+
+@pytest.mark.parametrize("spec", [ContextSpec(), ContextSpec(vector=3)])
+@pytest.mark.parametrize("trunk", [Rnn(width=8, layers=2), Lstm(width=8, layers=2), Lstm(width=8, layers=1)])
+def test_ids_in_pieces_with_the_cache_equal_ids_at_once(trunk, spec):
+    net, ids = language(trunk, spec), torch.randint(0, 10, (2, 7))
+    ctx = Context(2, torch.randn(2, 3) if spec.vector else None)
+    expected, full = net(ids, ctx, None)
+    assert expected.shape == (2, 7, 9)
+    # Rows first, as in every cache.
+    assert full[0][0].shape == (2, trunk.layers, 8)
+    for cuts in ([1] * 7, [4, 1, 2]):
+        cache, parts = None, []
+        for piece in ids.split(cuts, 1):
+            last = net.last(piece, ctx, cache)[0]
+            logits, cache = net(piece, ctx, cache)
+            torch.testing.assert_close(last, logits[:, -1:])
+            parts.append(logits)
+        torch.testing.assert_close(torch.cat(parts, 1), expected)
+        torch.testing.assert_close(cache, full)
+    expected.pow(2).sum().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+
+
+def test_plain_cells_equal_the_equation():
+    net, ids = language(Rnn(width=8, layers=1)), torch.randint(0, 10, (2, 4))
+    cells, h, expected = net.cells, torch.zeros(2, 8), []
+    for x in net.embedding(ids).unbind(1):
+        h = (x @ cells.weight_ih_l0.T + cells.bias_ih_l0 + h @ cells.weight_hh_l0.T + cells.bias_hh_l0).tanh()
+        expected.append(net.head(h))
+    torch.testing.assert_close(net(ids, Context.empty(2), None)[0], torch.stack(expected, 1))
+
+
+def test_forget_gates_begin_open():
+    net = language(Lstm(width=64, layers=2))
+    for layer in range(2):
+        both = getattr(net.cells, f"bias_ih_l{layer}") + getattr(net.cells, f"bias_hh_l{layer}")
+        means = [part.mean().item() for part in both.chunk(4)]
+        assert means == pytest.approx([0, 1, 0, 0], abs=0.1)
+
+
+def test_what_a_recurrent_language_model_cannot_be_told_is_named():
+    with pytest.raises(ValueError, match=r"context\.token: expected none, found width 5"):
+        language(Lstm(), ContextSpec(token=5, tokens=2))
+    with pytest.raises(ValueError, match=r"context\.vector: expected width 3, found none"):
+        language(Lstm(width=8), ContextSpec(vector=3))(torch.zeros(1, 1, dtype=torch.long), Context.empty(1))
+    assert language(Rnn(width=8), start=False).embedding.weight.shape == (9, 8)

@@ -199,6 +199,19 @@ def test_clock_of_minutes_keeps_time_for_the_end(monkeypatch):
     assert later.left(5) == 12
 
 
+def test_busy_minutes_leave_out_what_other_programs_take(monkeypatch):
+    wall, busy = 1000.0, 7.0
+    monkeypatch.setattr(time, "monotonic", lambda: wall)
+    monkeypatch.setattr(time, "thread_time", lambda: busy)
+    clock = Clock(TrainConfig(minutes=1, clock="busy"))
+    wall += 30
+    busy += 12
+    assert clock.elapsed == 12
+    assert clock.progress(1) == pytest.approx(12 / 60)
+    with pytest.raises(ValueError, match="clock: expected wall or busy, found 'sun'"):
+        TrainConfig(minutes=1, clock="sun")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

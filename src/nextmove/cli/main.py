@@ -9,11 +9,13 @@ from collections.abc import Sequence
 COMMANDS = {
     "demo": "the whole job in one go: record, train, evaluate, report",
     "record": "record demonstrations of a simulator's scripted expert",
-    "train": "train a policy on a LeRobot-format data set",
-    "evaluate": "judge a policy on a simulator, or offline on held-out episodes",
+    "train": "train any system: a policy on a LeRobot-format data set, a generator on text or images",
+    "evaluate": "judge a policy on a simulator or offline, a generator on held-out text or images",
+    "generate": "draw text or images from a trained generator, or a film of how they come about",
     "compare": "train and judge many policies on the same demonstrations and seeds",
     "inspect": "look at a data set, a saved model or a LeRobot checkpoint",
     "systems": "every system of the road and whether it stands yet",
+    "road": "the road as a table: what each system changed, its file, its measured figure",
 }
 
 USAGE = """nextmove: from demonstrations to a judged policy.
@@ -27,6 +29,11 @@ usage: nextmove COMMAND [OPTIONS]
   nextmove record pusht --episodes 400
   nextmove train flow-policy runs/pusht --minutes 6
   nextmove evaluate runs/flow-policy --episodes 50
+
+or, with words and pictures:
+
+  nextmove train gpt shakespeare --minutes 10
+  nextmove generate runs/gpt --prompt "To be"
 """
 
 

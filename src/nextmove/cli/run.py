@@ -14,10 +14,10 @@ from nextmove.config import ConfigError, nearest
 
 def run(command: str, args: Sequence[str]) -> int:
     """Runs one command with its arguments; returns the exit status."""
-    if command == "systems":
-        from nextmove.cli.systems import show
+    if command in ("systems", "road"):
+        from nextmove.cli import systems
 
-        return show(args)
+        return (systems.show if command == "systems" else systems.road)(args)
     if command == "train":
         return _train(list(args))
     from nextmove import jobs
@@ -36,12 +36,14 @@ def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> An
 
 
 def _train(args: list[str]) -> int:
-    """`train SYSTEM DATA`: the system decides which options there are, `--decoder` and `--trunk` exchange parts."""
+    """`train SYSTEM SOURCE`: the system decides which options there are, `--decoder` and `--trunk` exchange parts."""
     from nextmove.systems import built, find
 
     names = ", ".join(s.name for s in built())
     if not args or args[0].startswith("-"):
-        print(f"usage: nextmove train SYSTEM DATA [OPTIONS]\n\nSYSTEM is one of: {names}.\n")
+        print(f"usage: nextmove train SYSTEM SOURCE [OPTIONS]\n\nSYSTEM is one of: {names}.\n")
+        print("SOURCE is a LeRobot-format data set for policies; for text shakespeare, stdlib, or files; for images")
+        print("digits, mnist, a folder of pictures, or a data set with a camera.\n")
         print("`nextmove train SYSTEM --help` lists the options, the system's own among them.")
         return 0 if args and args[0] in ("-h", "--help") else 2
     system = find(args[0])
@@ -57,8 +59,9 @@ def _train(args: list[str]) -> int:
         raise ConfigError(f"--size: expected 'published', found {size!r}")
     recipe = exchange(recipe, decoder, trunk)
 
-    from nextmove.jobs import train
+    from nextmove import jobs
 
+    train = jobs.train if system.family == "policy" else jobs.train_generator
     _call(_with_recipe(functools.partial(train, system.name), train, recipe), rest, f"train {system.name}")
     return 0
 

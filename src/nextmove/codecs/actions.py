@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from nextmove.contracts import Codec
+from nextmove.nn.planar import along, back, heading
 
 
 class Actions(nn.Module):
@@ -17,8 +18,9 @@ class Actions(nn.Module):
 
     anchor: the observed position that is subtracted from every action ("relative", as in UMI, Chi et al. 2024), or none
     ("absolute"); with `stepwise` the position observed at the action's own step, where windows of both coincide, else
-    the present one. per_step: each step of the horizon has statistics of its own, so that near steps, which decide, are
-    not drowned by far ones.
+    the present one. frame: the observed points along whose heading relative actions are told (in the plane), or none
+    (along the world's axes). per_step: each step of the horizon has statistics of its own, so that near steps, which
+    decide, are not drowned by far ones.
     """
 
     def __init__(
@@ -26,22 +28,27 @@ class Actions(nn.Module):
         scale: Codec,
         *,
         anchor: str | None = None,
+        frame: str | None = None,
         stepwise: bool = False,
         per_step: bool = False,
         bins: Codec | None = None,
     ) -> None:
         super().__init__()
         self.scale, self.bins = scale, bins
-        self.anchor, self.stepwise, self.per_step = anchor, stepwise, per_step
+        self.anchor, self.frame, self.stepwise, self.per_step = anchor, frame, stepwise, per_step
 
     @property
     def space(self) -> str:
         """The name of the space the statistics belong to."""
-        return f"relative to {self.anchor}" if self.anchor else "absolute"
+        frame = f" along {self.frame}" if self.frame else ""
+        return f"relative to {self.anchor}{frame}" if self.anchor else "absolute"
 
     def relative(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """Actions (B, H, A) as seen from the robot's present position, or as they are."""
-        return action - self._origin(action, obs) if self.anchor else action
+        if not self.anchor:
+            return action
+        x = action - self._origin(action, obs)
+        return along(x, self._ahead(obs)) if self.frame else x
 
     def values(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """What the scale is fitted on: (B, H A) with statistics per step, else (B H, A)."""
@@ -59,7 +66,16 @@ class Actions(nn.Module):
         if self.bins is not None:
             x = self.bins.decode(x)
         x = self.scale.decode(x.flatten(1)).view_as(x) if self.per_step else self.scale.decode(x)
-        return x + self._origin(x, obs) if self.anchor else x
+        if not self.anchor:
+            return x
+        return (back(x, self._ahead(obs)) if self.frame else x) + self._origin(x, obs)
+
+    def _ahead(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """(B, 1 or T, 2) heading at the step that actions are relative to."""
+        assert self.frame is not None
+        if self.frame not in obs:
+            raise ValueError(f"relative actions: expected feature {self.frame!r}, found {sorted(obs)}")
+        return heading(obs[self.frame] if self.stepwise else obs[self.frame][:, -1:])
 
     def _origin(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         assert self.anchor is not None

@@ -1,4 +1,4 @@
-"""Robot data sets in LeRobot's formats: read, write, check, and turn into training windows."""
+"""Robot data sets in LeRobot's formats: read, write, check, and turn into training windows; pictures and texts."""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ from nextmove.data.dataset import Dataset, open_dataset
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
 from nextmove.data.health import Finding, doctor
-from nextmove.data.loader import Loader, split
+from nextmove.data.loader import Augment, Loader, Source, split
+from nextmove.data.pictures import Affine, Pictures, PictureSet, pictures
 from nextmove.data.record import record
 from nextmove.data.stats import exact_stats
 from nextmove.data.windows import Windows
 from nextmove.data.writer import DatasetWriter
 
 __all__ = [
+    "Affine",
+    "Augment",
     "DataError",
     "Dataset",
     "DatasetWriter",
     "Finding",
     "Loader",
+    "PictureSet",
+    "Pictures",
+    "Source",
     "VideoCodec",
     "Windows",
     "doctor",
     "exact_stats",
     "open_dataset",
+    "pictures",
     "record",
     "split",
 ]

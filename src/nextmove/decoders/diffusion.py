@@ -20,6 +20,7 @@ from nextmove.config import ConfigError
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
 from nextmove.decoders import pairing
 from nextmove.decoders.edm import Preconditioned, edm_weight
+from nextmove.decoders.few_step import plain
 from nextmove.decoders.grids import EvenTime, Grid, Indices, Karras
 from nextmove.decoders.guidance import Guidance, drop, guided
 from nextmove.decoders.known import (
@@ -34,7 +35,7 @@ from nextmove.decoders.known import (
     renoise,
 )
 from nextmove.decoders.paths import VE, DiscreteVP, Linear, Node, Path
-from nextmove.decoders.solvers import VELOCITY, Ancestral, Euler, Heun, Predict, Solver, Step, plan
+from nextmove.decoders.solvers import VELOCITY, Ancestral, Euler, Heun, Predict, Prediction, Solver, Step, plan
 from nextmove.decoders.targets import Target, slope, target_value
 from nextmove.decoders.times import Indexed, LogNormal, TimeLaw, Uniform
 
@@ -84,7 +85,9 @@ class _Generative:
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> DiffusionDecoder:
         """The decoder of x (B, *shape), shape (H, A) or (C, height, width)."""
-        self.sampler.plan(self.path, self.target)
+        # Coefficients are plain numbers, also where the network is built without memory.
+        with torch.device("cpu"):
+            self.sampler.plan(self.path, self.target)
         if self.target == "velocity" and isinstance(self.path, DiscreteVP):
             raise ConfigError("target: velocity needs a continuous path, found DiscreteVP; use v")
         if self.sigma_data and not (isinstance(self.path, VE) and self.target == "x0"):
@@ -147,16 +150,21 @@ class DiffusionDecoder(nn.Module):
 
     # Training
 
-    def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
-        """`loss_at` with times, noise, dropped contexts and prefix lengths drawn from `rng`."""
+    def loss(
+        self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng, noise: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """`loss_at` with times, noise, dropped contexts and prefix lengths drawn from `rng`.
+
+        noise: like x, instead of the draw: noise and data that belong together, as in reflow.
+        """
         c, batch = self.config, x.shape[0]
         t = c.times.draw(batch, rng, c.path).to(x.device)
-        noise = normal(x.shape, rng, like=x)
+        if noise is None:
+            noise = normal(x.shape, rng, like=x)
+            noise = pairing.optimal(noise, x) if c.pairing == "optimal" else noise
         keep = uniform((batch,), rng).to(x.device) >= c.drop if c.drop else None
         prefix = (uniform((batch,), rng) * (c.prefix + 1)).long().to(x.device) if c.prefix else None
-        if c.pairing == "optimal":
-            noise = pairing.optimal(noise, x)
-        return self.loss_at(ctx, x, weight=weight, t=t, noise=noise, keep=keep, prefix=prefix)
+        return self.loss_at(ctx, x, weight=weight, t=t, noise=noise.to(x), keep=keep, prefix=prefix)
 
     def loss_at(
         self,
@@ -195,6 +203,13 @@ class DiffusionDecoder(nn.Module):
 
     # Sampling
 
+    def predict(self, x: Tensor, node: Node[float], ctx: Context) -> Prediction:
+        """What the network, told only `ctx` and the path's time, answers at x (B, ...), with gradient; not guided."""
+        if self.config.prefix:
+            raise ValueError("predict: expected a decoder trained without a prefix")
+        told = x.new_full((len(x), 1), node.told, dtype=torch.promote_types(x.dtype, torch.float32))
+        return Prediction(x, plain(self.net)(x, told, ctx), node, self.config.target)
+
     @torch.no_grad()
     def sample(
         self,
@@ -206,11 +221,13 @@ class DiffusionDecoder(nn.Module):
         noise: Tensor | None = None,
         step_noise: Tensor | None = None,
         steps: int | None = None,
+        watch: Callable[[Tensor], object] | None = None,
     ) -> Tensor:
         """x (B, *shape), B = ctx.batch, without gradient.
 
         noise: (B, *shape) standard normal, instead of the initial draw. step_noise: (n, B, *shape), instead of each
         step's own. steps: instead of the sampler's. known: what is decided already, see `known.py`.
+        watch: is shown x before each step.
         """
         s = self.sampler
         walk = s.plan(self.config.path, self.config.target, steps)
@@ -223,6 +240,8 @@ class DiffusionDecoder(nn.Module):
         x = x if walk[0].now.vp else x * walk[0].now.b
         times, state = how.times if isinstance(how, Resample) else 1, None
         for k, step in enumerate(walk):
+            if watch is not None:
+                watch(x)
             for left in reversed(range(times)):
                 own = None if not step.std else draw() if step_noise is None else step_noise[k].to(x)
                 y, after = s.solver.step(predict, x, step, state, own)

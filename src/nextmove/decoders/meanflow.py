@@ -24,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
 from nextmove.decoders.few_step import bridge, column, march, network, plain, rows, start
+from nextmove.decoders.guidance import drop
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class MeanFlow:
     time_scale: float = 1.0
     """The network is told t and h times this; large values make du/dt large and noisy."""
     steps: int = 1
+    drop: float = 0.0
+    """Share of rows trained on `ctx.null`, so that the model also generates when it is told nothing."""
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> MeanFlowDecoder:
         """The decoder of x (B, *shape)."""
@@ -61,24 +64,35 @@ class MeanFlowDecoder(nn.Module):
         self.config, self.net = config, net
 
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
-        """`loss_at` with draws from `rng`: two normals a row (times), one uniform a row (whether h > 0), then noise."""
+        """`loss_at` with draws from `rng`: two normals a row (times), one uniform (whether h > 0), noise, drop."""
         c, batch = self.config, x.shape[0]
         times = torch.sigmoid(c.mean + c.spread * normal((batch, 2), rng))
         apart = uniform((batch,), rng) < c.share
         t = times.amin(1)
         h = torch.where(apart, times.amax(1) - t, 0)
         noise = normal(x.shape, rng, like=x)
-        return self.loss_at(ctx, x, weight=weight, t=t.to(x), h=h.to(x), noise=noise)
+        keep = uniform((batch,), rng).to(x.device) >= c.drop if c.drop else None
+        return self.loss_at(ctx, x, weight=weight, t=t.to(x), h=h.to(x), noise=noise, keep=keep)
 
     def loss_at(
-        self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, t: Tensor, h: Tensor, noise: Tensor
+        self,
+        ctx: Context,
+        x: Tensor,
+        *,
+        weight: Tensor | None = None,
+        t: Tensor,
+        h: Tensor,
+        noise: Tensor,
+        keep: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """{mean_flow: mean over rows of L / (L + floor)^power}, L the row's summed square error, from t to t + h, (B,).
 
-        Rows of h exactly 0 have the velocity as target and cost one ordinary call. weight: (B, H) or like x; rows
-        without any weight don't count. With power 1 the value stays near 1 while the model improves.
+        keep: (B,) bool, False where the model is told nothing. weight: (B, H) or like x; rows without any don't count.
+        Rows of h exactly 0 have the velocity as target and cost one ordinary call. With power 1 the value stays near 1
+        while the model improves.
         """
         x_t, velocity = bridge(x, noise, t), x - noise
+        ctx = ctx if keep is None else drop(ctx, keep)
         error = torch.empty_like(x)
         for rule, taken in (self._near, h == 0), (self.target, h != 0):
             index = taken.nonzero()[:, 0]

@@ -1,6 +1,6 @@
 """How one id is chosen from logits: filters as pure functions, in the order of Hugging Face transformers.
 
-Letters: B batch, K classes. A class is removed by a logit of -inf.
+Letters: B batch, K classes, L ids so far. A class is removed by a logit of -inf.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    """Temperature, then top-k, top-p and min-p; each is off at its default."""
+    """What is against repeating, then temperature, then top-k, top-p and min-p; each is off at its default."""
 
     temperature: float = 1.0
     """0 takes the likeliest class."""
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    repetition: float = 1.0
+    """What a class that occurred is made less likely by (Keskar et al. 2019, section 4.1)."""
+    no_repeat: int = 0
+    """Length of the runs of ids that may not occur twice."""
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -30,6 +34,18 @@ class Sampling:
             raise ValueError(f"top_p: expected a share in (0, 1], found {self.top_p}")
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p: expected a share in [0, 1], found {self.min_p}")
+        if self.repetition <= 0:
+            raise ValueError(f"repetition: expected more than 0, found {self.repetition}")
+        if self.no_repeat < 0:
+            raise ValueError(f"no_repeat: expected 0 (off) or more, found {self.no_repeat}")
+
+    def penalise(self, logits: Tensor, before: Tensor) -> Tensor:
+        """Logits (B, K) given the ids (B, L) before; comes before all that restricts or scales them."""
+        return no_repeat(repetition(logits, before, self.repetition), before, self.no_repeat)
+
+    def choose(self, logits: Tensor, u: Tensor) -> Tensor:
+        """The id (B,) at the quantile `u` (B,) in [0, 1) of the filtered logits (B, K)."""
+        return logits.argmax(-1) if self.temperature == 0 else draw(self.filter(logits), u)
 
     def filter(self, logits: Tensor) -> Tensor:
         """Logits (B, K), scaled and filtered; temperature 0 leaves only the first of the likeliest."""
@@ -44,6 +60,25 @@ def allow(logits: Tensor, allowed: Tensor) -> Tensor:
     if not bool(allowed.any(-1).all()):
         raise ValueError("allowed: expected at least one class for every row, found none")
     return logits.masked_fill(~allowed, -torch.inf)
+
+
+def repetition(logits: Tensor, before: Tensor, penalty: float) -> Tensor:
+    """Positive logits of the ids (B, L) before are divided by `penalty`, negative ones multiplied, however often."""
+    if penalty == 1 or not before.shape[1]:
+        return logits
+    found = logits.gather(-1, before)
+    return logits.scatter(-1, before, torch.where(found < 0, found * penalty, found / penalty))
+
+
+def no_repeat(logits: Tensor, before: Tensor, n: int) -> Tensor:
+    """Removes the classes that would make the last n ids a run that the ids (B, L) before hold; 0 keeps all."""
+    if n == 0 or before.shape[1] < n:
+        return logits
+    runs = before.unfold(1, n, 1)
+    begun = before[:, None, before.shape[1] - n + 1 :]
+    again = (runs[..., :-1] == begun).all(-1)
+    count = torch.zeros_like(logits, dtype=torch.long).scatter_add(-1, runs[..., -1], again.long())
+    return logits.masked_fill(count > 0, -torch.inf)
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Observations, pictures or words to a Context."""
 
+from nextmove.encoders.labels import Labels
 from nextmove.encoders.observation import Observation, Plain, Points
 
-__all__ = ["Observation", "Plain", "Points"]
+__all__ = ["Labels", "Observation", "Plain", "Points"]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Codec, Context, ContextSpec, Rng, normal
+from nextmove.nn.planar import along, heading
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Points:
     """Points seen from the robot and from where they shall go, coarse and fine, with one-step velocities.
 
     For pushing and placing tasks: errors of a hundred units and of one unit are both visible, and nothing depends on
-    an angle's wrap. Every feature holds x, y (or x, y, z) per point.
+    an angle's wrap. Every feature holds x, y (or x, y, z) per point. In the object's frame (in the plane) directions
+    are told relative to the points' own heading at each step: what was learnt at one side holds at all sides.
     """
 
     points: str = "observation.environment_state"
@@ -42,6 +45,7 @@ class Points:
     """Where each point shall go."""
     fine: float = 10.0
     """Errors up to about this size (units of the points) are shown magnified."""
+    frame: Literal["world", "object"] = "world"
 
     def width(self, features: Mapping[str, int]) -> int:
         """Columns shown."""
@@ -54,6 +58,9 @@ class Points:
         seen = points - anchor.repeat(1, 1, points.shape[-1] // anchor.shape[-1])
         where = torch.cat([anchor, points], -1)
         change = torch.cat([torch.zeros_like(where[:, :1]), where[:, 1:] - where[:, :-1]], 1)
+        if self.frame == "object":
+            ahead = heading(points)
+            seen, error, change = along(seen, ahead), along(error, ahead), along(change, ahead)
         return torch.cat([anchor, seen, error, torch.tanh(error / self.fine), change], -1)
 
 

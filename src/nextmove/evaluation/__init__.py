@@ -3,7 +3,7 @@
 from nextmove.evaluation.entry import Entry, entry_json, read_entry
 from nextmove.evaluation.episode import EpisodeResult
 from nextmove.evaluation.intervals import wilson
-from nextmove.evaluation.latency import latency
+from nextmove.evaluation.latency import Latency, latency
 from nextmove.evaluation.offline import offline
 from nextmove.evaluation.paired import compare
 from nextmove.evaluation.report import write_offline, write_report
@@ -12,6 +12,7 @@ from nextmove.evaluation.rollout import RolloutError, rollout
 __all__ = [
     "Entry",
     "EpisodeResult",
+    "Latency",
     "RolloutError",
     "compare",
     "entry_json",

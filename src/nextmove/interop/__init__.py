@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nextmove.interop import flowpolicy, lerobot
+from nextmove.interop import flowpolicy, hf, lerobot
 from nextmove.interop.report import Loaded, Report
 from nextmove.interop.weights import read_json
 
-__all__ = ["Loaded", "Report", "flowpolicy", "lerobot", "load"]
+__all__ = ["Loaded", "Report", "flowpolicy", "hf", "lerobot", "load"]
 
 
 def load(folder: Path | str, *, fps: float | None = None) -> Loaded:

@@ -1,10 +1,12 @@
-"""What a user does: record, train, evaluate, compare, inspect, demo. The command line calls these same functions."""
+"""What a user does: record, train, evaluate, compare, generate, inspect, demo. The command line calls these."""
 
 from nextmove.jobs.compare import compare
 from nextmove.jobs.demo import demo
 from nextmove.jobs.evaluate import evaluate
+from nextmove.jobs.generate import generate
+from nextmove.jobs.generators import train_generator
 from nextmove.jobs.inspect import inspect
 from nextmove.jobs.record import record
 from nextmove.jobs.train import train
 
-__all__ = ["compare", "demo", "evaluate", "inspect", "record", "train"]
+__all__ = ["compare", "demo", "evaluate", "generate", "inspect", "record", "train", "train_generator"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nextmove import evaluation
 from nextmove.config import ConfigError
-from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report
+from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report, timed
 from nextmove.jobs.train import train
 from nextmove.systems import find
 
@@ -79,6 +79,7 @@ def compare(
     workers: int = 2,
     batched: bool = True,
     video: int = 2,
+    retime: bool = False,
 ) -> dict[str, Any]:
     """Trains every entry on the same demonstrations and judges all on the same held-out seeds.
 
@@ -91,7 +92,8 @@ def compare(
         entries: SYSTEM or SYSTEM@SAMPLER:STEPS; entries that differ only in sampling share one training.
         demonstrations: Numbers of demonstrations to train on.
         train_seeds: Seeds of training.
-        minutes: Training budget of each, on all threads.
+        minutes: Training budget of each, on all threads, in busy minutes (processor time): other programs on the
+            machine make a comparison longer but take nothing from a contestant.
         steps: Budget in steps instead of minutes.
         simulator: Name of the simulator.
         episodes: Held-out episodes of each.
@@ -99,6 +101,7 @@ def compare(
         workers: Processes of the evaluation.
         batched: Step all episodes in one process with batched network calls (noise is still each episode's own).
         video: Episodes to film of each.
+        retime: Measure the latency of what is judged already anew: run it with the machine to itself.
     """
     out = Path(out)
     lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
@@ -109,11 +112,14 @@ def compare(
         run = out / "train" / line.run
         if not (run / "model" / "config.json").is_file():
             train(
-                line.system, data_dir, out=run, minutes=0 if steps else minutes, steps=steps, episodes=line.episodes,
-                seed=line.seed, resume=(run / "checkpoints").exists(),
+                line.system, data_dir, out=run, minutes=0 if steps else minutes, clock="busy", steps=steps,
+                episodes=line.episodes, seed=line.seed, resume=(run / "checkpoints").exists(),
             )  # fmt: skip
-        if not (judged / f"{line.name}.json").is_file():
-            make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
+        make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
+        if retime and (judged / f"{line.name}.json").is_file():
+            entry = evaluation.read_entry(judged / f"{line.name}.json")
+            _keep(replace(entry, latency=timed(make(), simulator, seed)), line, judged / f"{line.name}.json")
+        elif not (judged / f"{line.name}.json").is_file():
             entry = judge(
                 make, name=line.name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
                 batched=batched, video=video, run=run,

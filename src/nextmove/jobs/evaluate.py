@@ -12,6 +12,7 @@ import numpy as np
 from nextmove import control, evaluation, parts, sim, store
 from nextmove import data as sets
 from nextmove.evaluation.entry import read_train_log
+from nextmove.jobs.generators import family
 
 HELD_OUT = 100_000
 """First seed of evaluation; demonstrations use seeds from 0."""
@@ -56,11 +57,14 @@ def evaluate(
     steps: int = 0,
     execute: int = 0,
     video: int = 4,
+    samples: int = 360,
+    guidance: float = 1.0,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Judges a policy on held-out seeds of a simulator, or with `data` on a data set's episodes.
 
-    Writes report.html and report.json into OUT and returns the latter's content.
+    A generator of text or images is judged on the held-out part of what it was trained on: likelihood where it
+    exists, sample quality, speed. Writes report.html and report.json into OUT and returns the latter's content.
 
     Args:
         model: A run's folder, a saved model, or a LeRobot checkpoint (ACT, Diffusion).
@@ -75,8 +79,17 @@ def evaluate(
         steps: Network calls of the sampler; 0 as trained.
         execute: Actions executed of each plan; 0 as trained.
         video: Episodes to film.
+        samples: Images that a generator draws, compared with as many held-out ones.
+        guidance: Weight of classifier-free guidance for generators that know labels; 1 is none.
         out: Folder of the report; default MODEL/evaluation.
     """
+    if family(model) != "policy":
+        from nextmove.jobs.judge import evaluate_generator
+
+        return evaluate_generator(
+            Path(model), source=None if data is None else str(data), samples=samples, sampler=sampler, steps=steps,
+            guidance=guidance, seed=0 if seed == HELD_OUT else seed, out=out,
+        )  # fmt: skip
     out = Path(out) if out else Path(model) / "evaluation"
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute)
     name = "-".join(str(part) for part in (Path(model).name, sampler, steps or None) if part)
@@ -106,18 +119,20 @@ def judge(
         partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video, progress=True
     )
     policy = make()
-    env = sim.make(simulator)
-    obs, _ = env.reset(seed=seeds[0])
-    history = control.history([obs] * policy.n_obs_steps)
-    timing = evaluation.latency(policy, history, n=100)
     log = None if run is None else run / "train.jsonl"
     return evaluation.Entry(
         name=name,
         results=results,
-        latency=timing,
+        latency=timed(policy, simulator, seeds[0]),
         facts={**getattr(policy, "facts", {}), "parameters": sum(p.numel() for p in policy.parameters())},
         curve=read_train_log(log) if log is not None and log.is_file() else None,
     )
+
+
+def timed(policy: Any, simulator: str, seed: int) -> evaluation.Latency:
+    """What a hundred plans of a policy take on one thread, made at the start of an episode."""
+    obs, _ = sim.make(simulator).reset(seed=seed)
+    return evaluation.latency(policy, control.history([obs] * policy.n_obs_steps), n=100)
 
 
 def report(

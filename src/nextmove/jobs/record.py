@@ -14,7 +14,7 @@ def record(
     out: Path | None = None,
     episodes: int = 400,
     noise: float = 5.0,
-    noisy_share: float = 0.6,
+    noisy_share: float = 1.0,
     multimodal: bool = False,
     images: bool = False,
     seed: int = 0,

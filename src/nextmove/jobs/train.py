@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import time
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from nextmove import data, store, training
-from nextmove.config import encode
-from nextmove.contracts import Optim
+from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.models.policy import Policy, PolicySpec
 
 FIT_WINDOWS = 4096
@@ -56,6 +53,7 @@ def train(
     *,
     out: Path | None = None,
     minutes: float = 0.0,
+    clock: Literal["wall", "busy"] = "wall",
     steps: int = 0,
     episodes: int = 0,
     holdout: float = 0.05,
@@ -78,6 +76,7 @@ def train(
         data_dir: Folder of the data set, LeRobot v3.0 or v2.1.
         out: Folder for the run; default runs/SYSTEM.
         minutes: Budget in minutes of training.
+        clock: Minutes on the wall, or busy ones: processor time, from which other programs take nothing.
         steps: Budget in optimiser steps.
         episodes: Use only the first so many episodes; 0 means all.
         holdout: Share of episodes kept for the validation loss.
@@ -92,7 +91,6 @@ def train(
     """
     import torch
 
-    out = Path(out) if out else Path("runs") / system
     dataset = data.open_dataset(data_dir)
     spec = spec_of(dataset)
     if spec.ignored:
@@ -102,35 +100,15 @@ def train(
     chosen, held = split(dataset, episodes, holdout, seed)
     seen = windows(dataset, policy, chosen)
     policy.fit(seen.batch(np.arange(i, min(i + FIT_WINDOWS, len(seen)))) for i in range(0, len(seen), FIT_WINDOWS))
-    optim: Optim = policy.card["recipe"].optim
     config = training.TrainConfig(
-        steps=steps, minutes=minutes, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
+        steps=steps, minutes=minutes, clock=clock, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
         resume=resume, device=device,
     )  # fmt: skip
-    validation = None
-    if len(held):
-        judged = windows(dataset, policy, held)
-        picks = np.linspace(0, len(judged) - 1, min(len(judged), 1024)).astype(np.int64)
-        validation = [judged.batch(part) for part in np.array_split(picks, max(1, len(picks) // optim.batch))]
-
-    def batches(start: int, rank: int, world: int) -> data.Loader:
-        return data.Loader(seen, batch=optim.batch, seed=seed, start=start, rank=rank, world=world, workers=workers)
-
-    facts: dict[str, Any] = {
-        "data": str(data_dir), "episodes": len(chosen), "windows": len(seen), "seed": seed, "optim": encode(optim),
-    }  # fmt: skip
-    result = training.train(policy, batches, out=out, config=config, optim=optim, validation=validation)
-    facts |= {
-        "steps": result.step,
-        "minutes": round(result.elapsed / 60, 2),
-        "loss": round(result.loss, 6) if math.isfinite(result.loss) else None,
-    }
-    facts["finished"] = time.strftime("%Y-%m-%d", time.gmtime())
-    policy.load_state_dict(result.ema)
-    policy.facts = facts
-    if result.first:
-        store.save(policy.eval(), out / "model", facts=facts)
-    return policy.eval()
+    judged = held_batches(windows(dataset, policy, held), policy.card["recipe"].optim.batch, 1024) if len(held) else []
+    facts: dict[str, Any] = {"data": str(data_dir), "episodes": len(chosen), "windows": len(seen)}
+    task = Task(policy, seen, judged, facts)
+    trained: Policy = fit(task, Path(out) if out else Path("runs") / system, config, workers=workers)
+    return trained
 
 
 def split(dataset: data.Dataset, episodes: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

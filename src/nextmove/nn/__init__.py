@@ -2,11 +2,27 @@
 
 from nextmove.nn.count import count
 from nextmove.nn.detr import Detr, Posterior
+from nextmove.nn.dit import Dit
 from nextmove.nn.gpt import Gpt
 from nextmove.nn.mlp import Mlp, PlainMlp
 from nextmove.nn.pointnet import Points3d
-from nextmove.nn.rnn import Lstm
+from nextmove.nn.rnn import Lstm, Rnn
 from nextmove.nn.transformer import Transformer
 from nextmove.nn.unet1d import UNet1d
+from nextmove.nn.unet2d import UNet2d
 
-__all__ = ["Detr", "Gpt", "Lstm", "Mlp", "PlainMlp", "Points3d", "Posterior", "Transformer", "UNet1d", "count"]
+__all__ = [
+    "Detr",
+    "Dit",
+    "Gpt",
+    "Lstm",
+    "Mlp",
+    "PlainMlp",
+    "Points3d",
+    "Posterior",
+    "Rnn",
+    "Transformer",
+    "UNet1d",
+    "UNet2d",
+    "count",
+]

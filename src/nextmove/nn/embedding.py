@@ -48,6 +48,25 @@ def grid(rows: int, columns: int, width: int) -> Tensor:
     return torch.cat([y, x], -1).flatten(0, 1)
 
 
+def cells(rows: int, columns: int, width: int) -> Tensor:
+    """(rows columns, width) positions of an image's cells, row by row: `width` / 2 for the column, then for the row.
+
+    Cells are counted from 0; sines, then cosines, of width / 4 frequencies 10000^(-4 k / width) (MAE, He et al. 2022;
+    DiT, Peebles & Xie 2023). Raises ValueError unless 4 divides `width`.
+    """
+    if width % 4:
+        raise ValueError(f"width: expected a multiple of 4 for positions in two dimensions, found {width}")
+    frequency = 10000 ** (-torch.arange(width // 4) / (width // 4))
+
+    def along(count: int) -> Tensor:
+        angle = torch.arange(count)[:, None] * frequency
+        return torch.cat([angle.sin(), angle.cos()], -1)
+
+    x = along(columns)[None].expand(rows, -1, -1)
+    y = along(rows)[:, None].expand(-1, columns, -1)
+    return torch.cat([x, y], -1).flatten(0, 1)
+
+
 class Times(nn.Module):
     """(B, count) told times -> (B, out); each has its own sinusoid and two-layer network, the results are added."""
 

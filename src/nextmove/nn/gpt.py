@@ -1,5 +1,8 @@
 """GPT: a causal transformer over ids, with the context in front and keys and values kept (Radford et al. 2019).
 
+The parts are chosen one by one: GPT-2 has layer norms, dense GELU units and learned positions; its successors have
+root-mean-square norms, gated units, rotary positions, fewer heads of keys and values, and no biases.
+
 Letters: B batch, L ids, K classes, P tokens of the context, W width.
 """
 
@@ -7,16 +10,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nextmove.contracts import Cache, Context, ContextSpec
-from nextmove.nn.attention import Attention, KeyValue
+from nextmove.nn.attention import Attention, KeyValue, as_heads
+from nextmove.nn.feedforward import Dense
 from nextmove.nn.layers import kept
-from nextmove.nn.rope import rotary, rotate
+from nextmove.nn.norm import LayerNorm
+from nextmove.nn.rope import Rotary, rotate
 from nextmove.nn.transformer import Told, init_normal
+
+Angles = tuple[Tensor, Tensor]
+"""Cosines and sines of the rotary positions."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +34,27 @@ class Gpt:
 
     width: int = 192
     layers: int = 4
-    heads: int = 4
+    heads: Any = 4
+    """Number of heads, or `attention.Heads`."""
     dropout: float = 0.0
     positions: Literal["learned", "rotary"] = "learned"
+    rotary: Rotary = Rotary()
+    """How rotary positions turn."""
+    norm: Any = LayerNorm()
+    """`norm.LayerNorm` or `norm.RmsNorm`, of every norm but those inside attention."""
+    feedforward: Any = Dense()
+    """`feedforward.Dense` or `feedforward.Gated`."""
+    head: Literal["biased", "plain", "tied"] = "biased"
+    """Linear map to logits with or without a bias, or the embedding itself."""
+    scale: float = 1.0
+    """What embedded ids are multiplied by (Gemma: sqrt(width))."""
 
-    def build_tokens(self, *, length: int, classes: int, context: ContextSpec) -> GptNet:
-        """The network (ids (B, L), ctx, cache) -> (logits (B, L, K), cache); the id `classes` is the start symbol.
+    def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool = True) -> GptNet:
+        """The network (ids (B, L), ctx, cache) -> (logits (B, L, K), cache); `start`: the id `classes` may be read.
 
         With learned positions a sequence, the start symbol counted, has at most `length` ids.
         """
-        return GptNet(self, length, classes, context)
+        return GptNet(self, length, classes, context, start)
 
 
 class Block(nn.Module):
@@ -43,36 +63,41 @@ class Block(nn.Module):
     def __init__(self, config: Gpt) -> None:
         super().__init__()
         width = config.width
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2 = config.norm.build(width), config.norm.build(width)
         self.attention = Attention(width, config.heads, config.dropout)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.gelu, self.dropout = nn.GELU("tanh"), nn.Dropout(config.dropout)
+        self.up, self.down = config.feedforward.build(width)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(
-        self, x: Tensor, keep: Tensor | None, cache: KeyValue | None, angles: tuple[Tensor, Tensor] | None
+        self, x: Tensor, keep: Tensor | None, cache: KeyValue | None, angles: Angles | None
     ) -> tuple[Tensor, KeyValue]:
         """x (B, L, W), keep (B, all tokens so far) bool -> the same, and all keys and values so far."""
         h = self.norm1(x)
         turn = None if angles is None else partial(rotate, cosines=angles[0], sines=angles[1])
         y, cache = self.attention(h, h, h, keep=keep, causal=True, cache=cache, rotate=turn)
         x = x + self.dropout(y)
-        return x + self.dropout(self.down(self.gelu(self.up(self.norm2(x))))), cache
+        return x + self.dropout(self.down(self.up(self.norm2(x)))), cache
 
 
 class GptNet(nn.Module):
     """[context, ids] through causal blocks; logits for the ids."""
 
-    def __init__(self, config: Gpt, length: int, classes: int, context: ContextSpec) -> None:
+    def __init__(self, config: Gpt, length: int, classes: int, context: ContextSpec, start: bool) -> None:
         super().__init__()
         if config.positions not in ("learned", "rotary"):
             raise ValueError(f"positions: expected learned or rotary, found {config.positions!r}")
-        self.config, self.length = config, length
+        if config.head not in ("biased", "plain", "tied"):
+            raise ValueError(f"head: expected biased, plain or tied, found {config.head!r}")
+        self.config, self.length, self.classes = config, length, classes
         self.told = Told(context, config.width)
-        self.embedding = nn.Embedding(classes + 1, config.width)
+        self.embedding = nn.Embedding(classes + start, config.width)
         self.position = nn.Parameter(torch.empty(length, config.width)) if config.positions == "learned" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm, self.head = nn.LayerNorm(config.width), nn.Linear(config.width, classes)
-        self.dropout = nn.Dropout(config.dropout)
+        self.norm = config.norm.build(config.width)
+        tied = config.head == "tied"
+        self.head = None if tied else nn.Linear(config.width, classes, bias=config.head == "biased")
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.turned = as_heads(config.heads).settled(config.width).width
         init_normal(self)
         if self.position is not None:
             nn.init.normal_(self.position, std=0.02)
@@ -86,6 +111,24 @@ class GptNet(nn.Module):
 
         The context is read only without a cache; its mask is needed at every call.
         """
+        h, cache = self.read(ids, ctx, cache)
+        return self.logits(h), cache
+
+    def last(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """As `forward`, but the logits (B, 1, K) of the last id only."""
+        h, cache = self.read(ids, ctx, cache)
+        return self.logits(h[:, -1:]), cache
+
+    def logits(self, h: Tensor) -> Tensor:
+        """(B, L, K) of what `read` gives."""
+        h, table = self.norm(h), self.embedding.weight
+        if self.head is None:
+            return F.linear(h, table if len(table) == self.classes else table[: self.classes])
+        y: Tensor = self.head(h)
+        return y
+
+    def read(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """What the blocks make of ids (B, L): (B, L, W), not yet normalised, and the cache."""
         prefix = self.told.count(ctx)
         before = 0 if cache is None else cache[0][0].shape[2] - prefix
         x = self._embed(ids, before)
@@ -97,12 +140,14 @@ class GptNet(nn.Module):
         for i, block in enumerate(self.blocks):
             x, layer = block(x, keep, None if cache is None else cache[i], angles)
             kept_layers.append(layer)
-        logits: Tensor = self.head(self.norm(x[:, -ids.shape[1] :]))
-        return logits, tuple(kept_layers)
+        # A slice of all of it would be copied on the way back.
+        return x if x.shape[1] == ids.shape[1] else x[:, -ids.shape[1] :], tuple(kept_layers)
 
     def _embed(self, ids: Tensor, before: int) -> Tensor:
         """(B, L, W), position i of an id being the number of ids before it."""
         x: Tensor = self.embedding(ids)
+        if self.config.scale != 1:
+            x = x * self.config.scale
         if self.position is None:
             return x
         if before + ids.shape[1] > self.length:
@@ -114,8 +159,9 @@ class GptNet(nn.Module):
         keep = kept(ctx.mask if self.told.token is not None else None, self.told.first, ctx.batch)
         return None if keep is None else torch.cat([keep, keep.new_ones(ctx.batch, ids)], 1)
 
-    def _angles(self, x: Tensor, end: int) -> tuple[Tensor, Tensor] | None:
+    def _angles(self, x: Tensor, end: int) -> Angles | None:
         """Rotary angles of the tokens x, the last of which is id `end` - 1; the context's positions are negative."""
         if self.config.positions == "learned":
             return None
-        return rotary(torch.arange(end - x.shape[1], end, device=x.device), self.config.width // self.config.heads)
+        positions = torch.arange(end - x.shape[1], end, device=x.device)
+        return self.config.rotary.angles(positions, self.turned)

@@ -1,6 +1,6 @@
-"""A recurrent network that reads one observed step per action (Hochreiter and Schmidhuber 1997).
+"""Recurrent networks over ids, or over one observed step per action.
 
-Letters: B batch, H steps, A action width, W width.
+Letters: B batch, H steps, A action width, W width, L ids, K classes, N layers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Context, ContextSpec
+from nextmove.contracts import Cache, Context, ContextSpec
 from nextmove.nn.embedding import Times
 
 State = tuple[Tensor, Tensor]
@@ -18,11 +18,39 @@ State = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Lstm:
-    """Long short-term memory over the tokens of the context."""
+class Rnn:
+    """h' = tanh(A x + B h + c) over ids (Elman 1990)."""
 
     width: int = 400
     layers: int = 2
+    dropout: float = 0.0
+    """Between layers."""
+
+    def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool = True) -> RecurrentNet:
+        """The network (ids (B, L), ctx, cache) -> (logits (B, L, K), cache); `start`: the id `classes` may be read."""
+        dropout = self.dropout if self.layers > 1 else 0.0
+        cells = nn.RNN(self.width, self.width, self.layers, batch_first=True, dropout=dropout)
+        return RecurrentNet(cells, classes, context, start)
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """Long short-term memory over the tokens of the context or over ids (Hochreiter and Schmidhuber 1997)."""
+
+    width: int = 400
+    layers: int = 2
+    dropout: float = 0.0
+    """Between layers."""
+
+    def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool = True) -> RecurrentNet:
+        """As of `Rnn`; the forget gates begin 1 higher, so that a new network remembers (Jozefowicz et al. 2015)."""
+        dropout = self.dropout if self.layers > 1 else 0.0
+        cells = nn.LSTM(self.width, self.width, self.layers, batch_first=True, dropout=dropout)
+        with torch.no_grad():
+            for layer in range(self.layers):
+                # PyTorch's order is input, forget, cell, output; its other bias stays as it is.
+                getattr(cells, f"bias_ih_l{layer}")[self.width : 2 * self.width] += 1
+        return RecurrentNet(cells, classes, context, start)
 
     def build(
         self, *, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool = False
@@ -41,7 +69,8 @@ class LstmNet(nn.Module):
             raise ValueError(f"context.tokens: expected one for each of {self.horizon} steps, found {context.tokens}")
         self.input = nn.Linear(context.token + context.vector + actions, config.width)
         self.times = Times(times, config.width) if times else None
-        self.lstm = nn.LSTM(config.width, config.width, config.layers, batch_first=True)
+        dropout = config.dropout if config.layers > 1 else 0.0
+        self.lstm = nn.LSTM(config.width, config.width, config.layers, batch_first=True, dropout=dropout)
         self.head = nn.Linear(config.width, out)
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
@@ -67,3 +96,45 @@ class LstmNet(nn.Module):
         """Steps (B, H, W) after those that left `state` (zeros at first) -> (B, H, out) and the state they leave."""
         h, state = self.lstm(h, state)
         return self.head(h), state
+
+
+class RecurrentNet(nn.Module):
+    """Ids (+ the context's vector) -> recurrent cells -> head; what came before is known by the state alone."""
+
+    def __init__(self, cells: nn.RNNBase, classes: int, context: ContextSpec, start: bool) -> None:
+        super().__init__()
+        if context.token:
+            raise ValueError(f"context.token: expected none, found width {context.token}")
+        self.embedding = nn.Embedding(classes + start, cells.input_size)
+        self.vector = nn.Linear(context.vector, cells.input_size) if context.vector else None
+        self.cells, self.head = cells, nn.Linear(cells.hidden_size, classes)
+
+    def forward(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """ids (B, L) in 0..K, logits (B, L, K) of the id after each, and the state ((h, c),) that the next call needs.
+
+        h and c are (B, N, W), c (B, 0, W) where the cells have none.
+        """
+        h, cache = self.read(ids, ctx, cache)
+        return self.head(h), cache
+
+    def last(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """As `forward`, but the logits (B, 1, K) of the last id only."""
+        h, cache = self.read(ids, ctx, cache)
+        return self.head(h[:, -1:]), cache
+
+    def read(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Outputs (B, L, W) of the last layer, and the state."""
+        x = self.embedding(ids)
+        if self.vector is not None:
+            if ctx.vector is None:
+                raise ValueError(f"context.vector: expected width {self.vector.in_features}, found none")
+            x = x + self.vector(ctx.vector)[:, None]
+        lstm = isinstance(self.cells, nn.LSTM)
+        state = None
+        if cache is not None:
+            # PyTorch has the layers in front; ours, like every cache, the rows.
+            h, c = (part.transpose(0, 1).contiguous() for part in cache[0])
+            state = (h, c) if lstm else h
+        y, state = self.cells(x, state)
+        h, c = state if lstm else (state, state[:0])
+        return y, ((h.transpose(0, 1), c.transpose(0, 1)),)

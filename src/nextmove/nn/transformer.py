@@ -136,7 +136,7 @@ def init_normal(module: nn.Module | None) -> None:
     for part in [] if module is None else module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
             nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear):
+        if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
         if isinstance(part, Attention):
             nn.init.normal_(part.in_proj_weight, std=0.02)

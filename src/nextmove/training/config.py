@@ -16,7 +16,10 @@ class TrainConfig:
     steps: int = 0
     """Budget in optimiser steps. Such a run can be interrupted and resumed without changing a bit of its result."""
     minutes: float = 0.0
-    """Budget in minutes of wall clock, validation and saving included; a resumed run has what was left."""
+    """Budget in minutes, validation and saving included; a resumed run has what was left."""
+    clock: Literal["wall", "busy"] = "wall"
+    """What minutes are: of the clock on the wall, or of the first thread's processor time, which on an idle machine is
+    the same and from which another program takes nothing: the fair budget where runs are compared (CPUs only)."""
     seed: int = 0
     """Decides noise and dropout of every step (and the order of the data, where the loader is given the same)."""
     threads: int = 2
@@ -48,6 +51,8 @@ class TrainConfig:
         for name in ("threads", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if self.clock not in ("wall", "busy"):
+            raise ValueError(f"clock: expected wall or busy, found {self.clock!r}")
         if (self.steps > 0) == (self.minutes > 0):
             raise ValueError(
                 "budget: expected exactly one of steps and minutes above zero, "

@@ -36,7 +36,7 @@ class Clock:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self._began = time.monotonic()
+        self._began = self._now()
         self._pace = 0.0
         self._reserve: dict[str, float] = {}
         self._saved = 0.0
@@ -45,11 +45,14 @@ class Clock:
     @property
     def elapsed(self) -> float:
         """Seconds of training so far, earlier sittings included."""
-        return time.monotonic() - self._began
+        return self._now() - self._began
+
+    def _now(self) -> float:
+        return time.monotonic() if self.config.clock == "wall" else time.thread_time()
 
     def restore(self, step: int, elapsed: float) -> None:
         """Goes on at `step` after `elapsed` seconds."""
-        self._began = time.monotonic() - elapsed
+        self._began = self._now() - elapsed
         self._saved = elapsed
         self._validated = self._passed(step, self.progress(step))
 

@@ -30,11 +30,11 @@ class Act:
     actions: ActionSpace = ActionSpace()
     decoder: Latent = field(
         default_factory=lambda: Latent(
-            inner=Regression(trunk=Detr(width=256, heads=8, feedforward=1024, parts=(32, -1)), loss="l1"),
-            posterior=Posterior(width=256, heads=8, feedforward=1024),
+            inner=Regression(trunk=Detr(width=128, heads=4, feedforward=512, parts=(32, -1)), loss="l1"),
+            posterior=Posterior(width=128, heads=4, feedforward=512),
         )
     )
-    optim: Optim = Optim(lr=3e-4, betas=(0.9, 0.999), weight_decay=1e-4)
+    optim: Optim = Optim(lr=5e-4, betas=(0.9, 0.999), weight_decay=1e-4, batch=64)
 
     @classmethod
     def published(cls) -> Act:

@@ -27,9 +27,9 @@ class ActionTokens:
     representation: Representation = Representation()
     actions: ActionSpace = ActionSpace(scaling="min_max", bins=256)
     decoder: Autoregressive = field(
-        default_factory=lambda: Autoregressive(trunk=Gpt(width=192, layers=4, heads=4), classes=256)
+        default_factory=lambda: Autoregressive(trunk=Gpt(width=128, layers=4, heads=4), classes=256)
     )
-    optim: Optim = Optim(lr=1e-3, weight_decay=0.01)
+    optim: Optim = Optim(lr=1e-3, weight_decay=0.01, batch=64)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import nn
 
@@ -38,7 +38,8 @@ def view_of(representation: Representation, spec: PolicySpec) -> tuple[Plain | P
     """The settled view and the features it reads, in file order."""
     if representation.view == "plain":
         return Plain(), dict(spec.features)
-    view = Points(representation.points, representation.anchor, representation.goal, representation.fine)
+    frame: Any = representation.frame
+    view = Points(representation.points, representation.anchor, representation.goal, representation.fine, frame)
     used = {view.points, view.anchor, view.goal}
     return view, {name: width for name, width in spec.features.items() if name in used}
 
@@ -69,6 +70,7 @@ def assemble(
     codec = Actions(
         Scaled(timing.horizon * spec.action if actions.per_step else spec.action, mode=actions.scaling),
         anchor=representation.anchor if representation.actions == "relative" else None,
+        frame=representation.points if representation.frame == "object" else None,
         stepwise=timing.align == "first_observation" and timing.horizon == timing.n_obs_steps,
         per_step=actions.per_step,
         bins=Bins(bins=actions.bins, width=spec.action) if actions.bins else None,

@@ -28,7 +28,7 @@ class ConsistencyPolicy:
     timing: Timing = Timing()
     representation: Representation = Representation()
     actions: ActionSpace = ActionSpace()
-    decoder: Consistency = field(default_factory=lambda: Consistency(trunk=Mlp()))
+    decoder: Consistency = field(default_factory=lambda: Consistency(trunk=Mlp(dropout=0.1)))
     optim: Optim = Optim(lr=1e-3, weight_decay=1e-4)
 
     def build(self, spec: PolicySpec) -> Policy:

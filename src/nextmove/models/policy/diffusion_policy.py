@@ -35,7 +35,7 @@ class DiffusionPolicy:
     representation: Representation = Representation()
     actions: ActionSpace = SPACE
     decoder: Diffusion = field(default_factory=lambda: Diffusion(trunk=UNet1d(widths=(64, 128, 256), time_width=128)))
-    optim: Optim = Optim(lr=1e-3, betas=(0.95, 0.999), weight_decay=1e-6)
+    optim: Optim = Optim(lr=5e-4, betas=(0.95, 0.999), weight_decay=1e-6, batch=64)
 
     @classmethod
     def published(cls) -> DiffusionPolicy:
@@ -65,7 +65,7 @@ class DiffusionTransformer:
     representation: Representation = Representation()
     actions: ActionSpace = SPACE
     decoder: Diffusion = field(default_factory=lambda: Diffusion(trunk=Transformer(width=128, layers=4, heads=4)))
-    optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.95), weight_decay=1e-3)
+    optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.95), weight_decay=1e-3, batch=64)
 
     @classmethod
     def published(cls) -> DiffusionTransformer:

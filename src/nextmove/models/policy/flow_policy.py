@@ -28,7 +28,7 @@ class FlowPolicy:
     timing: Timing = Timing()
     representation: Representation = Representation()
     actions: ActionSpace = ActionSpace()
-    decoder: Any = field(default_factory=lambda: Flow(trunk=Mlp()))
+    decoder: Any = field(default_factory=lambda: Flow(trunk=Mlp(dropout=0.1)))
     optim: Optim = Optim(lr=1.5e-3, weight_decay=1e-4)
 
     def build(self, spec: PolicySpec) -> Policy:

@@ -30,7 +30,7 @@ class LstmGmm:
     representation: Representation = Representation()
     actions: ActionSpace = ActionSpace(per_step=False)
     decoder: Mixture = field(default_factory=lambda: Mixture(trunk=Lstm(), min_std=0.05))
-    optim: Optim = Optim(lr=1e-3, weight_decay=0.0)
+    optim: Optim = Optim(lr=1e-3, weight_decay=0.0, batch=64)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

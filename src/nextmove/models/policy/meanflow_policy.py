@@ -27,7 +27,7 @@ class MeanFlowPolicy:
     timing: Timing = Timing()
     representation: Representation = Representation()
     actions: ActionSpace = ActionSpace()
-    decoder: MeanFlow = field(default_factory=lambda: MeanFlow(trunk=Mlp()))
+    decoder: MeanFlow = field(default_factory=lambda: MeanFlow(trunk=Mlp(dropout=0.1)))
     optim: Optim = Optim(lr=1e-3, weight_decay=1e-4)
 
     def build(self, spec: PolicySpec) -> Policy:

@@ -79,7 +79,10 @@ class Representation:
     fine: float = 10.0
     actions: Literal["auto", "absolute", "relative"] = "auto"
     """`relative` to the anchor's present value (`auto`: where the view is `points`)."""
-    noise: float = 0.01
+    frame: Literal["auto", "world", "object"] = "auto"
+    """Whose axes directions are told along; `object`: the points' heading (`auto`: where the view is `points`, in the
+    plane, and actions are relative)."""
+    noise: float = 0.02
     """Noise on the scaled observations in training, as a share of their spread."""
 
     def settle(self, spec: PolicySpec) -> Representation:
@@ -94,7 +97,14 @@ class Representation:
             )
         close = view == "points" and spec.features[self.anchor] == spec.action
         actions = ("relative" if close else "absolute") if self.actions == "auto" else self.actions
-        return replace(self, view=view, actions=actions)
+        planar = view == "points" and spec.features[self.anchor] == spec.action == 2 and actions == "relative"
+        frame = ("object" if planar else "world") if self.frame == "auto" else self.frame
+        if frame == "object" and not planar:
+            raise ValueError(
+                f"representation.frame: 'object' needs the view 'points' in x, y and relative actions; "
+                f"found view {view!r}, {actions} actions, {spec.features}"
+            )
+        return replace(self, view=view, actions=actions, frame=frame)
 
 
 class Policy(nn.Module):

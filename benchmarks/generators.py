@@ -1,0 +1,77 @@
+"""Trains and judges the generators of the road on one corpus after another; what is done already is kept.
+
+    python benchmarks/generators.py digits-binary --minutes 10     # likelihood of autoregressive models, nats an image
+    python benchmarks/generators.py digits --minutes 10            # 17 levels: bits a value, two-sample tests
+    python benchmarks/generators.py mnist --minutes 10
+    python benchmarks/generators.py frames --minutes 10            # 32 x 32 camera frames of PushT
+    python benchmarks/generators.py text --minutes 10              # GPT, LSTM, RNN and n-grams on Shakespeare
+
+Runs lie in runs/CORPUS/SYSTEM, each with its report; `scripts/results.py gather runs/CORPUS ...` takes their figures
+into docs/data. Minutes are busy ones: other programs on the machine take nothing from a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nextmove import jobs
+from nextmove.data import Affine
+
+AUGMENT = Affine(degrees=9, shift=0.45, zoom=0.1)
+AUTOREGRESSIVE = ("pixelrnn", "pixelrnn-diagonal", "pixelcnn-plain", "pixelcnn", "imagegpt")
+PARALLEL = ("gan", "ddpm", "dit", "flow", "meanflow")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is trained on a source, and how."""
+
+    source: str
+    systems: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+CORPORA = {
+    "digits-binary": Corpus("digits", AUTOREGRESSIVE, {"levels": 2, "augment": AUGMENT}),
+    "digits": Corpus("digits", ("pixelcnn", "vqvae", "vqgan", "vqgan-prior", *PARALLEL), {"augment": AUGMENT}),
+    "mnist": Corpus("mnist", ("pixelcnn", "imagegpt", "vqvae", "vqgan-prior", *PARALLEL)),
+    "frames": Corpus("runs/pusht-images", ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL)),
+    "text": Corpus("shakespeare", ("rnn", "lstm", "gpt", "gpt-modern")),
+}
+
+
+def tokenizer(out: Path) -> Path:
+    """The tokenizer of a corpus's prior."""
+    return next(run for run in (out / "vqgan", out / "vqvae") if (run / "model").is_dir())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", choices=CORPORA)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    corpus, out = CORPORA[args.corpus], args.out / args.corpus
+    if args.corpus == "frames" and not Path(corpus.source).is_dir():
+        jobs.record("pusht", out=Path(corpus.source), episodes=60, images=True)
+    for system in args.only or corpus.systems:
+        run = out / system
+        print(f"{args.corpus}: {system}", flush=True)
+        if not (run / "model" / "config.json").is_file():
+            own = {"tokenizer": tokenizer(out), "augment": Affine()} if system == "vqgan-prior" else {}
+            options = {**corpus.options, **own}
+            jobs.train_generator(
+                system, corpus.source, out=run, minutes=args.minutes, clock="busy", seed=args.seed,
+                resume=(run / "checkpoints").exists(), **options,
+            )  # fmt: skip
+        if not (run / "evaluation" / "report.json").is_file():
+            jobs.evaluate(run)
+
+
+if __name__ == "__main__":
+    main()

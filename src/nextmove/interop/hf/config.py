@@ -1,0 +1,87 @@
+"""config.json of transformers, read strictly: a key is used, known to have no effect on the numbers, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from nextmove.config import ConfigError, decode
+from nextmove.nn.feedforward import Activation
+from nextmove.nn.rope import Rotary, Stretch
+
+T = TypeVar("T")
+
+BOOKKEEPING = {
+    "_name_or_path architectures transformers_version torch_dtype dtype transformers.js_config task_specific_params "
+    "id2label label2id num_labels problem_type finetuning_task output_attentions output_hidden_states return_dict "
+    "output_scores return_dict_in_generate use_cache use_return_dict torchscript chunk_size_feed_forward "
+    "_attn_implementation attn_implementation _attn_implementation_autoset is_llama_config model_type": "bookkeeping",
+    "bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id max_length min_length do_sample num_beams "
+    "temperature top_k top_p repetition_penalty no_repeat_ngram_size": "a matter of sampling",
+    "initializer_range gradient_checkpointing attention_dropout attn_pdrop resid_pdrop embd_pdrop "
+    "summary_first_dropout": "a matter of training",
+    "summary_type summary_use_proj summary_activation summary_proj_to_labels": "of a head that is not there",
+}
+"""Keys that change no logits -> why."""
+UNUSED = {key: why for keys, why in BOOKKEEPING.items() for key in keys.split()}
+
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "relu2": "relu2",
+    "silu": "silu",
+    "swish": "silu",
+}
+
+
+def read(cls: type[T], data: Mapping[str, Any]) -> tuple[T, tuple[str, ...]]:
+    """The family's dataclass, and the keys left aside; raises ConfigError for a key that is neither."""
+    aside = tuple(key for key in data if key in UNUSED)
+    return decode(cls, {k: v for k, v in data.items() if k not in aside}, where="config.json"), aside
+
+
+def expect(name: str, found: Any, *expected: Any) -> None:
+    """Raises ConfigError for a value whose mathematics we do not have."""
+    if found not in expected:
+        known = " or ".join(map(repr, expected))
+        raise ConfigError(f"config.json: {name}: only {known} is supported, found {found!r}")
+
+
+def activation(name: str, found: str) -> Activation:
+    """Our name of an activation."""
+    expect(name, found, *ACTIVATIONS)
+    return ACTIVATIONS[found]
+
+
+def rotary(theta: float | None, scaling: Mapping[str, Any] | None, parameters: Mapping[str, Any] | None) -> Rotary:
+    """Rotary positions from `rope_theta` and `rope_scaling`, or from the `rope_parameters` of releases 5 and later."""
+    rules = {**(scaling or {}), **(parameters or {})}
+    base = rules.pop("rope_theta", None)
+    base = float(base if base is not None else 10000.0 if theta is None else theta)
+    kind = rules.pop("rope_type", rules.pop("type", "default"))
+    rules.pop("type", None)
+    expect("rope_type", kind, "default", "linear", "llama3")
+    names = {"linear": ("factor",), "llama3": tuple(_LLAMA3)}.get(kind, ())
+    for name in rules:
+        if name == "partial_rotary_factor":
+            expect(name, rules[name], 1, None)
+        elif name not in names:
+            raise ConfigError(f"config.json: rope_parameters: unknown key {name!r} of type {kind!r}")
+    for name in names:
+        if not isinstance(rules.get(name), int | float):
+            raise ConfigError(f"config.json: rope_parameters.{name}: expected a number, found {rules.get(name)!r}")
+    if kind == "default":
+        return Rotary(base)
+    return Rotary(base, Stretch(**{_LLAMA3[name]: rules[name] for name in names}))
+
+
+_LLAMA3 = {
+    "factor": "factor",
+    "low_freq_factor": "low",
+    "high_freq_factor": "high",
+    "original_max_position_embeddings": "trained",
+}

@@ -1,0 +1,28 @@
+"""What reading a config.json gives: our network, and how the family's tensors become its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nextmove.interop.hf.tensors import Checkpoint
+from nextmove.nn import Gpt
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model of one family of layouts."""
+
+    name: str
+    config: Any
+    trunk: Gpt
+    length: int
+    """Positions of a sequence."""
+    classes: int
+    aside: tuple[str, ...]
+    """Keys of config.json that change no logits."""
+    foreign: Callable[[str], str | None]
+    """The name in the file of one of our tensors."""
+    pack: Callable[[Checkpoint, Any], None]
+    """Brings the file's tensors into our shapes, under the names that `foreign` gives."""

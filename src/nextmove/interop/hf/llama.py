@@ -1,0 +1,122 @@
+"""Llama's layout: every matrix apart, rotary positions, gated units, no biases (Touvron et al. 2023; SmolLM2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nextmove.config import ConfigError
+from nextmove.interop.hf.config import activation, expect, read, rotary
+from nextmove.interop.hf.family import Family
+from nextmove.interop.hf.tensors import Checkpoint
+from nextmove.interop.weights import renamed
+from nextmove.nn import Gpt
+from nextmove.nn.attention import Heads
+from nextmove.nn.feedforward import Gated
+from nextmove.nn.norm import RmsNorm
+
+NAMES = {"embedding": "embed_tokens", "norm": "norm", "head": "lm_head"}
+BLOCK = {
+    "norm1": "input_layernorm",
+    "norm2": "post_attention_layernorm",
+    "attention.in_proj_weight": "self_attn.qkv_proj.weight",
+    "attention.in_proj_bias": "self_attn.qkv_proj.bias",
+    "attention.out_proj": "self_attn.o_proj",
+    "up": "mlp.gate_up_proj",
+    "down": "mlp.down_proj",
+}
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """config.json, with the defaults of its class."""
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 2048
+    rms_norm_eps: float = 1e-6
+    rope_theta: float | None = None
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    rope_interleaved: bool = False
+    pretraining_tp: int = 1
+    """Cuts matrix products into pieces; the result is the same."""
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    is_decoder: bool = False
+    is_encoder_decoder: bool = False
+    tie_word_embeddings: bool = False
+
+    @property
+    def heads(self) -> Heads:
+        """Their number and width, without biases."""
+        width, rest = divmod(self.hidden_size, self.num_attention_heads)
+        if rest and self.head_dim is None:
+            raise ConfigError(
+                f"config.json: num_attention_heads: expected a divisor of hidden_size {self.hidden_size}, "
+                f"found {self.num_attention_heads}"
+            )
+        shared = self.num_key_value_heads or self.num_attention_heads
+        if self.num_attention_heads % shared:
+            raise ConfigError(
+                f"config.json: num_key_value_heads: expected a divisor of {self.num_attention_heads}, found {shared}"
+            )
+        bias = self.attention_bias
+        return Heads(self.num_attention_heads, shared, self.head_dim or width, bias, bias)
+
+
+def family(data: Mapping[str, Any]) -> Family:
+    """The network of a config.json and where its tensors go."""
+    config, aside = read(LlamaConfig, data)
+    expect("rope_interleaved", config.rope_interleaved, False)
+    expect("is_encoder_decoder", config.is_encoder_decoder, False)
+    trunk = Gpt(
+        config.hidden_size,
+        config.num_hidden_layers,
+        config.heads,
+        positions="rotary",
+        rotary=rotary(config.rope_theta, config.rope_scaling, config.rope_parameters),
+        norm=RmsNorm(config.rms_norm_eps),
+        feedforward=Gated(config.intermediate_size, activation("hidden_act", config.hidden_act), config.mlp_bias),
+        head="tied" if config.tie_word_embeddings else "plain",
+    )
+    length, classes = config.max_position_embeddings, config.vocab_size
+    return Family("llama", config, trunk, length, classes, aside, foreign, pack)
+
+
+def foreign(name: str) -> str | None:
+    """A tensor of our network under Llama's name, packed ones under a name of their own."""
+    part, _, rest = name.partition(".")
+    if part != "blocks":
+        return renamed(name, NAMES)
+    index, _, rest = rest.partition(".")
+    inside = renamed(rest, BLOCK)
+    return None if inside is None else f"layers.{index}.{inside}"
+
+
+def pack(checkpoint: Checkpoint, config: LlamaConfig) -> None:
+    """Brings the tensors into our shapes."""
+    checkpoint.shorten("model.")
+    checkpoint.ignore(".rotary_emb.inv_freq", "speeds of the rotary positions, which are computed")
+    if config.tie_word_embeddings:
+        checkpoint.tie("lm_head.weight", "embed_tokens.weight")
+    heads, width, hidden = config.heads, config.hidden_size, config.intermediate_size
+    queries, pairs = heads.count * heads.width, heads.shared * heads.width
+    for layer in range(config.num_hidden_layers):
+        attention, units = f"layers.{layer}.self_attn", f"layers.{layer}.mlp"
+        rows = {f"{attention}.q_proj": queries, f"{attention}.k_proj": pairs, f"{attention}.v_proj": pairs}
+        gates = {f"{units}.gate_proj": hidden, f"{units}.up_proj": hidden}
+        for whole, parts, bias in (
+            (f"{attention}.qkv_proj", rows, heads.bias),
+            (f"{units}.gate_up_proj", gates, config.mlp_bias),
+        ):
+            checkpoint.pack(f"{whole}.weight", {f"{name}.weight": (out, width) for name, out in parts.items()})
+            if bias:
+                checkpoint.pack(f"{whole}.bias", {f"{name}.bias": (out,) for name, out in parts.items()})

@@ -1,0 +1,63 @@
+"""A model and its data through the training loop to a saved folder: what every kind of training has in common."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmove import store, training
+from nextmove.config import encode
+from nextmove.contracts import Batch, Optim
+from nextmove.data import Augment, Loader, Source
+
+
+@dataclass(frozen=True)
+class Task:
+    """An untrained model, the rows it learns from, held-out batches, and what its card shall say of them."""
+
+    model: Any
+    source: Source
+    held: Sequence[Batch]
+    facts: dict[str, Any]
+    augment: Augment | None = None
+
+
+def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0) -> Any:
+    """Trains the model, saves it with its averaged weights as OUT/model and returns it with them."""
+    model = task.model
+    optim: Optim = model.card["recipe"].optim
+
+    def batches(start: int, rank: int, world: int) -> Loader:
+        return Loader(
+            task.source, batch=optim.batch, seed=config.seed, start=start, rank=rank, world=world, workers=workers,
+            augment=task.augment,
+        )  # fmt: skip
+
+    result = training.train(model, batches, out=out, config=config, optim=optim, validation=task.held or None)
+    facts = task.facts | {
+        "seed": config.seed,
+        "optim": encode(optim),
+        "steps": result.step,
+        "minutes": round(result.elapsed / 60, 2),
+        "loss": round(result.loss, 6) if math.isfinite(result.loss) else None,
+        "finished": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+    model.load_state_dict(result.ema)
+    model.facts = facts
+    if result.first:
+        store.save(model.eval(), out / "model", facts=facts)
+    return model.eval()
+
+
+def held_batches(source: Source, size: int, most: int) -> list[Batch]:
+    """At most `most` rows, evenly out of all, in batches of about `size`; none for an empty source."""
+    if not len(source):
+        return []
+    picks = np.linspace(0, len(source) - 1, min(len(source), most)).astype(np.int64)
+    return [source.batch(part) for part in np.array_split(picks, max(1, len(picks) // size))]

@@ -1,0 +1,151 @@
+"""A saved generator to text on the terminal, or to a picture of its samples and of how they came about."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextmove import parts, store
+from nextmove.config import ConfigError
+from nextmove.contracts import Known, seeded
+from nextmove.decoders.sampling import Sampling
+from nextmove.evaluation import gallery
+from nextmove.jobs.generators import saved
+from nextmove.models.generator import Generator, TextSpec
+
+FRAMES = 60
+"""Most frames of an animation."""
+
+
+def load_generator(model: Path | str, *, sampler: str | None = None, steps: int = 0, guidance: float = 1.0) -> Any:
+    """A saved generator of text or images, with another sampler where asked for.
+
+    sampler: as for policies; steps: network calls of it; guidance: weight of classifier-free guidance.
+    """
+    found = store.load(saved(model))
+    if not isinstance(found, Generator):
+        raise ConfigError(f"{model}: expected a generator of text or images, found {type(found).__name__}")
+    decoder = found.decoder
+    if sampler or guidance != 1 or (steps and hasattr(decoder, "sampler")):
+        chosen = parts.sampler(decoder, sampler, steps, guidance=guidance)
+        found.decoder = decoder.with_sampler(chosen)
+    elif steps:
+        found.sampling["steps"] = steps
+    return found
+
+
+def generate(
+    model: Path,
+    *,
+    n: int = 16,
+    out: Path | None = None,
+    prompt: str = "",
+    length: int = 500,
+    label: int = -1,
+    sampler: str | None = None,
+    steps: int = 0,
+    guidance: float = 1.0,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    threads: int = 2,
+) -> Any:
+    """Draws samples: text streams to the terminal token by token, images go into a picture.
+
+    Args:
+        model: A run's folder or a saved model of text or images.
+        n: Images: how many.
+        out: Images: file to write; .png a grid, .gif, .webp or .mp4 how they came about (denoising, or pixel by
+            pixel); default MODEL/samples.png. Text: file to write besides the terminal.
+        prompt: Text: what it begins with.
+        length: Text: tokens to draw.
+        label: Images: the class to draw; -1: each class in turn where the model knows classes.
+        sampler: Images of diffusion and flow: another solver (ancestral, ddim, euler, midpoint, heun, rk4, dpm++).
+        steps: Network calls of the sampler; 0 as trained.
+        guidance: Weight of classifier-free guidance; 1 is none.
+        temperature: Tokens: 0 takes the likeliest.
+        top_k: Tokens: keep the k likeliest; 0 keeps all.
+        top_p: Tokens: keep the likeliest of this total probability.
+        seed: Decides the draws.
+        threads: Threads of the arithmetic.
+    """
+    torch.set_num_threads(threads)
+    generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
+    sampling = Sampling(temperature, top_k, top_p)
+    rng = seeded(seed, 6)
+    if isinstance(generator.spec, TextSpec):
+        return _text(generator, prompt, length, sampling, rng, out)
+    target = Path(out) if out else saved(model).parent / "samples.png"
+    inputs = labels(generator, n, label)
+    options: dict[str, Any] = {"sampling": sampling} if hasattr(generator.decoder, "stream") else {}
+    if target.suffix == ".png":
+        images = generator.generate(n, rng=rng, inputs=inputs, **options)
+        gallery.write_bytes(target, gallery.png(gallery.grid(images.numpy())))
+    else:
+        frames = [gallery.grid(image.numpy()) for image in process(generator, n, rng, inputs, options)]
+        gallery.write_bytes(target, gallery.moving(frames, target.suffix))
+    print(f"{n} samples: {target}")
+    return target
+
+
+def labels(generator: Generator, n: int, label: int = -1) -> dict[str, Tensor]:
+    """`label` (n,) where the model knows labels: all the same, or each class in turn."""
+    classes = 0 if isinstance(generator.spec, TextSpec) else generator.spec.classes
+    if not classes:
+        return {}
+    return {"label": torch.arange(n) % classes if label < 0 else torch.full((n,), label)}
+
+
+def process(generator: Generator, n: int, rng: Any, inputs: Any, options: dict[str, Any]) -> Iterator[Tensor]:
+    """Images (n, C, height, width) as they come about, at most about FRAMES of them, the finished ones last."""
+    decoder, codec = generator.decoder, generator.codec
+    ctx = generator.context(inputs, n)
+    if hasattr(decoder, "stream"):
+        ids, every = torch.zeros(n, generator.shape[0], dtype=torch.long), -(-generator.shape[0] // FRAMES)
+        for i, drawn in enumerate(decoder.stream(ctx, shape=generator.shape, rng=rng, **options)):
+            ids[:, i] = drawn
+            if i % every == 0 or i == generator.shape[0] - 1:
+                yield codec.decode(ids)
+        return
+    seen: list[Tensor] = []
+    if hasattr(decoder, "sampler"):
+        options = {**options, "watch": lambda x: seen.append(x.clone())}
+    seen.append(decoder.sample(ctx, shape=generator.shape, rng=rng, **{**generator.sampling, **options}))
+    for x in seen[:: -(-len(seen) // FRAMES)] + seen[-1:]:
+        yield codec.decode(x)
+
+
+def stream_text(generator: Generator, ids: Tensor, count: int, sampling: Sampling, rng: Any) -> Iterator[int]:
+    """`count` ids after `ids` (N,), one by one; a full window goes on from its last half."""
+    length = len(ids) + count
+    known = None
+    if len(ids):
+        value = torch.nn.functional.pad(ids, (0, count))[None]
+        known = Known(value, (torch.arange(length) < len(ids))[None].float())
+    drawn = generator.decoder.stream(
+        generator.context({}, 1), shape=(length,), rng=rng, known=known, sampling=sampling, **generator.sampling
+    )
+    for i, token in enumerate(drawn):
+        if i >= len(ids):
+            yield int(token)
+
+
+def _text(generator: Generator, prompt: str, length: int, sampling: Sampling, rng: Any, out: Path | None) -> str:
+    ids = stream_text(generator, generator.codec.encode(prompt), length, sampling, rng)
+    written = []
+    for piece in itertools.chain([prompt], generator.codec.stream(ids)):
+        written.append(piece)
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    print()
+    text = "".join(written)
+    if out is not None:
+        gallery.write_bytes(Path(out), text.encode())
+    return text

@@ -1,0 +1,171 @@
+"""Text or pictures to a saved generator."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from nextmove import data, store, training
+from nextmove.codecs.palette import Palette
+from nextmove.config import ConfigError
+from nextmove.data import Affine, DataError, texts
+from nextmove.jobs.fit import Task, fit, held_batches
+from nextmove.models.generator import Generator, ImageSpec, TextSpec
+from nextmove.systems import find
+
+STILL = Affine()
+
+
+def train_generator(
+    system: str,
+    source: str,
+    *,
+    out: Path | None = None,
+    minutes: float = 0.0,
+    clock: Literal["wall", "busy"] = "wall",
+    steps: int = 0,
+    unit: Literal["bytes", "characters", "bpe"] = "characters",
+    vocabulary: int = 1024,
+    length: int = 128,
+    size: int = 32,
+    levels: int = 0,
+    labels: bool = False,
+    augment: Affine = STILL,
+    tokenizer: Path | None = None,
+    holdout: float = 0.05,
+    seed: int = 0,
+    workers: int = 0,
+    threads: int = 2,
+    accumulate: int = 1,
+    bf16: Literal["auto", "on", "off"] = "auto",
+    device: str = "cpu",
+    resume: bool = False,
+    recipe: Any = None,
+) -> Generator:
+    """Trains a generator of text or images and saves it as OUT/model; returns it with its averaged weights.
+
+    Exactly one of `minutes` and `steps` is the budget. The source's customary test part is never trained on; the
+    validation loss is measured on a share of the rest.
+
+    Args:
+        system: Name of a built system of text or images (`nextmove systems`).
+        source: Text: shakespeare, stdlib, a file or a folder of .txt files. Images: digits, mnist, a folder of
+            pictures, or a LeRobot data set, whose camera is used.
+        out: Folder for the run; default runs/SYSTEM.
+        minutes: Budget in minutes of training.
+        clock: Minutes on the wall, or busy ones: processor time, from which other programs take nothing.
+        steps: Budget in optimiser steps.
+        unit: Text: what a token is.
+        vocabulary: Text: pieces of a BPE vocabulary.
+        length: Text: tokens of a training window.
+        size: Images of folders and cameras: side, pixels.
+        levels: Images: values a pixel may have (2: black and white); 0: as the source has.
+        labels: Images: tell the model each picture's label, so that it can be asked for one.
+        augment: Images: turned, moved and scaled at random.
+        tokenizer: Images: the saved VQ-VAE or VQ-GAN whose tokens the model learns (vqgan-prior).
+        holdout: Share of the training part kept for the validation loss.
+        seed: Decides initial weights, order, noise and dropout.
+        workers: Processes that load data.
+        threads: Threads of the arithmetic.
+        accumulate: Gradient steps summed into one optimiser step.
+        bf16: Mixed precision; auto switches it on where it is fast.
+        device: cpu or cuda.
+        resume: Go on from the run's last checkpoint.
+        recipe: Sizes and settings of the system.
+    """
+    config = training.TrainConfig(
+        steps=steps, minutes=minutes, clock=clock, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
+        resume=resume, device=device,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    if find(system).family == "text":
+        task = text_task(system, source, unit, vocabulary, length, holdout, recipe)
+    else:
+        task = image_task(system, source, size, levels, labels, holdout, seed, tokenizer, augment, recipe)
+    trained: Generator = fit(task, Path(out) if out else Path("runs") / system, config, workers=workers)
+    return trained
+
+
+def text_task(system: str, source: str, unit: Any, vocabulary: int, length: int, holdout: float, recipe: Any) -> Task:
+    """A language model and the windows of a text."""
+    from nextmove.codecs import Text
+
+    whole = texts.text(source)
+    train, _ = texts.split(whole)
+    # An alphabet is no statistic: it is the whole text's, or a character of the test part would have no id.
+    codec = Text.fit(unit, whole if unit == "characters" else train, size=vocabulary)
+    spec = TextSpec(unit=codec.unit, length=length, vocabulary=codec.vocabulary, merges=codec.merges)
+    model = store.create(system, spec, recipe)
+    ids = codec.encode(train)
+    kept = len(ids) - int(len(ids) * holdout)
+    held = texts.windows(ids[kept:], length, training=False) if len(ids) - kept >= length else ()
+    return Task(
+        model,
+        texts.windows(ids[:kept], length, training=True),
+        held_batches(held, 64, 512) if held else [],
+        {"data": source, "tokens": kept, "unit": unit, "vocabulary": codec.classes},
+    )
+
+
+def image_task(
+    system: str,
+    source: str,
+    size: int,
+    levels: int,
+    labels: bool,
+    holdout: float,
+    seed: int,
+    tokenizer: Path | None,
+    augment: Affine,
+    recipe: Any,
+) -> Task:
+    """An image generator and the pictures of a source."""
+    found = data.pictures(source, size=size)
+    whole = found.train if labels else data.Pictures(found.train.image)
+    if labels and not whole.classes:
+        raise DataError(f"{source}: expected pictures with labels, found none; leave out --labels")
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed)).numpy()
+    kept = len(whole) - int(len(whole) * holdout)
+    channels, height, width = whole.image.shape[1:]
+    spec = ImageSpec(height, width, channels, levels or found.levels, whole.classes)
+    model = _create(system, spec, recipe, tokenizer)
+    seen = whole.take(order[:kept])
+    if isinstance(model.codec, Palette):
+        model.codec.fit(seen.image)
+    facts = {"data": source, "pictures": kept, "levels": spec.levels, "labels": labels}
+    held = held_batches(whole.take(order[kept:]), 256, 1024)
+    return Task(model, seen, held, facts, None if augment == STILL else augment)
+
+
+def _create(system: str, spec: ImageSpec, recipe: Any, tokenizer: Path | None) -> Any:
+    from nextmove.models.image.vqgan_prior import PriorSpec, VqGanPrior, adopt
+
+    recipe = find(system).load()() if recipe is None else recipe
+    if not isinstance(recipe, VqGanPrior):
+        if tokenizer is not None:
+            raise ConfigError(f"--tokenizer: {system} works on pixels; leave it out")
+        return store.create(system, spec, recipe)
+    if tokenizer is None:
+        raise ConfigError(f"--tokenizer: {system} needs the run of a trained vqvae or vqgan")
+    trained = store.load(saved(tokenizer))
+    prior = store.create(system, PriorSpec(spec, trained.card["recipe"]), recipe)
+    adopt(prior, trained)
+    return prior
+
+
+def saved(folder: Path | str) -> Path:
+    """The saved model of a run, or the folder itself if it is one."""
+    folder = Path(folder)
+    return folder / "model" if (folder / "model" / "config.json").is_file() else folder
+
+
+def family(folder: Path | str) -> str:
+    """The family of a saved model's system, "policy" for foreign checkpoints; raises FileNotFoundError."""
+    config = saved(folder) / "config.json"
+    if not config.is_file():
+        raise FileNotFoundError(f"{folder}: expected a saved model with config.json, found none")
+    name = json.loads(config.read_text()).get("system")
+    return find(name).family if name else "policy"

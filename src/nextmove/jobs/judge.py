@@ -1,0 +1,195 @@
+"""A saved generator of text or images to honest numbers: likelihood where it exists, sample quality, speed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nextmove import data, store
+from nextmove.contracts import Context, seeded
+from nextmove.data import texts
+from nextmove.decoders.autoregressive import AutoregressiveDecoder
+from nextmove.decoders.diffusion import DiffusionDecoder
+from nextmove.decoders.likelihood import bits_per_dim, log_likelihood
+from nextmove.decoders.sampling import Sampling
+from nextmove.evaluation import gallery, quality
+from nextmove.evaluation.entry import read_train_log
+from nextmove.evaluation.generator_report import Judged, write_generator
+from nextmove.evaluation.ngram import best_order
+from nextmove.jobs.generate import labels, load_generator, stream_text
+from nextmove.jobs.generators import saved
+from nextmove.models.generator import Generator, ImageSpec, TextSpec
+from nextmove.models.image.tokenizer import Tokenizer
+
+BATCH = 120
+CLASS_SAMPLES = 1000
+
+
+def evaluate_generator(
+    model: Path,
+    *,
+    source: str | None = None,
+    samples: int = 360,
+    sampler: str | None = None,
+    steps: int = 0,
+    guidance: float = 1.0,
+    likelihood: int = 360,
+    seed: int = 0,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Judges a generator on the held-out part of its source; writes report.html, report.json and pictures into OUT.
+
+    Args:
+        model: A run's folder or a saved model.
+        source: Text or images; default what it was trained on.
+        samples: Images drawn and compared with as many held-out ones.
+        sampler: Another solver for diffusion and flow.
+        steps: Network calls of the sampler; 0 as trained.
+        guidance: Weight of classifier-free guidance.
+        likelihood: Most held-out images whose likelihood is measured.
+        seed: Decides the draws.
+        out: Folder of the report; default MODEL/evaluation.
+    """
+    folder = saved(model)
+    found = store.load(folder)
+    source = source or found.facts["data"]
+    log = folder.parent / "train.jsonl"
+    curve = read_train_log(log) if log.is_file() else None
+    name = Path(model).name
+    facts = {**found.facts, "parameters": sum(p.numel() for p in found.parameters())}
+    if isinstance(found, Tokenizer):
+        judged = _tokenizer(found, source, name, facts, curve)
+    elif isinstance(found.spec, TextSpec):
+        judged = _text(found, source, name, facts, curve, seed)
+    else:
+        generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
+        judged = _images(generator, source, name, facts, curve, samples, likelihood, seed)
+    command = f"nextmove evaluate {model} --samples {samples} --seed {seed}"
+    return write_generator(judged, Path(out) if out else Path(model) / "evaluation", title=name, commands=[command])
+
+
+@torch.no_grad()
+def text_likelihood(model: Generator, text: str) -> dict[str, float]:
+    """Nats a token and bits a character of held-out text, every token after at least half a window of others."""
+    ids, window = model.codec.encode(text), model.shape[0]
+    rows = texts.Ids(ids, window, window // 2)
+    total, count = 0.0, 0
+    for part in np.array_split(np.arange(len(rows)), max(1, len(rows) // BATCH)):
+        found = model.decoder.log_prob(Context.empty(len(part)), rows.batch(part)["ids"])
+        # The first window counts whole, of each other its new half.
+        counted = found[:, window // 2 :]
+        total, count = total - float(counted.sum()), count + counted.numel()
+    nats = total / count
+    share = len(ids) / len(text)
+    return {"nats_per_token": nats, "bits_per_character": nats * share / math.log(2), "perplexity": math.exp(nats)}
+
+
+def image_likelihood(model: Generator, images: torch.Tensor, seed: int = 0) -> dict[str, float]:
+    """Nats an image and bits a value: exact for autoregressive models, a bound by the ODE for diffusion and flow."""
+    decoder, spec = model.decoder, model.spec
+    assert isinstance(spec, ImageSpec)
+    parts = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
+    if isinstance(decoder, AutoregressiveDecoder):
+        with torch.no_grad():
+            found = [decoder.log_prob(model.context({}, len(x)), model.encode({"image": x})).sum(1) for x in parts]
+        nats = -float(torch.cat(found).double().mean())
+        if model.shape != (spec.values,):
+            return {"nats_of_tokens": nats}
+        return {"nats_per_image": nats, "bits_per_dim": nats / math.log(2) / spec.values}
+    if isinstance(decoder, DiffusionDecoder):
+        rng = seeded(seed, 7)
+        found = []
+        for x in parts:
+            ctx = model.context({}, len(x))
+            found.append(log_likelihood(decoder, ctx, model.encode({"image": x}, rng), rng=rng))
+        bits = bits_per_dim(torch.cat(found).double().mean(), spec.values, spec.levels)
+        return {"bits_per_dim_bound": float(bits)}
+    return {}
+
+
+def _images(
+    model: Generator, source: str, name: str, facts: Any, curve: Any, samples: int, most: int, seed: int
+) -> Judged:
+    spec: Any = model.spec
+    found = data.pictures(source, size=spec.height)
+    test = quantised(found.test.image, spec.levels)
+    train = quantised(found.train.image, spec.levels)
+    label = found.train.label
+    wanted = max(samples, CLASS_SAMPLES if label is not None else 0)
+    drawn, speed = draw(model, wanted, seed)
+    judged = quality.judge_samples(drawn[: min(samples, len(test))].numpy(), test.numpy(), train.numpy(), None)
+    if label is not None:
+        judged["class_share"] = quality.class_share(drawn.numpy(), train.numpy(), label.numpy()).tolist()
+    pictures = {
+        f"samples, {name}": gallery.png(gallery.grid(drawn[:64].numpy())),
+        "held out, real images": gallery.png(gallery.grid(test[:64].numpy())),
+    }
+    likely = image_likelihood(model, found.test.image[:most], seed) if most else {}
+    return Judged(name, facts, likely, judged, speed, pictures, curve=curve)
+
+
+def draw(model: Generator, count: int, seed: int) -> tuple[torch.Tensor, dict[str, float]]:
+    """`count` images in batches, and what they took: seconds and network calls an image."""
+    made, rng = [], seeded(seed, 8)
+    inputs = labels(model, count)
+    began = time.perf_counter()
+    with counted(model.decoder) as calls:
+        for start in range(0, count, BATCH):
+            n = min(BATCH, count - start)
+            told = {name: value[start : start + n] for name, value in inputs.items()}
+            made.append(model.generate(n, rng=rng, inputs=told))
+    seconds = time.perf_counter() - began
+    batches = -(-count // BATCH)
+    return torch.cat(made), {"seconds_per_image": seconds / count, "network_calls": calls[0] / batches}
+
+
+@contextmanager
+def counted(decoder: Any) -> Iterator[list[int]]:
+    """How often the decoder's network is called inside the block."""
+    calls = [0]
+
+    def add(*_: Any) -> None:
+        calls[0] += 1
+
+    net = decoder.net if hasattr(decoder, "net") else decoder.generator
+    hook = net.register_forward_hook(add)
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+def quantised(image: torch.Tensor, levels: int) -> torch.Tensor:
+    """The same at the nearest of `levels` values, as samples are."""
+    return (image * (levels - 1) + 0.5).floor() / (levels - 1)
+
+
+def _text(model: Generator, source: str, name: str, facts: Any, curve: Any, seed: int) -> Judged:
+    train, test = texts.split(texts.text(source))
+    likely = text_likelihood(model, test)
+    parts = (model.codec.encode(part).numpy() for part in (train, test))
+    order, nats = best_order(*parts, classes=model.codec.classes)
+    likely |= {f"nats_per_token_of_{order}_grams": nats[order]}
+    began, rng = time.perf_counter(), seeded(seed, 8)
+    none = torch.zeros(0, dtype=torch.long)
+    ids = list(stream_text(model, none, 400, Sampling(0.8), rng))
+    speed = {"tokens_per_second": len(ids) / (time.perf_counter() - began)}
+    return Judged(name, facts, likely, {}, speed, texts=[model.codec.decode(torch.tensor(ids))], curve=curve)
+
+
+def _tokenizer(model: Tokenizer, source: str, name: str, facts: Any, curve: Any) -> Judged:
+    test = quantised(data.pictures(source, size=model.spec.height).test.image, model.spec.levels)
+    with torch.no_grad():
+        made = model.reconstruct(test[:64])
+    pictures = {
+        "reconstructed, from their tokens": gallery.png(gallery.grid(made.numpy())),
+        "held out, real images": gallery.png(gallery.grid(test[:64].numpy())),
+    }
+    return Judged(name, facts, model.figures(test), {}, {}, pictures, curve=curve)

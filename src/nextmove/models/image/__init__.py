@@ -1,0 +1,1 @@
+"""Image generators, in the order of the road; one file a system."""

@@ -1,0 +1,1 @@
+"""Text generators, in the order of the road; one file a system."""

@@ -1,0 +1,55 @@
+"""Norms that a network can be given: with a mean taken out, or by size alone.
+
+Letters: D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """(x - mean) / sqrt(variance + eps), times a gain, plus a bias (Ba et al. 2016)."""
+
+    eps: float = 1e-5
+    bias: bool = True
+
+    def build(self, width: int) -> nn.Module:
+        """The module (..., D) -> (..., D)."""
+        return nn.LayerNorm(width, self.eps, bias=self.bias)
+
+
+@dataclass(frozen=True)
+class RmsNorm:
+    """x / sqrt(mean of x^2 + eps), times a gain (Zhang and Sennrich 2019)."""
+
+    eps: float = 1e-5
+    gain: bool = True
+    offset: float = 0.0
+    """What is added to the stored gain; Gemma stores the gain less 1."""
+
+    def build(self, width: int) -> nn.Module:
+        """The module (..., D) -> (..., D)."""
+        return Rms(width, self)
+
+
+class Rms(nn.Module):
+    """The root mean square divided out, times offset + weight."""
+
+    def __init__(self, width: int, config: RmsNorm) -> None:
+        super().__init__()
+        self.width, self.eps, self.offset = (width,), config.eps, config.offset
+        self.weight = nn.Parameter(torch.full(self.width, 1 - config.offset)) if config.gain else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        if self.weight is None:
+            return F.rms_norm(x, self.width, None, self.eps)
+        gain = self.weight + self.offset if self.offset else self.weight
+        # Under autocast x may be narrower than the gain.
+        return F.rms_norm(x, self.width, gain.to(x.dtype), self.eps)

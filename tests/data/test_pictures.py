@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nextmove.contracts import seeded
+from nextmove.data import Affine, DataError, Loader, Pictures, pictures
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_digits_are_split_by_the_protocol():
+    found = pictures("digits")
+    assert (len(found.train), len(found.test), found.levels, found.train.classes) == (1437, 360, 17, 10)
+    from sklearn.datasets import load_digits
+
+    first = np.random.default_rng(0).permutation(1797)[0]
+    assert torch.equal(found.train.image[0, 0], torch.from_numpy(load_digits().images[first].astype(np.float32) / 16))
+
+
+def test_mnist_has_5000_digits():
+    found = pictures("mnist")
+    assert found.train.image.shape == (4000, 1, 28, 28)
+    assert found.test.image.shape == (1000, 1, 28, 28)
+    assert found.train.image.max() == 1
+    assert torch.equal(found.train.label.unique(), torch.arange(10))
+
+
+def test_a_folder_of_files_is_cut_averaged_and_labelled_by_subfolder(tmp_path):
+    for i, name in enumerate(("cat", "dog") * 6):
+        (tmp_path / name).mkdir(exist_ok=True)
+        pixels = np.full((20, 40, 3), 10 * i, np.uint8)
+        pixels[:, :10] = 255  # Outside the middle square.
+        Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    found = pictures(tmp_path, size=5)
+    assert found.train.image.shape == (11, 3, 5, 5)
+    assert len(found.test) == 1
+    whole = torch.cat([found.train.image, found.test.image])
+    assert sorted((whole[:, 0, 0, 0] * 255).round().int().tolist()) == [10 * i for i in range(12)]
+    for image, label in zip(found.train.image, found.train.label, strict=True):
+        assert int(image[0, 0, 0] * 25.5 + 0.5) % 2 == label
+
+
+def test_bad_folders_are_named(tmp_path):
+    with pytest.raises(DataError, match="expected digits, mnist, a folder of pictures or a data set"):
+        pictures("nothing-here")
+    with pytest.raises(DataError, match=r"expected pictures .* found 0"):
+        pictures(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"a\.png: expected a picture"):
+        pictures(tmp_path)
+
+
+def test_affine_without_change_is_the_identity_and_a_shift_moves_by_its_pixels():
+    batch = {"image": torch.rand(4, 1, 8, 8, generator=seeded(0)), "label": torch.arange(4)}
+    same = Affine()(batch, seeded(1))
+    torch.testing.assert_close(same["image"], batch["image"], atol=1e-6, rtol=0)
+    assert torch.equal(same["label"], batch["label"])
+    spot = {"image": torch.zeros(200, 1, 9, 9)}
+    spot["image"][:, 0, 4, 4] = 1
+    moved = Affine(shift=2)(spot, seeded(2))["image"][:, 0]
+    weight = moved / moved.sum((1, 2), keepdim=True)
+    rows = (weight.sum(2) * torch.arange(9)).sum(1) - 4
+    assert 1.7 < rows.abs().max() <= 2.001
+    assert abs(float(rows.mean())) < 0.3
+
+
+def test_augmented_rows_do_not_depend_on_the_number_of_ranks():
+    source = Pictures(torch.rand(32, 1, 8, 8, generator=seeded(0)))
+    augment = Affine(degrees=20, shift=1, zoom=0.1)
+    whole = Loader(source, batch=8, seed=3, augment=augment).step(5)["image"]
+    half = Loader(source, batch=8, seed=3, rank=1, world=2, augment=augment).step(5)["image"]
+    assert torch.equal(whole[4:], half)
+    assert not torch.equal(whole, source.batch(Loader(source, batch=8, seed=3).indices(5))["image"])
+
+
+def test_a_data_sets_camera_gives_pictures_and_holds_out_whole_episodes():
+    found = pictures(GOLDEN / "lerobot_dataset_v3" / "dataset", size=16)
+    assert found.train.image.shape[1:] == (3, 16, 16)
+    assert found.train.image.min() >= 0
+    assert found.train.image.max() <= 1
+    assert found.train.image.std() > 0.05
+    last = len(found.test)
+    from nextmove.data import open_dataset
+
+    dataset = open_dataset(GOLDEN / "lerobot_dataset_v3" / "dataset")
+    start, stop = dataset.bounds(dataset.rows[-1:])
+    assert last == int(stop[0] - start[0])
+    assert len(found.train) + last == len(dataset.rows)

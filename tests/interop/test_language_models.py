@@ -1,0 +1,213 @@
+"""Language models of transformers: golden cases, that a changed weight shows, and that nothing is passed over."""
+
+import json
+import math
+
+import pytest
+import torch
+from benchmarks.parity import run
+from safetensors.torch import load_file, save_file
+from tests.golden.materialise import materialise
+from tests.interop.test_cases import GOLDEN
+
+from nextmove.interop import hf
+
+CASES = ["gpt2", "llama", "smollm2"]
+
+
+@pytest.fixture
+def folder(request, tmp_path):
+    return materialise(GOLDEN / request.param, tmp_path / "model")
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    data = json.loads(path.read_text())
+    for key, value in changes.items():
+        if value is ...:
+            data.pop(key)
+        else:
+            data[key] = value
+    path.write_text(json.dumps(data))
+
+
+def tensors(folder, change):
+    found = load_file(folder / "model.safetensors")
+    change(found)
+    save_file({name: value.contiguous() for name, value in found.items()}, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", [*CASES, "sampling"])
+def test_equals_the_reference(name, tmp_path):
+    result = run(GOLDEN / name, tmp_path)
+    assert "error" not in result
+    assert "not_compared" not in result
+    assert result["max_abs_diff"] < 1e-5
+    if name == "sampling":
+        assert result["equal"]
+        return
+    assert result["loss_diff"] < 1e-6
+    assert result["greedy_equal"]
+    assert result["keys_used"] == len(
+        json.loads((GOLDEN / name / "weights.json").read_text())["files"]["model.safetensors"]
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_change_of_any_weight_shows(name, tmp_path):
+    folder = materialise(GOLDEN / name, tmp_path)
+    ids = load_file(folder / "io.safetensors")["in.input_ids"]
+    model = hf.load(folder)
+    assert set(model.names) == set(load_file(folder / "model.safetensors")) == set(model.report.used)
+    with torch.no_grad():
+        before = model.logits(ids)
+        for weight in model.decoder.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+            after = model.logits(ids)
+            assert (after - before).abs().max() > 1e-3
+            before = after
+
+
+@pytest.mark.parametrize("folder", CASES, indirect=True)
+def test_every_tensor_is_used_or_an_error(folder):
+    names = list(load_file(folder / "model.safetensors"))
+    for name in (names[0], names[-1], next(n for n in names if ".0." in n and "bias" not in n)):
+        tensors(folder, lambda found, name=name: found.update(kept=found.pop(name)))
+        with pytest.raises(ValueError, match=r"missing tensor|belongs to no part"):
+            hf.load(folder)
+        tensors(folder, lambda found, name=name: found.update({name: found.pop("kept")}))
+    tensors(folder, lambda found: found.update(other=torch.zeros(3)))
+    with pytest.raises(ValueError, match="tensor 'other' belongs to no part"):
+        hf.load(folder)
+
+
+@pytest.mark.parametrize("folder", ["llama"], indirect=True)
+def test_parts_of_another_shape_are_named(folder):
+    def swap(found):
+        q, k = "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight"
+        found[q], found[k] = found[k], found[q]
+
+    tensors(folder, swap)
+    with pytest.raises(ValueError, match=r"q_proj.weight: expected shape \(64, 64\), found \(32, 64\)"):
+        hf.load(folder)
+
+
+@pytest.mark.parametrize("folder", ["gpt2"], indirect=True)
+def test_the_layout_of_the_published_gpt2(folder):
+    expected = hf.load(folder).logits(torch.arange(9)[None])
+
+    def published(found):
+        for name in list(found):
+            found[name.removeprefix("transformer.")] = found.pop(name)
+        found["lm_head.weight"] = found["wte.weight"].clone()
+        for layer in range(2):
+            found[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 64, 64).tril()
+
+    tensors(folder, published)
+    edit(folder, n_ctx=64, task_specific_params={"text-generation": {"do_sample": True}}, tie_word_embeddings=...)
+    model = hf.load(folder)
+    torch.testing.assert_close(model.logits(torch.arange(9)[None]), expected, atol=0, rtol=0)
+    assert set(model.report.ignored) == {"h.0.attn.bias", "h.1.attn.bias", "lm_head.weight"}
+    assert "causal mask" in str(model.report)
+    tensors(folder, lambda found: found["lm_head.weight"].add_(1))
+    with pytest.raises(ValueError, match=r"lm_head.weight: expected a copy of wte.weight \(tied\)"):
+        hf.load(folder)
+    edit(folder, tie_word_embeddings=False)
+    assert not torch.allclose(hf.load(folder).logits(torch.arange(9)[None]), expected, atol=0.1)
+
+
+@pytest.mark.parametrize("folder", ["smollm2"], indirect=True)
+def test_shards_are_read_by_their_index(folder):
+    whole = load_file(folder / "model.safetensors")
+    expected = hf.load(folder).logits(torch.arange(9)[None])
+    names, files = sorted(whole), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    where = {name: files[i % 2] for i, name in enumerate(names)}
+    for file in files:
+        save_file({n: whole[n] for n in names if where[n] == file}, folder / file)
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    torch.testing.assert_close(hf.load(folder).logits(torch.arange(9)[None]), expected, atol=0, rtol=0)
+    index.write_text(json.dumps({"weight_map": {**where, "more": files[0]}}))
+    with pytest.raises(ValueError, match="more: expected in the index and in its file"):
+        hf.load(folder)
+    index.write_text(json.dumps({"weight_map": {"more": "../model.safetensors"}}))
+    with pytest.raises(ValueError, match="expected files of the folder"):
+        hf.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("folder", "changes", "message"),
+    [
+        ("gpt2", {"n_heads": 4}, "unknown key 'n_heads', did you mean 'n_head'"),
+        ("gpt2", {"activation_function": "tanh"}, "activation_function: only .* is supported, found 'tanh'"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx: only False"),
+        ("gpt2", {"add_cross_attention": True}, "add_cross_attention: only False"),
+        ("gpt2", {"n_head": 5}, "config.json: heads: expected a divisor of width 32, found 5"),
+        ("gpt2", {"model_type": "mamba"}, "model_type: only 'gpt2' or 'llama'"),
+        ("gpt2", {"n_positions": 32}, r"wpe.weight: expected shape \(32, 32\), found \(64, 32\)"),
+        ("llama", {"hidden_act": "tanh"}, "hidden_act: only .* is supported, found 'tanh'"),
+        ("llama", {"quantization_config": {}}, "unknown key 'quantization_config'"),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type: only .*, found 'yarn'"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "linear"}},
+            "rope_parameters.factor: expected a number, found None",
+        ),
+        ("llama", {"rope_parameters": {"rope_theta": 1e4, "beta": 1}}, "rope_parameters: unknown key 'beta'"),
+        ("llama", {"rope_interleaved": True}, "rope_interleaved: only False"),
+        ("llama", {"num_key_value_heads": 3}, "num_key_value_heads: expected a divisor of 4, found 3"),
+        ("llama", {"attention_bias": True}, "missing tensor 'layers.0.self_attn.q_proj.bias'"),
+        ("llama", {"tie_word_embeddings": True}, "lm_head.weight: expected a copy of embed_tokens.weight"),
+        ("smollm2", {"tie_word_embeddings": False}, "missing tensor 'lm_head.weight'"),
+    ],
+    indirect=["folder"],
+)
+def test_what_would_change_the_numbers_is_an_error(folder, changes, message):
+    edit(folder, **changes)
+    with pytest.raises(ValueError, match=message):
+        hf.load(folder)
+
+
+@pytest.mark.parametrize("folder", ["llama"], indirect=True)
+def test_older_spellings_of_rotary_positions(folder):
+    ids = torch.arange(40)[None]
+    expected = hf.load(folder).logits(ids)
+    edit(folder, rope_parameters=..., rope_theta=10000.0, rope_scaling=None, head_dim=...)
+    torch.testing.assert_close(hf.load(folder).logits(ids), expected, atol=0, rtol=0)
+    edit(folder, rope_theta=500.0)
+    assert not torch.allclose(hf.load(folder).logits(ids), expected, atol=1e-3)
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    edit(folder, rope_scaling={**scaling, "original_max_position_embeddings": 64})
+    rotary = hf.load(folder).decoder.config.trunk.rotary
+    assert (rotary.base, rotary.stretch.factor, rotary.stretch.trained) == (500.0, 8.0, 64)
+    edit(folder, rope_scaling={"type": "linear", "factor": 2.0}, rope_theta=10000.0)
+    halved = hf.load(folder).decoder.config.trunk.rotary.angles(torch.tensor([6.0]), 16)
+    plain = torch.tensor(3.0 * 10000 ** -(2 / 16)).cos()
+    assert math.isclose(halved[0][0, 1], plain, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize("folder", ["llama"], indirect=True)
+def test_biases_and_other_activations(folder):
+    edit(folder, attention_bias=True, mlp_bias=True, hidden_act="gelu_pytorch_tanh")
+
+    def biased(found):
+        for name in list(found):
+            if "_proj.weight" in name:
+                found[name.replace("weight", "bias")] = torch.linspace(-1, 1, len(found[name]))
+
+    tensors(folder, biased)
+    model = hf.load(folder)
+    assert len(model.report.used) == 21 + 14
+    block = model.decoder.net.blocks[0]
+    packed = [torch.linspace(-1, 1, n) for n in (64, 32, 32)]
+    assert torch.equal(block.attention.in_proj_bias, torch.cat(packed))
+    assert torch.equal(block.up.bias, torch.cat([torch.linspace(-1, 1, 96)] * 2))
+    assert torch.equal(block.down.bias, block.attention.out_proj.bias)
+
+
+def test_padding_between_ids_is_refused(tmp_path):
+    model = hf.load(materialise(GOLDEN / "gpt2", tmp_path))
+    prompt, mask = torch.ones(1, 3, dtype=torch.long), torch.tensor([[1, 0, 1]])
+    with pytest.raises(ValueError, match="mask: expected padding on the left only"):
+        model.generate(prompt, mask, new=2, rng=torch.Generator())

@@ -1,0 +1,162 @@
+"""Text and images through the whole job on a small scale: train, save, load, generate, evaluate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from nextmove import jobs, nn, store
+from nextmove.cli.main import main
+from nextmove.config import ConfigError
+from nextmove.data import DataError
+from nextmove.decoders import Autoregressive, Flow, Sampler
+from nextmove.models.image.flow import FlowMatching
+from nextmove.models.image.pixelcnn import PixelCnn
+from nextmove.models.image.vqgan_prior import VqGanPrior
+from nextmove.models.image.vqvae import VqVae
+from nextmove.models.text.gpt import Gpt2
+from nextmove.nn.autoencoder import Strided
+from nextmove.nn.pixelcnn import GatedCnn
+
+TEXT = "the next move of a robot is the next token of a text. " * 60
+FLOW = FlowMatching(
+    decoder=Flow(
+        trunk=nn.UNet2d(channels=16, multipliers=(1,), blocks=1, attention=(), groups=8), sampler=Sampler(steps=3)
+    )
+)
+PIXELS = PixelCnn(decoder=Autoregressive(trunk=GatedCnn(width=8, layers=2, first=3, head=8)))
+PRIOR = VqGanPrior(decoder=Autoregressive(trunk=nn.Gpt(width=16, layers=1, heads=2)))
+
+
+def train(system: str, source: str, out: Path, recipe: Any, **options: Any) -> Path:
+    jobs.train_generator(system, source, out=out, steps=4, threads=1, recipe=recipe, **options)
+    return out
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "corpus.txt").write_text(TEXT)
+    recipe = Gpt2(decoder=Autoregressive(trunk=nn.Gpt(width=16, layers=1, heads=2)))
+    return train("gpt", str(folder / "corpus.txt"), folder / "gpt", recipe, length=32)
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train("flow", "digits", tmp_path_factory.mktemp("flow") / "flow", FLOW, labels=True)
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train("pixelcnn", "digits", tmp_path_factory.mktemp("pixels") / "pixelcnn", PIXELS, levels=2)
+
+
+def test_text_streams_from_the_prompt_and_repeats_with_its_seed(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = jobs.generate(text, prompt="the ", length=50, seed=3, threads=1)
+    assert capsys.readouterr().out == first + "\n"
+    assert first.startswith("the ")
+    assert len(first) == 54
+    assert set(first) <= set(TEXT)
+    assert jobs.generate(text, prompt="the ", length=50, seed=3, threads=1) == first
+    assert jobs.generate(text, prompt="the ", length=50, seed=4, threads=1) != first
+    with pytest.raises(ValueError, match=r"character 'Z' at position 0"):
+        jobs.generate(text, prompt="Zoo")
+
+
+def test_text_is_judged_against_n_grams(text: Path, tmp_path: Path) -> None:
+    report = jobs.evaluate(text, out=tmp_path)
+    likely = report["likelihood"]
+    assert likely["nats_per_token"] > 0.5
+    # A text that repeats itself is easy for counts, and four steps are no training.
+    (ngram,) = (v for k, v in likely.items() if "grams" in k)
+    assert ngram < 0.2
+    assert report["texts"][0]
+    assert "n" in (tmp_path / "report.html").read_text()
+
+
+def test_images_as_a_grid_and_as_a_film_of_their_making(flow: Path, pixels: Path, tmp_path: Path) -> None:
+    jobs.generate(flow, n=4, out=tmp_path / "grid.png", guidance=2.0, threads=1)
+    assert Image.open(tmp_path / "grid.png").size[0] > 100
+    for run, frames in ((flow, 4), (pixels, 33)):
+        jobs.generate(run, n=4, out=tmp_path / "film.gif", threads=1)
+        film = Image.open(tmp_path / "film.gif")
+        # Frames that look alike are merged.
+        assert 2 <= film.n_frames <= frames
+    with pytest.raises(ValueError, match=r"ending in \.png, \.gif, \.webp or \.mp4, found '\.bmp'"):
+        jobs.generate(pixels, n=1, out=tmp_path / "film.bmp")
+
+
+def test_a_saved_generator_is_the_one_that_was_trained(flow: Path) -> None:
+    first, second = (store.load(flow / "model") for _ in range(2))
+    assert first.spec.classes == 10
+    for name, value in first.state_dict().items():
+        assert value.equal(second.state_dict()[name]), name
+    assert json.loads((flow / "model" / "config.json").read_text())["facts"]["labels"] is True
+
+
+def test_flow_is_judged_by_samples_and_by_its_likelihood_bound(flow: Path, tmp_path: Path) -> None:
+    from nextmove.jobs.judge import evaluate_generator
+
+    report = evaluate_generator(flow, samples=12, likelihood=2, out=tmp_path)
+    assert report["likelihood"]["bits_per_dim_bound"] > 2
+    assert 0 <= report["quality"]["against_test"]["accuracy"] <= 1
+    assert sum(report["quality"]["class_share"]) == pytest.approx(1)
+    assert report["speed"]["network_calls"] == 3
+    assert (tmp_path / "samples.png").is_file()
+    assert "data:image/png" in (tmp_path / "report.html").read_text()
+
+
+def test_pixels_are_judged_by_their_exact_likelihood(pixels: Path, tmp_path: Path) -> None:
+    from nextmove.jobs.judge import evaluate_generator
+
+    report = evaluate_generator(pixels, samples=4, likelihood=8, out=tmp_path)
+    likely = report["likelihood"]
+    assert likely["nats_per_image"] == pytest.approx(likely["bits_per_dim"] * 64 * 0.6931472, rel=1e-6)
+    # Four steps from the uniform distribution's 64 log 2.
+    assert 25 < likely["nats_per_image"] < 46
+
+
+def test_a_prior_learns_a_tokenizers_ids_and_holds_it(tmp_path: Path) -> None:
+    tokenizer = VqVae(trunk=Strided(width=8, blocks=1))
+    run = train("vqvae", "digits", tmp_path / "vqvae", tokenizer)
+    report = jobs.evaluate(run)
+    assert report["likelihood"].keys() == {"error", "perplexity"}
+    prior = train("vqgan-prior", "digits", tmp_path / "prior", PRIOR, tokenizer=run)
+    mine, theirs = store.load(prior / "model").codec.state_dict(), store.load(run / "model").codec.state_dict()
+    assert all(mine[name].equal(value) for name, value in theirs.items())
+    jobs.generate(prior, n=2, out=tmp_path / "grid.png", threads=1)
+    with pytest.raises(ConfigError, match="needs the run of a trained vqvae or vqgan"):
+        train("vqgan-prior", "digits", tmp_path / "other", PRIOR)
+    with pytest.raises(ConfigError, match="works on pixels; leave it out"):
+        train("flow", "digits", tmp_path / "other", FLOW, tokenizer=run)
+
+
+def test_bad_requests_are_named(pixels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="expected digits, mnist, a folder of pictures or a data set"):
+        train("pixelcnn", "digts", tmp_path, PIXELS)
+    with pytest.raises(ConfigError, match="AutoregressiveDecoder is not integrated step by step"):
+        jobs.generate(pixels, sampler="ddim")
+    model = store.load(pixels / "model")
+    with pytest.raises(ValueError, match=r"image: expected \(B, 1, 8, 8\), found \(2, 3, 8, 8\)"):
+        model.encode({"image": torch.zeros(2, 3, 8, 8)})
+    with pytest.raises(ValueError, match=r"expected values in \[0, 1\], found 0 to 255"):
+        model.encode({"image": 255 * torch.eye(8)[None, None]})
+    assert main(["train", "gpt", str(tmp_path / "nothing"), "--minutes", "1"]) == 1
+    assert "expected shakespeare, stdlib, a text file" in capsys.readouterr().err
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(DataError, match="found an empty corpus"):
+        train("gpt", str(tmp_path / "empty.txt"), tmp_path, None)
+
+
+def test_nan_stops_training_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
+    from nextmove.training import DivergedError
+
+    broken = replace(FLOW, optim=replace(FLOW.optim, lr=1e30, warmup=0, clip=0.0))
+    with pytest.raises(DivergedError, match=r"(loss term|gradient of).*last good checkpoint"):
+        jobs.train_generator("flow", "digits", out=tmp_path, steps=50, threads=1, recipe=broken)

@@ -1,0 +1,101 @@
+"""Recipes of language models: sizes, that they learn, and that every way of sampling writes the same text."""
+
+import pytest
+import torch
+
+from nextmove.codecs import Text
+from nextmove.config import decode, encode
+from nextmove.contracts import Context, Known, seeded, total, uniform
+from nextmove.models.generator import TextSpec
+from nextmove.models.text.gpt import Gpt2, ModernGpt
+from nextmove.models.text.lstm import Lstm
+from nextmove.models.text.rnn import Rnn
+from nextmove.nn import count
+from nextmove.parts import PARTS
+
+RECIPES = {"rnn": Rnn, "lstm": Lstm, "gpt2": Gpt2, "modern": ModernGpt}
+CORPUS = "she sells sea shells by the sea shore; the shells she sells are sea shells for sure. " * 40
+
+
+def spec(length=24):
+    return TextSpec("characters", length, Text.fit("characters", CORPUS).vocabulary)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_cached_incremental_and_full_sampling_write_the_same(name):
+    torch.manual_seed(0)
+    model = RECIPES[name]().build(spec(12)).eval()
+    decoder, n = model.decoder, 16
+    for weight in decoder.parameters():
+        # Far enough from uniform that a wrong logit shows.
+        weight.data.mul_(2)
+    noise = uniform((n, 12), seeded(1))
+    prompt = torch.randint(decoder.config.classes, (n, 12), generator=seeded(2))
+    known = Known(prompt, (torch.arange(12) < 3).expand(n, 12))
+    made = decoder.sample(Context.empty(n), shape=(12,), rng=seeded(0), known=known, noise=noise)
+    streamed = torch.stack(list(decoder.stream(Context.empty(n), shape=(12,), rng=seeded(0), known=known, noise=noise)))
+    assert torch.equal(streamed.T, made)
+    start = torch.full((n, 1), decoder.config.classes)
+    ids, cache, one = made[:, :3], None, []
+    with torch.no_grad():
+        for i in range(3, 12):
+            full = decoder.net(torch.cat([start, ids], 1), Context.empty(n), None)[0][:, -1]
+            ids = torch.cat([ids, decoder.config.sampling.choose(full, noise[:, i])[:, None]], 1)
+        for i in range(12):
+            logits, cache = decoder.net(torch.cat([start, made], 1)[:, i : i + 1], Context.empty(n), cache)
+            one.append(decoder.config.sampling.choose(logits[:, -1], noise[:, i]))
+    assert torch.equal(ids, made)
+    assert torch.equal(torch.stack(one, 1)[:, 3:], made[:, 3:])
+    assert len(made[:, 3:].unique()) > 5
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_learns_a_sentence_and_writes_on(name):
+    torch.manual_seed(0)
+    recipe = RECIPES[name]()
+    model = recipe.build(spec())
+    ids = model.codec.encode(CORPUS)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.optim.lr, betas=recipe.optim.betas)
+    first = None
+    for step in range(60):
+        start = torch.randint(len(ids) - 24, (8,), generator=seeded(step))
+        loss = total(model.loss({"ids": torch.stack([ids[s : s + 24] for s in start.tolist()])}, rng=seeded(0)))
+        first = loss.item() if first is None else first
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip)
+        optimiser.step()
+    assert first == pytest.approx(torch.tensor(float(model.codec.classes)).log().item(), abs=0.3)
+    assert loss.item() < 1.0
+    prompt = model.codec.encode("she sells")
+    known = Known(torch.nn.functional.pad(prompt, (0, 31))[None], (torch.arange(40) < 9).float()[None])
+    # Longer than the windows it was trained on.
+    sample = model.eval().decoder.sample
+    text = model.codec.decode(sample(Context.empty(1), shape=(40,), rng=seeded(1), known=known, **model.sampling)[0])
+    assert text.startswith("she sells")
+    assert len(text) == 40
+
+
+def test_sizes_are_the_published_and_about_equal():
+    tokens = TextSpec("bpe", 1024, tuple(str(i) for i in range(50257)))
+    with torch.device("meta"):
+        assert count(Gpt2.published().build(tokens)) == 124_439_808
+        letters = TextSpec("characters", 128, tuple(chr(i) for i in range(65, 130)))
+        sizes = {name: count(recipe().build(letters)) for name, recipe in RECIPES.items()}
+    assert max(sizes.values()) < 1.03 * sizes["gpt2"]
+    assert sizes["lstm"] > 0.97 * sizes["gpt2"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_comes_back_from_a_file(name):
+    recipe = RECIPES[name]()
+    assert decode(RECIPES[name], encode(recipe), parts=PARTS) == recipe
+    assert decode(TextSpec, encode(spec())) == spec()
+
+
+def test_a_decoder_for_other_ids_is_named():
+    from dataclasses import replace
+
+    recipe = replace(Gpt2(), decoder=replace(Gpt2().decoder, classes=7))
+    with pytest.raises(ValueError, match=r"decoder\.classes: expected 0 or the 15 of the codec, found 7"):
+        recipe.build(spec())
