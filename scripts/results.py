@@ -33,10 +33,14 @@ chunk* is one plan on one thread; *Hz* is 1000 / p99 of it, the rate at which th
 
 
 def keep(report: Path, name: str, title: str, command: str, note: str) -> None:
-    """Takes the numbers of a report into docs/data, without episodes and films."""
+    """Takes the numbers of a report into docs/data, of the episodes which were not solved, and no films."""
     full = json.loads(report.read_text())
     policies = {p: {k: v[k] for k in KEPT if k in v} for p, v in full["policies"].items()}
     for p, v in full["policies"].items():
+        # Enough for paired tests against lines measured later.
+        played = sorted(v["episodes"], key=lambda e: e["seed"])
+        policies[p]["seeds"] = [played[0]["seed"], played[-1]["seed"]]
+        policies[p]["unsolved"] = [e["seed"] for e in played if not e["success"]]
         policies[p]["facts"] = {k: x for k, x in v["facts"].items() if k in ("seed", "episodes", "steps", "minutes")}
     content = {
         "title": title, "command": command, "note": note, "date": time.strftime("%Y-%m-%d", time.gmtime()),
