@@ -59,7 +59,7 @@ def test_every_weight_learns_and_every_input_counts(trunk, spec, times, actions)
     y = net(x, t, ctx)
     assert y.shape == (B, H, OUT)
     assert y.dtype == torch.float32
-    # Where a gradient is zero by the equations, rounding still leaves a little: in float64 little enough on any machine.
+    # Where a gradient is zero by the equations, rounding leaves a little: in float64 too little to count.
     net, x, t, ctx = net.double(), x.double(), None if t is None else t.double(), ctx.map(torch.Tensor.double)
     told = [part.requires_grad_() for part in (x, t, ctx.vector, ctx.tokens) if part is not None and part.numel()]
     net(x, t, ctx).square().sum().backward()
