@@ -115,7 +115,7 @@ def _card(config: Mapping[str, Any], parameters: int) -> str:
             "```python",
             "from nextmove import store",
             "",
-            'policy = store.load("this/folder")',
+            'model = store.load("this/folder")',
             "```",
             "",
         ]

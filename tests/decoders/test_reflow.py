@@ -59,7 +59,7 @@ def test_one_step_works_after_one_reflow():
     ctx, noise = Context.empty(2000), normal((2000, 1, 2), seeded(3))
     exact, one = source.decoder.with_sampler(Sampler()), {"shape": (1, 2), "rng": seeded(0), "noise": noise, "steps": 1}
     before, after = near(exact.sample(ctx, **one)), near(student.eval().sample(ctx, **one))
-    # One step of the exact flow lands in the middle of all; longer trainings of the student reach .78 of .988.
+    # One step of the exact flow lands in the middle of all.
     assert before[0] < 0.01
     assert after[0] > 0.35
     assert after[1] > 0.03

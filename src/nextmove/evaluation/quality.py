@@ -81,15 +81,15 @@ def squared_distances(a: Array, b: Array) -> Array:
     return np.asarray(np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * product, 0))
 
 
-def judge_samples(generated: Array, test: Array, train: Array, label: Array | None = None) -> dict[str, Any]:
-    """All of the above of `generated` (M, ...) against a test set and the training set, the first min(M, N) of each.
+def judge_samples(generated: Array, test: Array, train: Array) -> dict[str, Any]:
+    """Tests and distances of `generated` (M, ...) against a test set and the training set, the first min(M, N) of each.
 
     Values in [0, 1] are taken to [-1, 1] first. `against_train` well below 0.5 means copies.
     """
     g, t, s = (2 * _flat(x) - 1 for x in (generated, test, train))
     n = min(len(g), len(t))
     copied, real = nearest(g, s), nearest(t, s)
-    result: dict[str, Any] = {
+    return {
         "samples": n,
         "against_test": asdict(neighbours(t[:n], g[:n])),
         "against_train": asdict(neighbours(s[:n], g[:n])),
@@ -97,10 +97,6 @@ def judge_samples(generated: Array, test: Array, train: Array, label: Array | No
         "energy": energy(t[:n], g[:n]),
         "nearest_train": {"generated": float(np.median(copied)), "test": float(np.median(real))},
     }
-    if label is not None:
-        share = class_share(g, s, label)
-        result["class_share"] = [float(x) for x in share]
-    return result
 
 
 def _flat(x: Array) -> Array:

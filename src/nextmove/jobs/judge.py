@@ -124,7 +124,7 @@ def _images(
     label = found.train.label
     wanted = max(samples, CLASS_SAMPLES if label is not None else 0)
     drawn, speed = draw(model, wanted, seed)
-    judged = quality.judge_samples(drawn[: min(samples, len(test))].numpy(), test.numpy(), train.numpy(), None)
+    judged = quality.judge_samples(drawn[: min(samples, len(test))].numpy(), test.numpy(), train.numpy())
     if label is not None:
         judged["class_share"] = quality.class_share(drawn.numpy(), train.numpy(), label.numpy()).tolist()
     pictures = {

@@ -83,19 +83,21 @@ class Generator(nn.Module):
         return Context.empty(batch) if self.encoder is None else self.encoder(inputs, batch)
 
     def encode(self, batch: Batch, rng: Rng | None = None) -> Tensor:
-        """x of a batch with `ids` (B, L), or with `image` (B, C, height, width) in [0, 1].
+        """x of a batch with `ids` (B, L), with `x` itself, or with `image` (B, C, height, width) in [0, 1].
 
         With `rng` a codec of continuous values spreads each level over its cell.
         """
-        if "ids" in batch:
-            return batch["ids"]
+        for name in ("ids", "x"):
+            if name in batch:
+                return batch[name]
         self.spec.check(batch["image"])  # type: ignore[union-attr]
         return self.codec.encode(batch["image"], rng)
 
     def loss(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
-        """Named scalar terms of the decoder's loss."""
+        """Named scalar terms of the decoder's loss; a `noise` in the batch belongs to its `x` (reflow.Pairs)."""
         x = self.encode(batch, rng)
-        return self.decoder.loss(self.context(batch, len(x)), x, weight=None, rng=rng)
+        given = {"noise": batch["noise"]} if "noise" in batch else {}
+        return self.decoder.loss(self.context(batch, len(x)), x, weight=None, rng=rng, **given)
 
     @torch.no_grad()
     def generate(
