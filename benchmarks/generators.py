@@ -7,7 +7,8 @@
     python benchmarks/generators.py text --minutes 10              # GPT, LSTM, RNN and n-grams on Shakespeare
 
 Runs lie in runs/CORPUS/SYSTEM, each with its report; `scripts/results.py gather runs/CORPUS ...` takes their figures
-into docs/data. Minutes are busy ones: other programs on the machine take nothing from a run.
+into docs/data. Minutes are busy ones: other programs on the machine take nothing from a run. With `--threads 1` two
+corpora train side by side on two cores, which suits networks as small as these.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("corpus", choices=CORPORA)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=Path("runs"))
     args = parser.parse_args()
@@ -67,7 +69,7 @@ def main() -> None:
             options = {**corpus.options, **own}
             jobs.train_generator(
                 system, corpus.source, out=run, minutes=args.minutes, clock="busy", seed=args.seed,
-                resume=(run / "checkpoints").exists(), **options,
+                threads=args.threads, resume=(run / "checkpoints").exists(), **options,
             )  # fmt: skip
         if not (run / "evaluation" / "report.json").is_file():
             jobs.evaluate(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ from nextmove.evaluation import (
     write_report,
 )
 from nextmove.evaluation.entry import read_train_log
-from nextmove.evaluation.report import _count, _number, _p, _ranges, _signed
+from nextmove.evaluation.plots import efficiency_plot, standalone
+from nextmove.evaluation.report import _count, _number, _p, _ranges, _signed, by_demonstrations
 from nextmove.evaluation.summary import summarise
 
 NASTY = '<b>"A&B"</b> $x_1$'
@@ -220,3 +222,20 @@ def test_numbers_read_well():
     assert [_signed(v) for v in (3.2, -3.2, 0.2)] == ["+3", "−3", "0"]
     assert [_p(v) for v in (0.0001, 0.0123, 0.5)] == ["< 0.001", "= 0.012", "= 0.50"]
     assert _ranges([1, 2, 3, 7, 9, 10]) == "1–3, 7, 9–10"
+
+
+def test_success_by_demonstrations_pools_training_seeds():
+    def policy(entry, demonstrations, k):
+        success = {"successes": k, "episodes": 10}
+        return {"facts": {"entry": entry, "demonstrations": demonstrations}, "success": success}
+
+    policies = {
+        "a": policy("flow", 100, 6), "b": policy("flow", 100, 8), "c": policy("flow", 25, 1), "d": policy("bc", 25, 2)
+    }  # fmt: skip
+    rates = by_demonstrations(policies)
+    assert list(rates) == ["flow"]
+    assert list(rates["flow"]) == [25, 100]
+    assert (rates["flow"][100]["successes"], rates["flow"][100]["episodes"]) == (14, 20)
+    drawn = standalone(efficiency_plot(rates))
+    assert drawn.startswith("<svg xmlns=")
+    ElementTree.fromstring(drawn)

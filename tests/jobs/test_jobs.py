@@ -92,6 +92,10 @@ def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: py
     assert calls == ["bc", "flow-policy"]
     assert list(report["policies"]) == ["bc-n3-s0", "flow-policy-n3-s0", "flow-policy-n3-s0-euler2"]
     assert len(report["comparisons"]) == 3
+    assert report["policies"]["flow-policy-n3-s0-euler2"]["facts"]["entry"] == "flow-policy@euler:2"
+    assert "Success by number of demonstrations" not in (tmp_path / "report.html").read_text()
+    jobs.compare(demos, entries=("bc",), **{**settings, "demonstrations": (2, 3)})
+    assert "Success by number of demonstrations" in (tmp_path / "report.html").read_text()
 
 
 def test_contestants_are_read_from_text() -> None:

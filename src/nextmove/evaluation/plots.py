@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,15 @@ def _svg(name: str, label: str, draw: Callable[[Any], None], *, height: float, w
     return text
 
 
+def standalone(svg: str) -> str:
+    """A figure as a file of its own, in the page's colours."""
+    css = files("nextmove.evaluation").joinpath("templates", "report.css").read_text()
+    colours = css[: css.index("* {")]
+    own = f"<style>{colours} svg {{ background: var(--card); font-family: sans-serif }}</style>"
+    space = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return svg.replace("<svg ", f"<svg {space} ", 1).replace(">", f">{own}", 1)
+
+
 def _tall(rows: Any) -> float:
     """Inches for a plot with a row for each policy; its neighbour is as tall."""
     return max(2.9, 0.95 + 0.3 * len(rows))
@@ -100,6 +110,29 @@ def success_plot(policies: Mapping[str, Any], order: Sequence[str]) -> str:
         axes.grid(False, axis="y")
 
     return _svg("success", "Success rates with intervals", draw, height=_tall(policies))
+
+
+def efficiency_plot(rates: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
+    """Success rates, with intervals, over the number of demonstrations each policy was trained on."""
+    order = list(rates)
+
+    def draw(axes: Any) -> None:
+        sizes = sorted({n for found in rates.values() for n in found})
+        for i, (name, found) in enumerate(rates.items()):
+            # Intervals of one size stand side by side.
+            x = np.array(sorted(found)) * 1.035 ** (i - (len(rates) - 1) / 2)
+            rate, low, high = (
+                np.array([100 * found[n][key] for n in sorted(found)]) for key in ("rate", "low", "high")
+            )
+            axes.plot(x, rate, "o", ls=_line(order, name)["ls"], color=color(i), lw=1.8, ms=5.5, label=name)
+            axes.vlines(x, low, high, color=color(i), lw=3.5, alpha=0.35)
+        axes.set_xscale("log")
+        axes.set_xticks(sizes, [str(n) for n in sizes], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set(xlabel="demonstrations", ylabel="success rate, % of episodes", ylim=(-2, 102))
+        _legend(axes, 9, "")
+
+    return _svg("efficiency", "Success by number of demonstrations", draw, height=3.6, width=6.6)
 
 
 def reward_plot(policies: Mapping[str, Any], order: Sequence[str]) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 from nextmove.evaluation import plots
 from nextmove.evaluation.entry import Entry
 from nextmove.evaluation.episode import write_atomically
+from nextmove.evaluation.intervals import wilson
 from nextmove.evaluation.offline import Offline
-from nextmove.evaluation.summary import LEVEL, summarise
+from nextmove.evaluation.summary import LEVEL, rate_json, summarise
 
 
 def write_report(
@@ -86,9 +87,11 @@ def _plots(table: Mapping[str, Any], unit: str) -> dict[str, Any]:
     curves = {n: p["curve"] for n, p in table.items() if p["curve"] and p["curve"]["step"]}
     latencies = {n: p["latency"]["ms"] for n, p in table.items() if p["latency"]}
     errors = {n: p["offline"]["mae_by_step"] for n, p in table.items() if p["offline"]}
-    drawn = dict.fromkeys(("success", "reward", "latency", "training", "error"), "")
+    drawn = dict.fromkeys(("success", "reward", "efficiency", "latency", "training", "error"), "")
     if played:
         drawn |= {"success": plots.success_plot(played, order), "reward": plots.reward_plot(played, order)}
+    if rates := by_demonstrations(played):
+        drawn["efficiency"] = plots.efficiency_plot(rates)
     if latencies:
         drawn["latency"] = plots.latency_plot(latencies, order)
     if curves:
@@ -97,6 +100,24 @@ def _plots(table: Mapping[str, Any], unit: str) -> dict[str, Any]:
         drawn["error"] = plots.error_plot(errors, order, unit)
     # Markup is safe here: matplotlib escapes the texts it draws.
     return {name: Markup(text) for name, text in drawn.items()}
+
+
+def by_demonstrations(policies: Mapping[str, Any]) -> dict[str, dict[int, dict[str, float]]]:
+    """Success of each entry of a comparison by number of demonstrations, training seeds pooled.
+
+    Entries trained on one number only are left out.
+    """
+    counts: dict[str, dict[int, list[int]]] = {}
+    for policy in policies.values():
+        facts, success = policy["facts"], policy["success"]
+        if "demonstrations" in facts:
+            count = counts.setdefault(facts["entry"], {}).setdefault(facts["demonstrations"], [0, 0])
+            count[0], count[1] = count[0] + success["successes"], count[1] + success["episodes"]
+    return {
+        entry: {n: rate_json(wilson(*count)) for n, count in sorted(found.items())}
+        for entry, found in counts.items()
+        if len(found) > 1
+    }
 
 
 def _facts(table: Mapping[str, Any]) -> list[str]:

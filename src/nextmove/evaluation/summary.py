@@ -83,7 +83,7 @@ def _outcome(results: Sequence[EpisodeResult], confidence: float) -> dict[str, A
     won = [e for e in results if e.success]
     reward = paired_bootstrap(_of(results, "max_reward"), np.zeros(len(results)), confidence=confidence)
     return {
-        "success": _rate(wilson(len(won), len(results), confidence=confidence)),
+        "success": rate_json(wilson(len(won), len(results), confidence=confidence)),
         "mean_max_reward": reward.mean,
         "max_reward": dataclasses.asdict(reward),
         "mean_steps": float(_of(results, "steps").mean()),
@@ -95,7 +95,8 @@ def _outcome(results: Sequence[EpisodeResult], confidence: float) -> dict[str, A
     }
 
 
-def _rate(rate: Rate) -> dict[str, float]:
+def rate_json(rate: Rate) -> dict[str, float]:
+    """A rate and its interval as plain values."""
     return {name: getattr(rate, name) for name in ("successes", "episodes", "rate", "low", "high")}
 
 

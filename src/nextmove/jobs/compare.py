@@ -53,6 +53,11 @@ class Contestant:
         """Name of the line."""
         return f"{self.run}-{self.sampler}{self.steps}" if self.sampler else self.run
 
+    @property
+    def entry(self) -> str:
+        """What it is apart from its training data and seed."""
+        return f"{self.system}@{self.sampler}:{self.steps}" if self.sampler else self.system
+
     @classmethod
     def parse(cls, text: str, episodes: int, seed: int) -> Contestant:
         """From SYSTEM or SYSTEM@SAMPLER:STEPS; raises ConfigError."""
@@ -125,10 +130,15 @@ def compare(
                 batched=batched, video=video, run=run,
             )  # fmt: skip
             _keep(entry, line, judged / f"{line.name}.json")
-    found = [evaluation.read_entry(judged / f"{line.name}.json") for line in lines]
+    found = [_found(line, judged / f"{line.name}.json") for line in lines]
     command = f"nextmove compare {data_dir} --out {out} --minutes {minutes:g} --episodes {episodes}"
     title = f"{len(found)} policies on {simulator}"
     return report(found, out, simulator=simulator, title=title, commands=[command])
+
+
+def _found(line: Contestant, path: Path) -> evaluation.Entry:
+    entry = evaluation.read_entry(path)
+    return replace(entry, facts={**entry.facts, "entry": line.entry, "demonstrations": line.episodes})
 
 
 def _keep(entry: Any, line: Contestant, path: Path) -> None:
