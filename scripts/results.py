@@ -16,6 +16,7 @@ import json
 import re
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "docs" / "data"
 MEASURED = ROOT / "src" / "nextmove" / "measured.json"
 KEPT = ("success", "mean_max_reward", "mean_steps", "jerk", "ms_per_chunk", "hz", "parameters", "train_minutes", "mode")
+FACTS = ("seed", "episodes", "steps", "minutes", "entry", "demonstrations")
 TEST = ("a", "b", "only_a", "only_b", "p", "p_adjusted")
 HEAD = """# Results
 
@@ -41,7 +43,7 @@ def keep(report: Path, name: str, title: str, command: str, note: str) -> None:
         played = sorted(v["episodes"], key=lambda e: e["seed"])
         policies[p]["seeds"] = [played[0]["seed"], played[-1]["seed"]]
         policies[p]["unsolved"] = [e["seed"] for e in played if not e["success"]]
-        policies[p]["facts"] = {k: x for k, x in v["facts"].items() if k in ("seed", "episodes", "steps", "minutes")}
+        policies[p]["facts"] = {k: x for k, x in v["facts"].items() if k in FACTS}
     content = {
         "title": title, "command": command, "note": note, "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": full["machine"], "versions": full["versions"], "policies": policies,
@@ -131,6 +133,36 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+TESTED = """Paired tests on the same seeds, best first: seeds that only this one : only the other solves, p of the exact
+McNemar test (after Holm's correction over all pairs)."""
+
+
+def tests(content: dict[str, Any]) -> str:
+    """Each policy of a comparison against its better neighbour and against the best."""
+    policies = content["policies"]
+    order = sorted(policies, key=lambda n: (-policies[n]["success"]["rate"], -policies[n]["mean_max_reward"]))
+    found = {(c["a"], c["b"]): (c["only_a"], c["only_b"], c["p"], c["p_adjusted"]) for c in content["comparisons"]}
+    found |= {(b, a): (m, n, p, q) for (a, b), (n, m, p, q) in found.items()}
+
+    def cell(a: str, b: str) -> str:
+        mine, theirs, p, adjusted = found[a, b]
+        return f"{mine} : {theirs}, p = {p:.2g} ({adjusted:.2g})"
+
+    rows = [[f"`{n}`", cell(n, before), cell(n, order[0])] for before, n in pairwise(order)]
+    return table(["policy", "against the one before", f"against `{order[0]}`"], rows)
+
+
+def efficiency(contents: dict[str, Any]) -> None:
+    """Draws success by number of demonstrations over all reports."""
+    from nextmove.evaluation.plots import efficiency_plot, standalone
+    from nextmove.evaluation.report import by_demonstrations
+
+    reports = [c["policies"] for name, c in contents.items() if name.startswith("compare-") and "policies" in c]
+    rates = by_demonstrations({f"{i}{name}": p for i, found in enumerate(reports) for name, p in found.items()})
+    if rates:
+        (ROOT / "docs" / "pictures" / "efficiency.svg").write_text(standalone(efficiency_plot(rates)) + "\n")
+
+
 def section(content: dict[str, Any]) -> str:
     """One file as a section."""
     machine = content.get("machine", "")
@@ -141,14 +173,8 @@ def section(content: dict[str, Any]) -> str:
         lines += [content["note"], ""]
     if "policies" in content:
         lines.append(table(COLUMNS, [policy_row(n, p) for n, p in content["policies"].items()]))
-        tests = [c for c in content["comparisons"] if c["p"] < 0.05]
-        if tests:
-            lines += ["", "Paired tests on the same seeds (exact McNemar; p after Holm's correction in brackets):", ""]
-            lines += [
-                f"- `{c['a']}` alone solves {c['only_a']}, `{c['b']}` alone {c['only_b']}: "
-                f"p = {c['p']:.2g} ({c['p_adjusted']:.2g})"
-                for c in tests
-            ]
+        if content["comparisons"]:
+            lines += ["", TESTED, "", tests(content)]
     elif "generators" in content:
         lines.append(generator_table(content["generators"]))
     else:
@@ -237,6 +263,7 @@ def main() -> int:
         return bool(stale)
     for path in stale:
         path.write_text(pages()[path])
+    efficiency({path.stem: json.loads(path.read_text()) for path in sorted(DATA.glob("*.json"))})
     return 0
 
 
