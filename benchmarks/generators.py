@@ -14,16 +14,45 @@ corpora train side by side on two cores, which suits networks as small as these.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nextmove import jobs
+from nextmove import jobs, nn
 from nextmove.data import Affine
+from nextmove.decoders.adversarial import Adversarial, Translate
+from nextmove.models.image.ddpm import Ddpm
+from nextmove.models.image.dit import DitDiffusion
+from nextmove.models.image.flow import FlowMatching
+from nextmove.models.image.gan import Gan
+from nextmove.models.image.imagegpt import ImageGpt
+from nextmove.models.image.meanflow import MeanFlowImages
+from nextmove.models.image.pixelcnn import PixelCnn
+from nextmove.nn.critic import DcganCritic
+from nextmove.nn.dcgan import Dcgan
 
 AUGMENT = Affine(degrees=9, shift=0.45, zoom=0.1)
 AUTOREGRESSIVE = ("pixelrnn", "pixelrnn-diagonal", "pixelcnn-plain", "pixelcnn", "imagegpt")
 PARALLEL = ("gan", "ddpm", "dit", "flow", "meanflow")
+
+
+UNET = nn.UNet2d(channels=16, multipliers=(1, 2, 2), blocks=1, groups=8)
+
+
+def _on(recipe: Any, trunk: Any) -> Any:
+    return replace(recipe, decoder=replace(recipe.decoder, trunk=trunk), optim=replace(recipe.optim, batch=64))
+
+
+# About 0.3 M weights each, as PixelCNN and ImageGPT have by default, so that seconds an image compare the methods.
+EQUAL = {
+    "pixelcnn": replace(PixelCnn(), optim=replace(PixelCnn().optim, batch=32)),
+    "imagegpt": replace(ImageGpt(), optim=replace(ImageGpt().optim, batch=16)),
+    "gan": Gan(Adversarial(Dcgan(width=24), DcganCritic(width=24), latent=64, augment=Translate(2))),
+    "ddpm": _on(Ddpm(), UNET),
+    "dit": replace(_on(DitDiffusion(), nn.Dit(width=64)), label_width=64),
+    "flow": _on(FlowMatching(), UNET),
+    "meanflow": _on(MeanFlowImages(), UNET),
+}
 
 
 @dataclass(frozen=True)
@@ -33,14 +62,17 @@ class Corpus:
     source: str
     systems: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
+    recipes: dict[str, Any] = field(default_factory=dict)
 
 
 CORPORA = {
     "digits-binary": Corpus("digits", AUTOREGRESSIVE, {"levels": 2, "augment": AUGMENT}),
-    "digits": Corpus("digits", ("pixelcnn", "vqvae", "vqgan", "vqgan-prior", *PARALLEL), {"augment": AUGMENT}),
-    "mnist": Corpus("mnist", ("pixelcnn", "imagegpt", "vqvae", "vqgan-prior", *PARALLEL)),
-    "frames": Corpus("runs/pusht-images", ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL)),
-    "text": Corpus("shakespeare", ("rnn", "lstm", "gpt", "gpt-modern")),
+    "digits": Corpus(
+        "digits", ("pixelcnn", "vqvae", "vqgan", "vqgan-prior", *PARALLEL, "reflow"), {"augment": AUGMENT}
+    ),
+    "mnist": Corpus("mnist", ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL), recipes=EQUAL),
+    "frames": Corpus("runs/pusht-images", ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL), recipes=EQUAL),
+    "text": Corpus("shakespeare", ("rnn", "lstm", "gpt", "gpt-modern"), {"unit": "bpe"}),
 }
 
 
@@ -65,10 +97,14 @@ def main() -> None:
         run = out / system
         print(f"{args.corpus}: {system}", flush=True)
         if not (run / "model" / "config.json").is_file():
-            own = {"tokenizer": tokenizer(out), "augment": Affine()} if system == "vqgan-prior" else {}
+            own = {"recipe": corpus.recipes.get(system)}
+            if system == "vqgan-prior":
+                own |= {"tokenizer": tokenizer(out), "augment": Affine()}
+            if system == "reflow":
+                own |= {"teacher": out / "flow", "augment": Affine()}
             options = {**corpus.options, **own}
             jobs.train_generator(
-                system, corpus.source, out=run, minutes=args.minutes, clock="busy", seed=args.seed,
+                "flow" if system == "reflow" else system, corpus.source, out=run, minutes=args.minutes, clock="busy", seed=args.seed,
                 threads=args.threads, resume=(run / "checkpoints").exists(), **options,
             )  # fmt: skip
         if not (run / "evaluation" / "report.json").is_file():

@@ -25,7 +25,7 @@ from nextmove.evaluation import (
     write_report,
 )
 from nextmove.evaluation.entry import read_train_log
-from nextmove.evaluation.plots import efficiency_plot, standalone
+from nextmove.evaluation.plots import calls_plot, efficiency_plot, standalone
 from nextmove.evaluation.report import _count, _number, _p, _ranges, _signed, by_demonstrations
 from nextmove.evaluation.summary import summarise
 
@@ -234,8 +234,20 @@ def test_success_by_demonstrations_pools_training_seeds():
     }  # fmt: skip
     rates = by_demonstrations(policies)
     assert list(rates) == ["flow"]
-    assert list(rates["flow"]) == [25, 100]
     assert (rates["flow"][100]["successes"], rates["flow"][100]["episodes"]) == (14, 20)
-    drawn = standalone(efficiency_plot(rates))
-    assert drawn.startswith("<svg xmlns=")
-    ElementTree.fromstring(drawn)
+    assert list(rates["flow"]) == [25, 100]
+
+
+@pytest.mark.parametrize(
+    ("svg", "label"),
+    [
+        (efficiency_plot({"flow": {n: {"rate": 0.5, "low": 0.4, "high": 0.6} for n in (25, 100)}}), "demonstrations"),
+        (calls_plot({"flow": [(1, 0.3), (4, 0.1)], "gan": [(1, 0.2)]}, "distance"), "distance"),
+    ],
+)
+def test_figures_are_files_of_their_own_in_the_pages_colours(svg, label):
+    drawn = standalone(svg)
+    assert ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
+    assert label in drawn
+    assert "prefers-color-scheme: dark" in drawn
+    assert "--p1: #" in drawn

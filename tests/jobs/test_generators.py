@@ -137,6 +137,26 @@ def test_a_prior_learns_a_tokenizers_ids_and_holds_it(tmp_path: Path) -> None:
         train("flow", "digits", tmp_path / "other", FLOW, tokenizer=run)
 
 
+def test_reflow_goes_on_from_a_flow_on_its_own_pairs(flow: Path, pixels: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"out": tmp_path / "reflow", "steps": 1, "threads": 1, "pairs": 40}
+    student = jobs.train_generator("flow", "digits", teacher=flow, **options)
+    assert (student.facts["pairs"], student.spec.classes) == (38, 10)
+    before = store.load(flow / "model").state_dict()
+    # One step of warm-up away from the teacher's weights.
+    assert all((value - before[name]).abs().max() < 1e-4 for name, value in student.state_dict().items())
+    assert any(not value.equal(before[name]) for name, value in student.state_dict().items())
+    for wrong, message in (
+        ({"teacher": pixels}, "expected a run of flow, found one of pixelcnn"),
+        ({"teacher": flow, "recipe": FLOW}, "keeps the teacher's sizes"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            jobs.train_generator("flow", "digits", **options, **wrong)
+    with pytest.raises(ConfigError, match="expected a run trained on mnist, found digits"):
+        jobs.train_generator("flow", "mnist", teacher=flow, **options)
+    with pytest.raises(ConfigError, match="pixelcnn has no straight paths"):
+        jobs.train_generator("pixelcnn", "digits", teacher=pixels, **options)
+
+
 def test_bad_requests_are_named(pixels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="expected digits, mnist, a folder of pictures or a data set"):
         train("pixelcnn", "digts", tmp_path, PIXELS)

@@ -48,6 +48,10 @@ class Pairs:
         out = {"x": self.x[chosen], "noise": self.noise[chosen]}
         return out if self.label is None else {**out, "label": self.label[chosen]}
 
+    def take(self, chosen: slice) -> Pairs:
+        """These pairs as a set of their own."""
+        return Pairs(self.noise[chosen], self.x[chosen], None if self.label is None else self.label[chosen])
+
 
 @torch.no_grad()
 def simulate(

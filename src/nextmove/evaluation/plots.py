@@ -135,6 +135,23 @@ def efficiency_plot(rates: Mapping[str, Mapping[int, Mapping[str, float]]]) -> s
     return _svg("efficiency", "Success by number of demonstrations", draw, height=3.6, width=6.6)
 
 
+def calls_plot(curves: Mapping[str, Sequence[tuple[float, float]]], quality: str) -> str:
+    """A measure of quality over the number of network calls that a sample takes, one line a system and solver."""
+    order = list(curves)
+
+    def draw(axes: Any) -> None:
+        for name, points in curves.items():
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, marker="o", lw=1.8, ms=5, **_line(order, name))
+        calls = [x for points in curves.values() for x, _ in points]
+        _decades(axes, "x", min(calls), max(calls))
+        axes.set(xlabel="network calls for a sample", ylabel=quality)
+        axes.set_ylim(bottom=0)
+        _legend(axes, 9, "")
+
+    return _svg("calls", "Quality by network calls", draw, height=3.6, width=6.6)
+
+
 def reward_plot(policies: Mapping[str, Any], order: Sequence[str]) -> str:
     """Cumulative share of episodes by max reward: further right and lower is better."""
 

@@ -11,7 +11,11 @@ import torch
 from nextmove import data, store, training
 from nextmove.codecs.palette import Palette
 from nextmove.config import ConfigError
+from nextmove.contracts import seeded
 from nextmove.data import Affine, DataError, texts
+from nextmove.decoders import Flow
+from nextmove.decoders.diffusion import DiffusionDecoder
+from nextmove.decoders.reflow import simulate
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.models.generator import Generator, ImageSpec, TextSpec
 from nextmove.systems import find
@@ -35,6 +39,8 @@ def train_generator(
     labels: bool = False,
     augment: Affine = STILL,
     tokenizer: Path | None = None,
+    teacher: Path | None = None,
+    pairs: int = 10_000,
     holdout: float = 0.05,
     seed: int = 0,
     workers: int = 0,
@@ -66,6 +72,8 @@ def train_generator(
         labels: Images: tell the model each picture's label, so that it can be asked for one.
         augment: Images: turned, moved and scaled at random.
         tokenizer: Images: the saved VQ-VAE or VQ-GAN whose tokens the model learns (vqgan-prior).
+        teacher: Images: reflow: go on from this run's trained flow, on pairs of noise and image that it makes itself.
+        pairs: Images: how many of them.
         holdout: Share of the training part kept for the validation loss.
         seed: Decides initial weights, order, noise and dropout.
         workers: Processes that load data.
@@ -83,6 +91,11 @@ def train_generator(
     torch.manual_seed(seed)
     if find(system).family == "text":
         task = text_task(system, source, unit, vocabulary, length, holdout, recipe)
+    elif teacher is not None:
+        if recipe is not None:
+            raise ConfigError("--teacher: reflow keeps the teacher's sizes and settings; leave out --recipe")
+        torch.set_num_threads(threads)
+        task = reflow_task(system, source, teacher, pairs, holdout, seed)
     else:
         task = image_task(system, source, size, levels, labels, holdout, seed, tokenizer, augment, recipe)
     trained: Generator = fit(task, Path(out) if out else Path("runs") / system, config, workers=workers)
@@ -138,6 +151,22 @@ def image_task(
     facts = {"data": source, "pictures": kept, "levels": spec.levels, "labels": labels}
     held = held_batches(whole.take(order[kept:]), 256, 1024)
     return Task(model, seen, held, facts, None if augment == STILL else augment)
+
+
+def reflow_task(system: str, source: str, teacher: Path, pairs: int, holdout: float, seed: int) -> Task:
+    """A trained flow and pairs of noise and image at the ends of its own paths (Liu et al. 2023)."""
+    trained = store.load(saved(teacher))
+    if trained.card["system"] != system:
+        raise ConfigError(f"--teacher: expected a run of {system}, found one of {trained.card['system']}")
+    if not isinstance(trained.decoder, DiffusionDecoder) or not isinstance(trained.decoder.config, Flow):
+        raise ConfigError(f"--teacher: {system} has no straight paths to flow along; flow has")
+    if trained.facts["data"] != source:
+        raise ConfigError(f"--teacher: expected a run trained on {source}, found {trained.facts['data']}")
+    label = torch.arange(pairs) % trained.spec.classes if trained.spec.classes else None
+    made = simulate(trained, pairs, rng=seeded(seed, 9), label=label)
+    kept = pairs - int(pairs * holdout)
+    facts = {**trained.facts, "teacher": str(teacher), "pairs": kept}
+    return Task(trained, made.take(slice(kept)), held_batches(made.take(slice(kept, None)), 256, 1024), facts)
 
 
 def _create(system: str, spec: ImageSpec, recipe: Any, tokenizer: Path | None) -> Any:

@@ -4,9 +4,9 @@ What changed over DDPM: a straight path between noise and image and its velocity
 et al. 2023), so that tens of steps replace a thousand, and one regression serves every solver.
 
 How it is composed: `Flow` around the 2-D U-Net; labels, where there are any, are dropped from a tenth of the rows for
-classifier-free guidance. `--decoder.pairing optimal` pairs noise and images within the batch (Tong et al. 2024); other
-time laws and the trunk `Dit` are exchanged the same way. `decoders/reflow.py` makes the pairs for a second, straighter
-flow.
+classifier-free guidance. `--recipe.decoder.pairing optimal` pairs noise and images within the batch (Tong et al. 2024);
+other time laws and the trunk `Dit` are exchanged the same way. `nextmove train flow DATA --teacher runs/flow` goes on
+from a flow on the pairs of noise and image that it makes itself, which straightens its paths (reflow).
 
 Deviations: widths that train on a CPU; the midpoint rule in place of an adaptive solver.
 """
