@@ -104,8 +104,8 @@ def main() -> None:
                 own |= {"teacher": out / "flow", "augment": Affine()}
             options = {**corpus.options, **own}
             jobs.train_generator(
-                "flow" if system == "reflow" else system, corpus.source, out=run, minutes=args.minutes, clock="busy", seed=args.seed,
-                threads=args.threads, resume=(run / "checkpoints").exists(), **options,
+                "flow" if system == "reflow" else system, corpus.source, out=run, minutes=args.minutes, clock="busy",
+                seed=args.seed, threads=args.threads, resume=(run / "checkpoints").exists(), **options,
             )  # fmt: skip
         if not (run / "evaluation" / "report.json").is_file():
             jobs.evaluate(run)
