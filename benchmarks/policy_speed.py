@@ -1,10 +1,11 @@
 """Training steps a second and milliseconds per chunk of equal networks, one JSON line each.
 
-    python benchmarks/policy_speed.py [--seconds 20] [--threads 2] [--bf16]
+    python benchmarks/policy_speed.py [--seconds 20] [--threads 2] [--bf16] [--folders NETS]
 
 Batches of random states (2 robot and 16 environment numbers, 2 observed steps, 16 actions of 2), AdamW step included,
-data loading excluded: the setting of LeRobot's policies at the sizes given. Quote ratios of runs made side by side on
-an idle machine.
+data loading excluded: the setting of LeRobot's policies at the sizes given. With the networks that `lerobot_speed.py
+policies NETS` saved, milliseconds are those of its weights on its input, and `max_abs_diff` says how far our chunk is
+from its. Quote ratios of runs made side by side on an idle machine.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from nextmove.contracts import Rows, normal, seeded, total
 from nextmove.decoders import Diffusion, Latent, Regression, Sampler
 from nextmove.decoders.grids import Indices
 from nextmove.decoders.solvers import Ddim
+from nextmove.interop import load
 from nextmove.models.policy import Policy, PolicySpec, Representation
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.diffusion_policy import DiffusionPolicy
@@ -98,12 +102,33 @@ def ms_per_chunk(policy: Policy, repeats: int = 30) -> float:
     return statistics.median(times[3:])
 
 
+def foreign(folder: Path, repeats: int = 30) -> dict[str, float]:
+    """A chunk of a network that LeRobot saved: milliseconds, and how far it is from LeRobot's own."""
+    loaded, case = load(folder, fps=10.0), load_file(folder / "case.safetensors")
+    act = loaded.report.family == "act"
+    given = {name.removeprefix("in."): value for name, value in case.items() if name.startswith("in.")}
+    given = {name: value[:, None] if act else value for name, value in given.items()}
+    draws = {} if act else {"noise": case["noise"]}
+    times = []
+    for _ in range(repeats + 3):
+        began = time.perf_counter()
+        x = loaded.predict(loaded.preprocess(given), **draws)
+        made = loaded.postprocess(x)
+        times.append(1000 * (time.perf_counter() - began))
+    made = made if act else loaded.executed(made)
+    return {
+        "ms_per_chunk": round(statistics.median(times[3:]), 2),
+        "max_abs_diff": float((made - case["out"]).abs().max()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--only", default="")
+    parser.add_argument("--folders", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for name, recipe in RUNS.items():
@@ -117,6 +142,8 @@ def main() -> None:
             "run": name, "params_M": round(sum(p.numel() for p in policy.parameters()) / 1e6, 2), "bf16": args.bf16,
             "steps_per_s": round(rate, 3), "ms_per_chunk": round(ms_per_chunk(policy), 1), "threads": args.threads,
         }  # fmt: skip
+        if args.folders:
+            row |= foreign(args.folders / name)
         print(json.dumps(row), flush=True)
 
 
