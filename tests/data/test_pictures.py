@@ -68,6 +68,14 @@ def test_affine_without_change_is_the_identity_and_a_shift_moves_by_its_pixels()
     assert abs(float(rows.mean())) < 0.3
 
 
+def test_affine_leaves_all_but_its_share_as_they_are():
+    image = torch.rand(400, 1, 8, 8, generator=seeded(0))
+    moved = Affine(degrees=20, shift=1, share=0.25)({"image": image}, seeded(1))["image"]
+    changed = (moved != image).flatten(1).any(1)
+    assert 0.19 < changed.float().mean() < 0.31
+    assert (moved[changed] - image[changed]).abs().flatten(1).amax(1).min() > 0.01
+
+
 def test_augmented_rows_do_not_depend_on_the_number_of_ranks():
     source = Pictures(torch.rand(32, 1, 8, 8, generator=seeded(0)))
     augment = Affine(degrees=20, shift=1, zoom=0.1)

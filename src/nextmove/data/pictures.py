@@ -161,9 +161,11 @@ class Affine:
     """Largest move, pixels."""
     zoom: float = 0.0
     """Largest change of size, as a share."""
+    share: float = 1.0
+    """Share of the pictures that are changed; the others keep the model to what pictures really look like."""
 
     def __call__(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
-        """The batch with other pictures; draws (B, 4) uniform numbers: angle, x, y, size."""
+        """The batch with other pictures; draws (B, 4) uniform numbers: angle, x, y, size, then (B,): which."""
         image: Tensor = batch["image"]
         u = 2 * uniform((len(image), 4), rng) - 1
         angle, scale = u[:, 0] * np.pi * self.degrees / 180, 1 + self.zoom * u[:, 3]
@@ -172,4 +174,5 @@ class Affine:
         rows = [torch.stack([cos, -sin, x], 1), torch.stack([sin, cos, y], 1)]
         where = F.affine_grid(torch.stack(rows, 1), list(image.shape), align_corners=False)
         moved = F.grid_sample(image, where, align_corners=False, padding_mode="zeros")
-        return {**batch, "image": moved.clamp(0, 1)}
+        changed = uniform((len(image),), rng) < self.share
+        return {**batch, "image": torch.where(changed[:, None, None, None], moved.clamp(0, 1), image)}
