@@ -74,7 +74,7 @@ EXPLAINED = {
 
 def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, value and explanation of every figure."""
-    found = [(k.replace("_", " "), show(v), "on the held-out part") for k, v in summary["likelihood"].items()]
+    found = [(k.replace("_", " "), show(v, 4), "on the held-out part") for k, v in summary["likelihood"].items()]
     for key, value in summary["quality"].items():
         if key == "against_test" or key == "against_train":
             parts = f"{show(value['accuracy'])} (real {show(value['real'])}, generated {show(value['generated'])})"
@@ -88,6 +88,6 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return found + [(k.replace("_", " "), show(v), "") for k, v in summary["speed"].items()]
 
 
-def show(value: Any) -> str:
-    """A number with three significant digits, whole numbers as they are."""
-    return f"{value:.3g}" if isinstance(value, float) and value != int(value) else f"{value:g}"
+def show(value: Any, digits: int = 3) -> str:
+    """A number with so many significant digits, whole numbers as they are."""
+    return f"{value:.{digits}g}" if isinstance(value, float) and value != int(value) else f"{value:g}"
