@@ -30,8 +30,9 @@ from nextmove.models.image.meanflow import MeanFlowImages
 from nextmove.models.image.pixelcnn import PixelCnn
 from nextmove.nn.critic import DcganCritic
 from nextmove.nn.dcgan import Dcgan
+from nextmove.nn.imagegpt import ImageTransformer
 
-AUGMENT = Affine(degrees=9, shift=0.45, zoom=0.1)
+AUGMENT = Affine(degrees=9, shift=0.45, zoom=0.1, share=0.7)
 AUTOREGRESSIVE = ("pixelrnn", "pixelrnn-diagonal", "pixelcnn-plain", "pixelcnn", "imagegpt")
 PARALLEL = ("gan", "ddpm", "dit", "flow", "meanflow")
 
@@ -39,14 +40,14 @@ PARALLEL = ("gan", "ddpm", "dit", "flow", "meanflow")
 UNET = nn.UNet2d(channels=16, multipliers=(1, 2, 2), blocks=1, groups=8)
 
 
-def _on(recipe: Any, trunk: Any) -> Any:
-    return replace(recipe, decoder=replace(recipe.decoder, trunk=trunk), optim=replace(recipe.optim, batch=64))
+def _on(recipe: Any, trunk: Any, batch: int = 64) -> Any:
+    return replace(recipe, decoder=replace(recipe.decoder, trunk=trunk), optim=replace(recipe.optim, batch=batch))
 
 
 # About 0.3 M weights each, as PixelCNN and ImageGPT have by default, so that seconds an image compare the methods.
 EQUAL = {
-    "pixelcnn": replace(PixelCnn(), optim=replace(PixelCnn().optim, batch=32)),
-    "imagegpt": replace(ImageGpt(), optim=replace(ImageGpt().optim, batch=16)),
+    "pixelcnn": _on(PixelCnn(), PixelCnn().decoder.trunk, batch=32),
+    "imagegpt": _on(ImageGpt(), ImageTransformer(width=64, layers=4, heads=4, dropout=0.1), batch=16),
     "gan": Gan(Adversarial(Dcgan(width=24), DcganCritic(width=24), latent=64, augment=Translate(2))),
     "ddpm": _on(Ddpm(), UNET),
     "dit": replace(_on(DitDiffusion(), nn.Dit(width=64)), label_width=64),

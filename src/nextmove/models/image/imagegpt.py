@@ -35,11 +35,11 @@ class ImageGpt:
     """Transformer over the colours of a palette."""
 
     decoder: Autoregressive = field(
-        default_factory=lambda: Autoregressive(trunk=ImageTransformer(width=64, layers=4, heads=4, dropout=0.1))
+        default_factory=lambda: Autoregressive(trunk=ImageTransformer(width=64, layers=2, heads=4, dropout=0.1))
     )
     colours: int = 512
     """Colours of the palette."""
-    optim: Optim = Optim(lr=3e-3, betas=(0.9, 0.95), weight_decay=0.01, warmup=100, batch=64, ema=0.999)
+    optim: Optim = Optim(lr=3e-3, betas=(0.9, 0.95), weight_decay=0.01, warmup=100, batch=32, ema=0.999)
 
     @classmethod
     def published(cls, size: Size = "S") -> ImageGpt:
