@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.nn.cache import grow
+from nextmove.nn.dropout import Dropout
 from nextmove.nn.norm import RmsNorm
 
 KeyValue = tuple[Tensor, Tensor]
@@ -62,7 +63,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int | Heads, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = as_heads(heads).settled(width)
-        self.dropout, own = dropout, self.heads.width
+        self.dropout, own = Dropout(dropout), self.heads.width
         self.widths = [self.heads.count * own, self.heads.shared * own, self.heads.shared * own]
         self.in_proj_weight = nn.Parameter(torch.empty(sum(self.widths), width))
         self.in_proj_bias = nn.Parameter(torch.zeros(sum(self.widths))) if self.heads.bias else None
@@ -108,15 +109,27 @@ class Attention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
         """(B, heads, L, E)."""
-        dropout, heads = self.dropout if self.training else 0.0, self.heads
-        count, shared, scale = heads.count, heads.shared, heads.scale
+        count, shared, scale = self.heads.count, self.heads.shared, self.heads.scale
+        if self.training and self.dropout.p:
+            return self._attend_with_dropout(q, k, v, seen, causal)
         if shared == count:
-            return F.scaled_dot_product_attention(q, k, v, seen, dropout, causal, scale=scale)
+            return F.scaled_dot_product_attention(q, k, v, seen, is_causal=causal, scale=scale)
         if q.shape[2] > 1:
-            return F.scaled_dot_product_attention(q, k, v, seen, dropout, causal, scale=scale, enable_gqa=True)
+            return F.scaled_dot_product_attention(q, k, v, seen, is_causal=causal, scale=scale, enable_gqa=True)
         # Queries of one position that share their keys are like queries of several positions.
         grouped = q.view(len(q), shared, count // shared, -1)
-        return F.scaled_dot_product_attention(grouped, k, v, seen, dropout, scale=scale).view_as(q)
+        return F.scaled_dot_product_attention(grouped, k, v, seen, scale=scale).view_as(q)
+
+    def _attend_with_dropout(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
+        """The same written out, for weights are dropped between the two products."""
+        each = self.heads.count // self.heads.shared
+        k, v = (k, v) if each == 1 else (k.repeat_interleave(each, 1), v.repeat_interleave(each, 1))
+        scores = (q * self.heads.scale) @ k.mT
+        if causal:
+            seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()
+        if seen is not None:
+            scores = scores.masked_fill(~seen, -torch.inf)
+        return self.dropout(scores.softmax(3)) @ v
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Tensor]:
         """Queries, keys and values (B, heads, ., E), in as few products as the inputs allow."""

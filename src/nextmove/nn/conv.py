@@ -1,7 +1,8 @@
 """One-dimensional convolutions that become matrix products where those are faster.
 
-On CPUs `conv1d` rearranges its weights at every call, which at batch 1 costs more than the product itself, and misses
-the tile units (AMX) that linear layers reach in bf16. Letters: B batch, C channels, L length, K kernel.
+On CPUs `conv1d` rearranges its weights at every call, which at batch 1 costs more than the product itself; it wastes
+work where the kernel is longer than the input; and it misses the tile units (AMX) that linear layers reach in bf16.
+Elsewhere it is faster than gathering windows. Letters: B batch, C channels, L length, K kernel.
 """
 
 from __future__ import annotations
@@ -10,16 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextmove.nn import packed
+
 
 class Conv1d(nn.Conv1d):
-    """`nn.Conv1d` with the same parameters and, up to rounding, numbers; on CPUs computed as unfold and linear."""
+    """`nn.Conv1d` with the same parameters and, up to rounding, numbers; on CPUs computed in the faster way."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, L) -> (B, C', L')."""
         plain = self.groups == 1 and self.dilation == (1,) and self.padding_mode == "zeros"
         if input.device.type != "cpu" or not plain or isinstance(self.padding, str):
             return super().forward(input)
-        return unfolded(input, self.weight, self.bias, self.stride[0], self.padding[0])
+        long = input.shape[2] > self.kernel_size[0] and len(input) * input.shape[2] > packed.ROWS
+        if long and not torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        # In the order that norms and convolutions expect.
+        return unfolded(input, self.weight, self.bias, self.stride[0], self.padding[0]).contiguous()
 
 
 class Upsample1d(nn.ConvTranspose1d):
@@ -42,6 +49,6 @@ class Upsample1d(nn.ConvTranspose1d):
 def unfolded(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """The convolution of x (B, C, L) with weight (C', C, K) as one product over gathered windows."""
     if weight.shape[2] == 1 and stride == 1 and not padding:
-        return F.linear(x.mT, weight[..., 0], bias).mT
+        return packed.linear(x.mT, weight, bias).mT
     patches = F.pad(x, (padding, padding)).unfold(2, weight.shape[2], stride)
-    return F.linear(patches.transpose(1, 2).flatten(2), weight.flatten(1), bias).mT
+    return packed.linear(patches.transpose(1, 2).flatten(2), weight, bias).mT

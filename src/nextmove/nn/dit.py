@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.attention import Attention
+from nextmove.nn.dropout import Dropout
 from nextmove.nn.embedding import Times, cells
 from nextmove.nn.flat import flat, flat_width
 
@@ -42,7 +43,7 @@ class Block(nn.Module):
         self.adaptive = Adaptive(width, 6)
         self.attention = Attention(width, heads)
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Dropout(dropout), nn.Linear(4 * width, width)
+            nn.Linear(width, 4 * width), nn.GELU("tanh"), Dropout(dropout), nn.Linear(4 * width, width)
         )
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

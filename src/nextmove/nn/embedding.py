@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from nextmove.nn.mish import Mish
+
 
 def sinusoid(value: Tensor, width: int) -> Tensor:
     """(B,) numbers as (B, width): sines, then cosines, of frequencies 1 to 1e-4 (Vaswani et al. 2017, in halves)."""
@@ -83,7 +85,7 @@ class Times(nn.Module):
             raise ValueError(f"width: expected an even width of at least 4 for the times, found {width}")
         self.width = width
         hidden, out = hidden or 4 * width, out or width
-        act = nn.Mish if activation == "mish" else nn.SiLU
+        act = Mish if activation == "mish" else nn.SiLU
         self.nets = nn.ModuleList(
             nn.Sequential(nn.Linear(width, hidden), act(), nn.Linear(hidden, out)) for _ in range(count)
         )

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from nextmove.contracts import Cache, Context, ContextSpec
 from nextmove.nn.attention import Attention, KeyValue, as_heads
+from nextmove.nn.dropout import Dropout
 from nextmove.nn.feedforward import Dense
 from nextmove.nn.layers import kept
 from nextmove.nn.norm import LayerNorm
@@ -66,7 +67,7 @@ class Block(nn.Module):
         self.norm1, self.norm2 = config.norm.build(width), config.norm.build(width)
         self.attention = Attention(width, config.heads, config.dropout)
         self.up, self.down = config.feedforward.build(width)
-        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.dropout = Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(
         self, x: Tensor, keep: Tensor | None, cache: KeyValue | None, angles: Angles | None
@@ -96,7 +97,7 @@ class GptNet(nn.Module):
         self.norm = config.norm.build(config.width)
         tied = config.head == "tied"
         self.head = None if tied else nn.Linear(config.width, classes, bias=config.head == "biased")
-        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.dropout = Dropout(config.dropout) if config.dropout else nn.Identity()
         self.turned = as_heads(config.heads).settled(config.width).width
         init_normal(self)
         if self.position is not None:

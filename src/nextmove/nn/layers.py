@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.nn.attention import Attention
+from nextmove.nn.dropout import Dropout
 
 Activation = Literal["relu", "gelu", "glu"]
 
@@ -38,7 +39,7 @@ class FeedForward(nn.Module):
         super().__init__()
         if sizes.activation not in ("relu", "gelu", "glu"):
             raise ValueError(f"activation: expected relu, gelu or glu, found {sizes.activation!r}")
-        self.activation, self.dropout = sizes.activation, nn.Dropout(sizes.dropout)
+        self.activation, self.dropout = sizes.activation, Dropout(sizes.dropout)
         self.linear1 = nn.Linear(sizes.width, sizes.feedforward * (2 if sizes.activation == "glu" else 1))
         self.linear2 = nn.Linear(sizes.feedforward, sizes.width)
 
@@ -53,7 +54,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.pre_norm, self.dropout = sizes.pre_norm, nn.Dropout(sizes.dropout)
+        self.pre_norm, self.dropout = sizes.pre_norm, Dropout(sizes.dropout)
         self.self_attn = Attention(sizes.width, sizes.heads, sizes.dropout)
         self.feedforward = FeedForward(sizes)
         self.norm1, self.norm2 = nn.LayerNorm(sizes.width), nn.LayerNorm(sizes.width)
@@ -73,7 +74,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.pre_norm, self.dropout = sizes.pre_norm, nn.Dropout(sizes.dropout)
+        self.pre_norm, self.dropout = sizes.pre_norm, Dropout(sizes.dropout)
         self.self_attn = Attention(sizes.width, sizes.heads, sizes.dropout)
         self.multihead_attn = Attention(sizes.width, sizes.heads, sizes.dropout)
         self.feedforward = FeedForward(sizes)

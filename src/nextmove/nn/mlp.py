@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
+from nextmove.nn.dropout import Dropout
 from nextmove.nn.embedding import Times
 from nextmove.nn.flat import flat, flat_width
 
@@ -25,7 +26,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.first = nn.Linear(width, width)
         self.second = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
 

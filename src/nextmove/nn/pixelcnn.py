@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
+from nextmove.nn.dropout import Dropout
 from nextmove.nn.masked_conv import MaskedConv2d, Rows, above, before, square
 from nextmove.nn.raster import Grid, Head, RasterNet, Run, Stack, check_grid, pointwise, vector, vector_width
 
@@ -56,7 +57,7 @@ class Residual(nn.Module):
         self.down = pointwise(2 * c.width, c.width, c.grid)
         self.conv = MaskedConv2d(c.width, c.width, square(c.kernel, "B"), colours=c.grid[2])
         self.up = pointwise(c.width, 2 * c.width, c.grid)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
 
     def forward(self, x: Tensor, run: Run) -> Tensor:
         """(B, 2 h, H, W) -> the same."""
@@ -111,7 +112,7 @@ class VerticalStack(nn.Module):
             for i in range(c.layers)
         )
         self.across = nn.ModuleList(nn.Conv2d(2 * p, 2 * p, 1) for _ in range(c.layers))
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.told = nn.Linear(told, 4 * p * c.layers, bias=False) if told else None
 
     def whole(self, x: Tensor, ctx: Context, *, keep: bool) -> tuple[list[Tensor], Rows]:
@@ -183,7 +184,7 @@ class GatedBody(nn.Module):
             for i in range(c.layers)
         )
         self.mix = nn.ModuleList(pointwise(p, p, c.grid) for _ in range(c.layers))
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.head = Head(p, c.head, c.grid, classes)
 
     @property

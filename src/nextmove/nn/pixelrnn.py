@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from nextmove.contracts import ContextSpec
 from nextmove.nn.conv import unfolded
+from nextmove.nn.dropout import Dropout
 from nextmove.nn.masked_conv import MaskedConv2d, Rows, before, square, turned
 from nextmove.nn.raster import Grid, RasterNet, Run, Stack, check_grid, pointwise, vector_width
 
@@ -87,7 +88,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, layer: nn.Module, c: RowLstm | DiagonalLstm) -> None:
         super().__init__()
-        self.layer, self.dropout = layer, nn.Dropout(c.dropout)
+        self.layer, self.dropout = layer, Dropout(c.dropout)
         self.up = pointwise(c.width, 2 * c.width, c.grid)
 
     def forward(self, x: Tensor, run: Run) -> Tensor:

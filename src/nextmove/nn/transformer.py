@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.attention import Attention
+from nextmove.nn.dropout import Dropout
 from nextmove.nn.embedding import Times
 from nextmove.nn.layers import Decoder, Encoder, Sizes, kept
+from nextmove.nn.mish import Mish
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,11 @@ class TransformerNet(nn.Module):
         self.memory: nn.Module = (
             Encoder(sizes, config.memory_layers)
             if config.memory_layers
-            else nn.Sequential(nn.Linear(width, 4 * width), nn.Mish(), nn.Linear(4 * width, width))
+            else nn.Sequential(nn.Linear(width, 4 * width), Mish(), nn.Linear(4 * width, width))
         )
         self.input = nn.Linear(actions, width) if actions else None
         self.position = nn.Parameter(0.02 * torch.randn(horizon, width))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.decoder, self.head = Decoder(sizes, config.layers), nn.Linear(width, out)
         steps = config.causal and not context.vector and 0 < context.tokens <= horizon
         mask = _steps(horizon, context.tokens, self.told.first) if steps else None

@@ -14,13 +14,15 @@ from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.conv import Conv1d, Upsample1d
 from nextmove.nn.embedding import Times
 from nextmove.nn.flat import flat, flat_width
+from nextmove.nn.mish import Mish
+from nextmove.nn.packed import Linear
 
 
 class ConvBlock(nn.Sequential):
     """Convolution, group norm, Mish: (B, C, H) -> (B, C', H)."""
 
     def __init__(self, inputs: int, out: int, kernel: int, groups: int) -> None:
-        super().__init__(Conv1d(inputs, out, kernel, padding=kernel // 2), nn.GroupNorm(groups, out), nn.Mish())
+        super().__init__(Conv1d(inputs, out, kernel, padding=kernel // 2), nn.GroupNorm(groups, out), Mish())
 
 
 class FilmBlock(nn.Module):
@@ -34,7 +36,7 @@ class FilmBlock(nn.Module):
         self.scale = scale
         self.first = ConvBlock(inputs, out, kernel, groups)
         self.second = ConvBlock(out, out, kernel, groups)
-        self.film = nn.Linear(condition, out * (2 if scale else 1))
+        self.film = Linear(condition, out * (2 if scale else 1))
         self.skip = Conv1d(inputs, out, 1) if inputs != out else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ class UNet(nn.Module):
         )
         self.final = ConvBlock(widths[0], widths[0], config.kernel, config.final_groups)
         self.head = Conv1d(widths[0], out, 1)
-        self.activate = nn.Mish()
+        self.activate = Mish()
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """y (B, H, out)."""

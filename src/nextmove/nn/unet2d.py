@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.attention import Attention
+from nextmove.nn.dropout import Dropout
 from nextmove.nn.embedding import Times
 from nextmove.nn.flat import flat, flat_width
 
@@ -30,7 +31,7 @@ class Residual(nn.Module):
         self.norm1, self.conv1 = norm(inputs, config.groups), nn.Conv2d(inputs, out, 3, padding=1)
         self.told = nn.Linear(condition, out * (2 if config.scale else 1))
         self.norm2, self.conv2 = norm(out, config.groups), nn.Conv2d(out, out, 3, padding=1)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.skip = nn.Conv2d(inputs, out, 1) if inputs != out else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

@@ -1,0 +1,54 @@
+"""Products of few rows with large weights, whose cost is reading the weights.
+
+At batch 1 a CPU spends most of a large network's time waiting for weights. oneDNN reads matrices of several megabytes
+up to 1.6 times faster from a copy in its own order, which is made at the first use without gradients and again when the
+weights have changed; it takes as much memory again. Letters: N outputs, K inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils.weak import WeakIdKeyDictionary
+
+ROWS, LEAST = 32, 1 << 21
+"""Most rows and fewest weights for which the copy is faster."""
+_copies: Any = WeakIdKeyDictionary()
+_available = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`F.linear` of x (..., K) and weight (N, ...) with K values an output, from a packed copy where that is faster."""
+    if not _packable(x, weight, bias):
+        return F.linear(x, weight.flatten(1), bias)
+    state = (weight._version, weight.data_ptr())
+    found = _copies.get(weight)
+    if found is None or found[0] != state:
+        rows = x.numel() // x.shape[-1]
+        found = (state, torch.ops.mkldnn._reorder_linear_weight(weight.detach().flatten(1), rows))
+        _copies[weight] = found
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, found[1], bias, "none", [], "")
+    return y
+
+
+def _packable(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    if not _available or weight.numel() < LEAST or x.numel() > ROWS * x.shape[-1]:
+        return False
+    if x.dtype != torch.float32 or weight.dtype != torch.float32 or x.device.type != "cpu" or weight.is_inference():
+        return False
+    if torch.is_autocast_enabled("cpu") or (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
+        return False
+    # Tangents and batches of torch.func do not pass through oneDNN's operator.
+    return forward_ad._current_level < 0 and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` with the same parameters and, up to rounding, numbers."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., K) -> (..., N)."""
+        return linear(input, self.weight, self.bias)

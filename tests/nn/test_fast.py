@@ -1,0 +1,138 @@
+"""Faster ways to the same numbers: dropout, Mish, packed products, convolutions as products."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nextmove.contracts import seeded
+from nextmove.nn import packed
+from nextmove.nn.attention import Attention, Heads
+from nextmove.nn.conv import Conv1d, Upsample1d
+from nextmove.nn.dropout import Dropout
+from nextmove.nn.mish import Mish
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_its_share_everywhere_alike_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    layer, x = Dropout(p), torch.ones(4000, 24, requires_grad=True)
+    y = layer(x)
+    share = round(p * 256) / 256
+    assert y.unique().tolist() == pytest.approx([0, 1 / (1 - share)])
+    # Eight masks come out of one random word: each of them has the same share.
+    assert ((y == 0).float().mean(0) - share).abs().max() < 5 * (share * (1 - share) / 4000) ** 0.5
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), y)
+    assert not torch.equal(layer(x), y)
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_masks_of_neighbours_are_independent():
+    torch.manual_seed(0)
+    y = (Dropout(0.5)(torch.ones(20000, 8)) == 0).float() - 0.5
+    together = (y.T @ y / len(y)) * 4
+    assert (together - torch.eye(8)).abs().max() < 0.04
+
+
+def test_dropout_of_all_or_nothing():
+    x = torch.randn(5, 3, generator=seeded(0))
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert torch.equal(Dropout(1.0)(x), torch.zeros(5, 3))
+
+
+def test_mish_is_mish_with_its_gradient_and_tangent():
+    x = torch.linspace(-40, 40, 4001).double().requires_grad_()
+    (ours,) = torch.autograd.grad(Mish()(x).sum(), x)
+    (theirs,) = torch.autograd.grad(F.mish(x).sum(), x)
+    torch.testing.assert_close(Mish()(x), F.mish(x))
+    torch.testing.assert_close(ours, theirs)
+    with torch.no_grad():
+        assert torch.equal(Mish()(x), F.mish(x))
+    value, tangent = torch.func.jvp(Mish(), (x.detach(),), (torch.ones_like(x),))
+    torch.testing.assert_close(value, F.mish(x))
+    torch.testing.assert_close(tangent, theirs)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small enough weights are packed too."""
+    monkeypatch.setattr(packed, "LEAST", 1)
+
+
+def test_packed_products_follow_their_weights(small):
+    torch.manual_seed(0)
+    layer, x = packed.Linear(40, 24), torch.randn(2, 5, 40)
+    before = len(packed._copies)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+        assert len(packed._copies) == before + packed._available
+        layer.weight.mul_(2)
+        torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+        layer.weight.data = torch.randn(24, 40)
+        torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+        other = copy.deepcopy(layer)
+        other.weight.zero_()
+        torch.testing.assert_close(other(x), layer.bias.expand(2, 5, 24))
+    del layer, other
+    assert len(packed._copies) == before
+
+
+def test_packed_products_leave_gradients_and_tangents_alone(small):
+    torch.manual_seed(0)
+    layer, x = packed.Linear(40, 24), torch.randn(5, 40)
+    layer(x).sum().backward()
+    torch.testing.assert_close(layer.bias.grad, torch.full((24,), 5.0))
+    with torch.no_grad():
+        _, tangent = torch.func.jvp(layer, (x,), (x,))
+        torch.testing.assert_close(tangent, x @ layer.weight.T)
+        each = torch.func.vmap(layer)(x)
+        torch.testing.assert_close(each, F.linear(x, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize(
+    ("length", "kernel", "stride", "padding"), [(16, 5, 1, 2), (4, 5, 1, 2), (8, 3, 2, 1), (9, 1, 1, 0)]
+)
+def test_convolutions_equal_pytorchs_with_gradients(rows, length, kernel, stride, padding):
+    torch.manual_seed(0)
+    ours = Conv1d(6, 10, kernel, stride, padding)
+    theirs = nn.Conv1d(6, 10, kernel, stride, padding)
+    theirs.load_state_dict(ours.state_dict())
+    results = []
+    for layer in (ours, theirs):
+        x = torch.randn(rows, 6, length, generator=seeded(1)).requires_grad_()
+        y = layer(x)
+        y.square().sum().backward()
+        results.append((y.detach(), x.grad, layer.weight.grad, layer.bias.grad))
+    for mine, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_upsampling_equals_the_transposed_convolution():
+    torch.manual_seed(0)
+    layer, x = Upsample1d(6), torch.randn(3, 6, 8)
+    torch.testing.assert_close(layer(x), nn.ConvTranspose1d.forward(layer, x))
+
+
+@pytest.mark.parametrize("heads", [Heads(4), Heads(4, 2)])
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_with_dropout_drops_weights_and_nothing_else(heads, causal):
+    torch.manual_seed(0)
+    layer, x = Attention(16, heads, dropout=0.5), torch.randn(3, 6, 16)
+    keep = torch.ones(3, 6, dtype=torch.bool)
+    keep[1, 4:] = False
+    wanted = [layer.eval()(x, x, x, causal=causal, keep=mask)[0] for mask in (None, keep)]
+    layer.train()
+    layer.dropout.forward = lambda weights: weights
+    for mask, want in zip((None, keep), wanted, strict=True):
+        torch.testing.assert_close(layer(x, x, x, causal=causal, keep=mask)[0], want)
+    layer.dropout.forward = torch.zeros_like
+    assert torch.equal(layer(x, x, x)[0], layer.out_proj.bias.expand(3, 6, 16))
