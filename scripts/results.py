@@ -157,7 +157,7 @@ def efficiency(contents: dict[str, Any]) -> None:
     from nextmove.evaluation.plots import efficiency_plot, standalone
     from nextmove.evaluation.report import by_demonstrations
 
-    reports = [c["policies"] for name, c in contents.items() if name.startswith("compare-") and "policies" in c]
+    reports = [c["policies"] for name, c in contents.items() if re.fullmatch(r"compare-\d+", name)]
     rates = by_demonstrations({f"{i}{name}": p for i, found in enumerate(reports) for name, p in found.items()})
     if rates:
         (ROOT / "docs" / "pictures" / "efficiency.svg").write_text(standalone(efficiency_plot(rates)) + "\n")
