@@ -45,7 +45,7 @@ def _on(recipe: Any, trunk: Any, batch: int = 64) -> Any:
 
 
 # About 0.3 M weights each, as PixelCNN and ImageGPT have by default, so that seconds an image compare the methods.
-EQUAL = {
+_RECIPES = {
     "pixelcnn": _on(PixelCnn(), PixelCnn().decoder.trunk, batch=32),
     "imagegpt": _on(ImageGpt(), ImageTransformer(width=64, layers=4, heads=4, dropout=0.1), batch=16),
     "gan": Gan(Adversarial(Dcgan(width=24), DcganCritic(width=24), latent=64, augment=Translate(2))),
@@ -54,6 +54,7 @@ EQUAL = {
     "flow": _on(FlowMatching(), UNET),
     "meanflow": _on(MeanFlowImages(), UNET),
 }
+EQUAL = {system: {"recipe": recipe} for system, recipe in _RECIPES.items()}
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,20 @@ class Corpus:
     source: str
     systems: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
-    recipes: dict[str, Any] = field(default_factory=dict)
+    each: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """More options of single systems."""
 
 
 CORPORA = {
     "digits-binary": Corpus("digits", AUTOREGRESSIVE, {"levels": 2, "augment": AUGMENT}),
     # Samples are compared with pictures as they are: those of a model that saw turned ones are told apart.
-    "digits": Corpus("digits", ("pixelcnn", "vqvae", "vqgan", "vqgan-prior", *PARALLEL, "reflow")),
-    "mnist": Corpus("mnist", ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL), recipes=EQUAL),
-    "frames": Corpus("runs/pusht-images", ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL), recipes=EQUAL),
+    "digits": Corpus(
+        "digits",
+        ("pixelcnn", "vqvae", "vqgan", "vqgan-prior", *PARALLEL, "reflow"),
+        each={"pixelcnn": {"augment": AUGMENT}},
+    ),
+    "mnist": Corpus("mnist", ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL), each=EQUAL),
+    "frames": Corpus("runs/pusht-images", ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL), each=EQUAL),
     "text": Corpus("shakespeare", ("rnn", "lstm", "gpt", "gpt-modern"), {"unit": "bpe"}),
 }
 
@@ -97,7 +103,7 @@ def main() -> None:
         run = out / system
         print(f"{args.corpus}: {system}", flush=True)
         if not (run / "model" / "config.json").is_file():
-            own = {"recipe": corpus.recipes.get(system)}
+            own = dict(corpus.each.get(system, {}))
             if system == "vqgan-prior":
                 own["tokenizer"] = tokenizer(out)
             if system == "reflow":

@@ -207,7 +207,7 @@ def road(reports: dict[str, Any], generated: dict[str, Any]) -> dict[str, str]:
             likely, quality = found["likelihood"], found["quality"]
             if likely:
                 key, value = next(iter(likely.items()))
-                figures.setdefault(run, f"{value:.3g} {key.replace('_', ' ')} ({name})")
+                figures.setdefault(run, f"{value:.4g} {key.replace('_', ' ')} ({name})")
             elif quality:
                 figures.setdefault(run, f"1-NN {quality['against_test']['accuracy']:.3f} ({name})")
     for name, content in reports.items():

@@ -16,6 +16,7 @@ from nextmove.cli.main import main
 from nextmove.config import ConfigError
 from nextmove.data import DataError
 from nextmove.decoders import Autoregressive, Flow, Sampler
+from nextmove.jobs.judge import draw
 from nextmove.models.image.flow import FlowMatching
 from nextmove.models.image.pixelcnn import PixelCnn
 from nextmove.models.image.vqgan_prior import VqGanPrior
@@ -131,6 +132,8 @@ def test_a_prior_learns_a_tokenizers_ids_and_holds_it(tmp_path: Path) -> None:
     mine, theirs = store.load(prior / "model").codec.state_dict(), store.load(run / "model").codec.state_dict()
     assert all(mine[name].equal(value) for name, value in theirs.items())
     jobs.generate(prior, n=2, out=tmp_path / "grid.png", threads=1)
+    model = store.load(prior / "model")
+    assert draw(model, 2, 0)[1]["network_calls"] == model.shape[0] > 1
     with pytest.raises(ConfigError, match="needs the run of a trained vqvae or vqgan"):
         train("vqgan-prior", "digits", tmp_path / "other", PRIOR)
     with pytest.raises(ConfigError, match="works on pixels; leave it out"):

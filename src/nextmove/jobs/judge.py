@@ -146,8 +146,10 @@ def draw(model: Generator, count: int, seed: int) -> tuple[torch.Tensor, dict[st
             told = {name: value[start : start + n] for name, value in inputs.items()}
             made.append(model.generate(n, rng=rng, inputs=told))
     seconds = time.perf_counter() - began
-    batches = -(-count // BATCH)
-    return torch.cat(made), {"seconds_per_image": seconds / count, "network_calls": calls[0] / batches}
+    # Token by token the network may be stepped in other ways than by its forward pass.
+    tokens = model.shape[0] if isinstance(model.decoder, AutoregressiveDecoder) else 0
+    called = tokens or calls[0] / -(-count // BATCH)
+    return torch.cat(made), {"seconds_per_image": seconds / count, "network_calls": called}
 
 
 @contextmanager
