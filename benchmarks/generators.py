@@ -21,6 +21,7 @@ from typing import Any
 from nextmove import jobs, nn
 from nextmove.data import Affine
 from nextmove.decoders.adversarial import Adversarial, Translate
+from nextmove.jobs.fit import begun
 from nextmove.models.image.ddpm import Ddpm
 from nextmove.models.image.dit import DitDiffusion
 from nextmove.models.image.flow import FlowMatching
@@ -111,7 +112,7 @@ def main() -> None:
             options = {**corpus.options, **own}
             jobs.train_generator(
                 "flow" if system == "reflow" else system, corpus.source, out=run, minutes=args.minutes, clock="busy",
-                seed=args.seed, threads=args.threads, resume=(run / "checkpoints").exists(), **options,
+                seed=args.seed, threads=args.threads, resume=begun(run), **options,
             )  # fmt: skip
         if not (run / "evaluation" / "report.json").is_file():
             jobs.evaluate(run)

@@ -87,6 +87,8 @@ def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(module, "train", train)
     settings: dict[str, Any] = {"out": tmp_path, "demonstrations": (3,), "steps": 5, "episodes": 2, "video": 0}
+    # A training that was killed before its first checkpoint starts anew.
+    (tmp_path / "train" / "bc-n3-s0" / "checkpoints").mkdir(parents=True)
     jobs.compare(demos, entries=("bc",), **settings)
     report = jobs.compare(demos, entries=("bc", "flow-policy", "flow-policy@euler:2"), **settings)
     assert calls == ["bc", "flow-policy"]

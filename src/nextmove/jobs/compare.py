@@ -13,6 +13,7 @@ from typing import Any
 from nextmove import evaluation
 from nextmove.config import ConfigError
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report, timed
+from nextmove.jobs.fit import begun
 from nextmove.jobs.train import train
 from nextmove.systems import find
 
@@ -118,7 +119,7 @@ def compare(
         if not (run / "model" / "config.json").is_file():
             train(
                 line.system, data_dir, out=run, minutes=0 if steps else minutes, clock="busy", steps=steps,
-                episodes=line.episodes, seed=line.seed, resume=(run / "checkpoints").exists(),
+                episodes=line.episodes, seed=line.seed, resume=begun(run),
             )  # fmt: skip
         make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
         if retime and (judged / f"{line.name}.json").is_file():

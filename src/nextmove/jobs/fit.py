@@ -55,6 +55,11 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
     return model.eval()
 
 
+def begun(out: Path) -> bool:
+    """Whether a training in this folder was interrupted after its first checkpoint, so that it can be resumed."""
+    return any((out / "checkpoints").glob("last-*"))
+
+
 def held_batches(source: Source, size: int, most: int) -> list[Batch]:
     """At most `most` rows, evenly out of all, in batches of about `size`; none for an empty source."""
     if not len(source):
