@@ -22,6 +22,8 @@ from nextmove.evaluation.machine import machine
 from nextmove.jobs.generate import load_generator
 from nextmove.jobs.judge import draw, quantised
 
+TOKENIZERS = ("vqvae", "vqgan")
+"""Runs that draw nothing by themselves."""
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SWEEPS: dict[str, list[tuple[str | None, tuple[int, ...]]]] = {
     "ddpm": [("ancestral", (10, 20, 50, 100, 250)), ("ddim", (1, 2, 5, 10, 20, 50))],
@@ -42,13 +44,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows: list[list[Any]] = []
     curves: dict[str, list[tuple[float, float]]] = {}
-    for run in sorted(path.parent.parent for path in args.runs.glob("*/model/config.json")):
+    runs = sorted(path.parent.parent for path in args.runs.glob("*/model/config.json"))
+    for run in (run for run in runs if run.name not in TOKENIZERS):
         for sampler, sizes in SWEEPS.get(run.name, [(None, (0,))]):
             for steps in sizes:
-                try:
-                    model = load_generator(run, sampler=sampler, steps=steps)
-                except ValueError:  # A tokenizer draws nothing.
-                    continue
+                model = load_generator(run, sampler=sampler, steps=steps)
                 found = data.pictures(model.facts["data"], size=model.spec.height)
                 test, train = (quantised(x.image, model.spec.levels).numpy() for x in (found.test, found.train))
                 drawn, speed = draw(model, min(args.samples, len(test)), args.seed)

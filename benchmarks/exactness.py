@@ -27,6 +27,7 @@ PIXELS = [
     "train", "pixelcnn", "digits", "--steps", "60", "--levels", "2", "--workers", "2", "--threads", "1",
     "--augment.degrees", "9", "--augment.shift", "0.5", "--out",
 ]  # fmt: skip
+RUNS = ("whole", "parts")
 
 
 def losses(run: Path) -> dict[tuple[str, int], float]:
@@ -66,9 +67,6 @@ def resume(folder: Path) -> dict[str, object]:
         "tensors_not_equal": sum(not whole[name].equal(parts[name]) for name in whole),
         "losses": len(traces[0]), "losses_equal": traces[0] == traces[1],
     }  # fmt: skip
-
-
-RUNS = ("whole", "parts")
 
 
 def processes(folder: Path) -> dict[str, object]:

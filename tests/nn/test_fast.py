@@ -85,6 +85,20 @@ def test_packed_products_follow_their_weights(small):
     assert len(packed._copies) == before
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_packed_products_follow_an_optimiser(small, fused):
+    torch.manual_seed(0)
+    layer, x = packed.Linear(40, 24), torch.randn(5, 40)
+    optim = torch.optim.AdamW(layer.parameters(), 1e-3, fused=fused)
+    layer(x).square().sum().backward()
+    with torch.no_grad():
+        layer(x)
+    # A fused step leaves the version of the weights as it is.
+    optim.step()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
 def test_packed_products_leave_gradients_and_tangents_alone(small):
     torch.manual_seed(0)
     layer, x = packed.Linear(40, 24), torch.randn(5, 40)

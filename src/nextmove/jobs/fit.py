@@ -15,6 +15,7 @@ from nextmove import store, training
 from nextmove.config import encode
 from nextmove.contracts import Batch, Optim
 from nextmove.data import Augment, Loader, Source
+from nextmove.training.checkpoint import newest
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
 
 def begun(out: Path) -> bool:
     """Whether a training in this folder was interrupted after its first checkpoint, so that it can be resumed."""
-    return any((out / "checkpoints").glob("last-*"))
+    return newest(out / "checkpoints", "last") is not None
 
 
 def held_batches(source: Source, size: int, most: int) -> list[Batch]:

@@ -92,8 +92,11 @@ def train_generator(
     if find(system).family == "text":
         task = text_task(system, source, unit, vocabulary, length, holdout, recipe)
     elif teacher is not None:
-        if recipe is not None:
-            raise ConfigError("--teacher: reflow keeps the teacher's sizes and settings; leave out --recipe")
+        if recipe is not None or augment != STILL or levels or labels or tokenizer is not None:
+            raise ConfigError(
+                "--teacher: reflow keeps the teacher's sizes, settings and images; leave out --recipe, --augment, "
+                "--levels, --labels and --tokenizer"
+            )
         torch.set_num_threads(threads)
         task = reflow_task(system, source, teacher, pairs, holdout, seed)
     else:

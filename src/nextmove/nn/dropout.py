@@ -13,7 +13,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """The same shape; raises nothing."""
+        """The same shape."""
         dropped = round(self.p * 256)
         if not self.training or not dropped or dropped == 256 or input.device.type != "cpu":
             return super().forward(input)

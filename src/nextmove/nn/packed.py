@@ -17,26 +17,29 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 ROWS, LEAST = 32, 1 << 21
 """Most rows and fewest weights for which the copy is faster."""
+LOOKS = 64
+"""How many of the weights are compared with those that were copied, at every use."""
 _copies: Any = WeakIdKeyDictionary()
 _available = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear` of x (..., K) and weight (N, ...) with K values an output, from a packed copy where that is faster."""
-    if not _packable(x, weight, bias):
+    if not _packable(x, weight):
         return F.linear(x, weight.flatten(1), bias)
-    state = (weight._version, weight.data_ptr())
+    # Fused optimisers move weights without a new version, hence the look at the values themselves.
+    state, seen = (weight._version, weight.data_ptr()), weight.detach().view(-1)[:: weight.numel() // LOOKS]
     found = _copies.get(weight)
-    if found is None or found[0] != state:
+    if found is None or found[0] != state or not torch.equal(found[1], seen):
         rows = x.numel() // x.shape[-1]
-        found = (state, torch.ops.mkldnn._reorder_linear_weight(weight.detach().flatten(1), rows))
-        _copies[weight] = found
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, found[1], bias, "none", [], "")
+        copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach().flatten(1), rows)
+        found = _copies[weight] = (state, seen.clone(), copy)
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, found[2], bias, "none", [], "")
     return y
 
 
-def _packable(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    if not _available or weight.numel() < LEAST or x.numel() > ROWS * x.shape[-1]:
+def _packable(x: Tensor, weight: Tensor) -> bool:
+    if not _available or weight.numel() < LEAST or not weight.is_contiguous() or x.numel() > ROWS * x.shape[-1]:
         return False
     if x.dtype != torch.float32 or weight.dtype != torch.float32 or x.device.type != "cpu" or weight.is_inference():
         return False
