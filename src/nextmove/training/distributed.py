@@ -6,6 +6,7 @@ Gradients are averaged by hand after the backward pass instead of by Distributed
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,10 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
+_groups = itertools.count()
+"""How many groups this process has joined; its peers have joined as many."""
+
+
 @contextmanager
 def joined() -> Iterator[World]:
     """The world that torchrun's environment describes (or that the caller has joined already); left at the end."""
@@ -86,7 +91,13 @@ def joined() -> Iterator[World]:
         yield World()
         return
     if not ready:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        from torch.distributed.rendezvous import rendezvous
+
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        store, rank, world = next(rendezvous("env://"))
+        # Each group in its own part of the store: a second one would find the first one's addresses there, and hang.
+        part = distributed.distributed_c10d.PrefixStore(f"nextmove/{next(_groups)}", store)
+        distributed.init_process_group(backend, store=part, rank=rank, world_size=world)
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())
     finally:
