@@ -2,11 +2,13 @@
 
     python scripts/results.py keep runs/demo/report.json demo --title "..." --command "make demo"
     python scripts/results.py gather runs/digits digits --title "..." --command "make digits"
+    python scripts/results.py keep runs/compare/report.json compare-100 --add    # lines measured later join those kept
     python scripts/results.py write
     python scripts/results.py check        # fails where a page is not what the data say
 
 A file in docs/data is a kept report (`policies`), reports of generators (`generators`), or a table (`columns`, `rows`);
-all carry title, command, machine and date. What `nextmove road` shows is written into the package from them.
+all carry title, command, machine and date; where lines come from several machines, each line names its own. What
+`nextmove road` shows is written into the package from them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import re
 import sys
 import time
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,6 @@ DATA = ROOT / "docs" / "data"
 MEASURED = ROOT / "src" / "nextmove" / "measured.json"
 KEPT = ("success", "mean_max_reward", "mean_steps", "jerk", "ms_per_chunk", "hz", "parameters", "train_minutes", "mode")
 FACTS = ("seed", "episodes", "steps", "minutes", "entry", "demonstrations")
-TEST = ("a", "b", "only_a", "only_b", "p", "p_adjusted")
 HEAD = """# Results
 
 Every number here comes from a file in [`docs/data`](data), written by the command beside it; this page is made by
@@ -34,42 +35,65 @@ chunk* is one plan on one thread; *Hz* is 1000 / p99 of it, the rate at which th
 """
 
 
-def keep(report: Path, name: str, title: str, command: str, note: str) -> None:
-    """Takes the numbers of a report into docs/data, of the episodes which were not solved, and no films."""
+def keep(report: Path, name: str, head: dict[str, Any], add: bool) -> None:
+    """Takes the numbers of a report into docs/data, with the episodes which were not solved, and no films."""
     full = json.loads(report.read_text())
-    policies = {p: {k: v[k] for k in KEPT if k in v} for p, v in full["policies"].items()}
+    policies = {}
     for p, v in full["policies"].items():
         # Enough for paired tests against lines measured later.
         played = sorted(v["episodes"], key=lambda e: e["seed"])
-        policies[p]["seeds"] = [played[0]["seed"], played[-1]["seed"]]
-        policies[p]["unsolved"] = [e["seed"] for e in played if not e["success"]]
-        policies[p]["facts"] = {k: x for k, x in v["facts"].items() if k in FACTS}
-    content = {
-        "title": title, "command": command, "note": note, "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": full["machine"], "versions": full["versions"], "policies": policies,
-        "comparisons": [{k: c[k] for k in TEST} for c in full["comparisons"]],
-    }  # fmt: skip
-    DATA.mkdir(parents=True, exist_ok=True)
-    (DATA / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        policies[p] = {k: v[k] for k in KEPT if k in v} | {
+            "seeds": [played[0]["seed"], played[-1]["seed"]],
+            "unsolved": [e["seed"] for e in played if not e["success"]],
+            "facts": {k: x for k, x in v["facts"].items() if k in FACTS},
+        }
+    content = _into(name, "policies", policies, full, head, add)
+    _write(name, content | {"comparisons": compared(content["policies"])})
 
 
-def gather(folder: Path, name: str, title: str, command: str, note: str) -> None:
+def gather(folder: Path, name: str, head: dict[str, Any], add: bool) -> None:
     """Takes the figures of all generators judged below a folder into docs/data."""
     found = {path.parent.parent.name: json.loads(path.read_text()) for path in folder.glob("*/evaluation/report.json")}
     if not found:
         raise SystemExit(f"{folder}: expected RUN/evaluation/report.json, found none")
-    first = next(iter(found.values()))
     facts = ("seed", "steps", "minutes", "parameters", "data", "levels", "labels", "tokens")
-    content = {
-        "title": title, "command": command, "note": note, "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": first["machine"], "versions": first["versions"],
-        "generators": {
-            run: {k: r[k] for k in ("likelihood", "quality", "speed")}
-            | {"facts": {k: r["facts"][k] for k in facts if k in r["facts"]}}
-            for run, r in sorted(found.items())
-        },
-    }  # fmt: skip
+    generators = {
+        run: {k: r[k] for k in ("likelihood", "quality", "speed")}
+        | {"facts": {k: r["facts"][k] for k in facts if k in r["facts"]}}
+        for run, r in sorted(found.items())
+    }
+    _write(name, _into(name, "generators", generators, next(iter(found.values())), head, add))
+
+
+def _into(name: str, kind: str, lines: dict[str, Any], full: Any, head: dict[str, Any], add: bool) -> dict[str, Any]:
+    """A file's new content; with `add` the lines join those kept, and what the head leaves out stays."""
+    path, date = DATA / f"{name}.json", time.strftime("%Y-%m-%d", time.gmtime())
+    old: dict[str, Any] = json.loads(path.read_text()) if add and path.is_file() else {}
+    head = {k: v for k, v in head.items() if v is not None}
+    if absent := {"title", "command"} - {**old, **head}.keys():
+        raise SystemExit(f"{name}: expected --{' and --'.join(sorted(absent))}")
+    own = {"date": date, "machine": full["machine"]}
+    kept = {p: {"date": old["date"], "machine": old["machine"]} | v for p, v in old.get(kind, {}).items()}
+    content = {"note": "", **old, **head, "date": date, "machine": full["machine"], "versions": full["versions"]}
+    return content | {kind: kept | {p: v | own for p, v in lines.items()}}
+
+
+def _write(name: str, content: dict[str, Any]) -> None:
+    DATA.mkdir(parents=True, exist_ok=True)
     (DATA / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def compared(policies: dict[str, Any]) -> list[dict[str, Any]]:
+    """McNemar's test between all pairs that played the same seeds, corrected together."""
+    from nextmove.evaluation.paired import holm, mcnemar
+
+    pairs = []
+    for a, b in combinations(policies, 2):
+        if policies[a]["seeds"] == policies[b]["seeds"]:
+            lost_a, lost_b = set(policies[a]["unsolved"]), set(policies[b]["unsolved"])
+            only_a, only_b = len(lost_b - lost_a), len(lost_a - lost_b)
+            pairs.append({"a": a, "b": b, "only_a": only_a, "only_b": only_b, "p": mcnemar(only_a, only_b)})
+    return [c | {"p_adjusted": p} for c, p in zip(pairs, holm([c["p"] for c in pairs]), strict=True)]
 
 
 def generator_cells(found: dict[str, Any]) -> dict[str, str]:
@@ -100,7 +124,9 @@ def generator_cells(found: dict[str, Any]) -> dict[str, str]:
 def generator_table(generators: dict[str, Any]) -> str:
     """All generators of a file; a figure that one does not have is a dash."""
     cells = {run: generator_cells(found) for run, found in generators.items()}
-    last = ["M parameters", "minutes", "seed"]
+    if several(generators):
+        cells = {run: row | {"machine": processor(generators[run])} for run, row in cells.items()}
+    last = [c for c in ("M parameters", "minutes", "seed", "machine") if any(c in row for row in cells.values())]
     columns = list(dict.fromkeys(c for row in cells.values() for c in row if c not in last)) + last
     return table(["run", *columns], [[f"`{run}`", *(row.get(c, "–") for c in columns)] for run, row in cells.items()])
 
@@ -125,6 +151,24 @@ def policy_row(name: str, policy: dict[str, Any]) -> list[str]:
         f"{policy['facts'].get('minutes', policy.get('train_minutes')):g}",
         str(policy["facts"].get("seed", "")),
     ]
+
+
+def policy_table(policies: dict[str, Any]) -> str:
+    """All lines of a comparison."""
+    rows = [policy_row(n, p) for n, p in policies.items()]
+    if not several(policies):
+        return table(COLUMNS, rows)
+    return table([*COLUMNS, "machine"], [[*row, processor(p)] for row, p in zip(rows, policies.values(), strict=True)])
+
+
+def processor(line: dict[str, Any]) -> str:
+    """Name of the processor a line was measured on."""
+    return str(line["machine"]["processor"]) if "machine" in line else ""
+
+
+def several(lines: dict[str, Any]) -> bool:
+    """Whether the lines of a table come from different machines."""
+    return len({processor(line) for line in lines.values()}) > 1
 
 
 COLUMNS = [
@@ -166,13 +210,15 @@ def efficiency(contents: dict[str, Any]) -> None:
 def section(content: dict[str, Any]) -> str:
     """One file as a section."""
     machine = content.get("machine", "")
+    if several(content.get("policies", content.get("generators", {}))):
+        machine = "machines by line"
     if isinstance(machine, dict):
         machine = ", ".join(str(v) for v in machine.values())
     lines = [f"## {content['title']}", "", f"`{content['command']}` · {content['date']} · {machine}", ""]
     if content.get("note"):
         lines += [content["note"], ""]
     if "policies" in content:
-        lines.append(table(COLUMNS, [policy_row(n, p) for n, p in content["policies"].items()]))
+        lines.append(policy_table(content["policies"]))
         if content["comparisons"]:
             lines += ["", TESTED, "", tests(content)]
     elif "generators" in content:
@@ -227,8 +273,7 @@ def measured(name: str, reports: dict[str, Any], generated: dict[str, Any]) -> s
         parts = [f"[{n}](../results.md):\n\n{generator_table(g)}\n" for n, g in own.items() if g]
         return "\n".join(parts)
     if name in reports:
-        rows = [policy_row(n, p) for n, p in reports[name]["policies"].items()]
-        return f"`{reports[name]['command']}`\n\n{table(COLUMNS, rows)}\n"
+        return f"`{reports[name]['command']}`\n\n{policy_table(reports[name]['policies'])}\n"
     rows = [
         [*policy_row(n, p), f"[{report}](../results.md)"]
         for report, c in reports.items()
@@ -236,6 +281,10 @@ def measured(name: str, reports: dict[str, Any], generated: dict[str, Any]) -> s
         if re.fullmatch(rf"{re.escape(name)}(-n\d+.*)?", n)
     ]
     return table([*COLUMNS, "from"], rows) + "\n" if rows else "Not measured yet.\n"
+
+
+def _head(args: argparse.Namespace) -> dict[str, Any]:
+    return {part: getattr(args, part) for part in ("title", "command", "note")}
 
 
 def main() -> int:
@@ -246,16 +295,16 @@ def main() -> int:
     gathering.add_argument("folder", type=Path)
     for one in (keeping, gathering):
         one.add_argument("name")
-        one.add_argument("--title", required=True)
-        one.add_argument("--command", required=True)
-        one.add_argument("--note", default="")
+        one.add_argument("--add", action="store_true", help="keep the lines that are there, and head and note")
+        for part in ("title", "command", "note"):
+            one.add_argument(f"--{part}")
     commands.add_parser("write")
     commands.add_parser("check")
     args = parser.parse_args()
     if args.command_name == "keep":
-        keep(args.report, args.name, args.title, args.command, args.note)
+        keep(args.report, args.name, _head(args), args.add)
     if args.command_name == "gather":
-        gather(args.folder, args.name, args.title, args.command, args.note)
+        gather(args.folder, args.name, _head(args), args.add)
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
     if args.command_name == "check":
         for path in stale:
