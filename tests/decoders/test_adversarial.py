@@ -44,37 +44,44 @@ def test_rules_by_hand():
     log1p = [math.log(1 + math.exp(v)) for v in (-2.0, 1.0, 0.5, -3.0)]
     assert critic_loss("non_saturating", real, fake).item() == pytest.approx(sum(log1p) / 2, abs=1e-6)
     expected = (math.log(1 + math.exp(-0.5)) + math.log(1 + math.exp(3.0))) / 2
-    assert generator_loss("non_saturating", fake).item() == pytest.approx(expected, abs=1e-6)
+    assert generator_loss("non_saturating", fake, real).item() == pytest.approx(expected, abs=1e-6)
     assert critic_loss("hinge", real, fake).item() == pytest.approx((0 + 2) / 2 + (1.5 + 0) / 2)
-    assert generator_loss("hinge", fake).item() == pytest.approx(1.25)
+    assert generator_loss("hinge", fake, real).item() == pytest.approx(1.25)
+    pairs = (math.log(1 + math.exp(0.5 - 2)) + math.log(1 + math.exp(-3.0 + 1))) / 2
+    assert critic_loss("relativistic", real, fake).item() == pytest.approx(pairs, abs=1e-6)
+    back = (math.log(1 + math.exp(2 - 0.5)) + math.log(1 + math.exp(-1 + 3.0))) / 2
+    assert generator_loss("relativistic", fake, real).item() == pytest.approx(back, abs=1e-6)
     # Where the critic cannot tell, its loss is log 4 (Goodfellow et al. 2014, theorem 1).
     assert critic_loss("non_saturating", torch.zeros(3), torch.zeros(3)).item() == pytest.approx(math.log(4))
 
 
-@pytest.mark.parametrize("rule", ["non_saturating", "hinge"])
-@pytest.mark.parametrize("r1", [0.0, 0.3])
-def test_one_backward_pass_has_the_gradients_of_two(rule, r1):
+@pytest.mark.parametrize("rule", ["non_saturating", "hinge", "relativistic"])
+@pytest.mark.parametrize(("r1", "r2"), [(0.0, 0.0), (0.3, 0.0), (0.3, 0.2)])
+def test_one_backward_pass_has_the_gradients_of_two(rule, r1, r2):
     x, z = data(), normal((5, 6), seeded(1))
-    together = small(rule=rule, r1=r1)
+    together = small(rule=rule, r1=r1, r2=r2)
     total(together.loss_at(Context(5), x, z=z)).backward()
 
-    apart = small(rule=rule, r1=r1)
+    apart = small(rule=rule, r1=r1, r2=r2)
     made = apart.generator(z, Context(5))
     apart.critic.requires_grad_(False)
-    generator_loss(rule, apart.critic(made, Context(5))).backward()
+    generator_loss(rule, apart.critic(made, Context(5)), apart.critic(x, Context(5))).backward()
     apart.critic.requires_grad_(True)
     seen = x.clone().requires_grad_()
     real = apart.critic(seen, Context(5))
-    loss = critic_loss(rule, real, apart.critic(made.detach(), Context(5)))
-    (loss + (r1 / 2 * roughness(real, seen) if r1 else 0)).backward()
+    still = made.detach().requires_grad_()
+    fake = apart.critic(still, Context(5))
+    loss = critic_loss(rule, real, fake)
+    loss = loss + (r1 / 2 * roughness(real, seen) if r1 else 0) + (r2 / 2 * roughness(fake, still) if r2 else 0)
+    loss.backward()
     for mine, theirs in zip(grads(together), grads(apart), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
 
 
 def test_each_term_leaves_the_other_player_without_gradient():
     x, z = data(), normal((5, 6), seeded(1))
-    for name, moved in (("generator", "generator"), ("critic", "critic"), ("r1", "critic")):
-        decoder = small(r1=0.3)
+    for name, moved in (("generator", "generator"), ("critic", "critic"), ("r1", "critic"), ("r2", "critic")):
+        decoder = small(r1=0.3, r2=0.3)
         decoder.loss_at(Context(5), x, z=z)[name].backward()
         for part in ("generator", "critic"):
             found = grads(getattr(decoder, part))
@@ -192,7 +199,7 @@ def test_samples_are_a_function_of_the_row_and_the_known_part_is_set():
 
 
 def test_what_cannot_be_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"rule: expected one of non_saturating, hinge; found 'wgan'"):
+    with pytest.raises(ValueError, match=r"rule: expected one of non_saturating, hinge, relativistic; found 'wgan'"):
         Adversarial(None, None, rule="wgan")
     with pytest.raises(ValueError, match="latent: expected at least 1, found 0"):
         Adversarial(None, None, latent=0)

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform
 from nextmove.decoders.few_step import settle
 
-Rule = Literal["non_saturating", "hinge"]
-RULES: tuple[Rule, ...] = ("non_saturating", "hinge")
+Rule = Literal["non_saturating", "hinge", "relativistic"]
+RULES: tuple[Rule, ...] = ("non_saturating", "hinge", "relativistic")
 
 
 def critic_loss(rule: Rule, real: Tensor, fake: Tensor) -> Tensor:
@@ -29,14 +29,22 @@ def critic_loss(rule: Rule, real: Tensor, fake: Tensor) -> Tensor:
 
     non_saturating: E softplus(-real) + E softplus(fake) (Goodfellow et al. 2014, equation 1, with logits).
     hinge: E relu(1 - real) + E relu(1 + fake) (Lim and Ye 2017).
+    relativistic: E softplus(fake - real) of pairs (Jolicoeur-Martineau 2019; Huang et al. 2024, equation 2).
     """
+    if rule == "relativistic":
+        return F.softplus(fake - real).mean()
     if rule == "hinge":
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
-def generator_loss(rule: Rule, fake: Tensor) -> Tensor:
-    """What a generator wants () from the critic's scores of its samples: E softplus(-fake), or -E fake for "hinge"."""
+def generator_loss(rule: Rule, fake: Tensor, real: Tensor) -> Tensor:
+    """What a generator wants () from the critic's scores of its samples.
+
+    E softplus(-fake); -E fake for "hinge"; E softplus(real - fake) for "relativistic", which alone looks at `real`.
+    """
+    if rule == "relativistic":
+        return F.softplus(real.detach() - fake).mean()
     return -fake.mean() if rule == "hinge" else F.softplus(-fake).mean()
 
 
@@ -97,6 +105,8 @@ class Adversarial:
     rule: Rule = "non_saturating"
     r1: float = 0.0
     """Weight gamma of gamma / 2 E |grad_x score(x)|^2 on data (Mescheder et al. 2018, equation 9)."""
+    r2: float = 0.0
+    """The same on samples."""
     augment: Translate | None = None
     """What is done to data and samples before the critic sees them."""
 
@@ -129,7 +139,7 @@ class AdversarialDecoder(nn.Module):
     def loss_at(
         self, ctx: Context, x: Tensor, *, z: Tensor, moves: tuple[Tensor, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """{generator, critic} and, with `r1`, {r1}; z (B, Z), moves: of x and of the samples, each (B, 2).
+        """{generator, critic} and what of {r1, r2} has a weight; z (B, Z), moves: of x and of the samples, each (B, 2).
 
         The gradient of `generator` reaches the generator only, that of the others the critic only. The critic sees
         data and samples apart, because batch norm would mark a batch that mixes them.
@@ -137,13 +147,16 @@ class AdversarialDecoder(nn.Module):
         rule, made = self.config.rule, self.generator(z, ctx)
         if moves is not None and self.config.augment is not None:
             x, made = (self.config.augment.apply(part, move) for part, move in zip((x, made), moves, strict=True))
-        x = x.detach().requires_grad_(self.config.r1 > 0)
-        with torch.set_grad_enabled(torch.is_grad_enabled() or self.config.r1 > 0):
+        slopes = {"r1": self.config.r1, "r2": self.config.r2}
+        x = x.detach().requires_grad_(slopes["r1"] > 0)
+        still = made.detach().requires_grad_(slopes["r2"] > 0)
+        with torch.set_grad_enabled(torch.is_grad_enabled() or max(slopes.values()) > 0):
             real = self.critic(x, ctx).float()
-        fake = self.critic(made.detach(), ctx).float()
+            fake = self.critic(still, ctx).float()
         seen = frozen(self.critic)(made, ctx).float()
-        terms = {"generator": generator_loss(rule, seen), "critic": critic_loss(rule, real, fake)}
-        return {**terms, "r1": self.config.r1 / 2 * roughness(real, x)} if self.config.r1 > 0 else terms
+        terms = {"generator": generator_loss(rule, seen, real), "critic": critic_loss(rule, real, fake)}
+        at = {"r1": (real, x), "r2": (fake, still)}
+        return terms | {name: gamma / 2 * roughness(*at[name]) for name, gamma in slopes.items() if gamma > 0}
 
     @torch.no_grad()
     def sample(

@@ -86,12 +86,12 @@ class ReconstructionJudge(nn.Module):
     def _game(self, x: Tensor, made: Tensor, last: Tensor, distances: dict[str, Tensor]) -> dict[str, Tensor]:
         ctx, rule, critic = Context.empty(len(x)), self.config.rule, self.critic
         assert critic is not None
-        generator = generator_loss(rule, frozen(critic)(made, ctx).float())
+        real, fake = critic(x, ctx).float(), critic(made.detach(), ctx).float()
+        generator = generator_loss(rule, frozen(critic)(made, ctx).float(), real)
         # Without gradients, as in validation, there is nothing to balance, and the term is left out.
         weight = torch.zeros_like(generator)
         if generator.requires_grad:
             weight = adaptive_weight(torch.stack(list(distances.values())).sum(), generator, last)
-        real, fake = critic(x, ctx).float(), critic(made.detach(), ctx).float()
         return {
             "generator": self.config.critic_weight * weight * generator,
             "critic": critic_loss(rule, real, fake) / 2,
