@@ -36,7 +36,7 @@ from nextmove.nn.imagegpt import ImageTransformer
 AUGMENT = Affine(degrees=9, shift=0.45, zoom=0.1, share=0.7)
 AUTOREGRESSIVE = ("pixelrnn", "pixelrnn-diagonal", "pixelcnn-plain", "pixelcnn", "imagegpt")
 PARALLEL = ("gan", "ddpm", "dit", "flow", "meanflow")
-
+LARGER = ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL)
 
 UNET = nn.UNet2d(channels=16, multipliers=(1, 2, 2), blocks=1, groups=8)
 
@@ -67,6 +67,12 @@ class Corpus:
     options: dict[str, Any] = field(default_factory=dict)
     each: dict[str, dict[str, Any]] = field(default_factory=dict)
     """More options of single systems."""
+    judge: dict[str, int] = field(default_factory=dict)
+    """Options of `nextmove evaluate`."""
+
+
+# Hundreds of calls an image make judging as long as training where images are larger.
+FEWER = {"samples": 240, "likelihood": 120, "classified": 240}
 
 
 CORPORA = {
@@ -75,10 +81,10 @@ CORPORA = {
     "digits": Corpus(
         "digits",
         ("pixelcnn", "vqvae", "vqgan", "vqgan-prior", *PARALLEL, "reflow"),
-        each={"pixelcnn": {"augment": AUGMENT}},
+        each={"pixelcnn": {"augment": AUGMENT}, "reflow": {"pairs": 4000}},
     ),
-    "mnist": Corpus("mnist", ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL), each=EQUAL),
-    "frames": Corpus("runs/pusht-images", ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL), each=EQUAL),
+    "mnist": Corpus("mnist", LARGER, each=EQUAL, judge=FEWER),
+    "frames": Corpus("runs/pusht-images", LARGER, each=EQUAL, judge=FEWER),
     "text": Corpus("shakespeare", ("rnn", "lstm", "gpt", "gpt-modern"), {"unit": "bpe"}),
 }
 
@@ -115,7 +121,7 @@ def main() -> None:
                 seed=args.seed, threads=args.threads, resume=begun(run), **options,
             )  # fmt: skip
         if not (run / "evaluation" / "report.json").is_file():
-            jobs.evaluate(run)
+            jobs.evaluate(run, **corpus.judge)
 
 
 if __name__ == "__main__":

@@ -250,6 +250,21 @@ def test_minutes_end_in_time_at_rate_zero(tmp_path, ticking):
     assert lines(tmp_path, "step")[-1]["data_wait"] == pytest.approx(1)
 
 
+def test_busy_minutes_reserve_none_of_the_time_of_other_programs(tmp_path, ticking, monkeypatch):
+    now, stream = ticking
+    stolen = [0.0]
+    monkeypatch.setattr("nextmove.training.run.time.thread_time", lambda: now[0] - stolen[0])
+
+    def save_model(model, folder):
+        now[0] += 40.1
+        stolen[0] += 40
+
+    settings = {"validation": held(), "save_model": save_model, "data": stream, "clock": "busy"}
+    result, reports = run(tmp_path, minutes=5 / 60, **settings)
+    assert 5 - 0.3 < result.elapsed < 5 + 1e-6
+    assert reports[-1].lr < 1e-3 * OPTIM.lr
+
+
 def test_minutes_go_on_where_they_were(tmp_path, ticking):
     now, stream = ticking
     first, before = run(tmp_path, minutes=5 / 60, stop=150, data=stream)

@@ -58,6 +58,8 @@ def evaluate(
     execute: int = 0,
     video: int = 4,
     samples: int = 360,
+    likelihood: int = 360,
+    classified: int = 1000,
     guidance: float = 1.0,
     out: Path | None = None,
 ) -> dict[str, Any]:
@@ -80,6 +82,8 @@ def evaluate(
         execute: Actions executed of each plan; 0 as trained.
         video: Episodes to film.
         samples: Images that a generator draws, compared with as many held-out ones.
+        likelihood: Most held-out images whose likelihood is measured; 0 leaves it out.
+        classified: Images drawn to count each class's share, where the data have classes; 0 leaves it out.
         guidance: Weight of classifier-free guidance for generators that know labels; 1 is none.
         out: Folder of the report; default MODEL/evaluation.
     """
@@ -87,8 +91,9 @@ def evaluate(
         from nextmove.jobs.judge import evaluate_generator
 
         return evaluate_generator(
-            Path(model), source=None if data is None else str(data), samples=samples, sampler=sampler, steps=steps,
-            guidance=guidance, seed=0 if seed == HELD_OUT else seed, out=out,
+            Path(model), source=None if data is None else str(data), samples=samples, likelihood=likelihood,
+            classified=classified, sampler=sampler, steps=steps, guidance=guidance,
+            seed=0 if seed == HELD_OUT else seed, out=out,
         )  # fmt: skip
     out = Path(out) if out else Path(model) / "evaluation"
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute)

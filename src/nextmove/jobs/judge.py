@@ -29,7 +29,6 @@ from nextmove.models.generator import Generator, ImageSpec, TextSpec
 from nextmove.models.image.tokenizer import Tokenizer
 
 BATCH = 120
-CLASS_SAMPLES = 1000
 
 
 def evaluate_generator(
@@ -41,6 +40,7 @@ def evaluate_generator(
     steps: int = 0,
     guidance: float = 1.0,
     likelihood: int = 360,
+    classified: int = 1000,
     seed: int = 0,
     out: Path | None = None,
 ) -> dict[str, Any]:
@@ -53,7 +53,8 @@ def evaluate_generator(
         sampler: Another solver for diffusion and flow.
         steps: Network calls of the sampler; 0 as trained.
         guidance: Weight of classifier-free guidance.
-        likelihood: Most held-out images whose likelihood is measured.
+        likelihood: Most held-out images whose likelihood is measured; 0 leaves it out.
+        classified: Images drawn to count each class's share, where the data have classes; 0 leaves it out.
         seed: Decides the draws.
         out: Folder of the report; default MODEL/evaluation.
     """
@@ -70,7 +71,7 @@ def evaluate_generator(
         judged = _text(found, source, name, facts, curve, seed)
     else:
         generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
-        judged = _images(generator, source, name, facts, curve, samples, likelihood, seed)
+        judged = _images(generator, source, name, facts, curve, samples, likelihood, classified, seed)
     command = f"nextmove evaluate {model} --samples {samples} --seed {seed}"
     return write_generator(judged, Path(out) if out else Path(model) / "evaluation", title=name, commands=[command])
 
@@ -115,15 +116,22 @@ def image_likelihood(model: Generator, images: torch.Tensor, seed: int = 0) -> d
 
 
 def _images(
-    model: Generator, source: str, name: str, facts: Any, curve: Any, samples: int, most: int, seed: int
+    model: Generator,
+    source: str,
+    name: str,
+    facts: Any,
+    curve: Any,
+    samples: int,
+    most: int,
+    classified: int,
+    seed: int,
 ) -> Judged:
     spec: Any = model.spec
     found = data.pictures(source, size=spec.height)
     test = quantised(found.test.image, spec.levels)
     train = quantised(found.train.image, spec.levels)
-    label = found.train.label
-    wanted = max(samples, CLASS_SAMPLES if label is not None else 0)
-    drawn, speed = draw(model, wanted, seed)
+    label = found.train.label if classified else None
+    drawn, speed = draw(model, max(samples, classified if label is not None else 0), seed)
     judged = quality.judge_samples(drawn[: min(samples, len(test))].numpy(), test.numpy(), train.numpy())
     if label is not None:
         judged["class_share"] = quality.class_share(drawn.numpy(), train.numpy(), label.numpy()).tolist()

@@ -115,7 +115,7 @@ class Run:
 
     def _advance(self, source: Iterator[Batch], progress: float) -> StepReport:
         """One step, counted."""
-        began = time.perf_counter()
+        began, before = time.perf_counter(), self.clock.elapsed
         try:
             batch = next(source)
         except StopIteration:
@@ -125,7 +125,7 @@ class Run:
         self.step += 1
         self.ema.update(self.step)
         seconds, loss = time.perf_counter() - began, sum(terms.values())
-        self.clock.stepped(seconds)
+        self.clock.stepped(self.clock.elapsed - before)
         named = {f"term/{name}": value for name, value in terms.items()}
         self.meter.add({"loss": loss, **named, **numbers, "seconds": seconds, "wait": wait})
         if self.step % self.config.log_every == 0:
@@ -146,7 +146,7 @@ class Run:
             self._save()
 
     def _validate(self) -> None:
-        began = time.perf_counter()
+        began = self.clock.elapsed
         self.world.share(self.model.buffers())
         self.ema.refresh()
         terms = self.judge(self.ema.model)
@@ -159,10 +159,10 @@ class Run:
             if self.world.first:
                 self.state.save_best(self.folder, self.step, {"validation": loss}, self.save_model)
             self.world.wait()
-        self.clock.spent("validation", time.perf_counter() - began)
+        self.clock.spent("validation", self.clock.elapsed - began)
 
     def _save(self) -> None:
-        began = time.perf_counter()
+        began = self.clock.elapsed
         self.world.share(self.model.buffers())
         facts = {
             "elapsed": self.clock.elapsed,
@@ -176,7 +176,7 @@ class Run:
         self.world.wait()
         self.checkpoint = checkpoint.newest(self.folder, "last")
         self.clock.saved()
-        self.clock.spent("save", time.perf_counter() - began)
+        self.clock.spent("save", self.clock.elapsed - began)
         self.log.write("checkpoint", self.step, elapsed=self.clock.elapsed)
 
     def _flush(self) -> None:
