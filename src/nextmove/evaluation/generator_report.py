@@ -63,12 +63,16 @@ def write_generator(judged: Judged, out: Path, *, title: str, commands: Sequence
 
 
 EXPLAINED = {
+    "samples": "images drawn and compared with as many held-out ones",
     "against_test": "1-nearest-neighbour accuracy against held-out images: 0.5 cannot be told apart",
     "against_train": "the same against training images: well below 0.5 means copies",
     "sliced_w2": "sliced 2-Wasserstein distance to held-out images, values in [-1, 1]",
     "energy": "energy distance to held-out images",
     "nearest_train": "median distance to the nearest training image, beside that of held-out images",
     "class_share": "share of each class among the samples, by a support vector machine",
+    "seconds_per_image": "drawn in batches, on the machine named below",
+    "network_calls": "one after another, for an image or a batch of them",
+    "tokens_per_second": "one text, token by token",
 }
 
 
@@ -85,7 +89,7 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         else:
             parts = show(value)
         found.append((key.replace("_", " "), parts, EXPLAINED.get(key, "")))
-    return found + [(k.replace("_", " "), show(v), "") for k, v in summary["speed"].items()]
+    return found + [(k.replace("_", " "), show(v), EXPLAINED.get(k, "")) for k, v in summary["speed"].items()]
 
 
 def show(value: Any, digits: int = 3) -> str:

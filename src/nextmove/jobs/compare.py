@@ -133,7 +133,7 @@ def compare(
             _keep(entry, line, judged / f"{line.name}.json")
     found = [_found(line, judged / f"{line.name}.json") for line in lines]
     command = f"nextmove compare {data_dir} --out {out} --minutes {minutes:g} --episodes {episodes}"
-    title = f"{len(found)} policies on {simulator}"
+    title = f"{len(found)} {'policy' if len(found) == 1 else 'policies'} on {simulator}"
     return report(found, out, simulator=simulator, title=title, commands=[command])
 
 
