@@ -175,6 +175,9 @@ def test_translate_is_indexing_with_the_border_repeated():
     assert drawn.shape == (4000, 2)
     share = torch.bincount(drawn.flatten() + 2) / 8000
     assert share.tolist() == pytest.approx([0.2] * 5, abs=0.02)
+    some = Translate(1, share=0.3).draw(9000, seeded(0))
+    # A ninth of the moves leads nowhere.
+    assert some.ne(0).any(1).double().mean().item() == pytest.approx(0.3 * 8 / 9, abs=0.02)
     x.requires_grad_()
     (Translate(1).apply(x, torch.ones(4, 2).long()).square().sum() / 2).backward()
     assert x.grad[:, :, 0, 0].ne(x[:, :, 0, 0]).all()  # a corner is repeated: it counts four times

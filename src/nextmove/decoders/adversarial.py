@@ -73,15 +73,18 @@ class Translate:
     """Moves images by up to `pixels` in both directions, the border repeated (Zhao et al. 2020, DiffAugment).
 
     Done to data and samples alike, so that the critic cannot learn the training set by heart and the generator does
-    not learn to move its images.
+    not learn to move its images; where all are moved it may, as the critic never sees where they stood.
     """
 
     pixels: int = 1
+    share: float = 1.0
+    """Share of the images that is moved (Karras et al. 2020, section 2.2: well below 1, moves do not leak)."""
 
     def draw(self, rows: int, rng: Rng) -> Tensor:
         """Moves (rows, 2) int64 in [-pixels, pixels], down and right."""
         span = 2 * self.pixels + 1
-        return (uniform((rows, 2), rng) * span).long().clamp_max(span - 1) - self.pixels
+        moves = (uniform((rows, 2), rng) * span).long().clamp_max(span - 1) - self.pixels
+        return moves if self.share == 1 else moves * (uniform((rows, 1), rng) < self.share)
 
     def apply(self, x: Tensor, moves: Tensor) -> Tensor:
         """x (B, C, height, width) moved by `moves` (B, 2)."""

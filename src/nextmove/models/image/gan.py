@@ -7,8 +7,8 @@ The networks are DCGAN's (Radford et al. 2016).
 How it is composed: `Continuous` pixels -> `Adversarial` around `Dcgan` and `DcganCritic`.
 
 Deviations: one step moves both players (same gradients as two passes, both before either has moved); what is sampled
-from is an average of the weights; on small data sets the critic sees data and samples moved at random by a pixel
-(Zhao et al. 2020), without which it learns the training set by heart.
+from is an average of the weights; on small data sets the critic sees some of the data and samples moved at random by a
+pixel (Zhao et al. 2020), without which it learns the training set by heart.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Gan:
             generator=Dcgan(width=64),
             critic=DcganCritic(width=64),
             latent=64,
-            augment=Translate(1),
+            augment=Translate(1, share=0.4),
         )
     )
     optim: Optim = Optim(lr=2e-4, betas=(0.5, 0.999), weight_decay=0.0, warmup=0, batch=64, clip=0.0, ema=0.999)
