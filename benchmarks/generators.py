@@ -49,7 +49,7 @@ def _on(recipe: Any, trunk: Any, batch: int = 64) -> Any:
 _RECIPES = {
     "pixelcnn": _on(PixelCnn(), PixelCnn().decoder.trunk, batch=32),
     "imagegpt": _on(ImageGpt(), ImageTransformer(width=64, layers=4, heads=4, dropout=0.1), batch=16),
-    "gan": Gan(Adversarial(Dcgan(width=24), DcganCritic(width=24), latent=64, augment=Translate(2))),
+    "gan": Gan(Adversarial(Dcgan(width=24), DcganCritic(width=24), latent=64, augment=Translate(2, share=0.4))),
     "ddpm": _on(Ddpm(), UNET),
     "dit": replace(_on(DitDiffusion(), nn.Dit(width=64)), label_width=64),
     "flow": _on(FlowMatching(), UNET),
