@@ -206,6 +206,10 @@ def test_what_cannot_be_is_refused_by_name():
         Adversarial(None, None, rule="wgan")
     with pytest.raises(ValueError, match="latent: expected at least 1, found 0"):
         Adversarial(None, None, latent=0)
+    with pytest.raises(ValueError, match=r"r2: expected a weight of at least 0, found -1"):
+        Adversarial(None, None, r2=-1.0)
+    with pytest.raises(ValueError, match=r"a share in \[0, 1\], found pixels 1, share 40"):
+        Translate(1, share=40)
     with pytest.raises(ValueError, match="weight: a critic judges an x as a whole"):
         small().loss(Context(5), data(), weight=torch.ones(5), rng=seeded(0))
 

@@ -80,6 +80,11 @@ class Translate:
     share: float = 1.0
     """Share of the images that is moved (Karras et al. 2020, section 2.2: well below 1, moves do not leak)."""
 
+    def __post_init__(self) -> None:
+        if self.pixels < 0 or not 0 <= self.share <= 1:
+            found = f"pixels {self.pixels}, share {self.share}"
+            raise ValueError(f"augment: expected pixels of at least 0 and a share in [0, 1], found {found}")
+
     def draw(self, rows: int, rng: Rng) -> Tensor:
         """Moves (rows, 2) int64 in [-pixels, pixels], down and right."""
         span = 2 * self.pixels + 1
@@ -117,6 +122,9 @@ class Adversarial:
         check_rule(self.rule)
         if self.latent < 1:
             raise ValueError(f"latent: expected at least 1, found {self.latent}")
+        for name in ("r1", "r2"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected a weight of at least 0, found {getattr(self, name)}")
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> AdversarialDecoder:
         """The decoder of x (B, *shape)."""
