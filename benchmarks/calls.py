@@ -20,7 +20,7 @@ from nextmove import data
 from nextmove.evaluation import plots, quality
 from nextmove.evaluation.machine import machine
 from nextmove.jobs.generate import load_generator
-from nextmove.jobs.judge import draw, quantised
+from nextmove.jobs.judge import BATCH, draw, quantised
 
 TOKENIZERS = ("vqvae", "vqgan")
 """Runs that draw nothing by themselves."""
@@ -59,14 +59,15 @@ def main() -> None:
                 seconds = speed["seconds_per_image"]
                 rows.append([name, f"{calls:.0f}", f"{near:.3f}", f"{far:.3f}", f"{seconds:.3g}"])
                 print(*rows[-1], flush=True)
-    name = f"calls-{args.runs.name}"
+    corpus = args.runs.name
+    name, options = f"calls-{corpus}", f"--samples {args.samples} --seed {args.seed} --threads {args.threads}"
     content = {
-        "title": f"Sample quality against network calls: {args.runs.name}",
-        "command": f"python benchmarks/generators.py {args.runs.name}; python benchmarks/calls.py {args.runs}",
+        "title": f"Sample quality against network calls: {corpus}",
+        "command": f"python benchmarks/generators.py {corpus}; python benchmarks/calls.py runs/{corpus} {options}",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": machine(),
-        "note": f"{args.samples} samples against as many held-out images, seed {args.seed}, {args.threads} threads, "
-        f"120 images a batch. ![Distance to the held-out images by network calls](pictures/{name}.svg)",
+        "note": f"{args.samples} samples against as many held-out images, {BATCH} images a batch. "
+        f" ![Distance to the held-out images by network calls](pictures/{name}.svg)",
         "columns": ["system, solver", "network calls", "1-NN test", "sliced W2", "s per image"],
         "rows": rows,
     }

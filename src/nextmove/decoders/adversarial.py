@@ -158,16 +158,15 @@ class AdversarialDecoder(nn.Module):
         rule, made = self.config.rule, self.generator(z, ctx)
         if moves is not None and self.config.augment is not None:
             x, made = (self.config.augment.apply(part, move) for part, move in zip((x, made), moves, strict=True))
-        slopes = {"r1": self.config.r1, "r2": self.config.r2}
-        x = x.detach().requires_grad_(slopes["r1"] > 0)
-        still = made.detach().requires_grad_(slopes["r2"] > 0)
-        with torch.set_grad_enabled(torch.is_grad_enabled() or max(slopes.values()) > 0):
+        r1, r2 = self.config.r1, self.config.r2
+        x, still = x.detach().requires_grad_(r1 > 0), made.detach().requires_grad_(r2 > 0)
+        with torch.set_grad_enabled(torch.is_grad_enabled() or r1 > 0 or r2 > 0):
             real = self.critic(x, ctx).float()
             fake = self.critic(still, ctx).float()
         seen = frozen(self.critic)(made, ctx).float()
         terms = {"generator": generator_loss(rule, seen, real), "critic": critic_loss(rule, real, fake)}
-        at = {"r1": (real, x), "r2": (fake, still)}
-        return terms | {name: gamma / 2 * roughness(*at[name]) for name, gamma in slopes.items() if gamma > 0}
+        slopes = {"r1": (r1, real, x), "r2": (r2, fake, still)}
+        return terms | {name: g / 2 * roughness(scores, at) for name, (g, scores, at) in slopes.items() if g > 0}
 
     @torch.no_grad()
     def sample(

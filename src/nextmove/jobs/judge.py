@@ -72,7 +72,9 @@ def evaluate_generator(
     else:
         generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
         judged = _images(generator, source, name, facts, curve, samples, likelihood, classified, seed)
-    command = f"nextmove evaluate {model} --samples {samples} --seed {seed}"
+    command = f"nextmove evaluate {model} --samples {samples} --likelihood {likelihood} --classified {classified}"
+    command += f" --seed {seed} --guidance {guidance:g}"
+    command += f" --sampler {sampler}" * bool(sampler) + f" --steps {steps}" * bool(steps)
     return write_generator(judged, Path(out) if out else Path(model) / "evaluation", title=name, commands=[command])
 
 

@@ -8,7 +8,7 @@ How it is composed: `Continuous` pixels -> `Adversarial` around `Dcgan` and `Dcg
 
 Deviations: one step moves both players (same gradients as two passes, both before either has moved); what is sampled
 from is an average of the weights; on small data sets the critic sees some of the data and samples moved at random by a
-pixel (Zhao et al. 2020), without which it learns the training set by heart.
+pixel against learning the set by heart (Zhao et al. 2020; some, as moves of all can leak, Karras et al. 2020).
 """
 
 from __future__ import annotations
