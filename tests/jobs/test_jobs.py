@@ -100,6 +100,27 @@ def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: py
     assert "Success by number of demonstrations" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.parametrize(("demonstrations", "dropout"), [(25, 0.1), (400, 0.0)])
+def test_the_demo_drops_nothing_where_demonstrations_are_plenty(
+    demonstrations: int, dropout: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ReachedError(Exception):
+        pass
+
+    found: list[Any] = []
+
+    def train(system: str, path: Path, *, recipe: Any, **options: Any) -> None:
+        found.append(FlowPolicy() if recipe is None else recipe)
+        raise ReachedError
+
+    module = importlib.import_module("nextmove.jobs.demo")
+    monkeypatch.setattr(module, "record", lambda *_, out, **__: out)
+    monkeypatch.setattr(module, "train", train)
+    with pytest.raises(ReachedError):
+        jobs.demo(out=tmp_path, demonstrations=demonstrations)
+    assert found[0].decoder.trunk.dropout == dropout
+
+
 def test_contestants_are_read_from_text() -> None:
     line = Contestant.parse("diffusion-policy@ddim:10", 100, 2)
     assert (line.run, line.name) == ("diffusion-policy-n100-s2", "diffusion-policy-n100-s2-ddim10")
