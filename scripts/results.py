@@ -154,7 +154,9 @@ def policy_row(name: str, policy: dict[str, Any]) -> list[str]:
 
 
 def policy_table(policies: dict[str, Any]) -> str:
-    """All lines of a comparison."""
+    """All lines of a comparison, those of other training seeds beside the first."""
+    order = list(dict.fromkeys(p["facts"].get("entry", n) for n, p in policies.items()))
+    policies = dict(sorted(policies.items(), key=lambda item: order.index(item[1]["facts"].get("entry", item[0]))))
     rows = [policy_row(n, p) for n, p in policies.items()]
     if not several(policies):
         return table(COLUMNS, rows)
