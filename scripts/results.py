@@ -155,8 +155,9 @@ def policy_row(name: str, policy: dict[str, Any]) -> list[str]:
 
 def policy_table(policies: dict[str, Any]) -> str:
     """All lines of a comparison, those of other training seeds beside the first."""
-    order = list(dict.fromkeys(p["facts"].get("entry", n) for n, p in policies.items()))
-    policies = dict(sorted(policies.items(), key=lambda item: order.index(item[1]["facts"].get("entry", item[0]))))
+    entry = {n: p["facts"].get("entry", n) for n, p in policies.items()}
+    order = list(dict.fromkeys(entry.values()))
+    policies = {n: policies[n] for n in sorted(policies, key=lambda n: order.index(entry[n]))}
     rows = [policy_row(n, p) for n, p in policies.items()]
     if not several(policies):
         return table(COLUMNS, rows)
@@ -277,12 +278,12 @@ def measured(name: str, reports: dict[str, Any], generated: dict[str, Any]) -> s
     if name in reports:
         return f"`{reports[name]['command']}`\n\n{policy_table(reports[name]['policies'])}\n"
     rows = [
-        [*policy_row(n, p), f"[{report}](../results.md)"]
+        [*policy_row(n, p), (p if "machine" in p else c)["machine"]["processor"], f"[{report}](../results.md)"]
         for report, c in reports.items()
         for n, p in c["policies"].items()
         if re.fullmatch(rf"{re.escape(name)}(-n\d+.*)?", n)
     ]
-    return table([*COLUMNS, "from"], rows) + "\n" if rows else "Not measured yet.\n"
+    return table([*COLUMNS, "machine", "from"], rows) + "\n" if rows else "Not measured yet.\n"
 
 
 def _head(args: argparse.Namespace) -> dict[str, Any]:

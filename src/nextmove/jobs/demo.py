@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report
+from nextmove.jobs.fit import begun
 from nextmove.jobs.record import record
 from nextmove.jobs.train import train
 from nextmove.systems import find
 
-PLENTY = 400
-"""Demonstrations from which on a few minutes of training cannot learn them by heart."""
+PLENTY = 900
+"""Demonstrations from which on the Flow Policy is trained without dropout: with 949 it fits faster and solves more."""
 
 
 def demo(
@@ -44,9 +45,12 @@ def demo(
     demos = record("pusht", out=out / "demos", episodes=demonstrations, workers=workers)
     print(f"2/3 training {system} for {minutes:g} minutes", flush=True)
     run = out / system
-    recipe = _undropped(find(system).load()()) if demonstrations >= PLENTY else None
+    recipe = find(system).load()()
+    if system == "flow-policy" and demonstrations >= PLENTY:
+        decoder = recipe.decoder
+        recipe = replace(recipe, decoder=replace(decoder, trunk=replace(decoder.trunk, dropout=0.0)))
     if not (run / "model" / "config.json").is_file():
-        train(system, demos, out=run, minutes=minutes, resume=(run / "checkpoints").exists(), recipe=recipe)
+        train(system, demos, out=run, minutes=minutes, resume=begun(run), recipe=recipe)
     print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
     seeds = range(HELD_OUT, HELD_OUT + episodes)
     entry = judge(
@@ -61,11 +65,3 @@ def demo(
         f"after {(time.perf_counter() - began) / 60:.1f} minutes in all; open {out / 'report.html'}"
     )
     return written
-
-
-def _undropped(recipe: Any) -> Any:
-    """The recipe without dropout in its network, which costs a fifth of the steps and fits more slowly."""
-    trunk: Any = getattr(recipe.decoder, "trunk", None)
-    if not hasattr(trunk, "dropout"):
-        return recipe
-    return replace(recipe, decoder=replace(recipe.decoder, trunk=replace(trunk, dropout=0.0)))
