@@ -82,14 +82,36 @@ SOLVERS: dict[str, Any] = {
 }
 
 
+def with_sampling(model: Any, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> Any:
+    """The policy or generator itself, set to another solver, number of network calls (0: as trained) or guidance.
+
+    Raises ConfigError where its decoder has nothing of the kind.
+    """
+    decoder = model.decoder
+    if solver or guidance != 1 or (steps and hasattr(decoder, "sampler")):
+        changed = sampler(decoder, solver, steps, guidance)
+        model.decoder = decoder.with_sampler(changed)
+    elif steps:
+        few_steps(decoder.config)
+        model.sampling["steps"] = steps
+    return model
+
+
+def few_steps(decoder: Any) -> None:
+    """Raises ConfigError unless a decoder without a solver has a number of steps to choose."""
+    if not hasattr(decoder, "steps"):
+        raise ConfigError(f"steps: {type(decoder).__name__} has no number of steps to choose; leave it out")
+
+
 def sampler(decoder: Any, solver: str | None, steps: int, guidance: float = 1.0) -> Any:
-    """The decoder's sampler with another solver, number of steps or guidance weight.
+    """The sampler of a decoder or of its config with another solver, number of steps or guidance weight.
 
     Raises ConfigError where there is none to change.
     """
     own = getattr(decoder, "sampler", None)
     if own is None:
-        raise ConfigError(f"sampler: {type(decoder).__name__} is not integrated step by step; leave it out")
+        what = "guidance" if guidance != 1 and not solver else "sampler"
+        raise ConfigError(f"{what}: {type(decoder).__name__} is not integrated step by step; leave it out")
     if solver is not None and solver not in SOLVERS:
         raise ConfigError(f"sampler: expected one of {', '.join(SOLVERS)}; found {solver!r}{nearest(solver, SOLVERS)}")
     rule = own.solver if solver is None else SOLVERS[solver]()

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nextmove import data, jobs, nn, store
+from nextmove import data, jobs, nn, parts, store
 from nextmove.cli.main import main
+from nextmove.config import ConfigError
 from nextmove.decoders import Flow
 from nextmove.jobs.compare import Contestant
+from nextmove.models.policy.act import Act
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.flow_policy import FlowPolicy
+from nextmove.models.policy.meanflow_policy import MeanFlowPolicy
+from nextmove.models.policy.policy import PolicySpec
 
 SMALL = FlowPolicy(decoder=Flow(trunk=nn.Mlp(width=32, depth=1, time_width=16)))
 
@@ -66,6 +70,21 @@ def test_another_sampler_without_new_training(run: Path) -> None:
     assert policy.n_action_steps == 2
     with pytest.raises(ValueError, match="did you mean 'euler'"):
         load_policy(run, sampler="eulr")
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [({"solver": "ddim", "steps": 4}, "sampler: LatentDecoder"), ({"steps": 4}, "steps: Latent has no number")],
+)
+def test_a_sampler_where_there_is_none_to_choose(asked: dict[str, Any], named: str) -> None:
+    policy = Act().build(PolicySpec({"observation.state": 3}, action=2, fps=10))
+    with pytest.raises(ConfigError, match=named):
+        parts.with_sampling(policy, **asked)
+
+
+def test_a_few_step_policy_takes_a_number_of_steps() -> None:
+    policy = MeanFlowPolicy().build(PolicySpec({"observation.state": 3}, action=2, fps=10))
+    assert parts.with_sampling(policy, steps=4).sampling == {"steps": 4}
 
 
 def test_offline_evaluation(run: Path, demos: Path, tmp_path: Path) -> None:
@@ -126,6 +145,14 @@ def test_contestants_are_read_from_text() -> None:
     assert (line.run, line.name) == ("diffusion-policy-n100-s2", "diffusion-policy-n100-s2-ddim10")
     with pytest.raises(ValueError, match="SYSTEM@SAMPLER:STEPS"):
         Contestant.parse("flow-policy@euler", 100, 0)
+    few = Contestant.parse("meanflow-policy@2", 100, 0)
+    assert (few.name, few.entry) == ("meanflow-policy-n100-s0-steps2", "meanflow-policy@2")
+
+
+@pytest.mark.parametrize("text", ["act@ddim:10", "act@4", "meanflow-policy@euler:4", "flow-policy@eulr:4"])
+def test_a_contestant_that_cannot_be_sampled_so_is_refused_before_any_training(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"steps|sampler"):
+        Contestant.parse(text, 100, 0)
 
 
 def test_inspect_tells_data_and_models(demos: Path, run: Path) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nextmove import evaluation
+from nextmove import evaluation, parts
 from nextmove.config import ConfigError
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report, timed
 from nextmove.jobs.fit import begun
@@ -52,21 +52,33 @@ class Contestant:
     @property
     def name(self) -> str:
         """Name of the line."""
-        return f"{self.run}-{self.sampler}{self.steps}" if self.sampler else self.run
+        return f"{self.run}-{self.sampler or 'steps'}{self.steps}" if self.steps else self.run
 
     @property
     def entry(self) -> str:
         """What it is apart from its training data and seed."""
-        return f"{self.system}@{self.sampler}:{self.steps}" if self.sampler else self.system
+        return f"{self.system}@{self.sampling}" if self.sampling else self.system
+
+    @property
+    def sampling(self) -> str:
+        """SAMPLER:STEPS, STEPS, or nothing."""
+        return ":".join(str(part) for part in (self.sampler, self.steps or None) if part)
 
     @classmethod
     def parse(cls, text: str, episodes: int, seed: int) -> Contestant:
-        """From SYSTEM or SYSTEM@SAMPLER:STEPS; raises ConfigError."""
-        system, _, sampling = text.partition("@")
-        find(system).load()
-        sampler, _, steps = sampling.partition(":")
-        if sampling and not steps.isdigit():
-            raise ConfigError(f"{text!r}: expected SYSTEM or SYSTEM@SAMPLER:STEPS, such as flow-policy@euler:4")
+        """From SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS; raises ConfigError, also where it cannot be sampled so."""
+        system, at, sampling = text.partition("@")
+        decoder = find(system).load()().decoder
+        sampler, _, steps = sampling.rpartition(":")
+        if at and not (steps.isdigit() and int(steps)):
+            raise ConfigError(
+                f"entries: expected SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS, such as flow-policy@euler:4; "
+                f"found {text!r}"
+            )
+        if sampler or (at and hasattr(decoder, "sampler")):
+            parts.sampler(decoder, sampler or None, int(steps)).plan(decoder.path, decoder.target)
+        elif at:
+            parts.few_steps(decoder)
         return cls(system, sampler or None, int(steps or 0), episodes, seed)
 
 
@@ -95,7 +107,7 @@ def compare(
     Args:
         data_dir: Folder of the demonstrations.
         out: Folder of the comparison.
-        entries: SYSTEM or SYSTEM@SAMPLER:STEPS; entries that differ only in sampling share one training.
+        entries: SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS; those that differ only in sampling share one training.
         demonstrations: Numbers of demonstrations to train on.
         train_seeds: Seeds of training.
         minutes: Training budget of each, on all threads, in busy minutes (processor time): other programs on the

@@ -35,10 +35,7 @@ def load_policy(model: Path | str, *, sampler: str | None = None, steps: int = 0
         policy = interop.load(folder).policy
     else:
         policy = store.load(folder)
-    if sampler or (steps and hasattr(policy.decoder, "sampler")):
-        policy.decoder = policy.decoder.with_sampler(parts.sampler(policy.decoder, sampler, steps))
-    elif steps:
-        policy.sampling["steps"] = steps
+    parts.with_sampling(policy, sampler, steps)
     if execute:
         policy.timing = policy.timing.executing(execute)
     return policy

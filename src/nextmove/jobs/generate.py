@@ -31,13 +31,7 @@ def load_generator(model: Path | str, *, sampler: str | None = None, steps: int 
     found = store.load(saved(model))
     if not isinstance(found, Generator):
         raise ConfigError(f"{model}: expected a generator of text or images, found {type(found).__name__}")
-    decoder = found.decoder
-    if sampler or guidance != 1 or (steps and hasattr(decoder, "sampler")):
-        chosen = parts.sampler(decoder, sampler, steps, guidance=guidance)
-        found.decoder = decoder.with_sampler(chosen)
-    elif steps:
-        found.sampling["steps"] = steps
-    return found
+    return parts.with_sampling(found, sampler, steps, guidance)
 
 
 def generate(
