@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +64,21 @@ def evaluate_generator(
     source = source or found.facts["data"]
     log = folder.parent / "train.jsonl"
     curve = read_train_log(log) if log.is_file() else None
-    name = Path(model).name
     facts = {**found.facts, "parameters": sum(p.numel() for p in found.parameters())}
+    judged = Judged(Path(model).name, facts, curve=curve)
     if isinstance(found, Tokenizer):
-        judged = _tokenizer(found, source, name, facts, curve)
+        judged = _tokenizer(judged, found, source)
     elif isinstance(found.spec, TextSpec):
-        judged = _text(found, source, name, facts, curve, seed)
+        judged = _text(judged, found, source, seed)
     else:
         generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
-        judged = _images(generator, source, name, facts, curve, samples, likelihood, classified, seed)
+        judged = _images(judged, generator, source, samples, likelihood, classified, seed)
     command = f"nextmove evaluate {model} --samples {samples} --likelihood {likelihood} --classified {classified}"
     command += f" --seed {seed} --guidance {guidance:g}"
     command += f" --sampler {sampler}" * bool(sampler) + f" --steps {steps}" * bool(steps)
-    return write_generator(judged, Path(out) if out else Path(model) / "evaluation", title=name, commands=[command])
+    return write_generator(
+        judged, Path(out) if out else Path(model) / "evaluation", title=judged.name, commands=[command]
+    )
 
 
 @torch.no_grad()
@@ -118,15 +121,7 @@ def image_likelihood(model: Generator, images: torch.Tensor, seed: int = 0) -> d
 
 
 def _images(
-    model: Generator,
-    source: str,
-    name: str,
-    facts: Any,
-    curve: Any,
-    samples: int,
-    most: int,
-    classified: int,
-    seed: int,
+    judged: Judged, model: Generator, source: str, samples: int, most: int, classified: int, seed: int
 ) -> Judged:
     spec: Any = model.spec
     found = data.pictures(source, size=spec.height)
@@ -134,15 +129,15 @@ def _images(
     train = quantised(found.train.image, spec.levels)
     label = found.train.label if classified else None
     drawn, speed = draw(model, max(samples, classified if label is not None else 0), seed)
-    judged = quality.judge_samples(drawn[: min(samples, len(test))].numpy(), test.numpy(), train.numpy())
+    close = quality.judge_samples(drawn[: min(samples, len(test))].numpy(), test.numpy(), train.numpy())
     if label is not None:
-        judged["class_share"] = quality.class_share(drawn.numpy(), train.numpy(), label.numpy()).tolist()
+        close["class_share"] = quality.class_share(drawn.numpy(), train.numpy(), label.numpy()).tolist()
     pictures = {
-        f"samples, {name}": gallery.png(gallery.grid(drawn[:64].numpy())),
+        f"samples, {judged.name}": gallery.png(gallery.grid(drawn[:64].numpy())),
         "held out, real images": gallery.png(gallery.grid(test[:64].numpy())),
     }
     likely = image_likelihood(model, found.test.image[:most], seed) if most else {}
-    return Judged(name, facts, likely, judged, speed, pictures, curve=curve)
+    return replace(judged, likelihood=likely, quality=close, speed=speed, pictures=pictures)
 
 
 def draw(model: Generator, count: int, seed: int) -> tuple[torch.Tensor, dict[str, float]]:
@@ -183,7 +178,7 @@ def quantised(image: torch.Tensor, levels: int) -> torch.Tensor:
     return (image * (levels - 1) + 0.5).floor() / (levels - 1)
 
 
-def _text(model: Generator, source: str, name: str, facts: Any, curve: Any, seed: int) -> Judged:
+def _text(judged: Judged, model: Generator, source: str, seed: int) -> Judged:
     train, test = texts.split(texts.text(source))
     likely = text_likelihood(model, test)
     parts = (model.codec.encode(part).numpy() for part in (train, test))
@@ -193,10 +188,10 @@ def _text(model: Generator, source: str, name: str, facts: Any, curve: Any, seed
     none = torch.zeros(0, dtype=torch.long)
     ids = list(stream_text(model, none, 400, Sampling(0.8), rng))
     speed = {"tokens_per_second": len(ids) / (time.perf_counter() - began)}
-    return Judged(name, facts, likely, {}, speed, texts=[model.codec.decode(torch.tensor(ids))], curve=curve)
+    return replace(judged, likelihood=likely, speed=speed, texts=[model.codec.decode(torch.tensor(ids))])
 
 
-def _tokenizer(model: Tokenizer, source: str, name: str, facts: Any, curve: Any) -> Judged:
+def _tokenizer(judged: Judged, model: Tokenizer, source: str) -> Judged:
     test = quantised(data.pictures(source, size=model.spec.height).test.image, model.spec.levels)
     with torch.no_grad():
         made = model.reconstruct(test[:64])
@@ -204,4 +199,4 @@ def _tokenizer(model: Tokenizer, source: str, name: str, facts: Any, curve: Any)
         "reconstructed, from their tokens": gallery.png(gallery.grid(made.numpy())),
         "held out, real images": gallery.png(gallery.grid(test[:64].numpy())),
     }
-    return Judged(name, facts, model.figures(test), {}, {}, pictures, curve=curve)
+    return replace(judged, likelihood=model.figures(test), pictures=pictures)
