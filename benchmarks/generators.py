@@ -41,14 +41,14 @@ LARGER = ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL)
 UNET = nn.UNet2d(channels=16, multipliers=(1, 2, 2), blocks=1, groups=8)
 
 
-def _on(recipe: Any, trunk: Any, batch: int = 64) -> Any:
+def _on(recipe: Any, trunk: Any, batch: int = 16) -> Any:
     return replace(recipe, decoder=replace(recipe.decoder, trunk=trunk), optim=replace(recipe.optim, batch=batch))
 
 
 # About 0.3 M weights each, as PixelCNN and ImageGPT have by default, so that seconds an image compare the methods.
 _RECIPES = {
-    "pixelcnn": _on(PixelCnn(), PixelCnn().decoder.trunk, batch=32),
-    "imagegpt": _on(ImageGpt(), ImageTransformer(width=64, layers=4, heads=4, dropout=0.1), batch=16),
+    "pixelcnn": _on(PixelCnn(), PixelCnn().decoder.trunk, batch=8),
+    "imagegpt": _on(ImageGpt(), ImageTransformer(width=64, layers=4, heads=4, dropout=0.1), batch=8),
     "gan": Gan(Adversarial(Dcgan(width=24), DcganCritic(width=24), latent=64, augment=Translate(2, share=0.4))),
     "ddpm": _on(Ddpm(), UNET),
     "dit": replace(_on(DitDiffusion(), nn.Dit(width=64)), label_width=64),
