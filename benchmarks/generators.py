@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nextmove import jobs, nn
 from nextmove.data import Affine
 from nextmove.decoders.adversarial import Adversarial, Translate
-from nextmove.jobs.fit import begun
+from nextmove.jobs.fit import once
 from nextmove.models.image.ddpm import Ddpm
 from nextmove.models.image.dit import DitDiffusion
 from nextmove.models.image.flow import FlowMatching
@@ -109,17 +110,14 @@ def main() -> None:
     for system in args.only or corpus.systems:
         run = out / system
         print(f"{args.corpus}: {system}", flush=True)
-        if not (run / "model" / "config.json").is_file():
-            own = dict(corpus.each.get(system, {}))
-            if system == "vqgan-prior":
-                own["tokenizer"] = tokenizer(out)
-            if system == "reflow":
-                own["teacher"] = out / "flow"
-            options = {**corpus.options, **own}
-            jobs.train_generator(
-                "flow" if system == "reflow" else system, corpus.source, out=run, minutes=args.minutes, clock="busy",
-                seed=args.seed, threads=args.threads, resume=begun(run), **options,
-            )  # fmt: skip
+        own = dict(corpus.each.get(system, {}))
+        if system == "vqgan-prior":
+            own["tokenizer"] = tokenizer(out)
+        if system == "reflow":
+            own["teacher"] = out / "flow"
+        name = "flow" if system == "reflow" else system
+        options = {"minutes": args.minutes, "clock": "busy", "seed": args.seed, "threads": args.threads}
+        once(run, partial(jobs.train_generator, name, corpus.source, **options, **corpus.options, **own))
         if not (run / "evaluation" / "report.json").is_file():
             jobs.evaluate(run, **corpus.judge)
 

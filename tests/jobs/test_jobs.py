@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,12 @@ from nextmove.cli.main import main
 from nextmove.config import ConfigError
 from nextmove.decoders import Flow
 from nextmove.jobs.compare import Contestant
+from nextmove.jobs.fit import once
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.flow_policy import FlowPolicy
 from nextmove.models.policy.meanflow_policy import MeanFlowPolicy
-from nextmove.models.policy.policy import PolicySpec
+from nextmove.models.policy.policy import Policy, PolicySpec
 
 SMALL = FlowPolicy(decoder=Flow(trunk=nn.Mlp(width=32, depth=1, time_width=16)))
 
@@ -117,6 +121,29 @@ def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: py
     assert "Success by number of demonstrations" not in (tmp_path / "report.html").read_text()
     jobs.compare(demos, entries=("bc",), **{**settings, "demonstrations": (2, 3)})
     assert "Success by number of demonstrations" in (tmp_path / "report.html").read_text()
+
+
+def test_a_training_that_was_stopped_is_resumed_and_not_judged_as_it_stands(
+    demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = itertools.count(1)
+    loss = Policy.loss
+
+    def stopped_once(self: Policy, *args: Any, **options: Any) -> Any:
+        if next(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return loss(self, *args, **options)
+
+    monkeypatch.setattr(Policy, "loss", stopped_once)
+    run = tmp_path / "run"
+    train = partial(jobs.train, "bc", demos, steps=6, threads=1, recipe=BC(), holdout=0)
+    with pytest.raises(KeyboardInterrupt):
+        once(run, train)
+    assert store.load(run / "model").facts["steps"] == 3
+    once(run, train)
+    once(run, train)
+    assert store.load(run / "model").facts["steps"] == 6
+    assert next(steps) == 7
 
 
 @pytest.mark.parametrize(("demonstrations", "dropout"), [(25, 0.1), (999, 0.0)])

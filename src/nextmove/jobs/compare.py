@@ -13,7 +13,7 @@ from typing import Any
 from nextmove import evaluation, parts
 from nextmove.config import ConfigError
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report, timed
-from nextmove.jobs.fit import begun
+from nextmove.jobs.fit import once
 from nextmove.jobs.train import train
 from nextmove.systems import find
 
@@ -128,11 +128,13 @@ def compare(
     for i, line in enumerate(lines, 1):
         print(f"[{i}/{len(lines)}] {line.name}", flush=True)
         run = out / "train" / line.run
-        if not (run / "model" / "config.json").is_file():
-            train(
-                line.system, data_dir, out=run, minutes=0 if steps else minutes, clock="busy", steps=steps,
-                episodes=line.episodes, seed=line.seed, resume=begun(run),
-            )  # fmt: skip
+        once(
+            run,
+            partial(
+                train, line.system, data_dir, minutes=0 if steps else minutes, clock="busy", steps=steps,
+                episodes=line.episodes, seed=line.seed,
+            ),
+        )  # fmt: skip
         make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
         if retime and (judged / f"{line.name}.json").is_file():
             entry = evaluation.read_entry(judged / f"{line.name}.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report
-from nextmove.jobs.fit import begun
+from nextmove.jobs.fit import once
 from nextmove.jobs.record import record
 from nextmove.jobs.train import train
 from nextmove.systems import find
@@ -49,8 +49,7 @@ def demo(
     if system == "flow-policy" and demonstrations >= PLENTY:
         decoder = recipe.decoder
         recipe = replace(recipe, decoder=replace(decoder, trunk=replace(decoder.trunk, dropout=0.0)))
-    if not (run / "model" / "config.json").is_file():
-        train(system, demos, out=run, minutes=minutes, resume=begun(run), recipe=recipe)
+    once(run, partial(train, system, demos, minutes=minutes, recipe=recipe))
     print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
     seeds = range(HELD_OUT, HELD_OUT + episodes)
     entry = judge(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,29 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         "steps": result.step,
         "minutes": round(result.elapsed / 60, 2),
         "loss": round(result.loss, 6) if math.isfinite(result.loss) else None,
-        "finished": time.strftime("%Y-%m-%d", time.gmtime()),
+        "finished": time.strftime("%Y-%m-%d", time.gmtime()) if result.finished else None,
     }
     model.load_state_dict(result.ema)
     model.facts = facts
     if result.first:
         store.save(model.eval(), out / "model", facts=facts)
     return model.eval()
+
+
+def once(out: Path, train: Callable[..., Any]) -> None:
+    """Calls `train(out=, resume=)` unless OUT/model had its whole budget; what was interrupted is resumed.
+
+    Raises KeyboardInterrupt where the training is stopped again: nothing that follows shall take it for finished.
+    """
+    if not _finished(out):
+        train(out=out, resume=begun(out))
+        if not _finished(out):
+            raise KeyboardInterrupt
+
+
+def _finished(out: Path) -> bool:
+    config = out / "model" / "config.json"
+    return config.is_file() and json.loads(config.read_text())["facts"].get("finished") is not None
 
 
 def begun(out: Path) -> bool:
