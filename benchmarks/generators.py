@@ -49,7 +49,7 @@ def _on(recipe: Any, trunk: Any, batch: int = 16) -> Any:
 # About 0.3 M weights each, as PixelCNN and ImageGPT have by default, so that seconds an image compare the methods.
 _RECIPES = {
     "pixelcnn": _on(PixelCnn(), PixelCnn().decoder.trunk, batch=8),
-    "imagegpt": _on(ImageGpt(), ImageTransformer(width=64, layers=4, heads=4, dropout=0.1), batch=8),
+    "imagegpt": _on(ImageGpt(), ImageTransformer(width=64, layers=4, heads=4), batch=8),
     "gan": Gan(Adversarial(Dcgan(width=24), DcganCritic(width=24), latent=64, augment=Translate(2, share=0.4))),
     "ddpm": _on(Ddpm(), UNET),
     "dit": replace(_on(DitDiffusion(), nn.Dit(width=64)), label_width=64),
@@ -106,7 +106,7 @@ def main() -> None:
     args = parser.parse_args()
     corpus, out = CORPORA[args.corpus], args.out / args.corpus
     if args.corpus == "frames" and not Path(corpus.source).is_dir():
-        jobs.record("pusht", out=Path(corpus.source), episodes=60, images=True)
+        jobs.record("pusht", out=Path(corpus.source), episodes=300, images=True)
     for system in args.only or corpus.systems:
         run = out / system
         print(f"{args.corpus}: {system}", flush=True)

@@ -7,6 +7,7 @@ from PIL import Image
 
 from nextmove.contracts import seeded
 from nextmove.data import Affine, DataError, Loader, Pictures, pictures
+from nextmove.data.pictures import shrink
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -98,3 +99,10 @@ def test_a_data_sets_camera_gives_pictures_and_holds_out_whole_episodes():
     start, stop = dataset.bounds(dataset.rows[-1:])
     assert last == int(stop[0] - start[0])
     assert len(found.train) + last == len(dataset.rows)
+    # In an order of their own, not that of time.
+    camera = next(name for name in dataset.features if dataset.layout.feature(name).is_camera)
+    frames = dataset.video(camera).frames(dataset.rows[-last:])
+    film = shrink(torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255, 16)
+    places = (found.test.image.flatten(1)[:, None] == film.flatten(1)).all(2).float().argmax(1)
+    assert sorted(places.tolist()) == list(range(last))
+    assert places.tolist() != list(range(last))

@@ -90,8 +90,8 @@ def pictures(source: str | Path, *, size: int = 32, most: int = 20000, seed: int
     """A named set, a folder of picture files, or the cameras of a LeRobot data set.
 
     Pictures of a folder (and its subfolders, whose names become labels if there are several) and of a camera are
-    averaged down to `size` x `size` in colour; a tenth, whole episodes of a data set, is for tests. Of a camera at most
-    `most` frames are taken, evenly.
+    averaged down to `size` x `size` in colour; a tenth, whole episodes of a data set, is for tests, in an order drawn
+    by `seed`. Of a camera at most `most` frames are taken, evenly.
 
     Raises `DataError` for an unknown name or a folder without pictures.
     """
@@ -99,7 +99,7 @@ def pictures(source: str | Path, *, size: int = 32, most: int = 20000, seed: int
         return NAMED[str(source)]()
     folder = Path(source)
     if (folder / "meta" / "info.json").is_file():
-        return _cameras(folder, size, most)
+        return _cameras(folder, size, most, seed)
     if not folder.is_dir():
         raise DataError(f"{source}: expected {', '.join(NAMED)}, a folder of pictures or a data set, found neither")
     return _files(folder, size, seed)
@@ -134,7 +134,7 @@ def _files(folder: Path, size: int, seed: int) -> PictureSet:
     return PictureSet(whole.take(order[:kept]), whole.take(order[kept:]), 256)
 
 
-def _cameras(folder: Path, size: int, most: int) -> PictureSet:
+def _cameras(folder: Path, size: int, most: int, seed: int) -> PictureSet:
     from nextmove.data.dataset import open_dataset
 
     dataset = open_dataset(folder)
@@ -149,7 +149,9 @@ def _cameras(folder: Path, size: int, most: int) -> PictureSet:
     episode = dataset.table.of_rows(rows)
     held = episode >= np.unique(episode)[-max(1, len(np.unique(episode)) // 10)]
     whole = Pictures(torch.cat(parts))
-    return PictureSet(whole.take(np.flatnonzero(~held)), whole.take(np.flatnonzero(held)), 256)
+    # The first of the test frames shall come from all of its episodes: neighbours in time hardly differ.
+    test = np.random.default_rng(seed).permutation(np.flatnonzero(held))
+    return PictureSet(whole.take(np.flatnonzero(~held)), whole.take(test), 256)
 
 
 @dataclass(frozen=True)
