@@ -99,7 +99,7 @@ def _check_finished(root: Path, settings: Mapping[str, Any]) -> None:
     found.pop("failed", None)
     differing = difference(found, settings)
     if differing:
-        raise DataError(f"{root}: already recorded with another {differing}")
+        raise DataError(f"{root}: already recorded with another {differing}; name another folder or remove this one")
 
 
 class _Job:
