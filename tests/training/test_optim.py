@@ -199,6 +199,20 @@ def test_clock_of_minutes_keeps_time_for_the_end(monkeypatch):
     assert later.left(5) == 12
 
 
+def test_validations_take_a_tenth_of_the_minutes_at_most(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock, found = Clock(TrainConfig(minutes=10)), []
+    while now < 1540:
+        now += 1
+        if clock.validation_due(1, clock.elapsed / 580):
+            found.append(clock.elapsed)
+            clock.spent("validation", 20.0)
+            now += 20
+    # The first tells what they take; the second waits until 20 s are a tenth, the third until 40 s are.
+    assert found == [58, 200, 400]
+
+
 def test_busy_minutes_leave_out_what_other_programs_take(monkeypatch):
     wall, busy = 1000.0, 7.0
     monkeypatch.setattr(time, "monotonic", lambda: wall)

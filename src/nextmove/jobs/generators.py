@@ -21,6 +21,8 @@ from nextmove.models.generator import Generator, ImageSpec, TextSpec
 from nextmove.systems import find
 
 STILL = Affine()
+HELD_VALUES = 2**18
+"""About how many pixel values the validation loss is measured on: of large pictures there are fewer."""
 
 
 def train_generator(
@@ -152,7 +154,8 @@ def image_task(
     if isinstance(model.codec, Palette):
         model.codec.fit(seen.image)
     facts = {"data": source, "pictures": kept, "levels": spec.levels, "labels": labels}
-    held = held_batches(whole.take(order[kept:]), 256, 1024)
+    most = min(1024, max(128, HELD_VALUES // spec.values))
+    held = held_batches(whole.take(order[kept:]), 256, most)
     return Task(model, seen, held, facts, None if augment == STILL else augment)
 
 

@@ -31,7 +31,7 @@ class TrainConfig:
     log_every: int = 50
     """Steps averaged in a line of the log."""
     validate_every: int = 0
-    """Steps between validations; 0: ten times a run."""
+    """Steps between validations; 0: ten times a run, of minutes only as often as leaves them a tenth of the time."""
     save_every: int = 0
     """Steps between checkpoints; 0: every five minutes, or half of a shorter budget of minutes."""
     resume: bool = False

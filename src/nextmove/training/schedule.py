@@ -11,6 +11,8 @@ RAMP = 0.1
 """Largest share of a run spent on warm-up."""
 VALIDATIONS = 10
 """Validations in a run that names no interval."""
+VALIDATING = 0.1
+"""Largest share of the time so far that such a run of minutes has spent on them when it begins another."""
 SAVE_SECONDS = 300.0
 """Largest number of seconds between checkpoints of a run that names no interval."""
 
@@ -39,6 +41,7 @@ class Clock:
         self._began = self._now()
         self._pace = 0.0
         self._reserve: dict[str, float] = {}
+        self._validating = 0.0
         self._saved = 0.0
         self._validated = 0
 
@@ -77,14 +80,18 @@ class Clock:
     def spent(self, what: str, seconds: float) -> None:
         """Notes what a validation or a save took, to keep as much time for the last one."""
         self._reserve[what] = max(seconds, self._reserve.get(what, 0.0))
+        self._validating += seconds * (what == "validation")
 
     def validation_due(self, step: int, progress: float) -> bool:
         """Whether to validate before step number `step`; with a budget of steps a pure function of the step."""
         if self.config.validate_every:
             return step % self.config.validate_every == 0
         passed = self._passed(step, progress)
-        due, self._validated = passed > self._validated, passed
-        return due
+        dear = not self.config.steps and self._validating > VALIDATING * self.elapsed
+        if passed <= self._validated or dear:
+            return False
+        self._validated = passed
+        return True
 
     def _passed(self, step: int, progress: float) -> int:
         return VALIDATIONS * step // self.config.steps if self.config.steps else int(VALIDATIONS * progress)
