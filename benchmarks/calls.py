@@ -27,6 +27,7 @@ TOKENIZERS = ("vqvae", "vqgan")
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SWEEPS: dict[str, list[tuple[str | None, tuple[int, ...]]]] = {
     "ddpm": [("ancestral", (10, 20, 50, 100, 250)), ("ddim", (1, 2, 5, 10, 20, 50))],
+    "ddpm-v": [("ddim", (1, 2, 5, 10, 20, 50))],
     "dit": [("ddim", (1, 2, 5, 10, 20, 50))],
     "flow": [("euler", (1, 2, 4, 8, 16, 32)), ("midpoint", (1, 2, 4, 8, 16))],
     "reflow": [("euler", (1, 2, 4, 8, 16))],

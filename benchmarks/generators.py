@@ -37,7 +37,9 @@ from nextmove.nn.imagegpt import ImageTransformer
 AUGMENT = Affine(degrees=9, shift=0.45, zoom=0.1, share=0.7)
 AUTOREGRESSIVE = ("pixelrnn", "pixelrnn-diagonal", "pixelcnn-plain", "pixelcnn", "imagegpt")
 PARALLEL = ("gan", "ddpm", "dit", "flow", "meanflow")
-LARGER = ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL)
+LARGER = ("pixelcnn", "imagegpt", "vqgan", "vqgan-prior", *PARALLEL, "ddpm-v")
+VARIANTS = {"reflow": "flow", "ddpm-v": "ddpm"}
+"""Systems that are another one, otherwise trained."""
 
 UNET = nn.UNet2d(channels=16, multipliers=(1, 2, 2), blocks=1, groups=8)
 
@@ -56,6 +58,7 @@ _RECIPES = {
     "flow": _on(FlowMatching(), UNET),
     "meanflow": _on(MeanFlowImages(), UNET),
 }
+_RECIPES["ddpm-v"] = replace(_RECIPES["ddpm"], decoder=replace(_RECIPES["ddpm"].decoder, target="v"))
 EQUAL = {system: {"recipe": recipe} for system, recipe in _RECIPES.items()}
 
 
@@ -115,7 +118,7 @@ def main() -> None:
             own["tokenizer"] = tokenizer(out)
         if system == "reflow":
             own["teacher"] = out / "flow"
-        name = "flow" if system == "reflow" else system
+        name = VARIANTS.get(system, system)
         options = {"minutes": args.minutes, "clock": "busy", "seed": args.seed, "threads": args.threads}
         once(run, partial(jobs.train_generator, name, corpus.source, **options, **corpus.options, **own))
         if not (run / "evaluation" / "report.json").is_file():
