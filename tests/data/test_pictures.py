@@ -92,6 +92,9 @@ def test_a_data_sets_camera_gives_pictures_and_holds_out_whole_episodes():
     assert found.train.image.min() >= 0
     assert found.train.image.max() <= 1
     assert found.train.image.std() > 0.05
+    # MeanFlow's forward-mode derivative of group norm fails on channels-last memory.
+    assert found.train.image.is_contiguous()
+    assert found.test.image.is_contiguous()
     last = len(found.test)
     from nextmove.data import open_dataset
 

@@ -110,7 +110,8 @@ def shrink(image: Tensor, size: int) -> Tensor:
     side = min(image.shape[-2:])
     top, left = (image.shape[-2] - side) // 2, (image.shape[-1] - side) // 2
     middle = image[..., top : top + side, left : left + side]
-    return F.interpolate(middle, (size, size), mode="area")
+    # Rows of colours, as decoders give them, would stay so in memory, and forward-mode derivatives need planes.
+    return F.interpolate(middle, (size, size), mode="area").contiguous()
 
 
 def _files(folder: Path, size: int, seed: int) -> PictureSet:
