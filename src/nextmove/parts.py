@@ -87,20 +87,24 @@ def with_sampling(model: Any, solver: str | None = None, steps: int = 0, guidanc
 
     Raises ConfigError where its decoder has nothing of the kind.
     """
-    decoder = model.decoder
-    if solver or guidance != 1 or (steps and hasattr(decoder, "sampler")):
-        changed = sampler(decoder, solver, steps, guidance)
-        model.decoder = decoder.with_sampler(changed)
+    chosen = asked_sampler(model.decoder, solver, steps, guidance)
+    if chosen is not None:
+        model.decoder = model.decoder.with_sampler(chosen)
     elif steps:
-        few_steps(decoder.config)
         model.sampling["steps"] = steps
     return model
 
 
-def few_steps(decoder: Any) -> None:
-    """Raises ConfigError unless a decoder without a solver has a number of steps to choose."""
-    if not hasattr(decoder, "steps"):
+def asked_sampler(decoder: Any, solver: str | None, steps: int, guidance: float = 1.0) -> Any:
+    """What `with_sampling` gives a decoder, or the decoder of a config, as its sampler; None leaves its own.
+
+    A few-step decoder has no sampler and takes `steps` when it samples. Raises ConfigError as `with_sampling`.
+    """
+    if solver or guidance != 1 or (steps and hasattr(decoder, "sampler")):
+        return sampler(decoder, solver, steps, guidance)
+    if steps and not hasattr(getattr(decoder, "config", decoder), "steps"):
         raise ConfigError(f"steps: {type(decoder).__name__} has no number of steps to choose; leave it out")
+    return None
 
 
 def sampler(decoder: Any, solver: str | None, steps: int, guidance: float = 1.0) -> Any:

@@ -78,7 +78,7 @@ def test_another_sampler_without_new_training(run: Path) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "named"),
-    [({"solver": "ddim", "steps": 4}, "sampler: LatentDecoder"), ({"steps": 4}, "steps: Latent has no number")],
+    [({"solver": "ddim", "steps": 4}, "sampler: LatentDecoder"), ({"steps": 4}, "steps: LatentDecoder has no number")],
 )
 def test_a_sampler_where_there_is_none_to_choose(asked: dict[str, Any], named: str) -> None:
     policy = Act().build(PolicySpec({"observation.state": 3}, action=2, fps=10))

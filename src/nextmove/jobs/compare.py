@@ -75,10 +75,9 @@ class Contestant:
                 f"entries: expected SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS, such as flow-policy@euler:4; "
                 f"found {text!r}"
             )
-        if sampler or (at and hasattr(decoder, "sampler")):
-            parts.sampler(decoder, sampler or None, int(steps)).plan(decoder.path, decoder.target)
-        elif at:
-            parts.few_steps(decoder)
+        chosen = parts.asked_sampler(decoder, sampler or None, int(steps or 0))
+        if chosen is not None:
+            chosen.plan(decoder.path, decoder.target)
         return cls(system, sampler or None, int(steps or 0), episodes, seed)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -63,19 +62,14 @@ def once(out: Path, train: Callable[..., Any]) -> None:
     Raises KeyboardInterrupt where the training is stopped again: nothing that follows shall take it for finished.
     """
     if not _finished(out):
-        train(out=out, resume=begun(out))
+        train(out=out, resume=newest(out / "checkpoints", "last") is not None)
         if not _finished(out):
             raise KeyboardInterrupt
 
 
 def _finished(out: Path) -> bool:
-    config = out / "model" / "config.json"
-    return config.is_file() and json.loads(config.read_text())["facts"].get("finished") is not None
-
-
-def begun(out: Path) -> bool:
-    """Whether a training in this folder was interrupted after its first checkpoint, so that it can be resumed."""
-    return newest(out / "checkpoints", "last") is not None
+    saved = out / "model"
+    return saved.is_dir() and store.read_config(saved)["facts"].get("finished") is not None
 
 
 def held_batches(source: Source, size: int, most: int) -> list[Batch]:

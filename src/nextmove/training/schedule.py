@@ -80,7 +80,8 @@ class Clock:
     def spent(self, what: str, seconds: float) -> None:
         """Notes what a validation or a save took, to keep as much time for the last one."""
         self._reserve[what] = max(seconds, self._reserve.get(what, 0.0))
-        self._validating += seconds * (what == "validation")
+        if what == "validation":
+            self._validating += seconds
 
     def validation_due(self, step: int, progress: float) -> bool:
         """Whether to validate before step number `step`; with a budget of steps a pure function of the step."""
