@@ -18,6 +18,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -124,13 +125,17 @@ def generator_cells(found: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def generator_table(generators: dict[str, Any]) -> str:
-    """All generators of a file; a figure that one does not have is a dash."""
+def generator_table(generators: dict[str, Any], shown: Sequence[str] = ()) -> str:
+    """All generators of a file, with the columns shown (none named: all); a figure that one does not have is a dash."""
     cells = {run: generator_cells(found) for run, found in generators.items()}
     if several(generators):
         cells = {run: row | {"machine": processor(generators[run])} for run, row in cells.items()}
     last = [c for c in ("M parameters", "minutes", "seed", "machine") if any(c in row for row in cells.values())]
     columns = list(dict.fromkeys(c for row in cells.values() for c in row if c not in last)) + last
+    if unknown := set(shown) - set(columns):
+        raise SystemExit(f"columns: expected some of {', '.join(columns)}, found {', '.join(sorted(unknown))}")
+    columns = list(shown) or columns
+    cells = {run: row for run, row in cells.items() if any(c in row for c in columns if c not in last)}
     return table(["run", *columns], [[f"`{run}`", *(row.get(c, "–") for c in columns)] for run, row in cells.items()])
 
 
@@ -165,6 +170,31 @@ def policy_table(policies: dict[str, Any]) -> str:
     if not several(policies):
         return table(COLUMNS, rows)
     return table([*COLUMNS, "machine"], [[*row, processor(p)] for row, p in zip(rows, policies.values(), strict=True)])
+
+
+def entries_table(policies: dict[str, Any]) -> str:
+    """A comparison with all training seeds of an entry on one line, best first; latency is the first seed's."""
+    entries: dict[str, list[Any]] = {}
+    for name, policy in policies.items():
+        entries.setdefault(policy["facts"].get("entry", name), []).append(policy)
+    columns, rows = [c for c in COLUMNS if c not in ("success", "seed")], []
+    for entry, found in sorted(entries.items(), key=lambda item: -mean_of(item[1], lambda p: p["success"]["rate"])):
+        row = dict(zip(COLUMNS, policy_row(entry, found[0]), strict=True))
+        row["mean max reward"] = f"{mean_of(found, lambda p: p['mean_max_reward']):.3f}"
+        row["jerk (px/s³)"] = f"{mean_of(found, lambda p: p['jerk']):.0f}"
+        if len(found) > 1:
+            solved = ", ".join(str(p["success"]["successes"]) for p in found)
+            row["success"] = f"**{solved}** of {found[0]['success']['episodes']} each"
+        name, *rest = (row[c] for c in columns)
+        rows.append([name, row["success"], *rest, processor(found[0])])
+    shown = ["policy", "success, by training seed", *columns[1:], "machine"]
+    width = len(shown) if several(policies) else len(shown) - 1
+    return table(shown[:width], [row[:width] for row in rows])
+
+
+def mean_of(policies: list[Any], figure: Callable[[Any], float]) -> float:
+    """Mean of a figure over training seeds."""
+    return sum(map(figure, policies)) / len(policies)
 
 
 def processor(line: dict[str, Any]) -> str:
@@ -243,8 +273,8 @@ def pages() -> dict[Path, str]:
     made[MEASURED] = json.dumps(road(reports, generated), indent=1, ensure_ascii=False) + "\n"
     for path in [ROOT / "README.md", *sorted((ROOT / "docs" / "systems").glob("*.md"))]:
         made[path] = re.sub(
-            r"<!-- measured:([\w-]+) -->\n.*?<!-- /measured -->",
-            lambda m: f"<!-- measured:{m[1]} -->\n{measured(m[1], reports, generated)}<!-- /measured -->",
+            r"<!-- measured:([\w-]+)((?: \|[^|>]+)*) -->\n.*?<!-- /measured -->",
+            lambda m: f"<!-- measured:{m[1]}{m[2]} -->\n{measured(m[1], m[2], reports, generated)}<!-- /measured -->",
             path.read_text(),
             flags=re.DOTALL,
         )
@@ -270,16 +300,24 @@ def road(reports: dict[str, Any], generated: dict[str, Any]) -> dict[str, str]:
     return figures
 
 
-def measured(name: str, reports: dict[str, Any], generated: dict[str, Any]) -> str:
-    """A whole report by its name, or the lines of one system from all reports."""
+def source(content: dict[str, Any]) -> str:
+    """The command of a file where it is one, and where all its numbers stand."""
+    anchor = re.sub(r"[^\w\- ]", "", content["title"].lower()).replace(" ", "-")
+    link = f"[all figures](docs/results.md#{anchor})"
+    return link if ";" in content["command"] else f"`{content['command']}` · {link}"
+
+
+def measured(name: str, columns: str, reports: dict[str, Any], generated: dict[str, Any]) -> str:
+    """A whole report by its name (of generators the columns " | this | that"), or all lines of one system."""
     if name in generated:
-        return f"`{generated[name]['command']}`\n\n{generator_table(generated[name]['generators'])}\n"
+        shown = [c.strip() for c in columns.split("|") if c.strip()]
+        return f"{source(generated[name])}\n\n{generator_table(generated[name]['generators'], shown)}\n"
     own = {n: {r: f for r, f in c["generators"].items() if r == name} for n, c in generated.items()}
     if any(own.values()):
         parts = [f"[{n}](../results.md):\n\n{generator_table(g)}\n" for n, g in own.items() if g]
         return "\n".join(parts)
     if name in reports:
-        return f"`{reports[name]['command']}`\n\n{policy_table(reports[name]['policies'])}\n"
+        return f"{source(reports[name])}\n\n{entries_table(reports[name]['policies'])}\n"
     rows = [
         [*policy_row(n, p), (p if "machine" in p else c)["machine"]["processor"], f"[{report}](../results.md)"]
         for report, c in reports.items()
