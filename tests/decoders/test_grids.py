@@ -59,6 +59,23 @@ def test_index_lists(grid, expected):
     assert [round(path.node(b).told) for _, b in pairs] == [*expected[1:], -1]
 
 
+@pytest.mark.parametrize("T", [50, 100, 1000])
+def test_trailing_lists_as_many_as_asked(T):
+    """Lin et al. 2024, table 2; a sum of steps of T / n may overshoot by rounding."""
+    for n in range(1, T + 1):
+        listed = Indices("trailing").indices(T, n)
+        assert len(listed) == n
+        assert listed[0] == T - 1
+        assert listed[-1] >= 0
+
+
+def test_even_times_finer_than_a_table_are_refused():
+    path = DiscreteVP(100)
+    assert len(EvenTime().pairs(path, 100)) == 100
+    with pytest.raises(ConfigError, match="steps: expected fewer than 250"):
+        EvenTime().pairs(path, 250)
+
+
 def test_dpm_indices_count_one_more():
     listed = Indices("linspace", spare=True).indices(1000, 10)
     assert listed == [999, 899, 799, 699, 599, 500, 400, 300, 200, 100]

@@ -134,6 +134,15 @@ def test_ancestral_and_eta_one_agree_on_every_path_and_find_the_spread(path):
     assert one[1] == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize("n", [19, 20, 21, 22, 50])
+def test_eta_one_after_pure_noise_leaves_nothing_to_e(n):
+    """Zero terminal SNR: the first weight of e is the root of a difference that rounding may make negative."""
+    path = DiscreteVP(100, zero_terminal_snr=True)
+    steps = plan(path, "v", Ddim(1.0), Indices("trailing"), n)
+    assert all(math.isfinite(c) for s in steps for c in (*s.c, s.std))
+    assert steps[0].c[1] == pytest.approx(0, abs=1e-3)
+
+
 def test_heun_and_rk4_fall_back_where_the_end_has_no_velocity():
     calls = []
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
 from tests.interop.test_cases import GOLDEN
 
+from nextmove.contracts import seeded
 from nextmove.interop import hf
 
 CASES = ["gpt2", "llama", "smollm2"]
@@ -204,6 +205,25 @@ def test_biases_and_other_activations(folder):
     assert torch.equal(block.attention.in_proj_bias, torch.cat(packed))
     assert torch.equal(block.up.bias, torch.cat([torch.linspace(-1, 1, 96)] * 2))
     assert torch.equal(block.down.bias, block.attention.out_proj.bias)
+
+
+@pytest.mark.parametrize("folder", ["gpt2"], indirect=True)
+def test_keys_of_the_larger_published_gpt2s_are_known(folder):
+    before = hf.load(folder).report.used
+    edit(folder, n_special=0, predict_special_tokens=True, _num_labels=1)
+    assert hf.load(folder).report.used == before
+
+
+def test_padding_of_all_rows_takes_no_positions(tmp_path):
+    """Positions count real ids, as in transformers: 20 + 40 + 20 ids are fine where 64 positions exist."""
+    model = hf.load(materialise(GOLDEN / "gpt2", tmp_path))
+    ids = torch.arange(40)[None].repeat(2, 1)
+    alone = model.generate(ids, new=20, rng=seeded(0))
+    padded = torch.nn.functional.pad(ids, (20, 0))
+    mask = torch.nn.functional.pad(torch.ones_like(ids), (20, 0))
+    made = model.generate(padded, mask, new=20, rng=seeded(0))
+    assert torch.equal(made[:, :20], padded[:, :20])
+    assert torch.equal(made[:, 20:], alone)
 
 
 def test_padding_between_ids_is_refused(tmp_path):

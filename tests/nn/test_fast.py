@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nextmove.contracts import seeded
+from nextmove.contracts import Optim, seeded
 from nextmove.nn import packed
 from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.conv import Conv1d, Upsample1d
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.mish import Mish
+from nextmove.training.optim import Update, trainable
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
@@ -95,6 +96,24 @@ def test_packed_products_follow_an_optimiser(small, fused):
         layer(x)
     # A fused step leaves the version of the weights as it is.
     optim.step()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_packed_products_follow_weights_of_which_one_column_stands_still(small, own):
+    """A tap that only ever reads padding has no gradient; its weights say nothing about the others."""
+    torch.manual_seed(0)
+    layer, x = packed.Linear(40, 2 * packed.LOOKS), torch.randn(5, 40)
+    x[:, 0] = 0
+    if own:
+        update = Update(trainable(layer), Optim(weight_decay=0.0), undecayed=set())
+    else:
+        optim = torch.optim.AdamW(layer.parameters(), 1e-3, weight_decay=0.0, fused=True)
+    layer(x).square().sum().backward()
+    with torch.no_grad():
+        layer(x)
+    update.apply(1.0, float(update.norm())) if own else optim.step()
     with torch.no_grad():
         torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
 

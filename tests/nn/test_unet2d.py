@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -40,6 +42,11 @@ CASES = {
 }
 
 
+AGES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+OLD_NAMES = re.compile("|".join(map(re.escape, AGES)))
+"""What the first published checkpoints call the projections of attention."""
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_equals_diffusers_with_equal_weights(case):
     import diffusers
@@ -57,7 +64,11 @@ def test_equals_diffusers_with_equal_weights(case):
     ours = config.build(shape=(3, 16, 16), out=3, times=1, context=context).eval()
     tensors = theirs.state_dict()
     table = tensors.pop("class_embedding.weight", None)
-    ours.load_state_dict(unet2d_tensors(tensors))
+    state = unet2d_tensors(tensors)
+    ours.load_state_dict(state)
+    old = {OLD_NAMES.sub(lambda m: AGES[m[0]], name): value for name, value in tensors.items()}
+    assert old.keys() != tensors.keys()
+    assert unet2d_tensors(old).keys() == state.keys()
     x, t, label = torch.randn(4, 3, 16, 16), torch.tensor([0, 7, 500, 999]), torch.tensor([4, 0, 2, 1])
     with torch.no_grad():
         told = Context(4, vector=None if table is None else table[label])

@@ -11,7 +11,8 @@ import torch
 from tests.training.tiny import Tiny
 from torch import nn
 
-from nextmove.contracts import Optim
+from nextmove.contracts import ContextSpec, Optim
+from nextmove.nn import Gpt, Transformer
 from nextmove.training import Ema, TrainConfig, rate
 from nextmove.training.ema import decay
 from nextmove.training.optim import Update, trainable, undecayed
@@ -78,6 +79,25 @@ def test_no_decay_on_vectors_embeddings_and_norms():
     update = Update(trainable(model), Optim(weight_decay=0.1), undecayed=undecayed(model))
     groups = {g["weight_decay"]: sum(p.numel() for p in g["params"]) for g in update.adamw.param_groups}
     assert groups == {0.1: 9 + 27 + 12, 0.0: 12 + 3 + 3 + 6 + 12}
+
+
+def test_no_decay_on_tables_of_positions():
+    told = ContextSpec(vector=3, tokens=2, token=4)
+    nets = (
+        Transformer(width=8, layers=1, heads=2).build(shape=(4, 2), out=2, times=1, context=told),
+        Gpt(width=8, layers=1, heads=2).build_tokens(length=4, classes=5, context=told),
+    )
+    for net in nets:
+        assert {"position", "told.position"} <= undecayed(net) < {name for name, _ in net.named_parameters()}
+
+
+def test_a_step_says_that_weights_have_moved():
+    layer = nn.Linear(2, 1)
+    layer(torch.ones(1, 2)).sum().backward()
+    versions = [p._version for p in layer.parameters()]
+    update = Update(trainable(layer), Optim(), undecayed=set())
+    update.apply(1.0, float(update.norm()))
+    assert all(p._version > before for p, before in zip(layer.parameters(), versions, strict=True))
 
 
 def test_a_table_tied_to_the_output_is_an_embedding_whatever_its_name():

@@ -32,7 +32,10 @@ class EvenTime:
     def pairs(self, path: Path, n: int) -> Pairs:
         """n steps from t = start to t = end."""
         s = 1 - np.linspace(self.start, self.end, n + 1)
-        return _chain(1 - self.shift * s / (1 + (self.shift - 1) * s))
+        pairs = _chain(1 - self.shift * s / (1 + (self.shift - 1) * s))
+        if isinstance(path, DiscreteVP) and any(path.node(now).b == 0 for now, _ in pairs):
+            raise ConfigError(f"steps: expected fewer than {n}, so many that none begins at the table's clean data")
+        return pairs
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class Indices:
         """The indices at which the network is called."""
         extra = n + 1 if self.spare else n
         if self.spacing == "trailing":
-            return [int(i) - 1 for i in np.round(np.arange(T, 0, -T / n))]
+            # Rounding may make the list one longer.
+            return [int(i) - 1 for i in np.round(np.arange(T, 0, -T / n))[:n]]
         if self.spacing == "linspace":
             listed = np.linspace(0, T - 1, extra).round()
         else:

@@ -202,7 +202,9 @@ class Ddim:
         _, beta = _transition(path, now, then)
         b2_then = number(then.b2)
         std = number(self.eta) * np.sqrt(b2_then / number(now.b2) * beta)
-        return Step(now, then, (then.a, float(np.sqrt(b2_then - std**2))), std=float(std))
+        # With eta = 1 after pure noise nothing is left for e, but for rounding.
+        left = np.maximum(b2_then - std**2, number(0))
+        return Step(now, then, (then.a, float(np.sqrt(left))), std=float(std))
 
     def step(self, predict: Predict, x: Tensor, s: Step, state: State, noise: Tensor | None) -> tuple[Tensor, State]:
         """One step."""

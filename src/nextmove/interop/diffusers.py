@@ -25,6 +25,8 @@ KINDS = {"resnets": "blocks", "attentions": "attend"}
 CHANGES = {"downsamplers": "smaller.{}.", "upsamplers": "larger.{}.conv."}
 INNER = {"time_emb_proj": "told", "conv_shortcut": "skip", "group_norm": "norm", "to_out.0": "attention.out_proj"}
 QKV = ("to_q", "to_k", "to_v")
+OLD = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+"""Names before `diffusers` 0.12, which it renames on loading."""
 
 
 def unet2d_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -33,6 +35,7 @@ def unet2d_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises ConfigError for a tensor that has no place there; a missing one is found by `load_state_dict`.
     """
     out = {}
+    tensors = {_today(name): value for name, value in tensors.items()}
     for name, value in tensors.items():
         place, _, kind = name.rpartition(".")
         if place.endswith(QKV):
@@ -43,6 +46,12 @@ def unet2d_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             out[unet2d_name(name)] = value
     return out
+
+
+def _today(name: str) -> str:
+    for old, new in OLD.items() if ".attentions." in name else ():
+        name = name.replace(old, new)
+    return name
 
 
 def unet2d_name(name: str) -> str:

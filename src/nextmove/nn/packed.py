@@ -27,8 +27,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear` of x (..., K) and weight (N, ...) with K values an output, from a packed copy where that is faster."""
     if not _packable(x, weight):
         return F.linear(x, weight.flatten(1), bias)
-    # Fused optimisers move weights without a new version, hence the look at the values themselves.
-    state, seen = (weight._version, weight.data_ptr()), weight.detach().view(-1)[:: weight.numel() // LOOKS]
+    # Fused optimisers of others move weights without a new version, hence the look at the values themselves. An odd
+    # distance between them: one that divides by the row's length would see one column only, which may stand still.
+    state, apart = (weight._version, weight.data_ptr()), weight.numel() // LOOKS | 1
+    seen = weight.detach().view(-1)[::apart]
     found = _copies.get(weight)
     if found is None or found[0] != state or not torch.equal(found[1], seen):
         rows = x.numel() // x.shape[-1]

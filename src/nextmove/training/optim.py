@@ -18,11 +18,15 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """Names of the parameters that weight decay leaves alone: biases and other vectors, embeddings, norms."""
+    """Names of the parameters that weight decay leaves alone: biases and other vectors, embeddings, norms, positions.
+
+    A learned table of positions is a parameter called `position`.
+    """
     special = (module for module in model.modules() if isinstance(module, UNDECAYED))
     # By identity: a table tied to an output layer may go by that layer's name.
     spared = {id(p) for module in special for p in module.parameters(recurse=False)}
-    return {name for name, p in model.named_parameters() if p.dim() <= 1 or id(p) in spared}
+    named = model.named_parameters()
+    return {n for n, p in named if p.dim() <= 1 or id(p) in spared or n.rpartition(".")[2] == "position"}
 
 
 class Update:
@@ -70,6 +74,8 @@ class Update:
         for group in self.adamw.param_groups:
             group["lr"] = lr
         self.adamw.step()
+        # A fused step does not say that the weights have moved, and copies of them are kept (nn.packed).
+        torch.autograd.graph.increment_version(self.parameters)
         return lr
 
     def state(self) -> dict[str, Tensor]:

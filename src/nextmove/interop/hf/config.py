@@ -13,7 +13,8 @@ T = TypeVar("T")
 
 BOOKKEEPING = {
     "_name_or_path architectures transformers_version torch_dtype dtype transformers.js_config task_specific_params "
-    "id2label label2id num_labels problem_type finetuning_task output_attentions output_hidden_states return_dict "
+    "id2label label2id num_labels _num_labels problem_type finetuning_task output_attentions output_hidden_states "
+    "return_dict n_special predict_special_tokens "
     "output_scores return_dict_in_generate use_cache use_return_dict torchscript chunk_size_feed_forward "
     "_attn_implementation attn_implementation _attn_implementation_autoset is_llama_config model_type": "bookkeeping",
     "bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id max_length min_length do_sample num_beams "

@@ -54,8 +54,10 @@ class Language:
         mask = torch.ones_like(prompt, dtype=torch.bool) if mask is None else mask.bool()
         if bool((mask[:, :-1] & ~mask[:, 1:]).any()):
             raise ValueError("mask: expected padding on the left only, found it after a real id")
+        spared = int((length - mask.sum(1)).min())
+        front, prompt, length = prompt[:, :spared], prompt[:, spared:], length - spared
         # Every row starts at 0, so that none needs a mask: the shorter ones are cut where they have their new ids.
-        skipped = length - mask.sum(1)
+        skipped = length - mask[:, spared:].sum(1)
         place = torch.arange(length + new, device=prompt.device) + skipped[:, None]
         value = torch.nn.functional.pad(prompt, (0, new)).gather(1, place.clamp(max=length + new - 1))
         known = Known(value, (place < length).float())
@@ -64,7 +66,7 @@ class Language:
         )
         back = torch.arange(length + new, device=prompt.device) - skipped[:, None]
         whole = made.gather(1, back.clamp(min=0))
-        return torch.cat([prompt, whole[:, length:]], 1)
+        return torch.cat([front, prompt, whole[:, length:]], 1)
 
 
 def load(folder: Path | str) -> Language:
