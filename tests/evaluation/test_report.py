@@ -21,12 +21,12 @@ from nextmove.evaluation import (
     read_entry,
     rollout,
     wilson,
-    write_offline,
     write_report,
 )
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.plots import calls_plot, efficiency_plot, standalone
-from nextmove.evaluation.report import _count, _number, _p, _ranges, _signed, by_demonstrations
+from nextmove.evaluation.report import _count, _number, _p, _signed, by_demonstrations
+from nextmove.evaluation.rollout import ranges
 from nextmove.evaluation.summary import summarise
 
 NASTY = '<b>"A&B"</b> $x_1$'
@@ -163,12 +163,13 @@ def test_different_seeds_and_many_policies_still_make_a_page(tmp_path):
 
 
 def test_held_out_errors_alone_make_a_report(tmp_path):
-    content = write_offline(offline(Drawn(), batches(), latency_calls=2), tmp_path, title="Offline", unit="rad")
+    entry = Entry("policy", offline=offline(Drawn(), batches(), latency_calls=2))
+    content = write_report([entry], tmp_path, title="Offline", unit="rad")
     assert content["policies"]["policy"]["success"] is None
     assert content["policies"]["policy"]["hz"] is not None
     assert re.match(r"policy misses the demonstrated action by [\d.]+ rad", content["verdict"])
     page = (tmp_path / "report.html").read_text()
-    assert "Held-out demonstrations" in page
+    assert "Beside the demonstrations" in page
     assert "Paired tests" not in page
 
 
@@ -221,7 +222,7 @@ def test_numbers_read_well():
     assert [_count(v) for v in (None, 950, 4_100_000)] == ["–", "950", "4.1\u202fM"]
     assert [_signed(v) for v in (3.2, -3.2, 0.2)] == ["+3", "−3", "0"]
     assert [_p(v) for v in (0.0001, 0.0123, 0.5)] == ["< 0.001", "= 0.012", "= 0.50"]
-    assert _ranges([1, 2, 3, 7, 9, 10]) == "1–3, 7, 9–10"
+    assert ranges([1, 2, 3, 7, 9, 10]) == "1–3, 7, 9–10"
 
 
 def test_success_by_demonstrations_pools_training_seeds():

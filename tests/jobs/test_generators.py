@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -111,6 +112,20 @@ def test_flow_is_judged_by_samples_and_by_its_likelihood_bound(flow: Path, tmp_p
     assert report["speed"]["network_calls"] == 3
     assert (tmp_path / "samples.png").is_file()
     assert "data:image/png" in (tmp_path / "report.html").read_text()
+
+
+def test_pictures_that_do_not_fit_and_counts_below_their_least_are_named(flow: Path, tmp_path: Path) -> None:
+    from nextmove.jobs.judge import evaluate_generator
+
+    with pytest.raises(ConfigError, match="samples: expected at least 1, found 0"):
+        evaluate_generator(flow, samples=0, out=tmp_path)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(20):
+        pixels = np.full((8, 8, 3), (10 * i, 0, 255 - 10 * i), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    with pytest.raises(ConfigError, match=r"pictures: image: expected \(B, 1, 8, 8\), found \(\d+, 3, 8, 8\)"):
+        evaluate_generator(flow, source=str(folder), samples=4, out=tmp_path)
 
 
 def test_pixels_are_judged_by_their_exact_likelihood(pixels: Path, tmp_path: Path) -> None:

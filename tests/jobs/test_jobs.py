@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from nextmove.models.policy.bc import BC
 from nextmove.models.policy.flow_policy import FlowPolicy
 from nextmove.models.policy.meanflow_policy import MeanFlowPolicy
 from nextmove.models.policy.policy import Policy, PolicySpec
+from nextmove.sim import SimulatorError
 
 SMALL = FlowPolicy(decoder=Flow(trunk=nn.Mlp(width=32, depth=1, time_width=16)))
 
@@ -55,8 +57,12 @@ def test_training_twice_gives_the_same_weights(demos: Path, run: Path, tmp_path:
         assert value.equal(policy.state_dict()[name]), name
 
 
-def test_evaluation_on_the_simulator(run: Path, tmp_path: Path) -> None:
-    report = jobs.evaluate(run, episodes=2, workers=0, video=1, out=tmp_path)
+def test_evaluation_on_the_simulator(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = jobs.evaluate(run, episodes=2, workers=0, video=1, steps=3, execute=4, out=tmp_path)
+    told = capsys.readouterr().out
+    assert told == f"{report['verdict']} Open {tmp_path / 'report.html'}\n"
+    wanted = f"nextmove evaluate {run} --episodes 2 --seed 100000 --workers 0 --steps 3 --execute 4 --video 1"
+    assert report["commands"] == [f"{wanted} --out {tmp_path}"]
     (entry,) = report["policies"].values()
     assert set(entry["success"]) >= {"successes", "episodes", "rate", "low", "high"}
     assert 0 <= entry["mean_max_reward"] <= 1
@@ -91,11 +97,63 @@ def test_a_few_step_policy_takes_a_number_of_steps() -> None:
     assert parts.with_sampling(policy, steps=4).sampling == {"steps": 4}
 
 
-def test_offline_evaluation(run: Path, demos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"episodes": 0}, "episodes: expected at least 1, found 0"),
+        ({"simulator": "pushx"}, "pushx"),
+        ({"execute": 99}, "n_action_steps: expected at most 16 of horizon 16, found 99"),
+        ({"sampler": "foo"}, "sampler: expected one of"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_any_episode(
+    run: Path, tmp_path: Path, asked: dict[str, Any], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nextmove.evaluation.rollout", None)
+    with pytest.raises((ValueError, SimulatorError), match=named):
+        jobs.evaluate(run, out=tmp_path, **asked)
+
+
+def test_a_policy_of_another_robot_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = store.create("bc", PolicySpec({"observation.state": 3}, action=2, fps=10), BC())
+    store.save(policy, tmp_path / "model", facts={})
+    monkeypatch.setattr("nextmove.evaluation.rollout", None)
+    with pytest.raises(ValueError, match=r"observation.state: expected width 3, found \d+"):
+        jobs.evaluate(tmp_path / "model", out=tmp_path)
+
+
+def test_a_place_that_takes_nothing_is_told_first(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("nextmove.evaluation.rollout", None)
+    with pytest.raises(ConfigError, match=r"out: expected a folder that can be written to, found .*file/x"):
+        jobs.evaluate(run, out=tmp_path / "file" / "x")
+
+
+def test_offline_evaluation_on_what_was_kept_from_training(run: Path, demos: Path, tmp_path: Path) -> None:
     report = jobs.evaluate(run, data=demos, out=tmp_path)
     (entry,) = report["policies"].values()
     assert entry["offline"]["mae"] > 0
     assert len(entry["offline"]["mae_by_step"]) == 16
+    assert entry["hz"]["per_replan"] > 0
+    assert entry["parameters"] > 0
+    assert entry["curve"]["step"]
+    assert report["commands"] == [f"nextmove evaluate {run} --data {demos} --out {tmp_path}"]
+    held = store.read_config(run / "model")["facts"]["held_episodes"]
+    assert entry["offline"]["windows"] == len(data.open_dataset(demos).select(held))
+    assert "out of the 1 episodes kept from training" in report["task"]
+
+
+def test_offline_evaluation_elsewhere(run: Path, demos: Path, tmp_path: Path) -> None:
+    other = tmp_path / "copy"
+    shutil.copytree(demos, other)
+    report = jobs.evaluate(run, data=other, out=tmp_path / "report")
+    (entry,) = report["policies"].values()
+    assert entry["offline"]["windows"] == len(data.open_dataset(demos))
+    assert "out of all its episodes" in report["task"]
+    info = json.loads((other / "meta" / "info.json").read_text())
+    (other / "meta" / "info.json").write_text(json.dumps(info | {"fps": 20}))
+    with pytest.raises(ConfigError, match="fps: expected 10, as the policy's, found 20"):
+        jobs.evaluate(run, data=other, out=tmp_path / "report")
 
 
 def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

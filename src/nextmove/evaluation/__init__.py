@@ -6,7 +6,7 @@ from nextmove.evaluation.intervals import wilson
 from nextmove.evaluation.latency import Latency, latency
 from nextmove.evaluation.offline import offline
 from nextmove.evaluation.paired import compare
-from nextmove.evaluation.report import write_offline, write_report
+from nextmove.evaluation.report import write_report
 from nextmove.evaluation.rollout import RolloutError, rollout
 
 __all__ = [
@@ -21,6 +21,5 @@ __all__ = [
     "read_entry",
     "rollout",
     "wilson",
-    "write_offline",
     "write_report",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from nextmove.contracts import Actor, seeded
 from nextmove.control import BatchedReceding
 from nextmove.evaluation.episode import Env, EpisodeResult, Trace
 from nextmove.evaluation.latency import TimedActor
-from nextmove.evaluation.pool import Failure, SetupError
+from nextmove.evaluation.pool import Failure, SetupError, why
 
 Outcome = EpisodeResult | Failure
 
@@ -31,8 +30,8 @@ class _Slot:
         """Begins the episode of `seed`, the `index`th; what went wrong, if it did."""
         try:
             self.observation, _ = self.env.reset(seed=seed)
-        except Exception:
-            return self.fail()
+        except Exception as problem:
+            return self.fail(problem)
         self.index, self.trace = index, Trace(seed, self.env.fps)
         return None
 
@@ -42,19 +41,18 @@ class _Slot:
         try:
             self.observation, reward, terminated, truncated, info = self.env.step(action)
             self.trace.add(action, reward, info)
-        except Exception:
-            return self.fail()
+        except Exception as problem:
+            return self.fail(problem)
         if not (terminated or truncated or len(self.trace.rewards) >= (self.max_steps or self.env.max_steps)):
             return None
         result = self.trace.result("batched")
         self.trace = self.observation = None
         return result
 
-    def fail(self) -> Failure:
+    def fail(self, problem: Exception) -> Failure:
         """The reason; a fresh environment takes the place of the one that raised."""
-        reason = traceback.format_exc()
         self.env, self.trace, self.observation = self.make_env(), None, None
-        return Failure(reason)
+        return Failure(why(problem))
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Batched:
             slots = [_Slot(self.make_env, self.max_steps) for _ in range(min(self.envs, len(seeds)))]
             actor = TimedActor(self.make_policy(), slots[0].env.fps)
         except Exception as problem:
-            raise SetupError(f"the environment or policy could not be built:\n{traceback.format_exc()}") from problem
+            raise SetupError(f"the environment or policy could not be built: {why(problem)}") from problem
         control = BatchedReceding(actor, len(slots), n_action_steps=self.n_action_steps)
         outcome: dict[int, Outcome] = {}
         for index, result in self._play(slots, control, seeds):

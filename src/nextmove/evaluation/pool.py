@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,14 +19,24 @@ R = TypeVar("R")
 
 
 class SetupError(RuntimeError):
-    """A worker could not be built; the message holds its traceback."""
+    """A worker could not be built; the message says why."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that failed and why: a traceback, or the exit code of the process that died on it."""
+    """A task that failed and why: what was raised, or the exit code of the process that died on it."""
 
     reason: str
+
+
+def why(problem: Exception) -> str:
+    """What was raised, with its place unless it is an error meant to be read; all of it with NEXTMOVE_TRACEBACK set."""
+    if os.environ.get("NEXTMOVE_TRACEBACK"):
+        return "".join(traceback.format_exception(problem))
+    if isinstance(problem, ValueError | OSError | ImportError):
+        return str(problem)
+    last = traceback.extract_tb(problem.__traceback__)[-1]
+    return f"{type(problem).__name__}: {problem} ({last.filename}, line {last.lineno})"
 
 
 def _serve(pipe: connection.Connection, build: Callable[[], Callable[[Any], Any]]) -> None:
@@ -33,8 +44,8 @@ def _serve(pipe: connection.Connection, build: Callable[[], Callable[[Any], Any]
     torch.set_num_threads(1)
     try:
         work = build()
-    except Exception:
-        pipe.send(("setup", traceback.format_exc()))
+    except Exception as problem:
+        pipe.send(("setup", why(problem)))
         return
     pipe.send(("ready", None))
     with suppress(EOFError):
@@ -42,8 +53,8 @@ def _serve(pipe: connection.Connection, build: Callable[[], Callable[[Any], Any]
             task = pipe.recv()
             try:
                 answer = ("done", work(task))
-            except Exception:
-                answer = ("done", Failure(traceback.format_exc()))
+            except Exception as problem:
+                answer = ("done", Failure(why(problem)))
             pipe.send(answer)
 
 
@@ -91,7 +102,7 @@ class _Pool(Generic[T, R]):
             self.bury(worker)
             return
         if kind == "setup":
-            raise SetupError(f"a worker could not be built:\n{value}")
+            raise SetupError(f"a worker could not be built: {value}")
         if kind == "done":
             self.finish(worker, value)
         self.feed(worker)
@@ -144,12 +155,12 @@ def run_tasks(
         try:
             work = build()
         except Exception as problem:
-            raise SetupError(f"a worker could not be built:\n{traceback.format_exc()}") from problem
+            raise SetupError(f"a worker could not be built: {why(problem)}") from problem
         for task in tasks:
             try:
                 result: R | Failure = work(task)
-            except Exception:
-                result = Failure(traceback.format_exc())
+            except Exception as problem:
+                result = Failure(why(problem))
             results.append(result)
             done(result)
     return results

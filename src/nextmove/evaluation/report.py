@@ -13,7 +13,7 @@ from nextmove.evaluation import plots
 from nextmove.evaluation.entry import Entry
 from nextmove.evaluation.episode import write_atomically
 from nextmove.evaluation.intervals import wilson
-from nextmove.evaluation.offline import Offline
+from nextmove.evaluation.rollout import ranges
 from nextmove.evaluation.summary import LEVEL, rate_json, summarise
 
 
@@ -45,11 +45,6 @@ def write_report(
     return summary
 
 
-def write_offline(result: Offline, out: Path, *, title: str, name: str = "policy", **options: Any) -> dict[str, Any]:
-    """A report of one policy's held-out errors alone; `options` are those of `write_report`."""
-    return write_report([Entry(name, offline=result)], out, title=title, **options)
-
-
 def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
     """The page: it asks nothing of any network, its pictures and films lie within."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -61,7 +56,7 @@ def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(num=_number, count=_count, signed=_signed, p=_p, seeds=_ranges)
+    environment.filters.update(num=_number, count=_count, signed=_signed, p=_p, seeds=ranges)
     table = {name: summary["policies"][name] for name in summary["best_first"]}
     played = {n: {e["seed"]: e for e in p["episodes"]} for n, p in table.items() if p["success"]}
     return environment.get_template("report.html.j2").render(
@@ -187,14 +182,3 @@ def _signed(value: float, digits: int = 0) -> str:
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}" if value < 0.1 else f"= {value:.2f}"
-
-
-def _ranges(seeds: Sequence[int]) -> str:
-    """1, 2, 3, 7 as 1–3, 7."""
-    parts: list[list[int]] = []
-    for seed in seeds:
-        if parts and seed == parts[-1][-1] + 1:
-            parts[-1][1:] = [seed]
-        else:
-            parts.append([seed])
-    return ", ".join("–".join(map(str, part)) for part in parts)

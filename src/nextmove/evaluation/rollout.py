@@ -22,6 +22,17 @@ from nextmove.evaluation.pool import Failure, run_tasks
 from nextmove.evaluation.video import mp4
 
 
+def ranges(seeds: Sequence[int]) -> str:
+    """1, 2, 3, 7 as 1–3, 7."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1][1:] = [seed]
+        else:
+            parts.append([seed])
+    return ", ".join("–".join(map(str, part)) for part in parts)
+
+
 class Controller(Protocol):
     """What turns one robot's observations into actions; `control.Receding` is one."""
 
@@ -39,8 +50,11 @@ class RolloutError(RuntimeError):
 
     def __init__(self, failures: dict[int, str], results: list[EpisodeResult]) -> None:
         self.failures, self.results = failures, results
-        told = "\n".join(f"seed {seed}:\n{reason}" for seed, reason in failures.items())
-        super().__init__(f"{len(failures)} of {len(failures) + len(results)} episodes failed\n{told}")
+        seeds: dict[str, list[int]] = {}
+        for seed, reason in failures.items():
+            seeds.setdefault(reason, []).append(seed)
+        told = [f"{'seed' if len(found) == 1 else 'seeds'} {ranges(found)}: {r}" for r, found in seeds.items()]
+        super().__init__("\n".join([f"{len(failures)} of {len(failures) + len(results)} episodes failed", *told]))
 
 
 @dataclass(frozen=True)
@@ -213,7 +227,7 @@ def film(
     filmed = {}
     for episode, outcome in zip(chosen, run_tasks(_Camera(make_env, size), chosen, workers=workers), strict=True):
         if isinstance(outcome, Failure):
-            warnings.warn(f"seed {episode.seed} could not be filmed:\n{outcome.reason}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"seed {episode.seed} could not be filmed: {outcome.reason}", RuntimeWarning, stacklevel=2)
         else:
             filmed[episode.seed] = outcome
     return [filmed.get(r.seed, r) for r in results]

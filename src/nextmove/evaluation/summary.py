@@ -157,7 +157,7 @@ def verdict(
     if not success:
         mae, windows = held_out["mae"], held_out["windows"]
         error = "not a number" if mae is None or not np.isfinite(mae) else f"{mae:.3g} {unit}"
-        return f"{first} misses the demonstrated action by {error} on average over {windows} held-out windows."
+        return f"{first} misses the demonstrated action by {error} on average over {windows} windows."
     rate, low, high = (f"{100 * success[name]:.0f}" for name in ("rate", "low", "high"))
     share = f"{rate} %, {100 * confidence:g} % interval {low} to {high} %"
     told = f"{first} succeeds in {success['successes']} of {success['episodes']} episodes ({share})."

@@ -11,18 +11,30 @@ import numpy as np
 
 from nextmove import control, evaluation, parts, sim, store
 from nextmove import data as sets
+from nextmove.config import ConfigError
+from nextmove.contracts import seeded
 from nextmove.evaluation.entry import read_train_log
+from nextmove.evaluation.latency import TimedActor
 from nextmove.jobs.generators import family
+from nextmove.jobs.repeat import command, place
 
 HELD_OUT = 100_000
 """First seed of evaluation; demonstrations use seeds from 0."""
 
 
-def load_policy(model: Path | str, *, sampler: str | None = None, steps: int = 0, execute: int = 0) -> Any:
+def load_policy(
+    model: Path | str,
+    *,
+    sampler: str | None = None,
+    steps: int = 0,
+    execute: int = 0,
+    fps: float | None = None,
+) -> Any:
     """A policy from a run, a saved model or a LeRobot checkpoint folder, with another sampler where asked for.
 
     sampler: "ancestral", "ddim", "euler", "midpoint", "heun", "rk4" or "dpm++"; steps: network calls of it;
-    execute: actions executed of each plan (0: as trained).
+    execute: actions executed of each plan (0: as trained); fps: actions a second of a LeRobot checkpoint, which does
+    not tell.
     """
     folder = Path(model)
     if (folder / "model" / "config.json").is_file():
@@ -32,7 +44,7 @@ def load_policy(model: Path | str, *, sampler: str | None = None, steps: int = 0
     if foreign:
         from nextmove import interop
 
-        policy = interop.load(folder).policy
+        policy = interop.load(folder, fps=fps).policy
     else:
         policy = store.load(folder)
     parts.with_sampling(policy, sampler, steps)
@@ -60,7 +72,7 @@ def evaluate(
     guidance: float = 1.0,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Judges a policy on held-out seeds of a simulator, or with `data` on a data set's episodes.
+    """Judges a policy on held-out seeds of a simulator, or with `data` on demonstrations.
 
     A generator of text or images is judged on the held-out part of what it was trained on: likelihood where it
     exists, sample quality, speed. Writes report.html and report.json into OUT and returns the latter's content.
@@ -68,8 +80,9 @@ def evaluate(
     Args:
         model: A run's folder, a saved model, or a LeRobot checkpoint (ACT, Diffusion).
         simulator: Name of the simulator.
-        data: Judge offline on this LeRobot-format data set instead: action errors, loss, smoothness, latency.
-        episodes: Episodes to run; one seed each, counted up from `seed`.
+        data: Judge offline on this LeRobot-format data set instead: action errors, loss, smoothness and latency, on
+            2048 windows evenly out of its episodes, of what the policy was trained on out of those kept from training.
+        episodes: Episodes to run on the simulator; one seed each, counted up from `seed`.
         seed: First episode's seed.
         workers: Processes; the result does not depend on their number.
         batched: Step all episodes in one process with batched network calls: faster for large networks, equal to
@@ -84,25 +97,32 @@ def evaluate(
         guidance: Weight of classifier-free guidance for generators that know labels; 1 is none.
         out: Folder of the report; default MODEL/evaluation.
     """
+    options = {name: value for name, value in locals().items() if name != "model"}
     if family(model) != "policy":
         from nextmove.jobs.judge import evaluate_generator
 
+        again = command(evaluate, [model], options, always="samples likelihood classified guidance")
         return evaluate_generator(
             Path(model), source=None if data is None else str(data), samples=samples, likelihood=likelihood,
             classified=classified, sampler=sampler, steps=steps, guidance=guidance,
-            seed=0 if seed == HELD_OUT else seed, out=out,
+            seed=0 if seed == HELD_OUT else seed, out=out, commands=[again],
         )  # fmt: skip
-    out = Path(out) if out else Path(model) / "evaluation"
-    make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute)
-    name = "-".join(str(part) for part in (Path(model).name, sampler, steps or None) if part)
+    out = place(Path(out) if out else Path(model) / "evaluation")
+    fps = sim.make(simulator).fps if data is None else sets.open_dataset(data).fps
+    make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps)
+    asked = (sampler, steps or None, f"execute{execute}" if execute else None)
+    name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
     if data is not None:
-        return _offline(make(), name, data, out)
-    entry = judge(
-        make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers, batched=batched,
-        video=video, run=Path(model),
-    )  # fmt: skip
-    command = f"nextmove evaluate {model} --episodes {episodes} --seed {seed}"
-    return report([entry], out, simulator=simulator, title=f"{name} on {simulator}", commands=[command])
+        written = _offline(make(), name, data, out, Path(model), command(evaluate, [model], options))
+    else:
+        entry = judge(
+            make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers, batched=batched,
+            video=video, run=Path(model),
+        )  # fmt: skip
+        again = command(evaluate, [model], options, always="episodes seed")
+        written = report([entry], out, simulator=simulator, title=f"{name} on {simulator}", commands=[again])
+    print(f"{written['verdict']} Open {out / 'report.html'}")
+    return written
 
 
 def judge(
@@ -117,18 +137,29 @@ def judge(
     run: Path | None = None,
 ) -> evaluation.Entry:
     """One policy's entry of a report: rollouts on the seeds, then its latency alone; its training as `run` tells."""
+    if not seeds:
+        raise ConfigError("episodes: expected at least 1, found 0")
+    policy = make()
+    _try(policy, simulator, seeds[0])
     results = evaluation.rollout(
         partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video, progress=True
     )
-    policy = make()
+    return evaluation.Entry(name, results, latency=timed(policy, simulator, seeds[0]), **_told(policy, run))
+
+
+def _try(policy: Any, simulator: str, seed: int) -> None:
+    """One step in the simulator, so that what does not fit together is found here, not in every process."""
+    env = sim.make(simulator)
+    controller = control.Receding(TimedActor(policy, env.fps))
+    controller.reset(seeded(0, seed))
+    env.step(controller.step(env.reset(seed=seed)[0]))
+
+
+def _told(policy: Any, run: Path | None) -> dict[str, Any]:
+    """Facts and training curve of a policy, as far as it and its run tell."""
     log = None if run is None else run / "train.jsonl"
-    return evaluation.Entry(
-        name=name,
-        results=results,
-        latency=timed(policy, simulator, seeds[0]),
-        facts={**getattr(policy, "facts", {}), "parameters": sum(p.numel() for p in policy.parameters())},
-        curve=read_train_log(log) if log is not None and log.is_file() else None,
-    )
+    facts = {**getattr(policy, "facts", {}), "parameters": sum(p.numel() for p in policy.parameters())}
+    return {"facts": facts, "curve": read_train_log(log) if log is not None and log.is_file() else None}
 
 
 def timed(policy: Any, simulator: str, seed: int) -> evaluation.Latency:
@@ -144,11 +175,25 @@ def report(
     return evaluation.write_report(entries, out, title=title, task=sim.task(simulator), unit="px", commands=commands)
 
 
-def _offline(policy: Any, name: str, data: Path, out: Path) -> dict[str, Any]:
+def _offline(policy: Any, name: str, data: Path, out: Path, run: Path, again: str) -> dict[str, Any]:
     from nextmove.jobs.train import windows
 
     dataset = sets.open_dataset(data)
-    judged = windows(dataset, policy, None)
+    if abs(dataset.fps / policy.spec.fps - 1) > 1e-3:
+        raise ConfigError(f"{data}: fps: expected {policy.spec.fps:g}, as the policy's, found {dataset.fps:g}")
+    facts = getattr(policy, "facts", {})
+    kept = facts.get("held_episodes", []) if _same(data, facts.get("data")) else None
+    judged = windows(dataset, policy, np.array(kept) if kept else None)
     picks = np.linspace(0, len(judged) - 1, min(len(judged), 2048)).astype(np.int64)
     batches = [judged.batch(part) for part in np.array_split(picks, max(1, len(picks) // 256))]
-    return evaluation.write_offline(evaluation.offline(policy, batches), out, title=f"{name} on {data}")
+    whose = "all its episodes"
+    if kept is not None:
+        whose = f"the {len(kept)} episodes kept from training" if kept else f"{whose}, which the policy was trained on"
+    entry = evaluation.Entry(name, offline=evaluation.offline(policy, batches, latency_calls=100), **_told(policy, run))
+    task = f"Plans beside what was demonstrated in {data}: {len(picks)} windows out of {whose}."
+    return evaluation.write_report([entry], out, title=f"{name} on {data}", task=task, commands=[again])
+
+
+def _same(data: Path, known: str | None) -> bool:
+    """Whether a folder is the one the policy was trained on."""
+    return known is not None and Path(known).resolve() == Path(data).resolve()

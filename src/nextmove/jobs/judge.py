@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from nextmove import data, store
+from nextmove.config import ConfigError
 from nextmove.contracts import Context, seeded
 from nextmove.data import texts
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
@@ -22,10 +23,11 @@ from nextmove.decoders.likelihood import bits_per_dim, log_likelihood
 from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery, quality
 from nextmove.evaluation.entry import read_train_log
-from nextmove.evaluation.generator_report import Judged, write_generator
+from nextmove.evaluation.generator_report import Judged, rows, write_generator
 from nextmove.evaluation.ngram import best_order
 from nextmove.jobs.generate import labels, load_generator, stream_text
 from nextmove.jobs.generators import saved
+from nextmove.jobs.repeat import place
 from nextmove.models.generator import Generator, ImageSpec, TextSpec
 from nextmove.models.image.tokenizer import Tokenizer
 
@@ -44,6 +46,7 @@ def evaluate_generator(
     classified: int = 1000,
     seed: int = 0,
     out: Path | None = None,
+    commands: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Judges a generator on the held-out part of its source; writes report.html, report.json and pictures into OUT.
 
@@ -58,8 +61,12 @@ def evaluate_generator(
         classified: Images drawn to count each class's share, where the data have classes; 0 leaves it out.
         seed: Decides the draws.
         out: Folder of the report; default MODEL/evaluation.
+        commands: What makes this report again.
     """
-    folder = saved(model)
+    for name, value, least in (("samples", samples, 1), ("likelihood", likelihood, 0), ("classified", classified, 0)):
+        if value < least:
+            raise ConfigError(f"{name}: expected at least {least}, found {value}")
+    folder, out = saved(model), place(Path(out) if out else Path(model) / "evaluation")
     found = store.load(folder)
     source = source or found.facts["data"]
     log = folder.parent / "train.jsonl"
@@ -73,12 +80,11 @@ def evaluate_generator(
     else:
         generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
         judged = _images(judged, generator, source, samples, likelihood, classified, seed)
-    command = f"nextmove evaluate {model} --samples {samples} --likelihood {likelihood} --classified {classified}"
-    command += f" --seed {seed} --guidance {guidance:g}"
-    command += f" --sampler {sampler}" * bool(sampler) + f" --steps {steps}" * bool(steps)
-    return write_generator(
-        judged, Path(out) if out else Path(model) / "evaluation", title=judged.name, commands=[command]
-    )
+    written = write_generator(judged, out, title=judged.name, commands=commands)
+    for figure, told, explained in rows(written):
+        print(f"{figure}: {told}" + f" ({explained})" * bool(explained))
+    print(f"open {out / 'report.html'}")
+    return written
 
 
 @torch.no_grad()
@@ -125,6 +131,10 @@ def _images(
 ) -> Judged:
     spec: Any = model.spec
     found = data.pictures(source, size=spec.height)
+    try:
+        spec.check(found.test.image)
+    except ValueError as problem:
+        raise ConfigError(f"{source}: {problem}") from None
     test = quantised(found.test.image, spec.levels)
     train = quantised(found.train.image, spec.levels)
     label = found.train.label if classified else None

@@ -106,6 +106,7 @@ def train(
     )  # fmt: skip
     judged = held_batches(windows(dataset, policy, held), policy.card["recipe"].optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": str(data_dir), "episodes": len(chosen), "windows": len(seen)}
+    facts["held_episodes"] = held.tolist()
     task = Task(policy, seen, judged, facts)
     trained: Policy = fit(task, Path(out) if out else Path("runs") / system, config, workers=workers)
     return trained

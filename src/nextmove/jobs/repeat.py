@@ -1,0 +1,46 @@
+"""What makes a job's output again, and whether there is a place for it."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nextmove.config import ConfigError
+
+
+def command(function: Callable[..., Any], places: Sequence[Any], options: Mapping[str, Any], always: str = "") -> str:
+    """The command line that calls a job with these options: those named in `always`, and what is not the default."""
+    defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    parts = [function.__name__, *map(str, places)]
+    for name, value in options.items():
+        if value == defaults[name] and name not in always.split():
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            parts.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            parts += [f"--{flag}", *(map(str, value) if isinstance(value, list | tuple) else [_plain(value)])]
+    return f"nextmove {shlex.join(parts)}"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def place(out: Path) -> Path:
+    """The folder `out`, made if need be and written to once, for no long work shall end at a disk that takes nothing.
+
+    Raises ConfigError naming it.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as problem:
+        told = f"out: expected a folder that can be written to, found {out} ({problem.strerror})"
+        raise ConfigError(told) from None
+    return out
