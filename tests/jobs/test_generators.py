@@ -176,6 +176,29 @@ def test_reflow_goes_on_from_a_flow_on_its_own_pairs(flow: Path, pixels: Path, t
         jobs.train_generator("pixelcnn", "digits", teacher=pixels, **options)
 
 
+def test_reflow_from_the_command_line(flow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "flow", "digits", "--teacher", str(flow), "--pairs", "20", "--steps", "1", "--threads", "1"]
+    assert main([*command, "--out", str(tmp_path / "reflow")]) == 0
+    assert store.load(tmp_path / "reflow" / "model").facts["pairs"] == 19
+    assert main([*command, "--out", str(tmp_path / "other"), "--recipe.optim.lr", "0.5"]) == 1
+    assert "keeps the teacher's sizes" in capsys.readouterr().err
+
+
+def test_the_side_of_pictures_is_an_option_beside_published_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(12):
+        Image.effect_noise((20, 24), 50).save(tmp_path / f"{i}.png")
+    small = replace(PIXELS, optim=replace(PIXELS.optim, batch=2))
+    monkeypatch.setattr(PixelCnn, "published", classmethod(lambda cls: small))
+    command = ["train", "pixelcnn", str(tmp_path), "--steps", "1", "--out", str(tmp_path / "run"), "--threads", "1"]
+    assert main([*command, "--size", "published", "--side", "8"]) == 0
+    model = store.load(tmp_path / "run" / "model")
+    assert (model.spec.height, model.spec.width, model.card["recipe"]) == (8, 8, small)
+    assert main([*command, "--size", "8"]) == 1
+    assert "--size: expected 'published', found '8'; the size of pictures is --side" in capsys.readouterr().err
+
+
 def test_bad_requests_are_named(pixels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="expected digits, mnist, a folder of pictures or a data set"):
         train("pixelcnn", "digts", tmp_path, PIXELS)

@@ -36,7 +36,10 @@ def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> An
 
 
 def _train(args: list[str]) -> int:
-    """`train SYSTEM SOURCE`: the system decides which options there are, `--decoder` and `--trunk` exchange parts."""
+    """`train SYSTEM SOURCE`: the system decides which options there are.
+
+    `--decoder` and `--trunk` exchange its parts, `--size published` takes the paper's sizes.
+    """
     from nextmove.systems import built, find
 
     names = ", ".join(s.name for s in built())
@@ -44,7 +47,8 @@ def _train(args: list[str]) -> int:
         print(f"usage: nextmove train SYSTEM SOURCE [OPTIONS]\n\nSYSTEM is one of: {names}.\n")
         print("SOURCE is a LeRobot-format data set for policies; for text shakespeare, stdlib, or files; for images")
         print("digits, mnist, a folder of pictures, or a data set with a camera.\n")
-        print("`nextmove train SYSTEM --help` lists the options, the system's own among them.")
+        print("`nextmove train SYSTEM --help` lists the options, the system's own among them. Beside these, --decoder")
+        print("and --trunk NAME exchange its parts, and --size published takes the paper's sizes where it has them.")
         return 0 if args and args[0] in ("-h", "--help") else 2
     system = find(args[0])
     recipe = system.load()()
@@ -56,7 +60,7 @@ def _train(args: list[str]) -> int:
             raise ConfigError(f"{system.name}: there is no published size; leave out --size")
         recipe = type(recipe).published()
     elif size is not None:
-        raise ConfigError(f"--size: expected 'published', found {size!r}")
+        raise ConfigError(f"--size: expected 'published', found {size!r}; the size of pictures is --side")
     recipe = exchange(recipe, decoder, trunk)
 
     from nextmove import jobs

@@ -36,7 +36,7 @@ def train_generator(
     unit: Literal["bytes", "characters", "bpe"] = "characters",
     vocabulary: int = 1024,
     length: int = 128,
-    size: int = 32,
+    side: int = 32,
     levels: int = 0,
     labels: bool = False,
     augment: Affine = STILL,
@@ -69,7 +69,7 @@ def train_generator(
         unit: Text: what a token is.
         vocabulary: Text: pieces of a BPE vocabulary.
         length: Text: tokens of a training window.
-        size: Images of folders and cameras: side, pixels.
+        side: Images of folders and cameras: height and width, pixels.
         levels: Images: values a pixel may have (2: black and white); 0: as the source has.
         labels: Images: tell the model each picture's label, so that it can be asked for one.
         augment: Images: turned, moved and scaled at random.
@@ -94,7 +94,9 @@ def train_generator(
     if find(system).family == "text":
         task = text_task(system, source, unit, vocabulary, length, holdout, recipe)
     elif teacher is not None:
-        if recipe is not None or augment != STILL or levels or labels or tokenizer is not None:
+        # The command line always passes a recipe: the system's own is as good as none.
+        given = recipe not in (None, find(system).load()())
+        if given or augment != STILL or levels or labels or tokenizer is not None:
             raise ConfigError(
                 "--teacher: reflow keeps the teacher's sizes, settings and images; leave out --recipe, --augment, "
                 "--levels, --labels and --tokenizer"
@@ -102,7 +104,7 @@ def train_generator(
         torch.set_num_threads(threads)
         task = reflow_task(system, source, teacher, pairs, holdout, seed)
     else:
-        task = image_task(system, source, size, levels, labels, holdout, seed, tokenizer, augment, recipe)
+        task = image_task(system, source, side, levels, labels, holdout, seed, tokenizer, augment, recipe)
     trained: Generator = fit(task, Path(out) if out else Path("runs") / system, config, workers=workers)
     return trained
 
@@ -131,7 +133,7 @@ def text_task(system: str, source: str, unit: Any, vocabulary: int, length: int,
 def image_task(
     system: str,
     source: str,
-    size: int,
+    side: int,
     levels: int,
     labels: bool,
     holdout: float,
@@ -141,7 +143,7 @@ def image_task(
     recipe: Any,
 ) -> Task:
     """An image generator and the pictures of a source."""
-    found = data.pictures(source, size=size)
+    found = data.pictures(source, size=side)
     whole = found.train if labels else data.Pictures(found.train.image)
     if labels and not whole.classes:
         raise DataError(f"{source}: expected pictures with labels, found none; leave out --labels")
