@@ -15,7 +15,7 @@ from PIL import Image
 from nextmove import jobs, nn, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError
-from nextmove.data import DataError
+from nextmove.data import Affine, DataError
 from nextmove.decoders import Autoregressive, Flow, Sampler
 from nextmove.jobs.judge import draw
 from nextmove.models.image.flow import FlowMatching
@@ -25,6 +25,7 @@ from nextmove.models.image.vqvae import VqVae
 from nextmove.models.text.gpt import Gpt2
 from nextmove.nn.autoencoder import Strided
 from nextmove.nn.pixelcnn import GatedCnn
+from nextmove.training import CheckpointError
 
 TEXT = "the next move of a robot is the next token of a text. " * 60
 FLOW = FlowMatching(
@@ -197,6 +198,28 @@ def test_the_side_of_pictures_is_an_option_beside_published_sizes(
     assert (model.spec.height, model.spec.width, model.card["recipe"]) == (8, 8, small)
     assert main([*command, "--size", "8"]) == 1
     assert "--size: expected 'published', found '8'; the size of pictures is --side" in capsys.readouterr().err
+
+
+def test_a_generator_is_resumed_on_its_own_data_only(tmp_path: Path) -> None:
+    folders = {}
+    for name, spread in (("own", 20), ("other", 60)):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        for i in range(12):
+            Image.effect_noise((8, 8), spread).save(folders[name] / f"{i}.png")
+    small = replace(PIXELS, optim=replace(PIXELS.optim, batch=2))
+    options: dict[str, Any] = {"out": tmp_path / "run", "threads": 1, "recipe": small, "side": 8}
+    jobs.train_generator("pixelcnn", str(folders["own"]), steps=1, **options)
+    for wrong, message in (
+        ({"source": folders["other"]}, "data.means.image: the checkpoint was written with '"),
+        ({"holdout": 0.5}, "data.pictures: the checkpoint was written with 11, this run has 6"),
+        ({"augment": Affine(shift=1.0)}, "data.augment: the checkpoint was written with None, this run has {'kind'"),
+    ):
+        settings = {"source": folders["own"], **wrong}
+        with pytest.raises(CheckpointError, match=message):
+            jobs.train_generator("pixelcnn", str(settings.pop("source")), steps=2, resume=True, **options, **settings)
+    moved = folders["own"].rename(tmp_path / "moved")
+    assert jobs.train_generator("pixelcnn", str(moved), steps=2, resume=True, **options).facts["steps"] == 2
 
 
 def test_bad_requests_are_named(pixels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

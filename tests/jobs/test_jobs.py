@@ -204,6 +204,36 @@ def test_a_training_that_was_stopped_is_resumed_and_not_judged_as_it_stands(
     assert next(steps) == 7
 
 
+def random_set(root: Path, seed: int, lengths: tuple[int, ...] = (9, 9, 9, 9)) -> Path:
+    rng, vector = np.random.default_rng(seed), {"dtype": "float32", "shape": [2], "names": None}
+    writer = data.DatasetWriter(root, {"observation.state": vector, "action": vector}, 10)
+    for length in lengths:
+        columns = {n: rng.normal(size=(length, 2)).astype(np.float32) for n in ("observation.state", "action")}
+        writer.add_episode(columns, "x")
+    writer.finalize()
+    return root
+
+
+def test_a_run_is_resumed_on_its_own_data_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own, other = random_set(tmp_path / "own", 0), random_set(tmp_path / "other", 1)
+    longer = random_set(tmp_path / "longer", 0, (9, 9, 9, 10))
+
+    def train(source: Path, *options: str) -> int:
+        return main(["train", "bc", str(source), "--out", str(tmp_path / "run"), "--threads", "1", *options])
+
+    assert train(own, "--steps", "1") == 0
+    for source, options, message in (
+        (other, [], "data.means.observation.state: the checkpoint was written with '"),
+        (longer, [], "data.windows: the checkpoint was written with 36, this run has 37"),
+        (own, ["--episodes", "3"], "data.episodes: the checkpoint was written with 4, this run has 3"),
+        (own, ["--holdout", "0.5"], "data.episodes: the checkpoint was written with 4, this run has 2"),
+    ):
+        assert train(source, "--steps", "2", "--resume", *options) == 1
+        assert message in capsys.readouterr().err
+    # Folders may be moved.
+    assert train(own.rename(tmp_path / "moved"), "--steps", "2", "--resume") == 0
+
+
 @pytest.mark.parametrize(("demonstrations", "dropout"), [(25, 0.1), (999, 0.0)])
 def test_the_demo_drops_nothing_where_demonstrations_are_plenty(
     demonstrations: int, dropout: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -93,7 +93,7 @@ def test_training_lowers_the_loss(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, poison, step):
     saved = "none" if poison == 0 else ".*last-4"
     with pytest.raises(DivergedError, match=f"loss term 'flow' is .* at step {step}; last good checkpoint: {saved}"):
-        run(tmp_path, steps=10, save_every=4, data=batches(poison=poison))
+        run(tmp_path, steps=10, save_every=4, stream=batches(poison=poison))
     assert lines(tmp_path, "diverged")[0]["step"] == step
     if poison:
         again, _ = run(tmp_path, steps=10, save_every=4, resume=True)
@@ -125,7 +125,7 @@ def test_a_loss_term_with_a_shape_is_named(tmp_path):
 
 def test_data_that_end_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="found the end at step 2"):
-        run(tmp_path, steps=5, data=lambda start, rank, world: [next(batches()(0, 0, 1))] * 2)
+        run(tmp_path, steps=5, stream=lambda start, rank, world: [next(batches()(0, 0, 1))] * 2)
 
 
 def test_a_model_without_a_loss_is_an_error(tmp_path):
@@ -238,7 +238,7 @@ def test_minutes_end_in_time_at_rate_zero(tmp_path, ticking):
     def save_model(model, folder):
         now[0] += 0.04  # cheap enough for all ten
 
-    settings = {"validation": held(), "save_model": save_model, "data": stream, "log_every": 10}
+    settings = {"validation": held(), "save_model": save_model, "stream": stream, "log_every": 10}
     result, reports = run(tmp_path, minutes=5 / 60, **settings)
     assert result.finished
     assert now[0] == pytest.approx(50 + result.elapsed)
@@ -259,7 +259,7 @@ def test_busy_minutes_reserve_none_of_the_time_of_other_programs(tmp_path, ticki
         now[0] += 40.1
         stolen[0] += 40
 
-    settings = {"validation": held(), "save_model": save_model, "data": stream, "clock": "busy"}
+    settings = {"validation": held(), "save_model": save_model, "stream": stream, "clock": "busy"}
     result, reports = run(tmp_path, minutes=5 / 60, **settings)
     assert 5 - 0.3 < result.elapsed < 5 + 1e-6
     assert reports[-1].lr < 1e-3 * OPTIM.lr
@@ -267,9 +267,9 @@ def test_busy_minutes_reserve_none_of_the_time_of_other_programs(tmp_path, ticki
 
 def test_minutes_go_on_where_they_were(tmp_path, ticking):
     now, stream = ticking
-    first, before = run(tmp_path, minutes=5 / 60, stop=150, data=stream)
+    first, before = run(tmp_path, minutes=5 / 60, stop=150, stream=stream)
     now[0] += 1e6
-    second, after = run(tmp_path, Tiny(seed=4), minutes=5 / 60, resume=True, data=stream)
+    second, after = run(tmp_path, Tiny(seed=4), minutes=5 / 60, resume=True, stream=stream)
     assert (first.finished, second.finished) == (False, True)
     assert after[0].step == 151
     assert after[0].lr < before[-1].lr

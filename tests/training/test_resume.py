@@ -150,6 +150,17 @@ def test_a_checkpoint_of_another_card_is_refused_though_all_shapes_agree(tmp_pat
         run(tmp_path, other, steps=4, resume=True)
 
 
+def test_a_checkpoint_of_other_data_is_refused_and_one_that_names_none_is_not(tmp_path):
+    data = {"episodes": 9, "means": {"action": "0.2"}}
+    run(tmp_path / "named", data=data, steps=2)
+    run(tmp_path / "silent", steps=2)
+    message = r"last-2: data.episodes: the checkpoint was written with 9, this run has 5"
+    with pytest.raises(CheckpointError, match=message):
+        run(tmp_path / "named", data=data | {"episodes": 5}, steps=4, resume=True)
+    for out in (tmp_path / "named", tmp_path / "silent"):
+        assert run(out, data=data, steps=4, resume=True)[0].step == 4
+
+
 def test_without_averaging_the_weights_themselves_are_given_back(tmp_path):
     optim = Optim(lr=3e-3, warmup=3, ema=0)
     whole, _ = run(tmp_path / "a", model := Tiny(), optim=optim, steps=6)

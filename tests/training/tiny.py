@@ -78,11 +78,12 @@ def held() -> list[Batch]:
 def run(out: Path, model: nn.Module | None = None, *, optim: Optim = OPTIM, **settings: Any) -> tuple[Result, list]:
     """A run of the tiny model that prints nothing; also gives the reports of its steps.
 
-    `stop`: step after which the run is told to stop; `data`, `validation`, `save_model`: arguments of train.
+    `stop`: step after which the run is told to stop; `stream`: batches of another kind; `validation`,
+    `save_model`, `data`: arguments of train.
     """
     stop, reports = settings.pop("stop", None), []
-    arguments = {name: settings.pop(name) for name in ("validation", "save_model") if name in settings}
-    data = settings.pop("data", None) or batches()
+    arguments = {name: settings.pop(name) for name in ("validation", "save_model", "data") if name in settings}
+    stream = settings.pop("stream", None) or batches()
     settings = {"threads": 1, "bf16": "off", "progress": "off", "tensorboard": False, "log_every": 1, **settings}
 
     def on_step(report: Any) -> bool:
@@ -91,4 +92,4 @@ def run(out: Path, model: nn.Module | None = None, *, optim: Optim = OPTIM, **se
 
     model = Tiny() if model is None else model
     config = TrainConfig(**settings)
-    return train(model, data, out=out, config=config, optim=optim, on_step=on_step, **arguments), reports
+    return train(model, stream, out=out, config=config, optim=optim, on_step=on_step, **arguments), reports

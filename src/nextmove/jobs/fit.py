@@ -16,6 +16,12 @@ from nextmove.config import encode
 from nextmove.contracts import Batch, Optim
 from nextmove.data import Augment, Loader, Source
 from nextmove.training.checkpoint import newest
+from nextmove.training.parts import rows
+
+PLACES = ("data", "teacher")
+"""Facts that say where something lies, not what it is."""
+SAMPLED = 16
+"""Rows that stand for what the data hold."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,9 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
             augment=task.augment,
         )  # fmt: skip
 
-    result = training.train(model, batches, out=out, config=config, optim=optim, validation=task.held or None)
+    result = training.train(
+        model, batches, out=out, config=config, optim=optim, validation=task.held or None, data=identity(task)
+    )
     facts = task.facts | {
         "seed": config.seed,
         "optim": encode(optim),
@@ -54,6 +62,20 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
     if result.first:
         store.save(model.eval(), out / "model", facts=facts)
     return model.eval()
+
+
+def identity(task: Task) -> dict[str, Any]:
+    """What tells a task's data from others, wherever they lie: facts, numbers of rows, what a few rows hold.
+
+    Means of absolute values with three digits: pictures made smaller on another machine may differ in the last ones.
+    """
+    picks = np.linspace(0, len(task.source) - 1, min(len(task.source), SAMPLED)).astype(np.int64)
+    return {name: value for name, value in task.facts.items() if name not in PLACES} | {
+        "rows": len(task.source),
+        "held_rows": sum(map(rows, task.held)),
+        "means": {name: f"{x.double().abs().mean():.3g}" for name, x in task.source.batch(picks).items()},
+        "augment": encode(task.augment),
+    }
 
 
 def once(out: Path, train: Callable[..., Any]) -> None:

@@ -7,9 +7,10 @@ Under torchrun every process calls `train` with the same arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +34,7 @@ def train(
     validation: Iterable[Batch] | None = None,
     save_model: Save | None = None,
     on_step: OnStep | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> Result:
     """Trains `model` in place and returns the averaged weights.
 
@@ -49,19 +51,20 @@ def train(
         validation: Held-out batches for the validation loss (averaged weights, fixed noise).
         save_model: `save_model(averaged model, folder)` adds a usable model to every checkpoint.
         on_step: Called after every step; returning True stops the run as Ctrl-C does.
+        data: Plain JSON values that tell the data from others; a checkpoint keeps them.
 
     Raises:
         ValueError: for settings or a model that cannot be trained.
         FileExistsError: if `out` holds a run and `config.resume` is off.
         FileNotFoundError: if `config.resume` is on and `out` holds no checkpoint.
-        CheckpointError: if the checkpoint is of another model, optimiser setting or seed.
+        CheckpointError: if the checkpoint is of another model, optimiser setting, seed or data.
         DivergedError: if a loss term or gradient is not finite; the last checkpoint stays.
     """
     if not callable(getattr(model, "loss", None)):
         raise ValueError(f"model: expected a method loss(batch, *, rng), found none on {type(model).__name__}")
     device = place(config.device)
     with joined() as world, _settings(model, config.threads, device), Interrupt() as interrupt:
-        run = Run(model, Path(out), config, optim, world, device, validation or (), save_model)
+        run = Run(model, Path(out), config, optim, world, device, validation or (), save_model, data)
         run.go(batches, interrupt, on_step)
         return run.result()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,6 +45,7 @@ class Run:
         device: torch.device,
         validation: Iterable[Batch],
         save_model: Save | None,
+        data: Mapping[str, Any] | None,
     ) -> None:
         self.clock, self.meter = Clock(config), Meter()
         self.model, self.config, self.optim, self.world = model.to(device).train(), config, optim, world
@@ -51,7 +53,7 @@ class Run:
         world.share(model.state_dict().values())
         self.update = Update(trainable(model), optim, undecayed=undecayed(model))
         self.ema = Ema(model, optim.ema)
-        self.state = State(model, self.ema, self.update, optim=optim, seed=config.seed)
+        self.state = State(model, self.ema, self.update, optim=optim, seed=config.seed, data=data)
         self.take = Step(model, self.update, config=config, world=world, device=device)
         self.judge = Validation(validation, seed=config.seed, world=world, device=device, mixed=self.take.mixed)
         self.step, self.loss, self.finished = 0, math.nan, False

@@ -23,12 +23,22 @@ class State:
     """Weights, averages and moments of a run as tensors, and what identifies the run as JSON.
 
     A model may carry a `card` (its system, recipe and spec): a checkpoint of another card is refused even where all
-    shapes agree. So are other optimiser settings and another seed, because the run would not be the same run.
+    shapes agree. So are other optimiser settings, another seed and other `data`, because the run would not be the same
+    run.
     """
 
-    def __init__(self, model: nn.Module, ema: Ema, update: Update, *, optim: Optim, seed: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        ema: Ema,
+        update: Update,
+        *,
+        optim: Optim,
+        seed: int,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model, self.ema, self.update = model, ema, update
-        identity = {"card": getattr(model, "card", None), "optim": optim, "seed": seed}
+        identity = {"card": getattr(model, "card", None), "optim": optim, "seed": seed, "data": data}
         self.identity: dict[str, Any] = json.loads(json.dumps(encode(identity)))
 
     def save(self, folder: Path, step: int, facts: Mapping[str, Any], save_model: Save | None) -> Path:
@@ -46,7 +56,9 @@ class State:
         """Takes up a checkpoint and returns its facts; raises CheckpointError naming the first difference."""
         found, facts = checkpoint.read(path)
         for name, value in self.identity.items():
-            checkpoint.check_facts(path, value, facts.get(name), name)
+            # Of its data a checkpoint may say nothing.
+            if name != "data" or (value and facts.get(name)):
+                checkpoint.check_facts(path, value, facts.get(name), name)
         moments = {name: value for name, value in found.items() if name.startswith("adamw/")}
         own = self._weights()
         checkpoint.check_tensors(path, own, {k: v for k, v in found.items() if k not in moments})
