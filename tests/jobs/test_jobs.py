@@ -18,6 +18,7 @@ from nextmove import data, jobs, nn, parts, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError
 from nextmove.decoders import Flow
+from nextmove.evaluation import Entry, EpisodeResult, Latency
 from nextmove.jobs.compare import Contestant
 from nextmove.jobs.fit import once
 from nextmove.models.policy.act import Act
@@ -202,6 +203,77 @@ def test_a_training_that_was_stopped_is_resumed_and_not_judged_as_it_stands(
     once(run, train)
     assert store.load(run / "model").facts["steps"] == 6
     assert next(steps) == 7
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons whose trainings and episodes take no time."""
+    module = importlib.import_module("nextmove.jobs.compare")
+
+    def judge(make: Any, *, name: str, seeds: range, **options: Any) -> Entry:
+        still = np.zeros((9, 2), np.float32)
+        played = [EpisodeResult(s, s % 3 > len(name) % 2, 0.5, 9, 10.0, still) for s in seeds]
+        return Entry(name, played, Latency((1.0,), 1.0, 8, 1), facts={"minutes": 1.0})
+
+    monkeypatch.setattr(module, "once", lambda *_: None)
+    monkeypatch.setattr(module, "load_policy", lambda *_, **__: None)
+    monkeypatch.setattr(module, "judge", judge)
+    monkeypatch.setattr(module, "timed", lambda *_: Latency((7.0,), 7.0, 8, 1))
+    monkeypatch.setattr(module, "machine", lambda: {"processor": "abacus"})
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_comparison_reports_all_lines_judged_on_its_episodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = {"out": tmp_path, "episodes": 6}
+    jobs.compare(Path("a set"), entries=("bc", "act"), steps=5, demonstrations=(3, 4), train_seeds=(1,), **settings)
+    jobs.compare(Path("a set"), entries=("lstm-gmm",), out=tmp_path, episodes=4)
+    report = jobs.compare(Path("a set"), entries=("flow-policy@euler:2",), **settings)
+    names = ["flow-policy-n100-s0-euler2", "act-n3-s1", "act-n4-s1", "bc-n3-s1", "bc-n4-s1"]
+    assert list(report["policies"]) == names
+    assert len(report["comparisons"]) == 10
+    assert report["notes"] == "Left out, judged on other episodes: lstm-gmm-n100-s0."
+    assert set(report["commands"]) == {
+        f"nextmove compare 'a set' --out {tmp_path} --entries flow-policy@euler:2 --episodes 6",
+        f"nextmove compare 'a set' --out {tmp_path} --entries bc act --demonstrations 3 4 --train-seeds 1 --steps 5 "
+        "--episodes 6",
+    }
+    told = capsys.readouterr().out.splitlines()[-6:]
+    assert [line.split()[0] for line in told[:5]] == report["best_first"]
+    assert "4 of 6 held-out seeds solved (67%, 95 % interval 30% to 90%)" in told[0]
+    assert told[5] == f"{report['notes']} Open {tmp_path / 'report.html'}"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_line_judged_on_other_episodes_is_refused_before_any_work(tmp_path: Path) -> None:
+    jobs.compare(tmp_path, entries=("bc",), out=tmp_path, episodes=4)
+    message = r"bc-n100-s0.json: expected 6 episodes from seed 100000 on pusht, found 4 from seed 100000 on pusht"
+    with pytest.raises(ConfigError, match=message):
+        jobs.compare(tmp_path, entries=("act", "bc"), out=tmp_path, episodes=6)
+    assert [path.stem for path in (tmp_path / "judged").iterdir()] == ["bc-n100-s0"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"out": tmp_path, "episodes": 4}
+    jobs.compare(tmp_path, entries=("bc", "act"), **settings)
+    paths = [tmp_path / "judged" / f"{name}-n100-s0.json" for name in ("bc", "act")]
+    # A file of another day that names neither simulator nor machine.
+    record = json.loads(paths[0].read_text())
+    paths[0].write_text(json.dumps({k: v for k, v in record.items() if k not in ("simulator", "machine", "compare")}))
+    module = importlib.import_module("nextmove.jobs.compare")
+    monkeypatch.setattr(module, "machine", lambda: {"processor": "quill"})
+    monkeypatch.setattr(module.time, "strftime", lambda *_: "2100-01-01")
+    report = jobs.compare(tmp_path, entries=("act",), retime=True, **settings)
+    facts = {name: policy["facts"] for name, policy in report["policies"].items()}
+    assert (facts["act-n100-s0"]["date"], facts["act-n100-s0"]["machine"]) == ("2100-01-01", {"processor": "quill"})
+    assert facts["bc-n100-s0"]["date"] == record["date"]
+    assert "machine" not in facts["bc-n100-s0"]
+    assert [report["policies"][f"{name}-n100-s0"]["ms_per_chunk"]["p50"] for name in ("bc", "act")] == [1.0, 7.0]
+    act = json.loads(paths[1].read_text())
+    assert act["line"] == {"system": "act", "sampler": None, "steps": 0, "episodes": 100, "seed": 0}
+    assert "--retime" not in act["compare"]
 
 
 def random_set(root: Path, seed: int, lengths: tuple[int, ...] = (9, 9, 9, 9)) -> Path:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nextmove import evaluation, parts
+from nextmove import evaluation, parts, sim
 from nextmove.config import ConfigError
-from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report, timed
+from nextmove.evaluation.machine import machine
+from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, timed
 from nextmove.jobs.fit import once
+from nextmove.jobs.repeat import command, place
 from nextmove.jobs.train import train
 from nextmove.systems import find
 
@@ -32,6 +35,7 @@ ENTRIES = (
     "meanflow-policy",
     "action-tokens",
 )
+MADE = ("simulator", "compare", "date", "machine")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,52 @@ class Contestant:
         return cls(system, sampler or None, int(steps or 0), episodes, seed)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A line with its episodes, and what its file says of how it was judged.
+
+    made: simulator, `compare` (the command line), date and machine, as far as the file has them.
+    """
+
+    line: Contestant
+    entry: evaluation.Entry
+    made: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Judged:
+        """From a file of `write`; raises ValueError that names the file."""
+        entry, record = evaluation.read_entry(path), json.loads(path.read_text())
+        if "line" not in record:
+            raise ValueError(f"{path}: expected a key 'line', found {sorted(record)}")
+        return cls(Contestant(**record["line"]), entry, {name: record[name] for name in MADE if name in record})
+
+    def write(self, path: Path) -> None:
+        """Whole or not at all."""
+        part = path.with_suffix(".part")
+        with part.open("w") as file:
+            json.dump(evaluation.entry_json(self.entry) | {"line": asdict(self.line), **self.made}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+    def played(self, simulator: str, seeds: range) -> bool:
+        """Whether it was judged on these episodes; a file that names no simulator is taken to be of this one."""
+        own = sorted(result.seed for result in self.entry.results)
+        return self.made.get("simulator", simulator) == simulator and own == list(seeds)
+
+    @property
+    def episodes(self) -> str:
+        """What it was judged on, in words."""
+        seeds = [result.seed for result in self.entry.results]
+        return f"{len(seeds)} from seed {min(seeds)} on {self.made.get('simulator', 'a simulator')}"
+
+    def reported(self) -> evaluation.Entry:
+        """The entry, its facts with those of the line and of the measurement."""
+        line = {"entry": self.line.entry, "demonstrations": self.line.episodes}
+        when = {name: self.made[name] for name in ("date", "machine") if name in self.made}
+        return replace(self.entry, facts={**self.entry.facts, **line, **when})
+
+
 def compare(
     data_dir: Path,
     *,
@@ -101,7 +151,8 @@ def compare(
     """Trains every entry on the same demonstrations and judges all on the same held-out seeds.
 
     What is done already is kept: the same command goes on after an interruption, and adds entries, sizes and seeds to
-    an earlier comparison. Writes OUT/report.html, OUT/report.json and one JSON file a line in OUT/judged.
+    an earlier comparison. Writes one JSON file a line in OUT/judged, and OUT/report.html and OUT/report.json of all
+    lines there that were judged on the same episodes.
 
     Args:
         data_dir: Folder of the demonstrations.
@@ -120,13 +171,14 @@ def compare(
         video: Episodes to film of each.
         retime: Measure the latency of what is judged already anew: run it with the machine to itself.
     """
-    out = Path(out)
+    again = command(compare, [data_dir], {name: value for name, value in locals().items() if name != "data_dir"})
     lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
-    judged = out / "judged"
-    judged.mkdir(parents=True, exist_ok=True)
+    out, seeds = Path(out), range(seed, seed + episodes)
+    folder = place(out / "judged")
+    _refuse(folder, lines, simulator, seeds)
     for i, line in enumerate(lines, 1):
         print(f"[{i}/{len(lines)}] {line.name}", flush=True)
-        run = out / "train" / line.run
+        run, path = out / "train" / line.run, folder / f"{line.name}.json"
         once(
             run,
             partial(
@@ -135,31 +187,56 @@ def compare(
             ),
         )  # fmt: skip
         make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
-        if retime and (judged / f"{line.name}.json").is_file():
-            entry = evaluation.read_entry(judged / f"{line.name}.json")
-            _keep(replace(entry, latency=timed(make(), simulator, seed)), line, judged / f"{line.name}.json")
-        elif not (judged / f"{line.name}.json").is_file():
+        now = {"simulator": simulator, "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
+        if not path.is_file():
             entry = judge(
-                make, name=line.name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
-                batched=batched, video=video, run=run,
+                make, name=line.name, simulator=simulator, seeds=seeds, workers=workers, batched=batched, video=video,
+                run=run,
             )  # fmt: skip
-            _keep(entry, line, judged / f"{line.name}.json")
-    found = [_found(line, judged / f"{line.name}.json") for line in lines]
-    command = f"nextmove compare {data_dir} --out {out} --minutes {minutes:g} --episodes {episodes}"
-    title = f"{len(found)} {'policy' if len(found) == 1 else 'policies'} on {simulator}"
-    return report(found, out, simulator=simulator, title=title, commands=[command])
+            Judged(line, entry, now | {"compare": again}).write(path)
+        elif retime:
+            found = Judged.read(path)
+            entry = replace(found.entry, latency=timed(make(), simulator, seed))
+            Judged(line, entry, {**found.made, **now}).write(path)
+    return _report(out, [line.name for line in lines], simulator, seeds, again)
 
 
-def _found(line: Contestant, path: Path) -> evaluation.Entry:
-    entry = evaluation.read_entry(path)
-    return replace(entry, facts={**entry.facts, "entry": line.entry, "demonstrations": line.episodes})
+def _judged(folder: Path) -> dict[str, Judged]:
+    """All lines of a comparison by name."""
+    return {path.stem: Judged.read(path) for path in sorted(folder.glob("*.json"))}
 
 
-def _keep(entry: Any, line: Contestant, path: Path) -> None:
-    content = evaluation.entry_json(entry) | {"line": asdict(line), "date": time.strftime("%Y-%m-%d", time.gmtime())}
-    part = path.with_suffix(".part")
-    with part.open("w") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+def _refuse(folder: Path, lines: list[Contestant], simulator: str, seeds: range) -> None:
+    """Raises ConfigError for a line that was judged on other episodes: it is neither what is asked for nor to do."""
+    found = _judged(folder)
+    for name in (line.name for line in lines if line.name in found):
+        if not found[name].played(simulator, seeds):
+            raise ConfigError(
+                f"{folder / name}.json: expected {len(seeds)} episodes from seed {seeds.start} on {simulator}, found "
+                f"{found[name].episodes}; ask for these, or remove the file to judge the line anew"
+            )
+
+
+def _report(out: Path, asked: list[str], simulator: str, seeds: range, again: str) -> dict[str, Any]:
+    """Reports on all lines judged on these episodes, those asked for first, and says how they did, best first."""
+    found = _judged(out / "judged")
+    same = {name: found[name] for name in [*asked, *found] if found[name].played(simulator, seeds)}
+    apart = ", ".join(name for name in found if name not in same)
+    written = evaluation.write_report(
+        [line.reported() for line in same.values()],
+        out,
+        title=f"{len(same)} {'policy' if len(same) == 1 else 'policies'} on {simulator}",
+        task=sim.task(simulator),
+        unit="px",
+        commands=list(dict.fromkeys([*(line.made.get("compare", again) for line in same.values()), again])),
+        notes=f"Left out, judged on other episodes: {apart}." if apart else "",
+    )
+    width = max(map(len, same))
+    for name in written["best_first"]:
+        success = written["policies"][name]["success"]
+        print(
+            f"{name:{width}}  {success['successes']} of {success['episodes']} held-out seeds solved "
+            f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%})"
+        )
+    print(f"{written['notes']} Open {out / 'report.html'}".strip())
+    return written
