@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.data.sets import write_numbers
 
 from nextmove import data, jobs, nn, parts, store
 from nextmove.cli.main import main
@@ -202,6 +203,23 @@ def test_budgets_that_make_no_sense(
 ) -> None:
     assert main(["train", "bc", str(demos), "--out", str(tmp_path / "x"), *options]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("entry", "found"),
+    [
+        ({"dtype": "float32", "shape": []}, r"float32 of shape \[\]"),
+        ({"dtype": "float32", "shape": [1, 2]}, r"float32 of shape \[1, 2\]"),
+        ({"dtype": "string", "shape": [1]}, r"string of shape \[1\]"),
+    ],
+)
+def test_actions_that_are_no_row_of_numbers_are_named(tmp_path: Path, entry: dict[str, Any], found: str) -> None:
+    path = write_numbers(tmp_path / "set") / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    info["features"]["action"] = entry
+    path.write_text(json.dumps(info))
+    with pytest.raises(ValueError, match=rf"set: action: expected numbers of one axis, .*found {found}"):
+        jobs.train("bc", tmp_path / "set", out=tmp_path / "run", steps=1, threads=1)
 
 
 def test_nan_in_the_data_is_named(tmp_path: Path) -> None:
