@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.data.sets import write_numbers
+from tests.data.sets import LENGTHS, edit, put, write_numbers
 
 from nextmove import data, jobs, nn, parts, store
 from nextmove.cli.main import main
@@ -220,6 +220,25 @@ def test_actions_that_are_no_row_of_numbers_are_named(tmp_path: Path, entry: dic
     path.write_text(json.dumps(info))
     with pytest.raises(ValueError, match=rf"set: action: expected numbers of one axis, .*found {found}"):
         jobs.train("bc", tmp_path / "set", out=tmp_path / "run", steps=1, threads=1)
+
+
+@pytest.mark.parametrize("name", ["observation.state", "action"])
+@pytest.mark.parametrize(("episode", "frame"), [(0, 3), (1, 0), (2, 11), (3, 4)])
+def test_nan_in_stored_episodes_is_named_held_out_ones_included(
+    tmp_path: Path, name: str, episode: int, frame: int
+) -> None:
+    root = write_numbers(tmp_path / "set")
+    edit(root, 0, name, put((sum(LENGTHS[:episode]) + frame, 1), np.nan))
+    place = rf"{root}: {name}: episode {episode}, frame {frame}: expected finite numbers, found nan in dimension 1"
+    with pytest.raises(data.DataError, match=rf"{place}; `nextmove inspect {root}` lists all"):
+        jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1, holdout=0.25)
+
+
+def test_nan_in_episodes_that_are_not_used_does_not_matter(tmp_path: Path) -> None:
+    root = write_numbers(tmp_path / "set")
+    edit(root, 0, "action", put((-1, 0), np.inf))
+    edit(root, 0, "next.reward", put(0, np.nan))
+    jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1, episodes=3)
 
 
 def test_nan_in_the_data_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nextmove import data, store, training
+from nextmove.data.stats import check_finite
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.models.policy import Policy, PolicySpec
 
@@ -101,6 +102,7 @@ def train(
     torch.manual_seed(seed)
     policy = store.create(system, spec, recipe)
     chosen, held = split(dataset, episodes, holdout, seed)
+    check_finite(dataset.select(np.concatenate([chosen, held])), [*policy.encoder.features, "action"])
     seen = windows(dataset, policy, chosen)
     policy.fit(seen.batch(np.arange(i, min(i + FIT_WINDOWS, len(seen)))) for i in range(0, len(seen), FIT_WINDOWS))
     config = training.TrainConfig(
