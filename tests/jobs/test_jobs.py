@@ -24,7 +24,8 @@ from nextmove.models.policy.act import Act
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.flow_policy import FlowPolicy
 from nextmove.models.policy.meanflow_policy import MeanFlowPolicy
-from nextmove.models.policy.policy import Policy, PolicySpec
+from nextmove.models.policy.policy import Policy, PolicySpec, Timing
+from nextmove.training.checkpoint import CheckpointError
 
 SMALL = FlowPolicy(decoder=Flow(trunk=nn.Mlp(width=32, depth=1, time_width=16)))
 
@@ -145,6 +146,39 @@ def test_a_training_that_was_stopped_is_resumed_and_not_judged_as_it_stands(
     once(run, train)
     assert store.load(run / "model").facts["steps"] == 6
     assert next(steps) == 7
+
+
+@pytest.mark.parametrize("budget", [{"steps": 6}, {"steps": 2}, {"minutes": 1e-6}])
+def test_a_finished_run_whose_budget_is_not_raised_is_left_as_it_is(
+    demos: Path, tmp_path: Path, budget: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = partial(jobs.train, "bc", demos, out=tmp_path / "run", threads=1, holdout=0)
+    trained = train(steps=6).state_dict()
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    capsys.readouterr()
+    policy = train(resume=True, **budget)
+    assert "already finished at step 6; more --steps" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == files
+    assert all(value.equal(trained[name]) for name, value in policy.state_dict().items())
+    assert policy.facts["steps"] == 6
+
+
+def test_a_finished_run_goes_on_with_a_larger_budget_but_not_as_another(demos: Path, tmp_path: Path) -> None:
+    train = partial(jobs.train, "bc", demos, out=tmp_path, threads=1, holdout=0)
+    train(steps=2)
+    assert train(steps=4, resume=True).facts["steps"] == 4
+    with pytest.raises(CheckpointError, match="seed: the checkpoint was written with 0, this run has 1"):
+        train(steps=4, seed=1, resume=True)
+    with pytest.raises(CheckpointError, match="card"):
+        train(steps=4, recipe=BC(timing=Timing(horizon=8)), resume=True)
+
+
+def test_a_run_stopped_before_its_model_was_whole_is_resumed(demos: Path, tmp_path: Path) -> None:
+    train = partial(jobs.train, "bc", demos, steps=2, threads=1, holdout=0)
+    once(tmp_path, train)
+    (tmp_path / "model" / "config.json").unlink()
+    once(tmp_path, train)
+    assert store.load(tmp_path / "model").facts["steps"] == 2
 
 
 @pytest.mark.parametrize(("demonstrations", "dropout"), [(25, 0.1), (999, 0.0)])
