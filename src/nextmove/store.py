@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
 from nextmove import __version__
 from nextmove.config import ConfigError, decode, encode
 from nextmove.systems import find, recipes
 
 FORMAT = 1
+KEYS: dict[str, type] = {"system": str, "recipe": dict, "spec": dict, "facts": dict}
+"""What a config must hold besides its format."""
 
 
 def create(system: str, spec: Any, recipe: Any = None) -> Any:
@@ -53,35 +56,43 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
 def load(folder: Path | str) -> Any:
     """The model of a saved folder, in evaluation mode.
 
-    Raises FileNotFoundError, or ConfigError for an unknown system or key and for weights that do not fit it.
+    Raises FileNotFoundError, or ConfigError naming the file for an unknown system, a wrong key or value, and weights
+    that are damaged or do not fit.
     """
-    from safetensors.torch import load_file
-
+    from nextmove.interop.weights import read_tensors
     from nextmove.parts import PARTS, SPECS
 
     folder = Path(folder)
-    config = read_config(folder)
-    recipe = decode(find(config["system"]).load(), config["recipe"], parts=PARTS, where="recipe")
-    spec = decode(Any, config["spec"], parts=(*PARTS, *SPECS, *recipes()), where="spec")
-    model = create(config["system"], spec, recipe)
-    check_keys(model, load_file(folder / "model.safetensors"), folder / "model.safetensors")
+    config, weights = read_config(folder), folder / "model.safetensors"
+    with _naming(folder / "config.json"):
+        recipe = decode(find(config["system"]).load(), config["recipe"], parts=PARTS, where="recipe")
+        kind = get_type_hints(recipe.build)["spec"]
+        spec = decode(kind, config["spec"], parts=(*PARTS, *SPECS, *recipes()), where="spec")
+        model = create(config["system"], spec, recipe)
+    check_keys(model, read_tensors(weights), weights)
     model.facts = config["facts"]
     return model.eval()
 
 
 def read_config(folder: Path | str) -> dict[str, Any]:
-    """config.json of a saved model; raises FileNotFoundError or ConfigError naming what is wrong."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder}: expected a saved model with config.json, found none")
-    try:
-        config = json.loads(path.read_text())
-    except json.JSONDecodeError as problem:
-        raise ConfigError(f"{path}: not valid JSON ({problem})") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else config
-        raise ConfigError(f"{path}: format: expected {FORMAT}, found {found!r}")
+    """config.json of a saved model; raises FileNotFoundError, or ConfigError naming file and key."""
+    path, config = Path(folder) / "config.json", _object(folder)
+    if config.get("format") != FORMAT:
+        raise ConfigError(f"{path}: format: expected {FORMAT}, found {config.get('format')!r}")
+    for key, kind in KEYS.items():
+        if key not in config:
+            raise ConfigError(f"{path}: missing key {key!r}")
+        if not isinstance(config[key], kind):
+            raise ConfigError(f"{path}: {key}: expected {kind.__name__}, found {config[key]!r}")
+    with _naming(path):
+        find(config["system"])
     return config
+
+
+def foreign(folder: Path | str) -> Literal["lerobot", "hf"] | None:
+    """Whose config.json a folder holds, None for ours; raises FileNotFoundError, or ConfigError naming the file."""
+    config = _object(folder)
+    return "lerobot" if "type" in config else "hf" if "model_type" in config else None
 
 
 def check_keys(model: Any, tensors: Mapping[str, Any], path: Path) -> None:
@@ -97,6 +108,24 @@ def check_keys(model: Any, tensors: Mapping[str, Any], path: Path) -> None:
     if unused:
         raise ConfigError(f"{path}: tensor {unused[0]!r} belongs to no part of the model")
     model.load_state_dict(tensors)
+
+
+def _object(folder: Path | str) -> dict[str, Any]:
+    from nextmove.interop.weights import read_json
+
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: expected a saved model with config.json, found none")
+    return read_json(path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What is wrong with a file's content is said with its name."""
+    try:
+        yield
+    except ValueError as problem:
+        raise ConfigError(f"{path}: {problem}") from None
 
 
 def _card(config: Mapping[str, Any], parameters: int) -> str:

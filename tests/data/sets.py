@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from nextmove.data import DatasetWriter
 
+Change = Callable[[Any], Any]
 GOLDEN = Path(__file__).parents[1] / "golden"
 LENGTHS = (7, 1, 12, 5)
 FEATURES: dict[str, dict[str, Any]] = {
@@ -63,3 +67,23 @@ def write_numbers(root: Path, lengths: tuple[int, ...] = LENGTHS, **options: Any
     for episode, length in enumerate(lengths):
         writer.add_episode(columns(length, episode), ("even", "odd")[episode % 2])
     return writer.finalize()
+
+
+def edit(root: Path, file: int, name: str, change: Change) -> None:
+    """Rewrite one column of a data file."""
+    path = root / f"data/chunk-000/file-{file:03d}.parquet"
+    table = pq.read_table(path)
+    place = table.schema.get_field_index(name)
+    values = np.array(table.column(name).to_pylist())
+    column = pa.array(change(values).tolist(), table.schema.field(name).type)
+    pq.write_table(table.set_column(place, table.schema.field(name), column), path)
+
+
+def put(row: Any, value: Any) -> Change:
+    """Another value at some rows of a column, for `edit`."""
+
+    def change(values: Any) -> Any:
+        values[row] = value
+        return values
+
+    return change

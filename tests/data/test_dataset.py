@@ -217,6 +217,8 @@ def test_wider_types_and_free_lists_are_cast_to_the_declared_type(broken: Path) 
         ("codebase_version", None, "missing key 'codebase_version'"),
         ("fps", 0, "fps: expected a positive number, found 0"),
         ("features", {"action": {"dtype": "float32"}}, "feature 'action' needs a 'shape'"),
+        ("features", ["action"], r"info\.json: features: expected an object by name, found list"),
+        ("features", {"action": {"dtype": "float99", "shape": [2]}}, "feature 'action': dtype: .*found 'float99'"),
     ],
 )
 def test_a_wrong_description_is_refused(broken: Path, key: str, value: Any, message: str) -> None:
@@ -225,6 +227,12 @@ def test_a_wrong_description_is_refused(broken: Path, key: str, value: Any, mess
     info[key] = value
     path.write_text(json.dumps({k: v for k, v in info.items() if v is not None}))
     with pytest.raises(DataError, match=message):
+        open_dataset(broken)
+
+
+def test_a_description_that_is_no_object_is_refused(broken: Path) -> None:
+    (broken / "meta/info.json").write_text("[1]")
+    with pytest.raises(DataError, match=r"info\.json: expected an object, found list"):
         open_dataset(broken)
 
 

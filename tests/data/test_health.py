@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.data.sets import FEATURES, GOLDEN, columns, write_numbers
+from tests.data.sets import FEATURES, GOLDEN, columns, edit, put, write_numbers
 
 from nextmove.data import DatasetWriter, Finding, doctor, open_dataset
 
-Change = Callable[[Any], Any]
 LENGTHS = (30, 40, 30)
 
 
@@ -26,26 +22,8 @@ def root(tmp_path: Path) -> Path:
     return write_numbers(tmp_path / "set", LENGTHS, data_files_size_in_mb=0.001)
 
 
-def edit(root: Path, file: int, name: str, change: Change) -> None:
-    """Rewrite one column of a data file."""
-    path = root / f"data/chunk-000/file-{file:03d}.parquet"
-    table = pq.read_table(path)
-    place = table.schema.get_field_index(name)
-    values = np.array(table.column(name).to_pylist())
-    column = pa.array(change(values).tolist(), table.schema.field(name).type)
-    pq.write_table(table.set_column(place, table.schema.field(name), column), path)
-
-
 def found(root: Path, check: str) -> list[Finding]:
     return [f for f in doctor(root) if f.check == check]
-
-
-def put(row: Any, value: Any) -> Change:
-    def change(values: Any) -> Any:
-        values[row] = value
-        return values
-
-    return change
 
 
 def test_a_healthy_set_has_no_finding(root: Path) -> None:

@@ -239,6 +239,32 @@ def test_bad_requests_are_named(pixels: Path, tmp_path: Path, capsys: pytest.Cap
         train("gpt", str(tmp_path / "empty.txt"), tmp_path, None)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "n: expected at least 1, found 0"),
+        ({"n": -1}, "n: expected at least 1, found -1"),
+        ({"length": -3}, "length: expected at least 1, found -3"),
+        ({"threads": 0}, "threads: expected at least 1, found 0"),
+        ({"seed": -1}, "seed: expected at least 0, found -1"),
+        ({"label": 77}, "label: expected -1, since the model knows no labels, found 77"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["text", "pixels"])
+def test_draws_that_make_no_sense_are_named(
+    kind: str, options: dict[str, Any], message: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        jobs.generate(request.getfixturevalue(kind), out=tmp_path / "x.png", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("label", [-2, 10])
+def test_a_label_that_there_is_not_is_named(flow: Path, tmp_path: Path, label: int) -> None:
+    with pytest.raises(ConfigError, match=f"label: expected -1 to 9, found {label}"):
+        jobs.generate(flow, n=1, out=tmp_path / "x.png", label=label)
+
+
 def test_nan_stops_training_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
     from nextmove.training import DivergedError
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.data.sets import LENGTHS, edit, put, write_numbers
 
 from nextmove import data, jobs, nn, parts, store
 from nextmove.cli.main import main
@@ -25,8 +26,9 @@ from nextmove.models.policy.act import Act
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.flow_policy import FlowPolicy
 from nextmove.models.policy.meanflow_policy import MeanFlowPolicy
-from nextmove.models.policy.policy import Policy, PolicySpec
+from nextmove.models.policy.policy import Policy, PolicySpec, Timing
 from nextmove.sim import SimulatorError
+from nextmove.training.checkpoint import CheckpointError
 
 SMALL = FlowPolicy(decoder=Flow(trunk=nn.Mlp(width=32, depth=1, time_width=16)))
 
@@ -306,6 +308,39 @@ def test_a_run_is_resumed_on_its_own_data_only(tmp_path: Path, capsys: pytest.Ca
     assert train(own.rename(tmp_path / "moved"), "--steps", "2", "--resume") == 0
 
 
+@pytest.mark.parametrize("budget", [{"steps": 6}, {"steps": 2}, {"minutes": 1e-6}])
+def test_a_finished_run_whose_budget_is_not_raised_is_left_as_it_is(
+    demos: Path, tmp_path: Path, budget: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = partial(jobs.train, "bc", demos, out=tmp_path / "run", threads=1, holdout=0)
+    trained = train(steps=6).state_dict()
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    capsys.readouterr()
+    policy = train(resume=True, **budget)
+    assert "already finished at step 6; more --steps" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == files
+    assert all(value.equal(trained[name]) for name, value in policy.state_dict().items())
+    assert policy.facts["steps"] == 6
+
+
+def test_a_finished_run_goes_on_with_a_larger_budget_but_not_as_another(demos: Path, tmp_path: Path) -> None:
+    train = partial(jobs.train, "bc", demos, out=tmp_path, threads=1, holdout=0)
+    train(steps=2)
+    assert train(steps=4, resume=True).facts["steps"] == 4
+    with pytest.raises(CheckpointError, match="seed: the checkpoint was written with 0, this run has 1"):
+        train(steps=4, seed=1, resume=True)
+    with pytest.raises(CheckpointError, match="card"):
+        train(steps=4, recipe=BC(timing=Timing(horizon=8)), resume=True)
+
+
+def test_a_run_stopped_before_its_model_was_whole_is_resumed(demos: Path, tmp_path: Path) -> None:
+    train = partial(jobs.train, "bc", demos, steps=2, threads=1, holdout=0)
+    once(tmp_path, train)
+    (tmp_path / "model" / "config.json").unlink()
+    once(tmp_path, train)
+    assert store.load(tmp_path / "model").facts["steps"] == 2
+
+
 @pytest.mark.parametrize(("demonstrations", "dropout"), [(25, 0.1), (999, 0.0)])
 def test_the_demo_drops_nothing_where_demonstrations_are_plenty(
     demonstrations: int, dropout: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -362,6 +397,42 @@ def test_budgets_that_make_no_sense(
 ) -> None:
     assert main(["train", "bc", str(demos), "--out", str(tmp_path / "x"), *options]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("entry", "found"),
+    [
+        ({"dtype": "float32", "shape": []}, r"float32 of shape \[\]"),
+        ({"dtype": "float32", "shape": [1, 2]}, r"float32 of shape \[1, 2\]"),
+        ({"dtype": "string", "shape": [1]}, r"string of shape \[1\]"),
+    ],
+)
+def test_actions_that_are_no_row_of_numbers_are_named(tmp_path: Path, entry: dict[str, Any], found: str) -> None:
+    path = write_numbers(tmp_path / "set") / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    info["features"]["action"] = entry
+    path.write_text(json.dumps(info))
+    with pytest.raises(ValueError, match=rf"set: action: expected numbers of one axis, .*found {found}"):
+        jobs.train("bc", tmp_path / "set", out=tmp_path / "run", steps=1, threads=1)
+
+
+@pytest.mark.parametrize("name", ["observation.state", "action"])
+@pytest.mark.parametrize(("episode", "frame"), [(0, 3), (1, 0), (2, 11), (3, 4)])
+def test_nan_in_stored_episodes_is_named_held_out_ones_included(
+    tmp_path: Path, name: str, episode: int, frame: int
+) -> None:
+    root = write_numbers(tmp_path / "set")
+    edit(root, 0, name, put((sum(LENGTHS[:episode]) + frame, 1), np.nan))
+    place = rf"{root}: {name}: episode {episode}, frame {frame}: expected finite numbers, found nan in dimension 1"
+    with pytest.raises(data.DataError, match=rf"{place}; `nextmove inspect {root}` lists all"):
+        jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1, holdout=0.25)
+
+
+def test_nan_in_episodes_that_are_not_used_does_not_matter(tmp_path: Path) -> None:
+    root = write_numbers(tmp_path / "set")
+    edit(root, 0, "action", put((-1, 0), np.inf))
+    edit(root, 0, "next.reward", put(0, np.nan))
+    jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1, episodes=3)
 
 
 def test_nan_in_the_data_is_named(tmp_path: Path) -> None:

@@ -20,6 +20,12 @@ DEFAULTS: dict[str, str] = {
 }
 """Features of every data set, each one number a frame, never given by the caller."""
 
+NUMBERS = (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
+)  # fmt: skip
+DTYPES = (*NUMBERS, "string", "language", "image", "video")
+"""What a feature may be stored as."""
+
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -56,7 +62,7 @@ class Feature:
     @property
     def is_number(self) -> bool:
         """Whether the feature is an array of numbers or booleans a frame."""
-        return not self.is_camera and self.dtype not in ("string", "language")
+        return self.dtype in NUMBERS
 
     @property
     def item_shape(self) -> tuple[int, ...]:
@@ -65,14 +71,18 @@ class Feature:
 
 
 def parse_feature(name: str, entry: Any, where: str) -> Feature:
-    """The feature `name` from its LeRobot entry; raises `DataError` naming the key that is missing."""
+    """The feature `name` from its LeRobot entry; raises `DataError` naming the key that is missing or wrong."""
     if not isinstance(entry, Mapping) or "dtype" not in entry:
         raise DataError(f"{where}: feature {name!r} has no 'dtype', found {entry!r}")
+    dtype = str(entry["dtype"])
+    if dtype not in DTYPES:
+        hint = nearest(dtype, DTYPES)
+        raise DataError(f"{where}: feature {name!r}: dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}{hint}")
     shape = entry.get("shape")
     if not isinstance(shape, Sequence) or isinstance(shape, str) or not all(isinstance(n, int) for n in shape):
         raise DataError(f"{where}: feature {name!r} needs a 'shape' list of integers, found {shape!r}")
     info = entry.get("info") or entry.get("video_info") or {}
-    feature = Feature(name, str(entry["dtype"]), tuple(shape), dict(info))
+    feature = Feature(name, dtype, tuple(shape), dict(info))
     if not feature.is_camera:
         return feature
     if len(shape) != 3:
@@ -82,7 +92,7 @@ def parse_feature(name: str, entry: Any, where: str) -> Feature:
     first = str(names[0]).startswith("channel") if isinstance(names, Sequence) and names else shape[2] > 4 >= shape[0]
     if first:
         shape = (shape[1], shape[2], shape[0])
-    return Feature(name, feature.dtype, tuple(shape), feature.info)
+    return Feature(name, dtype, tuple(shape), feature.info)
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,8 @@ def read_info(root: Path) -> Info:
     if not path.exists() and (root / STAGING).exists():
         raise DataError(f"{root}: never finalized; DatasetWriter(..., resume=True).finalize() completes it")
     raw = read_json(path)
+    if not isinstance(raw, Mapping):
+        raise DataError(f"{path}: expected an object, found {type(raw).__name__}")
     missing = [key for key in ("codebase_version", "fps", "features") if key not in raw]
     if missing:
         raise DataError(f"{path}: missing key {missing[0]!r}")
@@ -161,5 +173,7 @@ def read_info(root: Path) -> Info:
         raise DataError(f"{path}: codebase_version: expected v2.0, v2.1 or v3.x, found {version!r}")
     if not isinstance(raw["fps"], int | float) or raw["fps"] <= 0:
         raise DataError(f"{path}: fps: expected a positive number, found {raw['fps']!r}")
+    if not isinstance(raw["features"], Mapping):
+        raise DataError(f"{path}: features: expected an object by name, found {type(raw['features']).__name__}")
     features = {name: parse_feature(name, entry, str(path)) for name, entry in raw["features"].items()}
     return Info(root, version, raw["fps"], features, raw)

@@ -60,6 +60,22 @@ def first_bad(values: Array) -> int | None:
     return int(bad[0]) if len(bad) else None
 
 
+def check_finite(dataset: Dataset, names: Sequence[str]) -> None:
+    """Raises `DataError` naming the first number of these features, in the selected frames, that is NaN or infinite."""
+    columns = dataset.columns(names)
+    for name in names:
+        values = columns[name][dataset.rows]
+        bad = first_bad(values)
+        if bad is None:
+            continue
+        row, numbers = int(dataset.rows[bad]), values[bad].reshape(-1)
+        episode, dimension = int(dataset.table.of_rows(np.array([row]))[0]), int(np.argmin(np.isfinite(numbers)))
+        raise DataError(
+            f"{dataset.root}: {name}: episode {episode}, frame {row - dataset.episode_from[episode]}: expected finite "
+            f"numbers, found {numbers[dimension]} in dimension {dimension}; `nextmove inspect {dataset.root}` lists all"
+        )
+
+
 def exact_stats(dataset: Dataset, names: Iterable[str] | None = None) -> Stats:
     """Statistics of the selected frames, computed now from the columns: all numbers, or only the features `names`."""
     features = dataset.layout.features

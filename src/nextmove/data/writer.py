@@ -169,8 +169,6 @@ def _entries(features: Mapping[str, Mapping[str, Any]], fps: float, video: Video
                 raise DataError(f"features: camera {name!r}: expected 3 channels, found {channels}")
             out[name] |= {"shape": [height, width, 3], "names": ["height", "width", "channels"]}
             out[name] |= {"info": video.info(height, width, fps)} if feature.is_video else {}
-        elif feature.dtype != "string" and np.dtype(feature.dtype).kind not in "biuf":
-            raise DataError(f"features: {name!r}: dtype {feature.dtype!r} cannot be stored")
         elif not 1 <= len(feature.shape) <= 5 or min(feature.shape) < 1:
             raise DataError(f"features: {name!r}: expected 1 to 5 positive sizes, found shape {list(feature.shape)}")
     return out | {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in DEFAULTS.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,7 @@ def load_policy(
     folder = Path(model)
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"
-    config = folder / "config.json"
-    foreign = config.is_file() and "type" in json.loads(config.read_text())
-    if foreign:
+    if store.foreign(folder) == "lerobot":
         from nextmove import interop
 
         policy = interop.load(folder, fps=fps).policy

@@ -15,7 +15,7 @@ from nextmove import store, training
 from nextmove.config import encode
 from nextmove.contracts import Batch, Optim
 from nextmove.data import Augment, Loader, Source
-from nextmove.training.checkpoint import newest
+from nextmove.training import checkpoint
 from nextmove.training.parts import rows
 
 PLACES = ("data", "teacher")
@@ -36,8 +36,15 @@ class Task:
 
 
 def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0) -> Any:
-    """Trains the model, saves it with its averaged weights as OUT/model and returns it with them."""
+    """Trains the model, saves it with its averaged weights as OUT/model and returns it with them.
+
+    A finished run whose budget is not raised is left as it is: its saved model is returned.
+    """
     model = task.model
+    done = _done(model, out, config) if config.resume else None
+    if done is not None:
+        print(f"{out}: already finished at step {done}; more --steps or --minutes go on from there")
+        return store.load(out / "model")
     optim: Optim = model.card["recipe"].optim
 
     def batches(start: int, rank: int, world: int) -> Loader:
@@ -84,14 +91,28 @@ def once(out: Path, train: Callable[..., Any]) -> None:
     Raises KeyboardInterrupt where the training is stopped again: nothing that follows shall take it for finished.
     """
     if not _finished(out):
-        train(out=out, resume=newest(out / "checkpoints", "last") is not None)
+        train(out=out, resume=checkpoint.newest(out / "checkpoints", "last") is not None)
         if not _finished(out):
             raise KeyboardInterrupt
 
 
 def _finished(out: Path) -> bool:
     saved = out / "model"
-    return saved.is_dir() and store.read_config(saved)["facts"].get("finished") is not None
+    # The weights are written first: a folder without a config is one whose saving was interrupted.
+    return (saved / "config.json").is_file() and store.read_config(saved)["facts"].get("finished") is not None
+
+
+def _done(model: Any, out: Path, config: training.TrainConfig) -> int | None:
+    """The last step of a finished run of this model and seed that has used the budget, else None."""
+    last = checkpoint.newest(out / "checkpoints", "last")
+    if last is None or not _finished(out):
+        return None
+    _, facts = checkpoint.read(last)
+    # What differs is told by the training that would go on.
+    if facts["card"] != encode(model.card) or facts["seed"] != config.seed:
+        return None
+    used = facts["step"] >= config.steps if config.steps else facts["elapsed"] >= 60 * config.minutes
+    return int(facts["step"]) if used else None
 
 
 def held_batches(source: Source, size: int, most: int) -> list[Batch]:

@@ -70,14 +70,17 @@ def generate(
         seed: Decides the draws.
         threads: Threads of the arithmetic.
     """
+    for name, value, least in (("n", n, 1), ("length", length, 1), ("threads", threads, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ConfigError(f"{name}: expected at least {least}, found {value}")
     torch.set_num_threads(threads)
     generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
     sampling = Sampling(temperature, top_k, top_p)
     rng = seeded(seed, 6)
+    inputs = labels(generator, n, label)
     if isinstance(generator.spec, TextSpec):
         return _text(generator, prompt, length, sampling, rng, out)
     target = Path(out) if out else saved(model).parent / "samples.png"
-    inputs = labels(generator, n, label)
     options: dict[str, Any] = {"sampling": sampling} if hasattr(generator.decoder, "stream") else {}
     if target.suffix == ".png":
         images = generator.generate(n, rng=rng, inputs=inputs, **options)
@@ -90,8 +93,11 @@ def generate(
 
 
 def labels(generator: Generator, n: int, label: int = -1) -> dict[str, Tensor]:
-    """`label` (n,) where the model knows labels: all the same, or each class in turn."""
+    """`label` (n,) where the model knows labels: all the same, or each class in turn; raises ConfigError for others."""
     classes = 0 if isinstance(generator.spec, TextSpec) else generator.spec.classes
+    if not -1 <= label < classes:
+        known = f"-1 to {classes - 1}" if classes else "-1, since the model knows no labels"
+        raise ConfigError(f"label: expected {known}, found {label}")
     if not classes:
         return {}
     return {"label": torch.arange(n) % classes if label < 0 else torch.full((n,), label)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -200,9 +199,6 @@ def saved(folder: Path | str) -> Path:
 
 
 def family(folder: Path | str) -> str:
-    """The family of a saved model's system, "policy" for foreign checkpoints; raises FileNotFoundError."""
-    config = saved(folder) / "config.json"
-    if not config.is_file():
-        raise FileNotFoundError(f"{folder}: expected a saved model with config.json, found none")
-    name = json.loads(config.read_text()).get("system")
-    return find(name).family if name else "policy"
+    """The family of a saved model's system, "policy" for foreign checkpoints; raises as `store.read_config`."""
+    place = saved(folder)
+    return "policy" if store.foreign(place) else find(store.read_config(place)["system"]).family

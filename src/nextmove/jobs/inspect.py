@@ -27,11 +27,11 @@ def inspect(folder: Path) -> str:
         raise FileNotFoundError(
             f"{folder}: expected a data set (meta/info.json) or a model (config.json), found neither"
         )
-    config = json.loads((folder / "config.json").read_text())
-    if "type" in config or "model_type" in config:
+    origin = store.foreign(folder)
+    if origin:
         from nextmove import interop
 
-        return str((interop.load if "type" in config else interop.hf.load)(folder).report)
+        return str((interop.load if origin == "lerobot" else interop.hf.load)(folder).report)
     return _model(folder)
 
 

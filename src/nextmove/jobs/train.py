@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nextmove import data, store, training
+from nextmove.data.stats import check_finite
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.models.policy import Policy, PolicySpec
 
@@ -18,22 +19,25 @@ FIT_WINDOWS = 4096
 def spec_of(dataset: data.Dataset) -> PolicySpec:
     """The robot of a data set: its state features and action; cameras are named as ignored.
 
-    Raises ValueError for a data set without `action` or without a state feature.
+    Raises ValueError for a data set without an `action` of one axis or without a state feature.
     """
     features, ignored = {}, []
-    for name, feature in dataset.features.items():
+    for name, feature in dataset.layout.features.items():
         if not name.startswith("observation."):
             continue
-        state = len(feature["shape"]) == 1 and str(feature["dtype"]).startswith(("float", "int", "uint", "bool"))
-        if state:
-            features[name] = int(feature["shape"][0])
+        if feature.is_number and len(feature.shape) == 1:
+            features[name] = feature.shape[0]
         else:
             ignored.append(name)
-    if "action" not in dataset.features:
+    action = dataset.layout.features.get("action")
+    if action is None:
         raise ValueError(f"{dataset.root}: expected a feature 'action', found {sorted(dataset.features)}")
+    if not action.is_number or len(action.shape) != 1:
+        found = f"{action.dtype} of shape {list(action.shape)}"
+        raise ValueError(f"{dataset.root}: action: expected numbers of one axis, as shape [7], found {found}")
     if not features:
         raise ValueError(f"{dataset.root}: expected a state feature 'observation.*', found only {ignored or 'none'}")
-    return PolicySpec(features, int(dataset.features["action"]["shape"][0]), float(dataset.fps), tuple(ignored))
+    return PolicySpec(features, action.shape[0], float(dataset.fps), tuple(ignored))
 
 
 def windows(dataset: data.Dataset, policy: Policy, episodes: np.ndarray | None) -> data.Windows:
@@ -98,6 +102,7 @@ def train(
     torch.manual_seed(seed)
     policy = store.create(system, spec, recipe)
     chosen, held = split(dataset, episodes, holdout, seed)
+    check_finite(dataset.select(np.concatenate([chosen, held])), [*policy.encoder.features, "action"])
     seen = windows(dataset, policy, chosen)
     policy.fit(seen.batch(np.arange(i, min(i + FIT_WINDOWS, len(seen)))) for i in range(0, len(seen), FIT_WINDOWS))
     config = training.TrainConfig(
