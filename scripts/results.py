@@ -2,7 +2,7 @@
 
     python scripts/results.py keep runs/demo/report.json demo --title "..." --command "make demo"
     python scripts/results.py gather runs/digits digits --title "..." --command "make digits"
-    python scripts/results.py keep runs/compare/report.json compare-100 --add    # lines measured later join those kept
+    python scripts/results.py keep runs/compare/report.json compare-100 --demonstrations 100 --add  # joins those kept
     python scripts/results.py write
     python scripts/results.py check        # fails where a page is not what the data say
 
@@ -38,18 +38,26 @@ which both are near .5 pass for real.
 """
 
 
-def keep(report: Path, name: str, head: dict[str, Any], add: bool) -> None:
-    """Takes the numbers of a report into docs/data, with the episodes which were not solved, and no films."""
+def keep(report: Path, name: str, head: dict[str, Any], add: bool, demonstrations: int = 0) -> None:
+    """Takes the numbers of a report into docs/data, with the episodes which were not solved, and no films.
+
+    Of a comparison only the lines trained on so many demonstrations; 0: all.
+    """
     full = json.loads(report.read_text())
     policies = {}
     for p, v in full["policies"].items():
+        if demonstrations not in (0, v["facts"].get("demonstrations")):
+            continue
         # Enough for paired tests against lines measured later.
         played = sorted(v["episodes"], key=lambda e: e["seed"])
         policies[p] = {k: v[k] for k in KEPT if k in v} | {
             "seeds": [played[0]["seed"], played[-1]["seed"]],
             "unsolved": [e["seed"] for e in played if not e["success"]],
             "facts": {k: x for k, x in v["facts"].items() if k in FACTS},
+            **{k: v["facts"][k] for k in ("date", "machine") if k in v["facts"]},
         }
+    if not policies:
+        raise SystemExit(f"{report}: expected lines of {demonstrations} demonstrations, found none")
     content = _into(name, "policies", policies, full, head, add)
     _write(name, content | {"comparisons": compared(content["policies"])})
 
@@ -69,7 +77,10 @@ def gather(folder: Path, name: str, head: dict[str, Any], add: bool) -> None:
 
 
 def _into(name: str, kind: str, lines: dict[str, Any], full: Any, head: dict[str, Any], add: bool) -> dict[str, Any]:
-    """A file's new content; with `add` the lines join those kept, and what the head leaves out stays."""
+    """A file's new content; with `add` the lines join those kept, and what the head leaves out stays.
+
+    A line says when and where it was measured; where it says nothing, that is what was kept of it, or now and here.
+    """
     path, date = DATA / f"{name}.json", time.strftime("%Y-%m-%d", time.gmtime())
     old: dict[str, Any] = json.loads(path.read_text()) if add and path.is_file() else {}
     head = {k: v for k, v in head.items() if v is not None}
@@ -78,7 +89,9 @@ def _into(name: str, kind: str, lines: dict[str, Any], full: Any, head: dict[str
     own = {"date": date, "machine": full["machine"]}
     kept = {p: {"date": old["date"], "machine": old["machine"]} | v for p, v in old.get(kind, {}).items()}
     content = {"note": "", **old, **head, "date": date, "machine": full["machine"], "versions": full["versions"]}
-    return content | {kind: kept | {p: v | own for p, v in lines.items()}}
+    # A line with a date of its own was not measured now, perhaps not here.
+    said = {p: {"machine": kept[p]["machine"]} for p, v in lines.items() if "date" in v and p in kept}
+    return content | {kind: kept | {p: own | said.get(p, {}) | v for p, v in lines.items()}}
 
 
 def _write(name: str, content: dict[str, Any]) -> None:
@@ -336,6 +349,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command_name", required=True)
     keeping, gathering = commands.add_parser("keep"), commands.add_parser("gather")
     keeping.add_argument("report", type=Path)
+    keeping.add_argument("--demonstrations", type=int, default=0, help="only the lines trained on so many")
     gathering.add_argument("folder", type=Path)
     for one in (keeping, gathering):
         one.add_argument("name")
@@ -346,7 +360,7 @@ def main() -> int:
     commands.add_parser("check")
     args = parser.parse_args()
     if args.command_name == "keep":
-        keep(args.report, args.name, _head(args), args.add)
+        keep(args.report, args.name, _head(args), args.add, args.demonstrations)
     if args.command_name == "gather":
         gather(args.folder, args.name, _head(args), args.add)
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
