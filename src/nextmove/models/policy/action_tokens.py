@@ -1,7 +1,8 @@
 """Action tokens: a language model whose words are actions.
 
 What changed over Diffusion and Flow Policy: each action dimension is cut into 256 bins and the chunk is written one
-token after another, each given all before it. RT-1 (Brohan et al. 2022), RT-2 and OpenVLA decode actions so.
+token after another, each given all before it, the likeliest each time. RT-1 (Brohan et al. 2022), RT-2 and OpenVLA
+decode actions so.
 
 How it is composed: `Actions` with `Bins` -> `Autoregressive` around the causal `Gpt`; what is observed is its prefix.
 
@@ -27,7 +28,7 @@ class ActionTokens:
     representation: Representation = Representation()
     actions: ActionSpace = ActionSpace(scaling="min_max", bins=256)
     decoder: Autoregressive = field(
-        default_factory=lambda: Autoregressive(trunk=Gpt(width=128, layers=4, heads=4), classes=256)
+        default_factory=lambda: Autoregressive(trunk=Gpt(width=128, layers=4, heads=4), classes=256, temperature=0.0)
     )
     optim: Optim = Optim(lr=1e-3, weight_decay=0.01, batch=64)
 
