@@ -170,6 +170,8 @@ def test_held_out_errors_alone_make_a_report(tmp_path):
     assert re.match(r"policy misses the demonstrated action by [\d.]+ rad", content["verdict"])
     page = (tmp_path / "report.html").read_text()
     assert "Beside the demonstrations" in page
+    (told,) = re.findall(r"MAE by dimension of the action: ([\d., ]+)", page)
+    assert len(told.split(", ")) == len(content["policies"]["policy"]["offline"]["mae_by_dim"])
     assert "Paired tests" not in page
 
 

@@ -188,7 +188,9 @@ def _offline(policy: Any, name: str, data: Path, out: Path, run: Path, again: st
         whose = f"the {len(kept)} episodes kept from training" if kept else f"{whose}, which the policy was trained on"
     entry = evaluation.Entry(name, offline=evaluation.offline(policy, batches, latency_calls=100), **_told(policy, run))
     task = f"Plans beside what was demonstrated in {data}: {len(picks)} windows out of {whose}."
-    return evaluation.write_report([entry], out, title=f"{name} on {data}", task=task, commands=[again])
+    return evaluation.write_report(
+        [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again]
+    )
 
 
 def _same(data: Path, known: str | None) -> bool:
