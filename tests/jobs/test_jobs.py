@@ -428,6 +428,14 @@ def test_nan_in_stored_episodes_is_named_held_out_ones_included(
         jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1, holdout=0.25)
 
 
+def test_nan_in_judged_demonstrations_is_named(tmp_path: Path) -> None:
+    root = write_numbers(tmp_path / "set")
+    jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1)
+    edit(root, 0, "action", put((3, 1), np.nan))
+    with pytest.raises(data.DataError, match="action: episode 0, frame 3: expected finite numbers, found nan"):
+        jobs.evaluate(tmp_path / "run", data=root)
+
+
 def test_nan_in_episodes_that_are_not_used_does_not_matter(tmp_path: Path) -> None:
     root = write_numbers(tmp_path / "set")
     edit(root, 0, "action", put((-1, 0), np.inf))

@@ -12,6 +12,7 @@ from nextmove import control, evaluation, parts, sim, store
 from nextmove import data as sets
 from nextmove.config import ConfigError
 from nextmove.contracts import seeded
+from nextmove.data.stats import check_finite
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.latency import TimedActor
 from nextmove.jobs.generators import family
@@ -181,6 +182,7 @@ def _offline(policy: Any, name: str, data: Path, out: Path, run: Path, again: st
     facts = getattr(policy, "facts", {})
     kept = facts.get("held_episodes", []) if _same(data, facts.get("data")) else None
     judged = windows(dataset, policy, np.array(kept) if kept else None)
+    check_finite(dataset.select(kept) if kept else dataset, [*policy.encoder.features, "action"])
     picks = np.linspace(0, len(judged) - 1, min(len(judged), 2048)).astype(np.int64)
     batches = [judged.batch(part) for part in np.array_split(picks, max(1, len(picks) // 256))]
     whose = "all its episodes"
