@@ -3,7 +3,8 @@
     python benchmarks/generators.py digits && python benchmarks/calls.py runs/digits
 
 Every system of RUNS is sampled with each of its solvers at several numbers of steps, and the samples are compared with
-the held-out images. Writes a table for docs/results.md and a picture; what needs a call for each token stands in both.
+the held-out images. Writes a table for docs/results.md, of which `scripts/results.py write` draws the picture; what
+needs a call for each token stands in both.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from nextmove import data
-from nextmove.evaluation import plots, quality
+from nextmove.evaluation import quality
 from nextmove.evaluation.machine import machine
 from nextmove.jobs.generate import load_generator
 from nextmove.jobs.judge import BATCH, draw, quantised
@@ -44,7 +45,6 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows: list[list[Any]] = []
-    curves: dict[str, list[tuple[float, float]]] = {}
     runs = sorted(path.parent.parent for path in args.runs.glob("*/model/config.json"))
     for run in (run for run in runs if run.name not in TOKENIZERS):
         for sampler, sizes in SWEEPS.get(run.name, [(None, (0,))]):
@@ -56,7 +56,6 @@ def main() -> None:
                 judged = quality.judge_samples(drawn.numpy(), test, train)
                 calls, name = speed["network_calls"], f"{run.name}, {sampler}" if sampler else run.name
                 near, far = judged["against_test"]["accuracy"], judged["sliced_w2"]
-                curves.setdefault(name, []).append((calls, far))
                 seconds = speed["seconds_per_image"]
                 rows.append([name, f"{calls:.0f}", f"{near:.3f}", f"{far:.3f}", f"{seconds:.3g}"])
                 print(*rows[-1], flush=True)
@@ -73,8 +72,6 @@ def main() -> None:
         "rows": rows,
     }
     (DOCS / "data" / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    picture = plots.standalone(plots.calls_plot(curves, "sliced W2 to held-out images"))
-    (DOCS / "pictures" / f"{name}.svg").write_text(picture + "\n")
 
 
 if __name__ == "__main__":

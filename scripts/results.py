@@ -256,6 +256,19 @@ def efficiency(contents: dict[str, Any]) -> None:
         (ROOT / "docs" / "pictures" / "efficiency.svg").write_text(standalone(efficiency_plot(rates)) + "\n")
 
 
+def calls(contents: dict[str, Any]) -> None:
+    """Draws sample quality over network calls of every table of them."""
+    from nextmove.evaluation.plots import calls_plot, standalone
+
+    for name, content in contents.items():
+        if name.startswith("calls-"):
+            curves: dict[str, list[tuple[float, float]]] = {}
+            for system, count, _, distance, _ in content["rows"]:
+                curves.setdefault(system, []).append((float(count), float(distance)))
+            picture = standalone(calls_plot(curves, "sliced W2 to held-out images"))
+            (ROOT / "docs" / "pictures" / f"{name}.svg").write_text(picture + "\n")
+
+
 def section(content: dict[str, Any]) -> str:
     """One file as a section."""
     machine = content.get("machine", "")
@@ -370,7 +383,9 @@ def main() -> int:
         return bool(stale)
     for path in stale:
         path.write_text(pages()[path])
-    efficiency({path.stem: json.loads(path.read_text()) for path in sorted(DATA.glob("*.json"))})
+    contents = {path.stem: json.loads(path.read_text()) for path in sorted(DATA.glob("*.json"))}
+    efficiency(contents)
+    calls(contents)
     return 0
 
 

@@ -7,6 +7,7 @@ so continuous times are scaled and a table gives its integer index.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -41,7 +42,7 @@ class Node(Generic[N]):
         return self.a * self.db - self.da * self.b
 
 
-class _Path:
+class _Path(ABC):
     """What every path derives from its a, b, da, db."""
 
     vp: ClassVar[bool] = False
@@ -49,29 +50,29 @@ class _Path:
     number: ClassVar[Any] = np.float64
     """The precision in which solvers combine coefficients."""
 
+    @abstractmethod
     def a(self, t: Tensor) -> Tensor:
         """The weight of the data at t in [0, 1]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def b(self, t: Tensor) -> Tensor:
         """The weight of the noise at t in [0, 1]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def da(self, t: Tensor) -> Tensor:
         """The derivative of a."""
-        raise NotImplementedError
 
+    @abstractmethod
     def db(self, t: Tensor) -> Tensor:
         """The derivative of b."""
-        raise NotImplementedError
 
+    @abstractmethod
     def told(self, t: Tensor) -> Tensor:
         """The number a network is told at t."""
-        raise NotImplementedError
 
+    @abstractmethod
     def time_of(self, lam: Tensor) -> Tensor:
         """The time at which log(a / b) is `lam`."""
-        raise NotImplementedError
 
     def lam(self, t: Tensor) -> Tensor:
         """Half the log signal-to-noise ratio, log(a / b); -inf where a = 0 and inf where b = 0."""

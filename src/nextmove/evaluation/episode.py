@@ -125,10 +125,13 @@ def roughness(actions: Array) -> float:
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """The whole text or nothing: written beside `path`, then moved over it."""
+    """The whole text or nothing: written beside `path` and to the disk, then moved over it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(content, encoding="utf-8")
+    with scratch.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(scratch, path)
 
 

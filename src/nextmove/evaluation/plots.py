@@ -143,10 +143,10 @@ def calls_plot(curves: Mapping[str, Sequence[tuple[float, float]]], quality: str
         for name, points in curves.items():
             x, y = zip(*points, strict=True)
             axes.plot(x, y, marker="o", lw=1.8, ms=5, **_line(order, name))
-        calls = [x for points in curves.values() for x, _ in points]
+        calls, found = zip(*(point for points in curves.values() for point in points), strict=True)
         _decades(axes, "x", min(calls), max(calls))
+        _decades(axes, "y", min(found), max(found))
         axes.set(xlabel="network calls for a sample", ylabel=quality)
-        axes.set_ylim(bottom=0)
         _legend(axes, 9, "")
 
     return _svg("calls", "Quality by network calls", draw, height=3.6, width=6.6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,8 +12,9 @@ from typing import Any
 
 from nextmove import evaluation, parts, sim
 from nextmove.config import ConfigError
+from nextmove.evaluation.episode import write_atomically
 from nextmove.evaluation.machine import machine
-from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, timed
+from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, solved, timed
 from nextmove.jobs.fit import once
 from nextmove.jobs.repeat import command, place
 from nextmove.jobs.train import train
@@ -106,12 +106,8 @@ class Judged:
 
     def write(self, path: Path) -> None:
         """Whole or not at all."""
-        part = path.with_suffix(".part")
-        with part.open("w") as file:
-            json.dump(evaluation.entry_json(self.entry) | {"line": asdict(self.line), **self.made}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        content = evaluation.entry_json(self.entry) | {"line": asdict(self.line), **self.made}
+        write_atomically(path, json.dumps(content))
 
     def played(self, simulator: str, seeds: range) -> bool:
         """Whether it was judged on these episodes; a file that names no simulator is taken to be of this one."""
@@ -233,10 +229,6 @@ def _report(out: Path, asked: list[str], simulator: str, seeds: range, again: st
     )
     width = max(map(len, same))
     for name in written["best_first"]:
-        success = written["policies"][name]["success"]
-        print(
-            f"{name:{width}}  {success['successes']} of {success['episodes']} held-out seeds solved "
-            f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%})"
-        )
+        print(f"{name:{width}}  {solved(written['policies'][name]['success'])}")
     print(f"{written['notes']} Open {out / 'report.html'}".strip())
     return written

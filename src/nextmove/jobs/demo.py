@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report
+from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report, solved
 from nextmove.jobs.fit import once
 from nextmove.jobs.record import record
 from nextmove.jobs.train import train
@@ -57,10 +57,8 @@ def demo(
     )
     command = f"nextmove demo --minutes {minutes:g} --demonstrations {demonstrations} --episodes {episodes}"
     written = report([entry], out, simulator="pusht", title="PushT in one command", commands=[command])
-    success = written["policies"][system]["success"]
     print(
-        f"{system}: {success['successes']} of {success['episodes']} held-out seeds solved "
-        f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%}) "
+        f"{system}: {solved(written['policies'][system]['success'])} "
         f"after {(time.perf_counter() - began) / 60:.1f} minutes in all; open {out / 'report.html'}"
     )
     return written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def evaluate(
             seed=0 if seed == HELD_OUT else seed, out=out, commands=[again],
         )  # fmt: skip
     out = place(Path(out) if out else Path(model) / "evaluation")
-    fps = sim.make(simulator).fps if data is None else sets.open_dataset(data).fps
+    fps = sim.fps(simulator) if data is None else sets.open_dataset(data).fps
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps)
     asked = (sampler, steps or None, f"execute{execute}" if execute else None)
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
@@ -171,6 +172,14 @@ def report(
 ) -> dict[str, Any]:
     """Writes report.html and report.json on policies judged on a simulator; returns the latter's content."""
     return evaluation.write_report(entries, out, title=title, task=sim.task(simulator), unit="px", commands=commands)
+
+
+def solved(success: Mapping[str, float]) -> str:
+    """A report's `success` in words."""
+    return (
+        f"{success['successes']} of {success['episodes']} held-out seeds solved "
+        f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%})"
+    )
 
 
 def _offline(policy: Any, name: str, data: Path, out: Path, run: Path, again: str) -> dict[str, Any]:

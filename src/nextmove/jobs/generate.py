@@ -17,6 +17,7 @@ from nextmove.contracts import Known, seeded
 from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery
 from nextmove.jobs.generators import saved
+from nextmove.jobs.repeat import at_least
 from nextmove.models.generator import Generator, TextSpec
 
 FRAMES = 60
@@ -70,9 +71,8 @@ def generate(
         seed: Decides the draws.
         threads: Threads of the arithmetic.
     """
-    for name, value, least in (("n", n, 1), ("length", length, 1), ("threads", threads, 1), ("seed", seed, 0)):
-        if value < least:
-            raise ConfigError(f"{name}: expected at least {least}, found {value}")
+    at_least(1, n=n, length=length, threads=threads)
+    at_least(0, seed=seed)
     torch.set_num_threads(threads)
     generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
     sampling = Sampling(temperature, top_k, top_p)

@@ -27,7 +27,7 @@ from nextmove.evaluation.generator_report import Judged, rows, write_generator
 from nextmove.evaluation.ngram import best_order
 from nextmove.jobs.generate import labels, load_generator, stream_text
 from nextmove.jobs.generators import saved
-from nextmove.jobs.repeat import place
+from nextmove.jobs.repeat import at_least, place
 from nextmove.models.generator import Generator, ImageSpec, TextSpec
 from nextmove.models.image.tokenizer import Tokenizer
 
@@ -63,9 +63,8 @@ def evaluate_generator(
         out: Folder of the report; default MODEL/evaluation.
         commands: What makes this report again.
     """
-    for name, value, least in (("samples", samples, 1), ("likelihood", likelihood, 0), ("classified", classified, 0)):
-        if value < least:
-            raise ConfigError(f"{name}: expected at least {least}, found {value}")
+    at_least(1, samples=samples)
+    at_least(0, likelihood=likelihood, classified=classified)
     folder, out = saved(model), place(Path(out) if out else Path(model) / "evaluation")
     found = store.load(folder)
     source = source or found.facts["data"]

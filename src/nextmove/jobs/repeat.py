@@ -1,4 +1,4 @@
-"""What makes a job's output again, and whether there is a place for it."""
+"""What jobs have in common: the command that makes their output again, bounds of options, a place that takes it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def command(function: Callable[..., Any], places: Sequence[Any], options: Mappin
 
 def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def at_least(least: int, **values: int) -> None:
+    """Raises ConfigError naming the first of these options that is smaller."""
+    for name, value in values.items():
+        if value < least:
+            raise ConfigError(f"{name}: expected at least {least}, found {value}")
 
 
 def place(out: Path) -> Path:
