@@ -1,11 +1,12 @@
 """Training steps a second and milliseconds per chunk of equal networks, one JSON line each.
 
-    python benchmarks/policy_speed.py [--seconds 20] [--threads 2] [--bf16] [--folders NETS]
+    python benchmarks/policy_speed.py [--seconds 20] [--threads 2] [--bf16] [--folders NETS] [--openvino]
 
 Batches of random states (2 robot and 16 environment numbers, 2 observed steps, 16 actions of 2), AdamW step included,
 data loading excluded: the setting of LeRobot's policies at the sizes given. With the networks that `lerobot_speed.py
 policies NETS` saved, milliseconds are those of its weights on its input, and `max_abs_diff` says how far our chunk is
-from its. Quote ratios of runs made side by side on an idle machine.
+from its; with `--openvino` also of the same network compiled. Quote ratios of runs made side by side on an idle
+machine.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from nextmove.decoders import Diffusion, Latent, Regression, Sampler
 from nextmove.decoders.grids import Indices
 from nextmove.decoders.solvers import Ddim
 from nextmove.interop import load
+from nextmove.interop.openvino import compiled
 from nextmove.models.policy import Policy, PolicySpec, Representation
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.diffusion_policy import DiffusionPolicy
@@ -102,9 +104,11 @@ def ms_per_chunk(policy: Policy, repeats: int = 30) -> float:
     return statistics.median(times[3:])
 
 
-def foreign(folder: Path, repeats: int = 30) -> dict[str, float]:
+def foreign(folder: Path, openvino: bool, repeats: int = 30) -> dict[str, float]:
     """A chunk of a network that LeRobot saved: milliseconds, and how far it is from LeRobot's own."""
     loaded, case = load(folder, fps=10.0), load_file(folder / "case.safetensors")
+    if openvino:
+        compiled(loaded.policy)
     act = loaded.report.family == "act"
     given = {name.removeprefix("in."): value for name, value in case.items() if name.startswith("in.")}
     given = {name: value[:, None] if act else value for name, value in given.items()}
@@ -129,6 +133,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--only", default="")
     parser.add_argument("--folders", type=Path)
+    parser.add_argument("--openvino", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for name, recipe in RUNS.items():
@@ -143,7 +148,9 @@ def main() -> None:
             "steps_per_s": round(rate, 3), "ms_per_chunk": round(ms_per_chunk(policy), 1), "threads": args.threads,
         }  # fmt: skip
         if args.folders:
-            row |= foreign(args.folders / name)
+            row |= foreign(args.folders / name, openvino=False)
+        if args.folders and args.openvino:
+            row |= {f"openvino_{key}": value for key, value in foreign(args.folders / name, openvino=True).items()}
         print(json.dumps(row), flush=True)
 
 

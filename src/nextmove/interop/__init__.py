@@ -1,4 +1,4 @@
-"""Other projects' files: read strictly, run with our own parts."""
+"""Other projects: their files read strictly and run with our own parts, and OpenVINO to compute our networks."""
 
 from __future__ import annotations
 

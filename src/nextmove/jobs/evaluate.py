@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from nextmove.evaluation.latency import TimedActor
 from nextmove.jobs.generators import family
 from nextmove.jobs.repeat import command, place
 
+Runtime = Literal["torch", "openvino"]
 HELD_OUT = 100_000
 """First seed of evaluation; demonstrations use seeds from 0."""
 
@@ -30,12 +31,13 @@ def load_policy(
     steps: int = 0,
     execute: int = 0,
     fps: float | None = None,
+    runtime: Runtime = "torch",
 ) -> Any:
     """A policy from a run, a saved model or a LeRobot checkpoint folder, with another sampler where asked for.
 
     sampler: "ancestral", "ddim", "euler", "midpoint", "heun", "rk4" or "dpm++"; steps: network calls of it;
     execute: actions executed of each plan (0: as trained); fps: actions a second of a LeRobot checkpoint, which does
-    not tell.
+    not tell; runtime: what computes the network, see `interop.openvino`.
     """
     folder = Path(model)
     if (folder / "model" / "config.json").is_file():
@@ -49,6 +51,10 @@ def load_policy(
     parts.with_sampling(policy, sampler, steps)
     if execute:
         policy.timing = policy.timing.executing(execute)
+    if runtime == "openvino":
+        from nextmove.interop.openvino import compiled
+
+        return compiled(policy)
     return policy
 
 
@@ -64,6 +70,7 @@ def evaluate(
     sampler: str | None = None,
     steps: int = 0,
     execute: int = 0,
+    runtime: Runtime = "torch",
     video: int = 4,
     samples: int = 360,
     likelihood: int = 360,
@@ -89,6 +96,8 @@ def evaluate(
         sampler: Another solver for diffusion and flow policies (ancestral, ddim, euler, midpoint, heun, rk4).
         steps: Network calls of the sampler; 0 as trained.
         execute: Actions executed of each plan; 0 as trained.
+        runtime: What computes a policy's network: torch, or openvino, which gives the same numbers up to rounding in
+            half the time (pip install 'nextmove[export]').
         video: Episodes to film.
         samples: Images that a generator draws, compared with as many held-out ones.
         likelihood: Most held-out images whose likelihood is measured; 0 leaves it out.
@@ -108,8 +117,8 @@ def evaluate(
         )  # fmt: skip
     out = place(Path(out) if out else Path(model) / "evaluation")
     fps = sim.fps(simulator) if data is None else sets.open_dataset(data).fps
-    make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps)
-    asked = (sampler, steps or None, f"execute{execute}" if execute else None)
+    make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps, runtime=runtime)
+    asked = (sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime)
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
     if data is not None:
         written = _offline(make(), name, data, out, Path(model), command(evaluate, [model], options))

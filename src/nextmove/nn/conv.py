@@ -20,7 +20,7 @@ class Conv1d(nn.Conv1d):
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, L) -> (B, C', L')."""
         plain = self.groups == 1 and self.dilation == (1,) and self.padding_mode == "zeros"
-        if input.device.type != "cpu" or not plain or isinstance(self.padding, str):
+        if not _by_hand(input) or not plain or isinstance(self.padding, str):
             return super().forward(input)
         long = input.shape[2] > self.kernel_size[0] and len(input) * input.shape[2] > packed.ROWS
         if long and not torch.is_autocast_enabled("cpu"):
@@ -37,13 +37,18 @@ class Upsample1d(nn.ConvTranspose1d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, C, L) -> (B, C, 2 L)."""
-        if input.device.type != "cpu" or self.bias is None:
+        if not _by_hand(input) or self.bias is None:
             return super().forward(input, output_size)
         taps = (input.mT @ self.weight.flatten(1)).view(len(input), input.shape[2], -1, 4)
         # Input i reaches outputs 2 i - 1 to 2 i + 2, one with each tap.
         even = taps[..., 1] + F.pad(taps[:, :-1, :, 3], (0, 0, 1, 0))
         odd = taps[..., 2] + F.pad(taps[:, 1:, :, 0], (0, 0, 0, 1))
         return (torch.stack([even, odd], 2).flatten(1, 2) + self.bias).mT
+
+
+def _by_hand(x: Tensor) -> bool:
+    """Whether torch itself computes on a CPU; compilers know convolutions better than what stands in for them."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def unfolded(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:

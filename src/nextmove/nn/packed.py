@@ -41,7 +41,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _packable(x: Tensor, weight: Tensor) -> bool:
-    if not _available or weight.numel() < LEAST or not weight.is_contiguous() or x.numel() > ROWS * x.shape[-1]:
+    if torch.compiler.is_compiling() or not _available or weight.numel() < LEAST or not weight.is_contiguous():
+        return False
+    if x.numel() > ROWS * x.shape[-1]:
         return False
     if x.dtype != torch.float32 or weight.dtype != torch.float32 or x.device.type != "cpu" or weight.is_inference():
         return False

@@ -1,0 +1,70 @@
+"""What a plan takes with the network computed by torch and by OpenVINO; one JSON line for each policy.
+
+    python benchmarks/runtime_speed.py RUN[@SAMPLER:STEPS] ... [--plans 100] [--threads 1] [--simulator pusht]
+
+Both plan from the start of a held-out episode with the same noise and take turns. Milliseconds at p50 and p99, plans a
+second that hold in 99 of 100 cases, and how far the two plans are apart. Quote ratios of an idle machine.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+import argparse
+import json
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from nextmove import control, sim
+from nextmove.contracts import Rows, seeded
+from nextmove.jobs.evaluate import HELD_OUT, load_policy
+
+RUNTIMES = ("torch", "openvino")
+WARM = 3
+
+
+def compare(asked: str, plans: int, simulator: str) -> dict[str, Any]:
+    """One policy on both runtimes."""
+    run, _, how = asked.partition("@")
+    sampler, _, steps = how.partition(":")
+    made = [load_policy(run, sampler=sampler or None, steps=int(steps or 0), runtime=r) for r in RUNTIMES]
+    began = time.perf_counter()
+    obs, _ = sim.make(simulator).reset(seed=HELD_OUT)
+    shown = control.history([obs] * made[0].n_obs_steps)
+    made[1].act(shown, rng=Rows([seeded(0)]))
+    row: dict[str, Any] = {"policy": asked, "compiled_s": round(time.perf_counter() - began, 1), "max_abs_diff": 0.0}
+    ms: dict[str, list[float]] = {name: [] for name in RUNTIMES}
+    for call in range(WARM + plans):
+        answers = []
+        for name, policy in zip(RUNTIMES, made, strict=True):
+            began = time.perf_counter()
+            answers.append(policy.act(shown, rng=Rows([seeded(call)])).actions)
+            ms[name].append(1000 * (time.perf_counter() - began))
+        row["max_abs_diff"] = max(row["max_abs_diff"], float((answers[0] - answers[1]).abs().max()))
+    for name, times in ms.items():
+        p50, p99 = np.percentile(times[WARM:], [50, 99])
+        row[name] = {"p50": round(p50, 2), "p99": round(p99, 2), "hz": round(1000 / p99, 1)}
+    return row | {"ratio": round(row["torch"]["p50"] / row["openvino"]["p50"], 2)}
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN[@SAMPLER:STEPS]")
+    parser.add_argument("--plans", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--simulator", default="pusht")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for asked in arguments.runs:
+        print(json.dumps(compare(asked, arguments.plans, arguments.simulator)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

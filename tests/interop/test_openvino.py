@@ -1,0 +1,145 @@
+"""A compiled network says what the network says, whatever calls it, and steps aside where it cannot."""
+
+import copy
+import gc
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.golden.materialise import materialise
+from tests.models.test_policies import NAMES, make, windows
+
+from nextmove import interop, parts, store
+from nextmove.config import ConfigError
+from nextmove.contracts import Context, Known, Rows, seeded
+from nextmove.interop.openvino import ROWS, Compiled, compiled
+from nextmove.jobs.evaluate import load_policy
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+MEMORY = "action-tokens"
+
+
+class Counted(torch.nn.Module):
+    """A network that knows how often torch itself ran it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls = torch.nn.Linear(3, 3), 0
+
+    def forward(self, x, t, ctx):
+        self.calls += not torch.compiler.is_compiling()
+        return self.layer(x) * t[:, :, None] + ctx.vector[:, None]
+
+
+def asked(batch: int) -> tuple[torch.Tensor, torch.Tensor, Context]:
+    draw = seeded(batch)
+    x, t, vector = (torch.randn(shape, generator=draw) for shape in ((batch, 4, 3), (batch, 1), (batch, 3)))
+    return x, t, Context(batch, vector)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != MEMORY])
+def test_every_policy_plans_the_same(name):
+    policy = make(name).eval()
+    other = compiled(copy.deepcopy(policy))
+    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation")}
+    for seed in (0, 1):
+        plans = [p.act(obs, rng=Rows([seeded(seed)])).actions for p in (policy, other)]
+        torch.testing.assert_close(plans[1], plans[0], rtol=0, atol=1e-4)  # pixels, of some hundred
+    decoder = getattr(other.decoder, "inner", other.decoder)
+    assert decoder.net._ready
+    three = {k: v.repeat(ROWS + 1, 1, 1) for k, v in obs.items()}
+    plans = [p.act(three, rng=seeded(0)).actions for p in (policy, other)]
+    assert plans[0].equal(plans[1])  # its own weights are as they were
+
+
+@pytest.mark.parametrize("case", ["act_state", "diffusion_state"])
+def test_a_foreign_checkpoint_plans_the_same(case, tmp_path):
+    loaded = interop.load(materialise(GOLDEN / case, tmp_path), fps=10)
+    policy = loaded.policy
+    sizes = policy.spec.features
+    obs = {name: torch.rand(1, policy.n_obs_steps, width, generator=seeded(3)) for name, width in sizes.items()}
+    plan = policy.act(obs, rng=seeded(0)).actions
+    torch.testing.assert_close(compiled(policy).act(obs, rng=seeded(0)).actions, plan, rtol=0, atol=1e-5)
+
+
+def test_it_compiles_once_for_a_shape_and_number_of_threads():
+    net = Counted().eval()
+    fast, threads = Compiled(net), torch.get_num_threads()
+    with torch.no_grad():
+        made = [fast(*asked(batch)) for batch in (1, ROWS, 1)]
+        assert (net.calls, len(fast._ready)) == (0, 2)
+        for answer, batch in zip(made, (1, ROWS, 1), strict=True):
+            torch.testing.assert_close(answer, net(*asked(batch)), rtol=0, atol=1e-6)
+        try:
+            torch.set_num_threads(threads + 1)
+            fast(*asked(1))
+        finally:
+            torch.set_num_threads(threads)
+    assert len(fast._ready) == 3
+
+
+@pytest.mark.parametrize("why", ["rows", "gradient", "training", "float64", "cache"])
+def test_the_network_itself_answers_where_it_must(why):
+    net = Counted().eval()
+    x, t, ctx = asked(ROWS + 1 if why == "rows" else 1)
+    if why == "float64":
+        net, x, t, ctx = net.double(), x.double(), t.double(), ctx.map(torch.Tensor.double)
+    ctx = ctx.replace(cache=()) if why == "cache" else ctx
+    net.train(why == "training")
+    with torch.set_grad_enabled(why == "gradient"):
+        answer = Compiled(net)(x, t, ctx)
+    assert net.calls == 1
+    assert answer.equal(net(x, t, ctx))
+    assert answer.requires_grad == (why == "gradient")
+
+
+def test_signals_arrive_after_compiled_networks_have_gone():
+    heard, before = [], signal.getsignal(signal.SIGINT)
+    with torch.no_grad():
+        fast = [Compiled(Counted().eval()) for _ in range(3)]
+        while fast:  # the first compiled goes first
+            for network in fast[:2]:
+                network(*asked(1))
+            del fast[0], network
+            gc.collect()
+    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [signal.SIGINT]
+
+
+def test_another_sampler_and_a_known_part_still_work():
+    policy = make("flow-policy").eval()
+    other = compiled(copy.deepcopy(policy))
+    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation")}
+    value = torch.zeros(1, *policy.shape)
+    weight = torch.zeros_like(value)
+    weight[:, :3] = 1
+    for p in (policy, other):
+        parts.with_sampling(p, "heun", 3)
+    told = [p.generate(obs, rng=seeded(0), known=Known(value, weight)) for p in (policy, other)]
+    free = [p.generate(obs, rng=seeded(0)) for p in (policy, other)]
+    torch.testing.assert_close(told[1], told[0], rtol=0, atol=1e-3)
+    torch.testing.assert_close(free[1], free[0], rtol=0, atol=1e-4)
+    assert not torch.allclose(told[0], free[0], atol=1e-2)
+
+
+def test_on_the_command_line_it_is_asked_for_by_name(tmp_path):
+    store.save(make("bc"), tmp_path / "model")
+    assert isinstance(load_policy(tmp_path / "model", runtime="openvino").decoder.net, Compiled)
+    assert not isinstance(load_policy(tmp_path / "model").decoder.net, Compiled)
+
+
+def test_networks_with_a_memory_are_refused():
+    with pytest.raises(ConfigError, match="runtime: openvino runs networks without a memory"):
+        compiled(make(MEMORY))
+
+
+def test_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ConfigError, match=r"nextmove\[export\]"):
+        compiled(make("bc"))
