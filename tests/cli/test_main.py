@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,16 @@ def test_help_and_import_load_no_torch() -> None:
     assert done.returncode == 0, done.stderr
     for command in COMMANDS:
         assert command in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["systems"], ["train", "--help"]])
+def test_a_reader_that_had_enough_is_no_error(words: list[str]) -> None:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    command = [sys.executable, "-m", "nextmove.cli.main", *words]
+    done = subprocess.run(command, stdout=ours, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_unknown_command_suggests(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -49,6 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A short spin before sleep keeps most of what spinning gains on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _answer(args)
+        sys.stdout.flush()
+        return status
+    except (ValueError, FileNotFoundError, OSError, ImportError, RuntimeError) as problem:
+        if isinstance(problem, BrokenPipeError) and _unread():
+            return 141  # as a shell says it
+        if os.environ.get("NEXTMOVE_TRACEBACK"):
+            raise
+        print(f"nextmove {args[0]}: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _answer(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -64,16 +82,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from nextmove.cli.run import run
 
+    return run(args[0], args[1:])
+
+
+def _unread() -> bool:
+    """Whether what reads standard output, `head` say, has gone; then nothing more is written to it."""
     try:
-        return run(args[0], args[1:])
-    except (ValueError, FileNotFoundError, OSError, ImportError, RuntimeError) as problem:
-        if os.environ.get("NEXTMOVE_TRACEBACK"):
-            raise
-        print(f"nextmove {args[0]}: {problem}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+        there, ends = sys.stdout.fileno(), select.poll()
+    except OSError:  # no file: a test's or a notebook's
+        return False
+    ends.register(there, 0)
+    gone = bool(ends.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), there)
+    return gone
 
 
 if __name__ == "__main__":
