@@ -300,7 +300,7 @@ def pages() -> dict[Path, str]:
     for path in [ROOT / "README.md", *sorted((ROOT / "docs" / "systems").glob("*.md"))]:
         made[path] = re.sub(
             r"<!-- measured:([\w-]+)((?: \|[^|>]+)*) -->\n.*?<!-- /measured -->",
-            lambda m: f"<!-- measured:{m[1]}{m[2]} -->\n{measured(m[1], m[2], reports, generated)}<!-- /measured -->",
+            lambda m: f"<!-- measured:{m[1]}{m[2]} -->\n{measured(m[1], m[2], contents)}<!-- /measured -->",
             path.read_text(),
             flags=re.DOTALL,
         )
@@ -333,8 +333,13 @@ def source(content: dict[str, Any]) -> str:
     return link if ";" in content["command"] else f"`{content['command']}` · {link}"
 
 
-def measured(name: str, columns: str, reports: dict[str, Any], generated: dict[str, Any]) -> str:
-    """A whole report by its name (of generators the columns " | this | that"), or all lines of one system."""
+def measured(name: str, columns: str, contents: dict[str, Any]) -> str:
+    """A whole file by its name (of generators the columns " | this | that"), or all lines of one system.
+
+    A generator's name is its system before it is a file's.
+    """
+    reports = {n: c for n, c in contents.items() if "policies" in c}
+    generated = {n: c for n, c in contents.items() if "generators" in c}
     if name in generated:
         shown = [c.strip() for c in columns.split("|") if c.strip()]
         return f"{source(generated[name])}\n\n{generator_table(generated[name]['generators'], shown)}\n"
@@ -344,6 +349,8 @@ def measured(name: str, columns: str, reports: dict[str, Any], generated: dict[s
         return "\n".join(parts)
     if name in reports:
         return f"{source(reports[name])}\n\n{entries_table(reports[name]['policies'])}\n"
+    if name in contents and "rows" in contents[name]:
+        return f"{source(contents[name])}\n\n{table(contents[name]['columns'], contents[name]['rows'])}\n"
     rows = [
         [*policy_row(n, p), (p if "machine" in p else c)["machine"]["processor"], f"[{report}](../results.md)"]
         for report, c in reports.items()
