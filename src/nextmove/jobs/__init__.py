@@ -2,11 +2,11 @@
 
 from nextmove.jobs.compare import compare
 from nextmove.jobs.demo import demo
-from nextmove.jobs.evaluate import evaluate
+from nextmove.jobs.evaluate import evaluate, load_policy
 from nextmove.jobs.generate import generate
 from nextmove.jobs.generators import train_generator
 from nextmove.jobs.inspect import inspect
 from nextmove.jobs.record import record
 from nextmove.jobs.train import train
 
-__all__ = ["compare", "demo", "evaluate", "generate", "inspect", "record", "train", "train_generator"]
+__all__ = ["compare", "demo", "evaluate", "generate", "inspect", "load_policy", "record", "train", "train_generator"]
