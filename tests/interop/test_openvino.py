@@ -141,5 +141,5 @@ def test_networks_with_a_memory_are_refused():
 
 def test_where_it_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ConfigError, match=r"nextmove\[export\]"):
+    with pytest.raises(ConfigError, match="pip install openvino"):
         compiled(make("bc"))

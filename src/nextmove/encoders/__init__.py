@@ -1,4 +1,4 @@
-"""Observations, pictures or words to a Context."""
+"""Observations or labels to a Context."""
 
 from nextmove.encoders.labels import Labels
 from nextmove.encoders.observation import Observation, Plain, Points

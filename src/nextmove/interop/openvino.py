@@ -1,7 +1,7 @@
 """Policies whose network OpenVINO runs: on CPUs the same float32 numbers, up to rounding, in less time.
 
 Only the network inside the decoder is exchanged. The sampler stays outside and calls it, so solvers, steps, guidance
-and known parts are chosen as before. `pip install nextmove[export]`. Letters: B batch, H horizon, A action width.
+and known parts are chosen as before. `pip install openvino`. Letters: B batch, H horizon, A action width.
 """
 
 from __future__ import annotations
@@ -114,5 +114,5 @@ def _openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise ConfigError("runtime: openvino is not installed; pip install 'nextmove[export]'") from error
+        raise ConfigError("runtime: openvino is not installed; pip install openvino") from error
     return openvino

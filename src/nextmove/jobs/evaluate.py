@@ -96,8 +96,8 @@ def evaluate(
         sampler: Another solver for diffusion and flow policies (ancestral, ddim, euler, midpoint, heun, rk4).
         steps: Network calls of the sampler; 0 as trained.
         execute: Actions executed of each plan; 0 as trained.
-        runtime: What computes a policy's network: torch, or openvino, which gives the same numbers up to rounding in
-            half the time (pip install 'nextmove[export]').
+        runtime: What computes a policy's network: torch, or openvino, which gives the same numbers up to rounding
+            1.3 to 2.7 times as soon (pip install openvino).
         video: Episodes to film.
         samples: Images that a generator draws, compared with as many held-out ones.
         likelihood: Most held-out images whose likelihood is measured; 0 leaves it out.

@@ -6,7 +6,7 @@ image, and a thousand such steps turn noise into an image (Ho et al. 2020).
 How it is composed: `Diffusion` (linear table of 1000 steps, noise prediction, ancestral sampling, clip at 1) around the
 2-D U-Net; labels, where there are any, are dropped from a tenth of the rows for classifier-free guidance. `cosine()` is
 the later table with v-prediction (Nichol & Dhariwal 2021; Salimans & Ho 2022). DDIM (Song et al. 2021) is the same
-network with another sampler: `--sampler ddim --steps 50`.
+network with another sampler: `nextmove generate RUN --sampler ddim --steps 50`.
 
 Deviations: widths that train on a CPU (`published()` has the paper's), 250 of the 1000 steps in sampling, the
 posterior's variance instead of beta, and no horizontal flips, which digits do not survive.

@@ -7,7 +7,8 @@ How it is composed: `Latent` (posterior q(z | actions, state), weight 10 on the 
 `Detr` transformer. At run time z = 0.
 
 Deviations: state observations only, chunk and widths for 10 Hz pushing (`published()` has the paper's); the decoder has
-one layer, which is what the original code trains (it returns the first layer's output of seven).
+one layer, which is what the original code trains (it returns the first layer's output of seven); actions in the common
+representation (relative, where there are points) and no temporal ensembling.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Action tokens: a language model whose words are actions.
 
 What changed over Diffusion and Flow Policy: each action dimension is cut into 256 bins and the chunk is written one
-token after another, each given all before it, the likeliest each time. RT-1 (Brohan et al. 2022), RT-2 and OpenVLA
-decode actions so.
+token after another, each given all before it, the likeliest each time, as in RT-2 (Zitkovich et al. 2023) and OpenVLA
+(Kim et al. 2024). RT-1 (Brohan et al. 2022) has the bins and predicts an action's side by side.
 
 How it is composed: `Actions` with `Bins` -> `Autoregressive` around the causal `Gpt`; what is observed is its prefix.
 

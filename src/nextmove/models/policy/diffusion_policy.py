@@ -8,8 +8,9 @@ conditional 1-D U-Net, or the causal transformer with `DiffusionTransformer`. Th
 step.
 
 Deviations: widths that train on a CPU (`published()` has the paper's); four actions are executed of each plan, as in
-the other chunk policies here, where the paper executes eight. The sampler may be exchanged after training
-(`--sampler ddim --steps 10`).
+the other chunk policies here, where the paper executes eight; actions in the common representation (relative, where
+there are points); the transformer's step passes through a two-layer network, as the U-Net's does. The sampler may be
+exchanged after training (`nextmove evaluate RUN --sampler ddim --steps 10`).
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 What changed over Diffusion Policy: a straight path from noise to the chunk and its velocity as the target (flow
 matching, Lipman et al. 2023; for robots Black et al. 2024), so that ten Euler steps, four or one replace a hundred.
 
-How it is composed: `Flow` around the residual `Mlp`; `--decoder` and `--decoder.trunk` exchange either.
+How it is composed: `Flow` around the residual `Mlp`; `--decoder` and `--trunk` exchange either.
 
-Deviations: no pretrained backbone; the trunk is an MLP over the flattened chunk, which is what a state policy needs to
-re-plan in a millisecond.
+Deviations: no pretrained backbone; the trunk is an MLP over the flattened chunk, small enough that a
+plan of ten steps takes milliseconds.
 """
 
 from __future__ import annotations

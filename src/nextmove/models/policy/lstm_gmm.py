@@ -8,7 +8,7 @@ one is executed. In evaluation the modes' spread is 1e-4 and the mode is drawn.
 
 Deviations: robomimic carries the hidden state for ten steps and then resets it; here the last ten observations are
 read anew at every step, so that the policy keeps no state. The least spread of a component is 0.05 where robomimic has
-1e-4: there the first component that turns sharp takes all data and the modes merge.
+1e-4: there the first component that turns sharp takes all data and the modes merge. Means are not bounded by tanh.
 """
 
 from __future__ import annotations

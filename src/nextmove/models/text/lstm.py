@@ -5,8 +5,8 @@ reach far back (on characters Graves 2013, section 3).
 
 How it is composed: `Text` -> `Autoregressive` around `Lstm`. Hidden and cell values are the network's cache.
 
-Deviations: a forget bias of 1 (Jozefowicz et al. 2015) and no peephole connections; trained on windows that begin with
-an empty state.
+Deviations: a forget gate (Gers et al. 2000) whose bias begins at 1 (Jozefowicz et al. 2015); trained on windows that
+begin with an empty state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nextmove.nn import Lstm as Trunk
 
 @dataclass(frozen=True)
 class Lstm:
-    """Language model with long short-term memory; about as many weights as `Gpt2`."""
+    """Language model with long short-term memory; about as many weights as `Gpt2` on characters."""
 
     decoder: Autoregressive = field(default_factory=lambda: Autoregressive(trunk=Trunk(width=220, layers=2)))
     optim: Optim = Optim(lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0, warmup=100, batch=32, ema=0.999)
