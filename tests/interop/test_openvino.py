@@ -2,9 +2,12 @@
 
 import copy
 import gc
+import pickle
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,7 +83,7 @@ def test_it_compiles_once_for_a_shape_and_number_of_threads():
     assert len(fast._ready) == 3
 
 
-@pytest.mark.parametrize("why", ["rows", "gradient", "training", "float64", "cache"])
+@pytest.mark.parametrize("why", ["rows", "gradient", "training", "float64", "cache", "a number that is none"])
 def test_the_network_itself_answers_where_it_must(why):
     net = Counted().eval()
     x, t, ctx = asked(ROWS + 1 if why == "rows" else 1)
@@ -88,11 +91,67 @@ def test_the_network_itself_answers_where_it_must(why):
         net, x, t, ctx = net.double(), x.double(), t.double(), ctx.map(torch.Tensor.double)
     ctx = ctx.replace(cache=()) if why == "cache" else ctx
     net.train(why == "training")
+    if why == "a number that is none":
+        x = x.clone().fill_(torch.nan)
     with torch.set_grad_enabled(why == "gradient"):
         answer = Compiled(net)(x, t, ctx)
     assert net.calls == 1
-    assert answer.equal(net(x, t, ctx))
+    torch.testing.assert_close(answer, net(x, t, ctx), rtol=0, atol=0, equal_nan=True)
     assert answer.requires_grad == (why == "gradient")
+
+
+def test_tangents_go_through_the_network():
+    net = Counted().eval()
+    x, t, ctx = asked(1)
+    with torch.no_grad():
+        made, slope = torch.func.jvp(lambda x: Compiled(net)(x, t, ctx), (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(made, net(x, t, ctx))
+    torch.testing.assert_close(slope, (net.layer.weight.sum(1) * t).expand_as(slope))
+
+
+def test_changed_weights_are_compiled_anew():
+    net = Counted().eval()
+    fast, other = Compiled(net), Counted()
+    with torch.no_grad():
+        fast(*asked(1))
+        net.layer.weight.mul_(2)
+        torch.testing.assert_close(fast(*asked(1)), net(*asked(1)), rtol=0, atol=1e-6)
+        fast.load_state_dict(other.state_dict())
+        for rows in (1, ROWS):
+            torch.testing.assert_close(fast(*asked(rows)), other(*asked(rows)), rtol=0, atol=1e-6)
+
+
+def test_threads_take_turns():
+    policies = [compiled(make(name).eval()) for name in ("flow-policy", "bc")]
+    jobs = [(p, {k: v for k, v in windows(p, 1).items() if k.startswith("observation")}) for p in policies]
+
+    def plan(job: int) -> Any:
+        policy, obs = jobs[job]
+        return policy.act(obs, rng=Rows([seeded(job)])).actions
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(plan, [0, 1] * 40))
+    want = [plan(0), plan(1)]
+    assert all(plan.equal(want[i % 2]) for i, plan in enumerate(found))
+
+
+@pytest.mark.parametrize("way", ["saved", "pickled", "copied", "loaded"])
+def test_it_is_kept_as_the_network_it_stands_for(way, tmp_path):
+    policy = make("flow-policy").eval()
+    other = compiled(copy.deepcopy(policy))
+    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation")}
+    plan = other.act(obs, rng=seeded(0)).actions
+    assert other.state_dict().keys() == policy.state_dict().keys()
+    if way == "saved":
+        store.save(other, tmp_path / "model")
+        kept = store.load(tmp_path / "model")
+    elif way == "loaded":
+        kept = compiled(make("flow-policy").eval())
+        torch.nn.init.zeros_(next(kept.parameters()))
+        kept.load_state_dict(policy.state_dict())
+    else:
+        kept = pickle.loads(pickle.dumps(other)) if way == "pickled" else copy.deepcopy(other)
+    torch.testing.assert_close(kept.act(obs, rng=seeded(0)).actions, plan, rtol=0, atol=1e-4)
 
 
 def test_signals_arrive_after_compiled_networks_have_gone():

@@ -6,7 +6,9 @@ and known parts are chosen as before. `pip install openvino`. Letters: B batch, 
 
 from __future__ import annotations
 
+import copy
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from nextmove.config import ConfigError
 from nextmove.contracts import Context
@@ -22,10 +25,12 @@ from nextmove.decoders.autoregressive import AutoregressiveDecoder
 ROWS = 2
 """Most rows compiled for, one robot guided or not: every number of rows is compiled anew, which takes seconds."""
 PARTS = ("vector", "tokens", "mask")
+_TURN = threading.RLock()
+"""Compiling changes torch for the whole process, and what is compiled answers into one place."""
 
 
 def compiled(policy: Any) -> Any:
-    """The same policy, whose plans for one robot OpenVINO computes from the weights of its first plan on.
+    """The same policy, whose plans for one robot OpenVINO computes.
 
     ConfigError where OpenVINO is not installed, or the network keeps a memory between its calls (action tokens).
     """
@@ -42,26 +47,55 @@ def compiled(policy: Any) -> Any:
 class Compiled(nn.Module):
     """`net(x, t, ctx)` by OpenVINO on as many threads as torch has, compiled at the first call of each shape.
 
-    More than `ROWS` rows, training, gradients, caches and anything but float32 on a CPU go to the network itself.
+    Weights that were changed in place or loaded since are compiled anew. More than `ROWS` rows, training, gradients and
+    tangents, caches, numbers that are not finite and anything but float32 on a CPU go to the network itself. Threads
+    take turns. Saved, copied or pickled it is the network it stands for.
     """
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
+        self._weights = [*net.parameters(), *net.buffers()]
         self._ready: dict[Any, Callable[[list[Any]], Tensor]] = {}
+        self._state: list[tuple[int, int]] = []
+        self._register_load_state_dict_pre_hook(_within)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """What the network answers."""
-        own = self.net.training or torch.is_grad_enabled() or len(x) > ROWS or ctx.cache is not None
-        if own or x.device.type != "cpu" or x.dtype != torch.float32:
-            answer: Tensor = self.net(x, t, ctx)
-            return answer
         parts = {name: getattr(ctx, name) for name in PARTS}
         given = {name: part for name, part in {"x": x, "t": t, **parts}.items() if part is not None and part.numel()}
+        if not self._fits(x, ctx) or not all(bool(part.isfinite().all()) for part in given.values()):
+            answer: Tensor = self.net(x, t, ctx)
+            return answer
         key = (torch.get_num_threads(), x.shape, *((name, part.shape, part.dtype) for name, part in given.items()))
-        if key not in self._ready:
-            self._ready[key] = _compile(self.net, x.shape, given)
-        return self._ready[key]([part.detach().contiguous().numpy() for part in given.values()])
+        with _TURN:
+            state = [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in self._weights]
+            if state != self._state:
+                self._ready, self._state = {}, state
+            if key not in self._ready:
+                self._ready[key] = _compile(self.net, x.shape, given)
+            return self._ready[key]([part.detach().contiguous().numpy() for part in given.values()])
+
+    def _fits(self, x: Tensor, ctx: Context) -> bool:
+        if self.net.training or torch.is_grad_enabled() or len(x) > ROWS or ctx.cache is not None:
+            return False
+        # Tangents and batches of torch.func exist in torch only.
+        if forward_ad._current_level >= 0 or torch._C._functorch.is_functorch_wrapped_tensor(x):
+            return False
+        return x.device.type == "cpu" and x.dtype == torch.float32
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """The network's, under its own names."""
+        return self.net.state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ready": {}, "_state": []}
+
+
+def _within(tensors: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Names of a network to those inside `Compiled`."""
+    for name in [name for name in tensors if name.startswith(prefix)]:
+        tensors[f"{prefix}net.{name.removeprefix(prefix)}"] = tensors.pop(name)
 
 
 class _Call(nn.Module):
@@ -83,6 +117,8 @@ class _Call(nn.Module):
 def _compile(net: nn.Module, shape: torch.Size, given: dict[str, Tensor]) -> Callable[[list[Any]], Tensor]:
     """What computes `net` of arrays like `given`."""
     openvino = _openvino()
+    # Some of torch's memory would stay in use, and change with it.
+    net = copy.deepcopy(net)
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         # Of the libraries about each other, and about the LSTM's list of weights, which is put back.
         warnings.simplefilter("ignore")
