@@ -91,7 +91,7 @@ def test_images_as_a_grid_and_as_a_film_of_their_making(flow: Path, pixels: Path
         film = Image.open(tmp_path / "film.gif")
         # Frames that look alike are merged.
         assert 2 <= film.n_frames <= frames
-    with pytest.raises(ValueError, match=r"ending in \.png, \.gif, \.webp or \.mp4, found '\.bmp'"):
+    with pytest.raises(ValueError, match=r"ending in \.png, \.gif, \.webp or \.mp4, found 'film\.bmp'"):
         jobs.generate(pixels, n=1, out=tmp_path / "film.bmp")
 
 
@@ -164,6 +164,7 @@ def test_reflow_goes_on_from_a_flow_on_its_own_pairs(flow: Path, pixels: Path, t
     # One step of warm-up away from the teacher's weights.
     assert all((value - before[name]).abs().max() < 1e-4 for name, value in student.state_dict().items())
     assert any(not value.equal(before[name]) for name, value in student.state_dict().items())
+    options["out"] = tmp_path / "other"
     for wrong, message in (
         ({"teacher": pixels}, "expected a run of flow, found one of pixelcnn"),
         ({"teacher": flow, "recipe": FLOW}, "keeps the teacher's sizes"),
@@ -237,6 +238,58 @@ def test_bad_requests_are_named(pixels: Path, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(DataError, match="found an empty corpus"):
         train("gpt", str(tmp_path / "empty.txt"), tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"holdout": -0.5}, "holdout: expected 0 to less than 1, found -0.5"),
+        ({"length": 1}, "length: expected at least 4, found 1"),
+        ({"pairs": 0}, "pairs: expected at least 1, found 0"),
+    ],
+)
+def test_trainings_that_make_no_sense_are_named(tmp_path: Path, option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train("flow", "digits", tmp_path, FLOW, **option)
+
+
+def test_what_stands_in_the_way_is_told_before_the_work(
+    flow: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nextmove.jobs.generators.reflow_task", None)
+    with pytest.raises(FileExistsError, match="holds a run"):
+        train("flow", "digits", flow, None, teacher=flow)
+    monkeypatch.setattr("nextmove.evaluation.gallery.grid", None)
+    with pytest.raises(ValueError, match=r"out: expected a name ending in .png, .gif, .webp or .mp4, found 'x\.jpg'"):
+        jobs.generate(flow, out=tmp_path / "x.jpg")
+    (tmp_path / "file").touch()
+    for model in (flow, text):
+        with pytest.raises(ConfigError, match="out: expected a folder that can be written to"):
+            jobs.generate(model, out=tmp_path / "file" / "x.png")
+
+
+def test_text_is_printed_once(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for call in (
+        lambda: jobs.generate(text, prompt="the ", length=9),
+        lambda: main(["generate", str(text), "--prompt", "the ", "--length", "9"]),
+    ):
+        call()
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+
+
+def test_a_judge_of_generators_refuses_what_is_for_policies_and_survives_one_sample(
+    flow: Path, text: Path, tmp_path: Path
+) -> None:
+    for name, value in {"runtime": "openvino", "batched": True, "execute": 3, "episodes": 9}.items():
+        with pytest.raises(ConfigError, match=f"{name}: for policies, found a generator; leave out --{name}"):
+            jobs.evaluate(flow, out=tmp_path, **{name: value})
+    with pytest.raises(ConfigError, match=r"sampler|steps"):
+        jobs.evaluate(text, out=tmp_path, sampler="ddim", steps=3)
+    report = jobs.evaluate(flow, out=tmp_path, samples=1, likelihood=0, classified=0)
+    assert report["quality"]["energy"] is None
+    assert "n/a" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -14,35 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.data.sets import LENGTHS, edit, put, write_numbers
+from tests.jobs.conftest import SMALL
 
-from nextmove import data, jobs, nn, parts, store
+from nextmove import data, jobs, parts, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError
-from nextmove.decoders import Flow
-from nextmove.evaluation import Entry, EpisodeResult, Latency
-from nextmove.jobs.compare import Contestant
 from nextmove.jobs.fit import once
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.bc import BC
-from nextmove.models.policy.flow_policy import FlowPolicy
 from nextmove.models.policy.meanflow_policy import MeanFlowPolicy
 from nextmove.models.policy.policy import Policy, PolicySpec, Timing
 from nextmove.sim import SimulatorError
 from nextmove.training.checkpoint import CheckpointError
-
-SMALL = FlowPolicy(decoder=Flow(trunk=nn.Mlp(width=32, depth=1, time_width=16)))
-
-
-@pytest.fixture(scope="module")
-def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return jobs.record("pusht", out=tmp_path_factory.mktemp("demos") / "set", episodes=4, workers=0)
-
-
-@pytest.fixture(scope="module")
-def run(demos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("run") / "flow"
-    jobs.train("flow-policy", demos, out=out, steps=30, threads=1, recipe=SMALL, holdout=0.25)
-    return out
 
 
 def test_training_leaves_a_model_a_log_and_a_checkpoint(run: Path) -> None:
@@ -107,6 +90,9 @@ def test_a_few_step_policy_takes_a_number_of_steps() -> None:
         ({"simulator": "pushx"}, "pushx"),
         ({"execute": 99}, "n_action_steps: expected at most 16 of horizon 16, found 99"),
         ({"sampler": "foo"}, "sampler: expected one of"),
+        ({"samples": 9}, "samples: for generators, found a policy; leave out --samples"),
+        ({"runtime": "openvin"}, "runtime: expected torch or openvino, found 'openvin', did you mean 'openvino'"),
+        ({"runtime": "openvino", "batched": True}, "batched: openvino computes a plan at a time"),
     ],
 )
 def test_what_does_not_fit_is_told_before_any_episode(
@@ -159,31 +145,6 @@ def test_offline_evaluation_elsewhere(run: Path, demos: Path, tmp_path: Path) ->
         jobs.evaluate(run, data=other, out=tmp_path / "report")
 
 
-def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The package's name `compare` is the function.
-    module = importlib.import_module("nextmove.jobs.compare")
-    recipes: dict[str, Any] = {"bc": BC(), "flow-policy": SMALL}
-    calls: list[str] = []
-
-    def train(system: str, *args: Any, **options: Any) -> Any:
-        calls.append(system)
-        return jobs.train(system, *args, **{**options, "recipe": recipes[system]})
-
-    monkeypatch.setattr(module, "train", train)
-    settings: dict[str, Any] = {"out": tmp_path, "demonstrations": (3,), "steps": 5, "episodes": 2, "video": 0}
-    # A training that was killed before its first checkpoint starts anew.
-    (tmp_path / "train" / "bc-n3-s0" / "checkpoints").mkdir(parents=True)
-    jobs.compare(demos, entries=("bc",), **settings)
-    report = jobs.compare(demos, entries=("bc", "flow-policy", "flow-policy@euler:2"), **settings)
-    assert calls == ["bc", "flow-policy"]
-    assert list(report["policies"]) == ["bc-n3-s0", "flow-policy-n3-s0", "flow-policy-n3-s0-euler2"]
-    assert len(report["comparisons"]) == 3
-    assert report["policies"]["flow-policy-n3-s0-euler2"]["facts"]["entry"] == "flow-policy@euler:2"
-    assert "Success by number of demonstrations" not in (tmp_path / "report.html").read_text()
-    jobs.compare(demos, entries=("bc",), **{**settings, "demonstrations": (2, 3)})
-    assert "Success by number of demonstrations" in (tmp_path / "report.html").read_text()
-
-
 def test_a_training_that_was_stopped_is_resumed_and_not_judged_as_it_stands(
     demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,77 +166,6 @@ def test_a_training_that_was_stopped_is_resumed_and_not_judged_as_it_stands(
     once(run, train)
     assert store.load(run / "model").facts["steps"] == 6
     assert next(steps) == 7
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comparisons whose trainings and episodes take no time."""
-    module = importlib.import_module("nextmove.jobs.compare")
-
-    def judge(make: Any, *, name: str, seeds: range, **options: Any) -> Entry:
-        still = np.zeros((9, 2), np.float32)
-        played = [EpisodeResult(s, s % 3 > len(name) % 2, 0.5, 9, 10.0, still) for s in seeds]
-        return Entry(name, played, Latency((1.0,), 1.0, 8, 1), facts={"minutes": 1.0})
-
-    monkeypatch.setattr(module, "once", lambda *_: None)
-    monkeypatch.setattr(module, "load_policy", lambda *_, **__: None)
-    monkeypatch.setattr(module, "judge", judge)
-    monkeypatch.setattr(module, "timed", lambda *_: Latency((7.0,), 7.0, 8, 1))
-    monkeypatch.setattr(module, "machine", lambda: {"processor": "abacus"})
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_comparison_reports_all_lines_judged_on_its_episodes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings: dict[str, Any] = {"out": tmp_path, "episodes": 6}
-    jobs.compare(Path("a set"), entries=("bc", "act"), steps=5, demonstrations=(3, 4), train_seeds=(1,), **settings)
-    jobs.compare(Path("a set"), entries=("lstm-gmm",), out=tmp_path, episodes=4)
-    report = jobs.compare(Path("a set"), entries=("flow-policy@euler:2",), **settings)
-    names = ["flow-policy-n100-s0-euler2", "act-n3-s1", "act-n4-s1", "bc-n3-s1", "bc-n4-s1"]
-    assert list(report["policies"]) == names
-    assert len(report["comparisons"]) == 10
-    assert report["notes"] == "Left out, judged on other episodes: lstm-gmm-n100-s0."
-    assert set(report["commands"]) == {
-        f"nextmove compare 'a set' --out {tmp_path} --entries flow-policy@euler:2 --episodes 6",
-        f"nextmove compare 'a set' --out {tmp_path} --entries bc act --demonstrations 3 4 --train-seeds 1 --steps 5 "
-        "--episodes 6",
-    }
-    told = capsys.readouterr().out.splitlines()[-6:]
-    assert [line.split()[0] for line in told[:5]] == report["best_first"]
-    assert "4 of 6 held-out seeds solved (67%, 95 % interval 30% to 90%)" in told[0]
-    assert told[5] == f"{report['notes']} Open {tmp_path / 'report.html'}"
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_line_judged_on_other_episodes_is_refused_before_any_work(tmp_path: Path) -> None:
-    jobs.compare(tmp_path, entries=("bc",), out=tmp_path, episodes=4)
-    message = r"bc-n100-s0.json: expected 6 episodes from seed 100000 on pusht, found 4 from seed 100000 on pusht"
-    with pytest.raises(ConfigError, match=message):
-        jobs.compare(tmp_path, entries=("act", "bc"), out=tmp_path, episodes=6)
-    assert [path.stem for path in (tmp_path / "judged").iterdir()] == ["bc-n100-s0"]
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings: dict[str, Any] = {"out": tmp_path, "episodes": 4}
-    jobs.compare(tmp_path, entries=("bc", "act"), **settings)
-    paths = [tmp_path / "judged" / f"{name}-n100-s0.json" for name in ("bc", "act")]
-    # A file of another day that names neither simulator nor machine.
-    record = json.loads(paths[0].read_text())
-    paths[0].write_text(json.dumps({k: v for k, v in record.items() if k not in ("simulator", "machine", "compare")}))
-    module = importlib.import_module("nextmove.jobs.compare")
-    monkeypatch.setattr(module, "machine", lambda: {"processor": "quill"})
-    monkeypatch.setattr(module.time, "strftime", lambda *_: "2100-01-01")
-    report = jobs.compare(tmp_path, entries=("act",), retime=True, **settings)
-    facts = {name: policy["facts"] for name, policy in report["policies"].items()}
-    assert (facts["act-n100-s0"]["date"], facts["act-n100-s0"]["machine"]) == ("2100-01-01", {"processor": "quill"})
-    assert facts["bc-n100-s0"]["date"] == record["date"]
-    assert "machine" not in facts["bc-n100-s0"]
-    assert [report["policies"][f"{name}-n100-s0"]["ms_per_chunk"]["p50"] for name in ("bc", "act")] == [1.0, 7.0]
-    act = json.loads(paths[1].read_text())
-    assert act["line"] == {"system": "act", "sampler": None, "steps": 0, "episodes": 100, "seed": 0}
-    assert "--retime" not in act["compare"]
 
 
 def random_set(root: Path, seed: int, lengths: tuple[int, ...] = (9, 9, 9, 9)) -> Path:
@@ -362,21 +252,6 @@ def test_the_demo_drops_nothing_where_demonstrations_are_plenty(
     assert found[0].decoder.trunk.dropout == dropout
 
 
-def test_contestants_are_read_from_text() -> None:
-    line = Contestant.parse("diffusion-policy@ddim:10", 100, 2)
-    assert (line.run, line.name) == ("diffusion-policy-n100-s2", "diffusion-policy-n100-s2-ddim10")
-    with pytest.raises(ValueError, match="SYSTEM@SAMPLER:STEPS"):
-        Contestant.parse("flow-policy@euler", 100, 0)
-    few = Contestant.parse("meanflow-policy@2", 100, 0)
-    assert (few.name, few.entry) == ("meanflow-policy-n100-s0-steps2", "meanflow-policy@2")
-
-
-@pytest.mark.parametrize("text", ["act@ddim:10", "act@4", "meanflow-policy@euler:4", "flow-policy@eulr:4"])
-def test_a_contestant_that_cannot_be_sampled_so_is_refused_before_any_training(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"steps|sampler"):
-        Contestant.parse(text, 100, 0)
-
-
 def test_inspect_tells_data_and_models(demos: Path, run: Path) -> None:
     assert "4 episodes" in jobs.inspect(demos)
     assert "Flow Policy" in jobs.inspect(run)
@@ -390,6 +265,12 @@ def test_inspect_tells_data_and_models(demos: Path, run: Path) -> None:
         (["--steps", "0"], "exactly one of steps and minutes"),
         (["--minutes", "1", "--steps", "1"], "exactly one of steps and minutes"),
         (["--steps", "1", "--episodes", "9"], "episodes: expected 0 to 4, found 9"),
+        (["--steps", "1", "--holdout", "-0.5"], "holdout: expected 0 to less than 1, found -0.5"),
+        (["--steps", "1", "--holdout", "nan"], "holdout: expected 0 to less than 1, found nan"),
+        (["--steps", "1", "--seed", "-1"], "seed: expected at least 0, found -1"),
+        (["--steps", "1", "--workers", "-1"], "workers: expected at least 0, found -1"),
+        (["--steps", "1", "--device", "tpu"], "device: expected cpu"),
+        (["--steps", "1", "--device", "mps"], "device: expected cpu"),
     ],
 )
 def test_budgets_that_make_no_sense(

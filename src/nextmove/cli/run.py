@@ -23,7 +23,7 @@ def run(command: str, args: Sequence[str]) -> int:
     from nextmove import jobs
 
     result = _call(getattr(jobs, command), args, command)
-    if isinstance(result, str):
+    if command == "inspect":
         print(result)
     return 0
 

@@ -47,6 +47,14 @@ def png(picture: Array) -> bytes:
     return buffer.getvalue()
 
 
+def kind(target: Path) -> str:
+    """What a picture's name says it is, in small letters; raises ValueError for a name that says nothing known."""
+    suffix = target.suffix.lower()
+    if suffix not in (".png", ".gif", ".webp", ".mp4"):
+        raise ValueError(f"out: expected a name ending in .png, .gif, .webp or .mp4, found {target.name!r}")
+    return suffix
+
+
 def moving(frames: Sequence[Array], suffix: str, *, seconds: float = 4.0) -> bytes:
     """Pictures uint8 (F) of equal size as a GIF, WebP or MP4 file that stays on its last one."""
     if suffix == ".mp4":
@@ -57,8 +65,6 @@ def moving(frames: Sequence[Array], suffix: str, *, seconds: float = 4.0) -> byt
     from PIL import Image
 
     kinds = {".gif": "GIF", ".webp": "WEBP"}
-    if suffix not in kinds:
-        raise ValueError(f"out: expected a name ending in .png, .gif, .webp or .mp4, found {suffix!r}")
     first, *others = (Image.fromarray(frame) for frame in frames)
     pause = max(20, int(1000 * seconds / len(frames)))
     buffer = io.BytesIO()

@@ -93,5 +93,7 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def show(value: Any, digits: int = 3) -> str:
-    """A number with so many significant digits, whole numbers as they are."""
+    """A number with so many significant digits, whole numbers as they are; one that is none is told as n/a."""
+    if value is None:
+        return "n/a"
     return f"{value:.{digits}g}" if isinstance(value, float) and value != int(value) else f"{value:g}"

@@ -53,9 +53,11 @@ def sliced_w2(real: Array, generated: Array, *, directions: int = 1000, seed: in
 
 
 def energy(real: Array, generated: Array) -> float:
-    """Energy distance 2 E|a - b| - E|a - a'| - E|b - b'|, without bias (Székely & Rizzo 2013)."""
+    """Energy distance 2 E|a - b| - E|a - a'| - E|b - b'|, without bias (Székely & Rizzo 2013); nan of one sample."""
     a, b = _flat(real), _flat(generated)
     between = np.sqrt(squared_distances(a, b)).mean()
+    if min(len(a), len(b)) < 2:
+        return float("nan")
     within = [np.sqrt(squared_distances(x, x)).sum() / (len(x) * (len(x) - 1)) for x in (a, b)]
     return float(2 * between - sum(within))
 

@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nextmove import evaluation, parts, sim
+from nextmove import data, evaluation, parts, sim, store
 from nextmove.config import ConfigError
 from nextmove.evaluation.episode import write_atomically
 from nextmove.evaluation.machine import machine
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, solved, timed
-from nextmove.jobs.fit import once
-from nextmove.jobs.repeat import command, place
-from nextmove.jobs.train import train
+from nextmove.jobs.fit import finished, once
+from nextmove.jobs.repeat import at_least, command, place
+from nextmove.jobs.train import spec_of, train
 from nextmove.systems import find
 
 ENTRIES = (
@@ -72,6 +72,8 @@ class Contestant:
     def parse(cls, text: str, episodes: int, seed: int) -> Contestant:
         """From SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS; raises ConfigError, also where it cannot be sampled so."""
         system, at, sampling = text.partition("@")
+        if find(system).family != "policy":
+            raise ConfigError(f"entries: expected policies, found {system!r}, a system of {find(system).family}")
         decoder = find(system).load()().decoder
         sampler, _, steps = sampling.rpartition(":")
         if at and not (steps.isdigit() and int(steps)):
@@ -169,9 +171,15 @@ def compare(
     """
     again = command(compare, [data_dir], {name: value for name, value in locals().items() if name != "data_dir"})
     lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
+    at_least(1, episodes=episodes, demonstrations=min(demonstrations))
+    at_least(0, seed=seed, workers=workers, train_seeds=min(train_seeds))
+    _check(data_dir, max(demonstrations), simulator)
     out, seeds = Path(out), range(seed, seed + episodes)
     folder = place(out / "judged")
     _refuse(folder, lines, simulator, seeds)
+    budget = f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
+    for line in lines:
+        _refuse_run(out / "train" / line.run, data_dir, budget)
     for i, line in enumerate(lines, 1):
         print(f"[{i}/{len(lines)}] {line.name}", flush=True)
         run, path = out / "train" / line.run, folder / f"{line.name}.json"
@@ -211,6 +219,34 @@ def _refuse(folder: Path, lines: list[Contestant], simulator: str, seeds: range)
                 f"{folder / name}.json: expected {len(seeds)} episodes from seed {seeds.start} on {simulator}, found "
                 f"{found[name].episodes}; ask for these, or remove the file to judge the line anew"
             )
+
+
+def _check(data_dir: Path, demonstrations: int, simulator: str) -> None:
+    """Raises ConfigError for demonstrations that are too few or that show and do something else than the simulator."""
+    dataset = data.open_dataset(data_dir)
+    if demonstrations > dataset.num_episodes:
+        raise ConfigError(f"demonstrations: expected at most {dataset.num_episodes}, found {demonstrations}")
+    spec, there = spec_of(dataset), sim.features(simulator)
+    for name, width in {**spec.features, "action": spec.action}.items():
+        if name not in there:
+            raise ConfigError(f"{data_dir}: {name}: expected a feature of {simulator}, found none of this name there")
+        if list(there[name]["shape"]) != [width]:
+            raise ConfigError(f"{data_dir}: {name}: expected shape {list(there[name]['shape'])}, found {[width]}")
+
+
+def _refuse_run(run: Path, data_dir: Path, budget: str) -> None:
+    """Raises ConfigError for a finished training of another budget or of other demonstrations than asked for."""
+    if not finished(run):
+        return
+    facts = store.read_config(run / "model")["facts"]
+    known = Path(facts.get("data", data_dir))
+    if known.is_dir() and known.resolve() != Path(data_dir).resolve():
+        raise ConfigError(f"{run}: expected a training on {data_dir}, found one on {known}; choose another --out")
+    if facts.get("budget", budget) != budget:
+        raise ConfigError(
+            f"{run}: expected a training of {budget}, found one of {facts['budget']}; ask for that, or choose "
+            "another --out"
+        )
 
 
 def _report(out: Path, asked: list[str], simulator: str, seeds: range, again: str) -> dict[str, Any]:

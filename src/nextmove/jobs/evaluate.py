@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from nextmove import control, evaluation, parts, sim, store
 from nextmove import data as sets
-from nextmove.config import ConfigError
+from nextmove.config import ConfigError, nearest
 from nextmove.contracts import seeded
 from nextmove.data.stats import check_finite
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.latency import TimedActor
 from nextmove.jobs.generators import family
-from nextmove.jobs.repeat import command, place
+from nextmove.jobs.repeat import command, left_out, place
 
 Runtime = Literal["torch", "openvino"]
 HELD_OUT = 100_000
@@ -39,6 +39,9 @@ def load_policy(
     execute: actions executed of each plan (0: as trained); fps: actions a second of a LeRobot checkpoint, which does
     not tell; runtime: what computes the network, see `interop.openvino`.
     """
+    if runtime not in get_args(Runtime):
+        known = get_args(Runtime)
+        raise ConfigError(f"runtime: expected {' or '.join(known)}, found {runtime!r}{nearest(runtime, known)}")
     folder = Path(model)
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"
@@ -97,7 +100,7 @@ def evaluate(
         steps: Network calls of the sampler; 0 as trained.
         execute: Actions executed of each plan; 0 as trained.
         runtime: What computes a policy's network: torch, or openvino, which gives the same numbers up to rounding
-            1.3 to 2.7 times as soon (pip install openvino).
+            1.3 to 2.7 times as soon (pip install openvino), a plan at a time; with `data` that is the latency.
         video: Episodes to film.
         samples: Images that a generator draws, compared with as many held-out ones.
         likelihood: Most held-out images whose likelihood is measured; 0 leaves it out.
@@ -109,12 +112,16 @@ def evaluate(
     if family(model) != "policy":
         from nextmove.jobs.judge import evaluate_generator
 
+        left_out(evaluate, options, "episodes workers batched execute runtime video", "for policies, found a generator")
         again = command(evaluate, [model], options, always="samples likelihood classified guidance")
         return evaluate_generator(
             Path(model), source=None if data is None else str(data), samples=samples, likelihood=likelihood,
             classified=classified, sampler=sampler, steps=steps, guidance=guidance,
             seed=0 if seed == HELD_OUT else seed, out=out, commands=[again],
         )  # fmt: skip
+    left_out(evaluate, options, "samples likelihood classified guidance", "for generators, found a policy")
+    if batched and runtime == "openvino":
+        raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
     out = place(Path(out) if out else Path(model) / "evaluation")
     fps = sim.fps(simulator) if data is None else sets.open_dataset(data).fps
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps, runtime=runtime)

@@ -60,6 +60,7 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         "seed": config.seed,
         "optim": encode(optim),
         "steps": result.step,
+        "budget": config.budget,
         "minutes": round(result.elapsed / 60, 2),
         "loss": round(result.loss, 6) if math.isfinite(result.loss) else None,
         "finished": time.strftime("%Y-%m-%d", time.gmtime()) if result.finished else None,
@@ -90,13 +91,14 @@ def once(out: Path, train: Callable[..., Any]) -> None:
 
     Raises KeyboardInterrupt where the training is stopped again: nothing that follows shall take it for finished.
     """
-    if not _finished(out):
+    if not finished(out):
         train(out=out, resume=checkpoint.newest(out / "checkpoints", "last") is not None)
-        if not _finished(out):
+        if not finished(out):
             raise KeyboardInterrupt
 
 
-def _finished(out: Path) -> bool:
+def finished(out: Path) -> bool:
+    """Whether OUT/model had its whole budget."""
     saved = out / "model"
     # The weights are written first: a folder without a config is one whose saving was interrupted.
     return (saved / "config.json").is_file() and store.read_config(saved)["facts"].get("finished") is not None
@@ -105,7 +107,7 @@ def _finished(out: Path) -> bool:
 def _done(model: Any, out: Path, config: training.TrainConfig) -> int | None:
     """The last step of a finished run of this model and seed that has used the budget, else None."""
     last = checkpoint.newest(out / "checkpoints", "last")
-    if last is None or not _finished(out):
+    if last is None or not finished(out):
         return None
     _, facts = checkpoint.read(last)
     # What differs is told by the training that would go on.

@@ -17,7 +17,7 @@ from nextmove.contracts import Known, seeded
 from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery
 from nextmove.jobs.generators import saved
-from nextmove.jobs.repeat import at_least
+from nextmove.jobs.repeat import at_least, place
 from nextmove.models.generator import Generator, TextSpec
 
 FRAMES = 60
@@ -73,6 +73,9 @@ def generate(
     """
     at_least(1, n=n, length=length, threads=threads)
     at_least(0, seed=seed)
+    target = Path(out) if out else saved(model).parent / "samples.png"
+    if out is not None:
+        place(target.parent)
     torch.set_num_threads(threads)
     generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
     sampling = Sampling(temperature, top_k, top_p)
@@ -80,14 +83,14 @@ def generate(
     inputs = labels(generator, n, label)
     if isinstance(generator.spec, TextSpec):
         return _text(generator, prompt, length, sampling, rng, out)
-    target = Path(out) if out else saved(model).parent / "samples.png"
+    kind = gallery.kind(target)
     options: dict[str, Any] = {"sampling": sampling} if hasattr(generator.decoder, "stream") else {}
-    if target.suffix == ".png":
+    if kind == ".png":
         images = generator.generate(n, rng=rng, inputs=inputs, **options)
         gallery.write_bytes(target, gallery.png(gallery.grid(images.numpy())))
     else:
         frames = [gallery.grid(image.numpy()) for image in process(generator, n, rng, inputs, options)]
-        gallery.write_bytes(target, gallery.moving(frames, target.suffix))
+        gallery.write_bytes(target, gallery.moving(frames, kind))
     print(f"{n} samples: {target}")
     return target
 

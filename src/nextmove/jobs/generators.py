@@ -16,8 +16,10 @@ from nextmove.decoders import Flow
 from nextmove.decoders.diffusion import DiffusionDecoder
 from nextmove.decoders.reflow import simulate
 from nextmove.jobs.fit import Task, fit, held_batches
+from nextmove.jobs.repeat import at_least, place, share
 from nextmove.models.generator import Generator, ImageSpec, TextSpec
 from nextmove.systems import find
+from nextmove.training import checkpoint
 
 STILL = Affine()
 HELD_VALUES = 2**18
@@ -85,6 +87,13 @@ def train_generator(
         resume: Go on from the run's last checkpoint.
         recipe: Sizes and settings of the system.
     """
+    at_least(0, seed=seed, workers=workers)
+    at_least(1, pairs=pairs)
+    at_least(4, length=length)
+    share(holdout=holdout)
+    out = place(Path(out) if out else Path("runs") / system)
+    if not resume:
+        checkpoint.untaken(out)
     config = training.TrainConfig(
         steps=steps, minutes=minutes, clock=clock, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
         resume=resume, device=device,
@@ -104,7 +113,7 @@ def train_generator(
         task = reflow_task(system, source, teacher, pairs, holdout, seed)
     else:
         task = image_task(system, source, side, levels, labels, holdout, seed, tokenizer, augment, recipe)
-    trained: Generator = fit(task, Path(out) if out else Path("runs") / system, config, workers=workers)
+    trained: Generator = fit(task, out, config, workers=workers)
     return trained
 
 

@@ -73,12 +73,15 @@ def evaluate_generator(
     facts = {**found.facts, "parameters": sum(p.numel() for p in found.parameters())}
     judged = Judged(Path(model).name, facts, curve=curve)
     if isinstance(found, Tokenizer):
+        if sampler or steps or guidance != 1:
+            raise ConfigError(f"sampler, steps, guidance: {model} is a tokenizer and draws nothing; leave them out")
         judged = _tokenizer(judged, found, source)
-    elif isinstance(found.spec, TextSpec):
-        judged = _text(judged, found, source, seed)
     else:
         generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
-        judged = _images(judged, generator, source, samples, likelihood, classified, seed)
+        if isinstance(found.spec, TextSpec):
+            judged = _text(judged, generator, source, seed)
+        else:
+            judged = _images(judged, generator, source, samples, likelihood, classified, seed)
     written = write_generator(judged, out, title=judged.name, commands=commands)
     for figure, told, explained in rows(written):
         print(f"{figure}: {told}" + f" ({explained})" * bool(explained))

@@ -38,6 +38,21 @@ def at_least(least: int, **values: int) -> None:
             raise ConfigError(f"{name}: expected at least {least}, found {value}")
 
 
+def share(**values: float) -> None:
+    """Raises ConfigError naming the first of these options that is no share of a whole that leaves something."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"{name}: expected 0 to less than 1, found {value:g}")
+
+
+def left_out(function: Callable[..., Any], options: Mapping[str, Any], names: str, why: str) -> None:
+    """Raises ConfigError naming the first of these options (names apart by spaces) that is not the job's default."""
+    defaults = inspect.signature(function).parameters
+    for name in names.split():
+        if options[name] != defaults[name].default:
+            raise ConfigError(f"{name}: {why}; leave out --{name.replace('_', '-')}")
+
+
 def place(out: Path) -> Path:
     """The folder `out`, made if need be and written to once, for no long work shall end at a disk that takes nothing.
 

@@ -10,6 +10,7 @@ import numpy as np
 from nextmove import data, store, training
 from nextmove.data.stats import check_finite
 from nextmove.jobs.fit import Task, fit, held_batches
+from nextmove.jobs.repeat import at_least, share
 from nextmove.models.policy import Policy, PolicySpec
 
 FIT_WINDOWS = 4096
@@ -95,6 +96,8 @@ def train(
     """
     import torch
 
+    at_least(0, seed=seed, workers=workers)
+    share(holdout=holdout)
     dataset = data.open_dataset(data_dir)
     spec = spec_of(dataset)
     if spec.ignored:

@@ -68,6 +68,13 @@ def newest(folder: Path, kind: str) -> Path | None:
     return folder / f"{kind}-{found[-1]}" if found else None
 
 
+def untaken(out: Path) -> None:
+    """Raises FileExistsError for a folder that holds a run, which a new one would write over."""
+    last = newest(out / "checkpoints", "last")
+    if last is not None:
+        raise FileExistsError(f"{last}: {out} holds a run; resume it or choose another folder")
+
+
 def remove(folder: Path, kind: str, which: Callable[[int], bool]) -> None:
     """Removes the checkpoints of a kind whose step `which` names; a half removed one is no checkpoint any more."""
     for step in filter(which, steps(folder, kind)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -44,6 +46,11 @@ class TrainConfig:
     tensorboard: bool = True
     """Also write TensorBoard events."""
 
+    @property
+    def budget(self) -> str:
+        """The budget in words."""
+        return f"{self.steps} steps" if self.steps else f"{self.minutes:g} minutes ({self.clock})"
+
     def __post_init__(self) -> None:
         for name in ("steps", "minutes", "seed", "log_every", "validate_every", "save_every"):
             if getattr(self, name) < 0:
@@ -53,6 +60,13 @@ class TrainConfig:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.clock not in ("wall", "busy"):
             raise ValueError(f"clock: expected wall or busy, found {self.clock!r}")
+        try:
+            kind = torch.device(self.device).type
+        except RuntimeError:
+            kind = ""
+        if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+            has = "cpu or cuda" if torch.cuda.is_available() else "cpu, since torch finds no GPU here"
+            raise ValueError(f"device: expected {has}; found {self.device!r}")
         if (self.steps > 0) == (self.minutes > 0):
             raise ValueError(
                 "budget: expected exactly one of steps and minutes above zero, "

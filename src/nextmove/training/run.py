@@ -77,8 +77,8 @@ class Run:
             self.validation = facts["validation"]
             self.loss = math.nan if facts["loss"] is None else facts["loss"]
             self.clock.restore(self.step, facts["elapsed"])
-        elif self.checkpoint is not None:
-            raise FileExistsError(f"{self.checkpoint}: {out} holds a run; resume it or choose another folder")
+        else:
+            checkpoint.untaken(out)
         self.world.wait()
         if self.world.first:
             self.folder.mkdir(parents=True, exist_ok=True)
