@@ -158,7 +158,7 @@ def test_demonstrations_of_another_robot_are_told_before_any_training(tmp_path: 
     writer.finalize()
     with pytest.raises(ConfigError, match=r"observation.state: expected shape \[2\], found \[3\]"):
         jobs.compare(tmp_path / "set", out=tmp_path / "out", demonstrations=(1,), steps=1)
-    with pytest.raises(data.DataError, match="nowhere/meta/info.json: file is missing"):
+    with pytest.raises(data.DataError, match=r"nowhere/meta/info\.json: file is missing"):
         jobs.compare(tmp_path / "nowhere", out=tmp_path / "out", demonstrations=(1,), steps=1)
 
 
