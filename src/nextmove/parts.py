@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nextmove import decoders, nn
@@ -112,6 +113,8 @@ def sampler(decoder: Any, solver: str | None, steps: int, guidance: float = 1.0)
 
     Raises ConfigError where there is none to change.
     """
+    if not math.isfinite(guidance):
+        raise ConfigError(f"guidance: expected a finite number, found {guidance}")
     own = getattr(decoder, "sampler", None)
     if own is None:
         what = "guidance" if guidance != 1 and not solver else "sampler"

@@ -62,6 +62,23 @@ def test_constant_dimensions_are_found(root: Path) -> None:
     assert (finding.feature, finding.message) == ("action", "never changes in dimension 1 = 0.5")
 
 
+def test_numbers_that_float32_cannot_tell_apart_are_found(tmp_path: Path) -> None:
+    kinds = {"observation.time": "float64", "observation.ticks": "int64", "action": "float32"}
+    features = {name: {"dtype": kind, "shape": [2], "names": None} for name, kind in kinds.items()}
+    writer, steps = DatasetWriter(tmp_path / "set", features, 10), np.arange(40)
+    still = np.full(40, 0.1)
+    made = {
+        "observation.time": np.stack([still, 1.7e9 + 0.1 * steps], 1),
+        "observation.ticks": np.stack([steps, 7 * steps], 1),
+        "action": np.stack([np.sin(steps), np.cos(steps)], 1).astype(np.float32),
+    }
+    writer.add_episode(made, "x")
+    writer.finalize()
+    (finding,) = found(tmp_path / "set", "precision")
+    assert (finding.level, finding.feature) == ("warning", "observation.time")
+    assert "rounds dimension 1 by 3.9 of a range of 3.9; subtract" in finding.message
+
+
 @pytest.mark.parametrize("name", ["index", "frame_index", "episode_index", "task_index"])
 def test_counters_that_do_not_count_are_found(root: Path, name: str) -> None:
     edit(root, 2, name, put(4, 77))

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,9 @@ def test_choose_is_the_draw_of_the_filtered() -> None:
     "bad",
     [
         {"temperature": -1.0},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"repetition": math.nan},
         {"top_k": -1},
         {"top_p": 0.0},
         {"top_p": 1.1},

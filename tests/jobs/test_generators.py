@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,7 @@ def test_a_judge_of_generators_refuses_what_is_for_policies_and_survives_one_sam
         ({"threads": 0}, "threads: expected at least 1, found 0"),
         ({"seed": -1}, "seed: expected at least 0, found -1"),
         ({"label": 77}, "label: expected -1, since the model knows no labels, found 77"),
+        ({"guidance": math.nan}, "guidance: expected a finite number, found nan"),
     ],
 )
 @pytest.mark.parametrize("kind", ["text", "pixels"])

@@ -21,6 +21,8 @@ from nextmove.data.video import VideoFile
 
 STUCK = 5
 """Equal frames in a row that count as a sensor that stood still."""
+COARSE = 1e-3
+"""Share of a dimension's range by which float32, in which models compute, may round it."""
 FAR = 2.0
 """Distances q99 - q01 beyond those quantiles from which an action counts as out of range."""
 
@@ -59,7 +61,14 @@ def doctor(target: str | Path | Dataset) -> list[Finding]:
     if any(f.check in ("episodes", "table", "length") for f in findings):
         return [*findings, *_videos(dataset, None)]
     findings += _videos(dataset, dataset.column("timestamp"))
-    checks: list[Callable[[Dataset], Iterator[Finding]]] = [_counters, _numbers, _actions, _repeats, _statistics]
+    checks: list[Callable[[Dataset], Iterator[Finding]]] = [
+        _counters,
+        _numbers,
+        _rounded,
+        _actions,
+        _repeats,
+        _statistics,
+    ]
     for check in checks:
         findings += check(dataset)
     return findings
@@ -181,6 +190,20 @@ def _numbers(dataset: Dataset) -> Iterator[Finding]:
             if len(still):
                 shown = ", ".join(f"{d} = {values[0, d]:g}" for d in still.tolist())
                 yield Finding("warning", "constant", f"never changes in dimension {shown}", name)
+
+
+def _rounded(dataset: Dataset) -> Iterator[Finding]:
+    """Wide numbers, such as seconds since 1970, of whose changes float32 keeps little or nothing."""
+    for name, values in _features(dataset):
+        wide = values[np.isfinite(values).all(1)].astype(np.float64)
+        if values.dtype.itemsize < 8 or not len(wide):
+            continue
+        lost, extent = np.abs(wide - wide.astype(np.float32)).max(0), np.ptp(wide, 0)
+        for d in np.flatnonzero((lost > COARSE * extent) & (extent > 0)).tolist():
+            text = (
+                f"models compute in float32, which rounds dimension {d} by {lost[d]:.3g} of a range of {extent[d]:.3g}"
+            )
+            yield Finding("warning", "precision", f"{text}; subtract what never changes", name)
 
 
 def _actions(dataset: Dataset) -> Iterator[Finding]:

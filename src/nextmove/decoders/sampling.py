@@ -26,7 +26,7 @@ class Sampling:
     """Length of the runs of ids that may not occur twice."""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature: expected 0 or more, found {self.temperature}")
         if self.top_k < 0:
             raise ValueError(f"top_k: expected 0 (off) or more, found {self.top_k}")
@@ -34,7 +34,7 @@ class Sampling:
             raise ValueError(f"top_p: expected a share in (0, 1], found {self.top_p}")
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p: expected a share in [0, 1], found {self.min_p}")
-        if self.repetition <= 0:
+        if not self.repetition > 0:
             raise ValueError(f"repetition: expected more than 0, found {self.repetition}")
         if self.no_repeat < 0:
             raise ValueError(f"no_repeat: expected 0 (off) or more, found {self.no_repeat}")
