@@ -34,9 +34,9 @@ def compare(asked: str, plans: int, simulator: str) -> dict[str, Any]:
     run, _, how = asked.partition("@")
     sampler, _, steps = how.partition(":")
     made = [load_policy(run, sampler=sampler or None, steps=int(steps or 0), runtime=r) for r in RUNTIMES]
-    began = time.perf_counter()
     obs, _ = sim.make(simulator).reset(seed=HELD_OUT)
     shown = control.history([obs] * made[0].n_obs_steps)
+    began = time.perf_counter()
     made[1].act(shown, rng=Rows([seeded(0)]))
     row: dict[str, Any] = {"policy": asked, "compiled_s": round(time.perf_counter() - began, 1), "max_abs_diff": 0.0}
     ms: dict[str, list[float]] = {name: [] for name in RUNTIMES}

@@ -267,7 +267,7 @@ def test_inspect_tells_data_and_models(demos: Path, run: Path) -> None:
         (["--steps", "1", "--episodes", "9"], "episodes: expected 0 to 4, found 9"),
         (["--steps", "1", "--holdout", "-0.5"], "holdout: expected 0 to less than 1, found -0.5"),
         (["--steps", "1", "--holdout", "nan"], "holdout: expected 0 to less than 1, found nan"),
-        (["--steps", "1", "--seed", "-1"], "seed: expected at least 0, found -1"),
+        (["--steps", "1", "--seed", "-1"], "seed: expected no negative number, found -1"),
         (["--steps", "1", "--workers", "-1"], "workers: expected at least 0, found -1"),
         (["--steps", "1", "--device", "tpu"], "device: expected cpu"),
         (["--steps", "1", "--device", "mps"], "device: expected cpu"),

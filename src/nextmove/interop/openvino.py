@@ -1,7 +1,8 @@
 """Policies whose network OpenVINO runs: on CPUs the same float32 numbers, up to rounding, in less time.
 
 Only the network inside the decoder is exchanged. The sampler stays outside and calls it, so solvers, steps, guidance
-and known parts are chosen as before. `pip install openvino`. Letters: B batch, H horizon, A action width.
+and known parts are chosen as before. `pip install openvino`. Letters: B batch, H horizon, A action width,
+C channels, n times.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ _TURN = threading.RLock()
 
 
 def compiled(policy: Any) -> Any:
-    """The same policy, whose plans for one robot OpenVINO computes.
+    """The same policy, changed in place, whose plans for one robot OpenVINO computes; its weights keep their names.
 
-    ConfigError where OpenVINO is not installed, or the network keeps a memory between its calls (action tokens).
+    Raises ConfigError where OpenVINO is not installed, or the network keeps a memory between its calls (action tokens).
     """
     _openvino()
     decoder = policy.decoder
@@ -61,7 +62,7 @@ class Compiled(nn.Module):
         self._register_load_state_dict_pre_hook(_within)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
-        """What the network answers."""
+        """What the network answers to x (B, H, A) or (B, C, height, width), times t (B, n) and what it is told."""
         parts = {name: getattr(ctx, name) for name in PARTS}
         given = {name: part for name, part in {"x": x, "t": t, **parts}.items() if part is not None and part.numel()}
         if not self._fits(x, ctx) or not all(bool(part.isfinite().all()) for part in given.values()):

@@ -72,9 +72,10 @@ class Contestant:
     def parse(cls, text: str, episodes: int, seed: int) -> Contestant:
         """From SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS; raises ConfigError, also where it cannot be sampled so."""
         system, at, sampling = text.partition("@")
-        if find(system).family != "policy":
-            raise ConfigError(f"entries: expected policies, found {system!r}, a system of {find(system).family}")
-        decoder = find(system).load()().decoder
+        known = find(system)
+        if known.family != "policy":
+            raise ConfigError(f"entries: expected policies, found {system!r}, a system of {known.family}")
+        decoder = known.load()().decoder
         sampler, _, steps = sampling.rpartition(":")
         if at and not (steps.isdigit() and int(steps)):
             raise ConfigError(

@@ -100,7 +100,7 @@ def evaluate(
         steps: Network calls of the sampler; 0 as trained.
         execute: Actions executed of each plan; 0 as trained.
         runtime: What computes a policy's network: torch, or openvino, which gives the same numbers up to rounding
-            1.3 to 2.7 times as soon (pip install openvino), a plan at a time; with `data` that is the latency.
+            1.2 to 2.4 times as soon (pip install openvino), a plan at a time; with `data` that is the latency.
         video: Episodes to film.
         samples: Images that a generator draws, compared with as many held-out ones.
         likelihood: Most held-out images whose likelihood is measured; 0 leaves it out.

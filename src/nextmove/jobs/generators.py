@@ -87,17 +87,17 @@ def train_generator(
         resume: Go on from the run's last checkpoint.
         recipe: Sizes and settings of the system.
     """
-    at_least(0, seed=seed, workers=workers)
+    config = training.TrainConfig(
+        steps=steps, minutes=minutes, clock=clock, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
+        resume=resume, device=device,
+    )  # fmt: skip
+    at_least(0, workers=workers)
     at_least(1, pairs=pairs)
     at_least(4, length=length)
     share(holdout=holdout)
     out = place(Path(out) if out else Path("runs") / system)
     if not resume:
         checkpoint.untaken(out)
-    config = training.TrainConfig(
-        steps=steps, minutes=minutes, clock=clock, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
-        resume=resume, device=device,
-    )  # fmt: skip
     torch.manual_seed(seed)
     if find(system).family == "text":
         task = text_task(system, source, unit, vocabulary, length, holdout, recipe)

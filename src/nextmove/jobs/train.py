@@ -96,7 +96,11 @@ def train(
     """
     import torch
 
-    at_least(0, seed=seed, workers=workers)
+    config = training.TrainConfig(
+        steps=steps, minutes=minutes, clock=clock, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
+        resume=resume, device=device,
+    )  # fmt: skip
+    at_least(0, workers=workers)
     share(holdout=holdout)
     dataset = data.open_dataset(data_dir)
     spec = spec_of(dataset)
@@ -108,10 +112,6 @@ def train(
     check_finite(dataset.select(np.concatenate([chosen, held])), [*policy.encoder.features, "action"])
     seen = windows(dataset, policy, chosen)
     policy.fit(seen.batch(np.arange(i, min(i + FIT_WINDOWS, len(seen)))) for i in range(0, len(seen), FIT_WINDOWS))
-    config = training.TrainConfig(
-        steps=steps, minutes=minutes, clock=clock, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
-        resume=resume, device=device,
-    )  # fmt: skip
     judged = held_batches(windows(dataset, policy, held), policy.card["recipe"].optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": str(data_dir), "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
