@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import shutil
@@ -25,6 +24,7 @@ from nextmove.models.policy.bc import BC
 from nextmove.models.policy.meanflow_policy import MeanFlowPolicy
 from nextmove.models.policy.policy import Policy, PolicySpec, Timing
 from nextmove.sim import SimulatorError
+from nextmove.systems import find
 from nextmove.training.checkpoint import CheckpointError
 
 
@@ -231,25 +231,8 @@ def test_a_run_stopped_before_its_model_was_whole_is_resumed(demos: Path, tmp_pa
     assert store.load(tmp_path / "model").facts["steps"] == 2
 
 
-@pytest.mark.parametrize(("demonstrations", "dropout"), [(25, 0.1), (999, 0.0)])
-def test_the_demo_drops_nothing_where_demonstrations_are_plenty(
-    demonstrations: int, dropout: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class ReachedError(Exception):
-        pass
-
-    found: list[Any] = []
-
-    def train(system: str, path: Path, *, recipe: Any, **options: Any) -> None:
-        found.append(recipe)
-        raise ReachedError
-
-    module = importlib.import_module("nextmove.jobs.demo")
-    monkeypatch.setattr(module, "record", lambda *_, out, **__: out)
-    monkeypatch.setattr(module, "train", train)
-    with pytest.raises(ReachedError):
-        jobs.demo(out=tmp_path, demonstrations=demonstrations)
-    assert found[0].decoder.trunk.dropout == dropout
+def test_the_flow_policy_drops_nothing_unless_asked() -> None:
+    assert find("flow-policy").load()().decoder.trunk.dropout == 0
 
 
 def test_inspect_tells_data_and_models(demos: Path, run: Path) -> None:

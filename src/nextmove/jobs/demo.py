@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,6 @@ from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report, solved
 from nextmove.jobs.fit import once
 from nextmove.jobs.record import record
 from nextmove.jobs.train import train
-from nextmove.systems import find
-
-PLENTY = 900
-"""Demonstrations from which on the Flow Policy is trained without dropout: with 949 it fits faster and solves more."""
 
 
 def demo(
@@ -45,11 +40,7 @@ def demo(
     demos = record("pusht", out=out / "demos", episodes=demonstrations, workers=workers)
     print(f"2/3 training {system} for {minutes:g} minutes", flush=True)
     run = out / system
-    recipe = find(system).load()()
-    if system == "flow-policy" and demonstrations >= PLENTY:
-        decoder = recipe.decoder
-        recipe = replace(recipe, decoder=replace(decoder, trunk=replace(decoder.trunk, dropout=0.0)))
-    once(run, partial(train, system, demos, minutes=minutes, recipe=recipe))
+    once(run, partial(train, system, demos, minutes=minutes))
     print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
     seeds = range(HELD_OUT, HELD_OUT + episodes)
     entry = judge(

@@ -6,7 +6,8 @@ matching, Lipman et al. 2023; for robots Black et al. 2024), so that ten Euler s
 How it is composed: `Flow` around the residual `Mlp`; `--decoder` and `--trunk` exchange either.
 
 Deviations: no pretrained backbone; the trunk is an MLP over the flattened chunk, small enough that a
-plan of ten steps takes milliseconds.
+plan of ten steps takes milliseconds. Nothing is dropped in training: measured with 25, 100, 400 and 949
+demonstrations, dropout costs steps and successes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class FlowPolicy:
     timing: Timing = Timing()
     representation: Representation = Representation()
     actions: ActionSpace = ActionSpace()
-    decoder: Any = field(default_factory=lambda: Flow(trunk=Mlp(dropout=0.1)))
+    decoder: Any = field(default_factory=lambda: Flow(trunk=Mlp()))
     optim: Optim = Optim(lr=1.5e-3, weight_decay=1e-4)
 
     def build(self, spec: PolicySpec) -> Policy:
