@@ -249,9 +249,20 @@ class Trainable(Protocol):
 class Actor(Protocol):
     """What turns observations into plans; observations are (B, T, ...) in raw units under LeRobot's feature names."""
 
-    n_obs_steps: int
-    n_action_steps: int
-    horizon: int
+    @property
+    def n_obs_steps(self) -> int:
+        """Observations each plan is made from."""
+        ...
+
+    @property
+    def n_action_steps(self) -> int:
+        """Actions executed of each plan."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Actions predicted."""
+        ...
 
     def act(self, obs: Batch, *, rng: Rng, previous: Chunk | None = None) -> Chunk:
         """A plan whose first action is due at the last observed step."""

@@ -7,9 +7,12 @@ import inspect
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from nextmove.config import ConfigError, nearest
+
+PATHS: dict[Any, Any] = {str | Path: Path, str | Path | None: Path | None}
 
 
 def run(command: str, args: Sequence[str]) -> int:
@@ -32,7 +35,7 @@ def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> An
     import tyro
 
     config = (tyro.conf.PositionalRequiredArgs, tyro.conf.AvoidSubcommands)
-    return tyro.cli(function, args=list(args), prog=f"nextmove {command}", config=config)
+    return tyro.cli(_signed(function), args=list(args), prog=f"nextmove {command}", config=config)
 
 
 def _train(args: list[str]) -> int:
@@ -66,7 +69,7 @@ def _train(args: list[str]) -> int:
     from nextmove import jobs
 
     train = jobs.train if system.family == "policy" else jobs.train_generator
-    _call(_with_recipe(functools.partial(train, system.name), train, recipe), rest, f"train {system.name}")
+    _call(_signed(train, system=system.name, recipe=recipe), rest, f"train {system.name}")
     return 0
 
 
@@ -101,19 +104,24 @@ def _take(args: list[str], flag: str) -> tuple[list[str], str | None]:
     return args, None
 
 
-def _with_recipe(call: Callable[..., Any], function: Callable[..., Any], recipe: Any) -> Callable[..., Any]:
-    """`call` with the signature of `function` less its system, and `recipe` typed as the recipe it is."""
+def _signed(function: Callable[..., Any], recipe: Any = None, **given: Any) -> Callable[..., Any]:
+    """The function as its options are read: without those given, a `recipe` typed as the recipe it is, paths as paths.
+
+    A path may be given in Python as a string too; in a help text one kind is enough.
+    """
     hints = typing.get_type_hints(function)
-    hints.pop("system")
-    hints["recipe"] = type(recipe)
+    kept = {name: p for name, p in inspect.signature(function).parameters.items() if name not in given}
+    if recipe is not None:
+        hints["recipe"], kept["recipe"] = type(recipe), kept["recipe"].replace(default=recipe)
+    shown = {name: PATHS.get(hints[name], hints[name]) for name in kept}
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return call(*args, **kwargs)
+        return function(*args, **given, **kwargs)
 
-    kept = [p for p in inspect.signature(function).parameters.values() if p.name != "system"]
     wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(annotation=hints[p.name], default=recipe if p.name == "recipe" else p.default) for p in kept]
+        [p.replace(annotation=shown[name]) for name, p in kept.items()]
     )
-    wrapper.__annotations__ = hints
+    wrapper.__annotations__ = shown
+    del wrapper.__wrapped__  # tyro would read the function's own hints
     return wrapper

@@ -32,7 +32,7 @@ class Entry:
     """What trains it."""
 
 
-def read_train_log(path: Path, points: int = 200) -> dict[str, list[float]]:
+def read_train_log(path: str | Path, points: int = 200) -> dict[str, list[float]]:
     """`step` and `loss` of a train.jsonl's lines of `kind` step, at most `points` means over neighbouring lines."""
     found = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
@@ -69,7 +69,7 @@ def _fields(value: Any) -> dict[str, Any] | None:
     return None if value is None else dict(plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)}))
 
 
-def read_entry(path: Path) -> Entry:
+def read_entry(path: str | Path) -> Entry:
     """The entry in a file of `entry_json`, whatever lies beside its keys; raises ValueError that names the file."""
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))

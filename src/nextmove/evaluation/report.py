@@ -19,7 +19,7 @@ from nextmove.evaluation.summary import LEVEL, rate_json, summarise
 
 def write_report(
     entries: Sequence[Entry],
-    out: Path,
+    out: str | Path,
     *,
     title: str,
     task: str = "",

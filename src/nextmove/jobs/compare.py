@@ -131,9 +131,9 @@ class Judged:
 
 
 def compare(
-    data_dir: Path,
+    data_dir: str | Path,
     *,
-    out: Path = Path("runs/compare"),
+    out: str | Path = Path("runs/compare"),
     entries: tuple[str, ...] = ENTRIES,
     demonstrations: tuple[int, ...] = (100,),
     train_seeds: tuple[int, ...] = (0,),
@@ -170,12 +170,13 @@ def compare(
         video: Episodes to film of each.
         retime: Measure the latency of what is judged already anew: run it with the machine to itself.
     """
+    data_dir, out = Path(data_dir), Path(out)
     again = command(compare, [data_dir], {name: value for name, value in locals().items() if name != "data_dir"})
     lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
     at_least(1, episodes=episodes, demonstrations=min(demonstrations))
     at_least(0, seed=seed, workers=workers, train_seeds=min(train_seeds))
     _check(data_dir, max(demonstrations), simulator)
-    out, seeds = Path(out), range(seed, seed + episodes)
+    seeds = range(seed, seed + episodes)
     folder = place(out / "judged")
     _refuse(folder, lines, simulator, seeds)
     budget = f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"

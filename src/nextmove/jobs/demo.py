@@ -16,7 +16,7 @@ from nextmove.jobs.train import train
 def demo(
     *,
     minutes: float = 6.0,
-    out: Path = Path("runs/demo"),
+    out: str | Path = Path("runs/demo"),
     demonstrations: int = 999,
     episodes: int = 50,
     system: str = "flow-policy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +18,7 @@ from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.latency import TimedActor
 from nextmove.jobs.generators import family
 from nextmove.jobs.repeat import command, left_out, place
+from nextmove.models.policy import Policy
 
 Runtime = Literal["torch", "openvino"]
 HELD_OUT = 100_000
@@ -32,12 +33,22 @@ def load_policy(
     execute: int = 0,
     fps: float | None = None,
     runtime: Runtime = "torch",
-) -> Any:
+) -> Policy:
     """A policy from a run, a saved model or a LeRobot checkpoint folder, with another sampler where asked for.
 
-    sampler: "ancestral", "ddim", "euler", "midpoint", "heun", "rk4" or "dpm++"; steps: network calls of it;
-    execute: actions executed of each plan (0: as trained); fps: actions a second of a LeRobot checkpoint, which does
-    not tell; runtime: what computes the network, see `interop.openvino`.
+    Args:
+        model: Folder of the run, of the saved model or of the checkpoint.
+        sampler: "ancestral", "ddim", "euler", "midpoint", "heun", "rk4" or "dpm++"; None: as trained.
+        steps: Network calls of the sampler; 0: as trained.
+        execute: Actions executed of each plan; 0: as trained.
+        fps: Actions a second of a LeRobot checkpoint, which does not tell.
+        runtime: What computes the network, see `interop.openvino`.
+
+    Raises:
+        FileNotFoundError: for a folder without a model, or a model without weights.
+        ConfigError: for a file that is damaged or holds no policy, a sampler, number or runtime that the policy has
+            not, and a runtime that is not installed; the message names file or option.
+        ValueError: for more actions to execute than are planned.
     """
     if runtime not in get_args(Runtime):
         known = get_args(Runtime)
@@ -51,21 +62,23 @@ def load_policy(
         policy = interop.load(folder, fps=fps).policy
     else:
         policy = store.load(folder)
+    if not isinstance(policy, Policy):
+        raise ConfigError(f"{folder}: expected a policy, found {type(policy).__name__}; `nextmove evaluate` judges it")
     parts.with_sampling(policy, sampler, steps)
     if execute:
         policy.timing = policy.timing.executing(execute)
     if runtime == "openvino":
         from nextmove.interop.openvino import compiled
 
-        return compiled(policy)
+        compiled(policy)
     return policy
 
 
 def evaluate(
-    model: Path,
+    model: str | Path,
     *,
     simulator: str = "pusht",
-    data: Path | None = None,
+    data: str | Path | None = None,
     episodes: int = 50,
     seed: int = HELD_OUT,
     workers: int = 2,
@@ -79,7 +92,7 @@ def evaluate(
     likelihood: int = 360,
     classified: int = 1000,
     guidance: float = 1.0,
-    out: Path | None = None,
+    out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Judges a policy on held-out seeds of a simulator, or with `data` on demonstrations.
 
@@ -128,7 +141,7 @@ def evaluate(
     asked = (sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime)
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
     if data is not None:
-        written = _offline(make(), name, data, out, Path(model), command(evaluate, [model], options))
+        written = _offline(make(), name, Path(data), out, Path(model), command(evaluate, [model], options))
     else:
         entry = judge(
             make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers, batched=batched,
@@ -141,7 +154,7 @@ def evaluate(
 
 
 def judge(
-    make: Any,
+    make: Callable[[], Policy],
     *,
     name: str,
     simulator: str,
@@ -149,7 +162,7 @@ def judge(
     workers: int = 2,
     batched: bool = False,
     video: int = 0,
-    run: Path | None = None,
+    run: str | Path | None = None,
 ) -> evaluation.Entry:
     """One policy's entry of a report: rollouts on the seeds, then its latency alone; its training as `run` tells."""
     if not seeds:
@@ -162,7 +175,7 @@ def judge(
     return evaluation.Entry(name, results, latency=timed(policy, simulator, seeds[0]), **_told(policy, run))
 
 
-def _try(policy: Any, simulator: str, seed: int) -> None:
+def _try(policy: Policy, simulator: str, seed: int) -> None:
     """One step in the simulator, so that what does not fit together is found here, not in every process."""
     env = sim.make(simulator)
     controller = control.Receding(TimedActor(policy, env.fps))
@@ -170,21 +183,21 @@ def _try(policy: Any, simulator: str, seed: int) -> None:
     env.step(controller.step(env.reset(seed=seed)[0]))
 
 
-def _told(policy: Any, run: Path | None) -> dict[str, Any]:
+def _told(policy: Policy, run: str | Path | None) -> dict[str, Any]:
     """Facts and training curve of a policy, as far as it and its run tell."""
-    log = None if run is None else run / "train.jsonl"
+    log = None if run is None else Path(run) / "train.jsonl"
     facts = {**getattr(policy, "facts", {}), "parameters": sum(p.numel() for p in policy.parameters())}
     return {"facts": facts, "curve": read_train_log(log) if log is not None and log.is_file() else None}
 
 
-def timed(policy: Any, simulator: str, seed: int) -> evaluation.Latency:
+def timed(policy: Policy, simulator: str, seed: int) -> evaluation.Latency:
     """What a hundred plans of a policy take on one thread, made at the start of an episode."""
     obs, _ = sim.make(simulator).reset(seed=seed)
     return evaluation.latency(policy, control.history([obs] * policy.n_obs_steps), n=100)
 
 
 def report(
-    entries: list[evaluation.Entry], out: Path, *, simulator: str, title: str, commands: list[str]
+    entries: list[evaluation.Entry], out: str | Path, *, simulator: str, title: str, commands: list[str]
 ) -> dict[str, Any]:
     """Writes report.html and report.json on policies judged on a simulator; returns the latter's content."""
     return evaluation.write_report(entries, out, title=title, task=sim.task(simulator), unit="px", commands=commands)
@@ -198,7 +211,7 @@ def solved(success: Mapping[str, float]) -> str:
     )
 
 
-def _offline(policy: Any, name: str, data: Path, out: Path, run: Path, again: str) -> dict[str, Any]:
+def _offline(policy: Policy, name: str, data: Path, out: Path, run: Path, again: str) -> dict[str, Any]:
     from nextmove.jobs.train import windows
 
     dataset = sets.open_dataset(data)

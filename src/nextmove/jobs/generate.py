@@ -36,10 +36,10 @@ def load_generator(model: Path | str, *, sampler: str | None = None, steps: int 
 
 
 def generate(
-    model: Path,
+    model: str | Path,
     *,
     n: int = 16,
-    out: Path | None = None,
+    out: str | Path | None = None,
     prompt: str = "",
     length: int = 500,
     label: int = -1,
@@ -140,7 +140,7 @@ def stream_text(generator: Generator, ids: Tensor, count: int, sampling: Samplin
             yield int(token)
 
 
-def _text(generator: Generator, prompt: str, length: int, sampling: Sampling, rng: Any, out: Path | None) -> str:
+def _text(generator: Generator, prompt: str, length: int, sampling: Sampling, rng: Any, out: str | Path | None) -> str:
     ids = stream_text(generator, generator.codec.encode(prompt), length, sampling, rng)
     written = []
     for piece in itertools.chain([prompt], generator.codec.stream(ids)):

@@ -28,9 +28,9 @@ HELD_VALUES = 2**18
 
 def train_generator(
     system: str,
-    source: str,
+    source: str | Path,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     minutes: float = 0.0,
     clock: Literal["wall", "busy"] = "wall",
     steps: int = 0,
@@ -41,8 +41,8 @@ def train_generator(
     levels: int = 0,
     labels: bool = False,
     augment: Affine = STILL,
-    tokenizer: Path | None = None,
-    teacher: Path | None = None,
+    tokenizer: str | Path | None = None,
+    teacher: str | Path | None = None,
     pairs: int = 10_000,
     holdout: float = 0.05,
     seed: int = 0,
@@ -95,7 +95,7 @@ def train_generator(
     at_least(1, pairs=pairs)
     at_least(4, length=length)
     share(holdout=holdout)
-    out = place(Path(out) if out else Path("runs") / system)
+    source, out = str(source), place(Path(out) if out else Path("runs") / system)
     if not resume:
         checkpoint.untaken(out)
     torch.manual_seed(seed)
@@ -146,7 +146,7 @@ def image_task(
     labels: bool,
     holdout: float,
     seed: int,
-    tokenizer: Path | None,
+    tokenizer: str | Path | None,
     augment: Affine,
     recipe: Any,
 ) -> Task:
@@ -169,7 +169,7 @@ def image_task(
     return Task(model, seen, held, facts, None if augment == STILL else augment)
 
 
-def reflow_task(system: str, source: str, teacher: Path, pairs: int, holdout: float, seed: int) -> Task:
+def reflow_task(system: str, source: str, teacher: str | Path, pairs: int, holdout: float, seed: int) -> Task:
     """A trained flow and pairs of noise and image at the ends of its own paths (Liu et al. 2023)."""
     trained = store.load(saved(teacher))
     if trained.card["system"] != system:
@@ -185,7 +185,7 @@ def reflow_task(system: str, source: str, teacher: Path, pairs: int, holdout: fl
     return Task(trained, made.take(slice(kept)), held_batches(made.take(slice(kept, None)), 256, 1024), facts)
 
 
-def _create(system: str, spec: ImageSpec, recipe: Any, tokenizer: Path | None) -> Any:
+def _create(system: str, spec: ImageSpec, recipe: Any, tokenizer: str | Path | None) -> Any:
     from nextmove.models.image.vqgan_prior import PriorSpec, VqGanPrior, adopt
 
     recipe = find(system).load()() if recipe is None else recipe

@@ -9,7 +9,7 @@ from nextmove import data, store
 from nextmove.systems import find
 
 
-def inspect(folder: Path) -> str:
+def inspect(folder: str | Path) -> str:
     """What is in a folder, and what is wrong with it.
 
     A data set: features, episodes, statistics, and the doctor's findings. A saved model or run: system, parts, sizes,

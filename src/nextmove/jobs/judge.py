@@ -35,9 +35,9 @@ BATCH = 120
 
 
 def evaluate_generator(
-    model: Path,
+    model: str | Path,
     *,
-    source: str | None = None,
+    source: str | Path | None = None,
     samples: int = 360,
     sampler: str | None = None,
     steps: int = 0,
@@ -45,7 +45,7 @@ def evaluate_generator(
     likelihood: int = 360,
     classified: int = 1000,
     seed: int = 0,
-    out: Path | None = None,
+    out: str | Path | None = None,
     commands: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Judges a generator on the held-out part of its source; writes report.html, report.json and pictures into OUT.
@@ -67,7 +67,7 @@ def evaluate_generator(
     at_least(0, likelihood=likelihood, classified=classified)
     folder, out = saved(model), place(Path(out) if out else Path(model) / "evaluation")
     found = store.load(folder)
-    source = source or found.facts["data"]
+    source = str(source or found.facts["data"])
     log = folder.parent / "train.jsonl"
     curve = read_train_log(log) if log.is_file() else None
     facts = {**found.facts, "parameters": sum(p.numel() for p in found.parameters())}

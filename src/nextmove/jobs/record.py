@@ -11,7 +11,7 @@ from nextmove import data, sim
 def record(
     simulator: str,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     episodes: int = 400,
     noise: float = 5.0,
     noisy_share: float = 1.0,

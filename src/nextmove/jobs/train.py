@@ -54,9 +54,9 @@ def windows(dataset: data.Dataset, policy: Policy, episodes: np.ndarray | None) 
 
 def train(
     system: str,
-    data_dir: Path,
+    data_dir: str | Path,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     minutes: float = 0.0,
     clock: Literal["wall", "busy"] = "wall",
     steps: int = 0,
