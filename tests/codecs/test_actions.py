@@ -7,6 +7,7 @@ import torch
 
 from nextmove.codecs import Actions, Bins, Scaled
 from nextmove.contracts import normal, seeded
+from nextmove.nn.planar import back, heading
 
 B, T, H, A = 5, 2, 4, 3
 
@@ -47,6 +48,37 @@ def test_bins_are_within_half_a_bin() -> None:
     assert ids.dtype == torch.int64
     half = codec.scale.scale * (2 / 256) / 2
     assert ((codec.decode(ids, obs) - action).abs() <= half * 1.001).all()
+
+
+@pytest.mark.parametrize("bins", [0, 16])
+@pytest.mark.parametrize("per_step", [False, True])
+@pytest.mark.parametrize("mode", ["mean_std", "min_max", "quantiles"])
+@pytest.mark.parametrize("frame", [None, "points"])
+@pytest.mark.parametrize("space", ["absolute", "relative"])
+def test_what_never_moves_is_planned_as_it_is(
+    space: str, frame: str | None, mode: str, per_step: bool, bins: int
+) -> None:
+    """In the space of the statistics: an offset from the robot that is always the same is kept to rounding."""
+    rows = 200
+    obs = {
+        "observation.state": 300 + 50 * normal((rows, T, 2), seeded(2)),
+        "points": 80 * normal((rows, T, 6), seeded(3)),
+    }
+    anchor = None if space == "absolute" else "observation.state"
+    frame = frame if anchor else None
+    codec = Actions(
+        Scaled(H * 2 if per_step else 2, mode=mode),  # type: ignore[arg-type]
+        anchor=anchor, frame=frame, per_step=per_step, bins=Bins(bins=bins, width=2) if bins else None,
+    )  # fmt: skip
+    fixed = torch.tensor([0.04, 0.3]).expand(rows, H, 2)
+    if frame:
+        fixed = back(fixed, heading(obs["points"][:, -1:]))
+    action = fixed + obs["observation.state"][:, -1:] if anchor else fixed
+    size = codec.size(action, obs).numpy()
+    assert len(codec.scale.fit(codec.values(action, obs).numpy(), size=size)) == codec.scale.width
+    x = torch.randint(0, bins, (rows, H * 2), generator=seeded(4)) if bins else 3 * normal((rows, H, 2), seeded(4))
+    torch.testing.assert_close(codec.decode(x, obs), action, rtol=0, atol=1e-4 if anchor else 0)
+    assert codec.encode(action, obs).isfinite().all()
 
 
 def test_errors_name_the_anchor() -> None:

@@ -34,8 +34,10 @@ def test_fitted_ranges_are_each_dimension_own() -> None:
     low, high = values.min(0).values, values.max(0).values
     assert torch.equal(codec.low[:2], low[:2])
     assert torch.equal(codec.high[:2], high[:2])
-    assert (codec.high - codec.low)[2] == 1.0  # a constant dimension gets one unit around it
     found = codec.decode(codec.encode(values[:, None]))[:, 0]
+    assert found[:, 2].eq(3.0).all()  # a constant dimension is its value in every bin
+    assert codec.decode(torch.arange(32).repeat_interleave(3)[None])[..., 2].eq(3.0).all()
+    assert codec.outside == 0.0
     assert bool(((found - values).abs() <= (codec.high - codec.low) / 64 + 1e-4).all())
     codec.fit(values, margin=0.5)
     torch.testing.assert_close((codec.high - codec.low)[0], 2 * (high - low)[0])
@@ -43,6 +45,15 @@ def test_fitted_ranges_are_each_dimension_own() -> None:
     restored.load_state_dict(codec.state_dict())
     assert torch.equal(restored.low, codec.low)
     assert set(codec.state_dict()) == {"low", "high"}
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-5, 1e5])
+def test_small_units_are_cut_into_bins_too(unit: float) -> None:
+    values = unit * torch.linspace(-1, 1, 101)[:, None]
+    codec = Bins(bins=10)
+    codec.fit(values)
+    error = codec.decode(codec.encode(values[:, None])) - values[:, None]
+    assert float(error.abs().max()) <= 0.1001 * unit
 
 
 def test_values_outside_are_clamped_and_counted() -> None:

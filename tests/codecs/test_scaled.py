@@ -54,16 +54,51 @@ def test_decoding_undoes_encoding(mode):
 
 
 @pytest.mark.parametrize("mode", ["mean_std", *LEVELS])
-def test_a_constant_dimension_is_only_shifted(mode, caplog):
+@pytest.mark.parametrize("value", [0.0, 0.04, 5.0, -300.1, 1e-12, 3e9])
+def test_a_constant_dimension_is_decoded_as_its_value(mode, value, caplog):
     raw = values()
-    raw[:, 1] = 5.0
+    raw[:, 1] = value
     codec = Scaled(3, mode=mode, name="observation.state")
     with caplog.at_level(logging.INFO):
         assert codec.fit(raw) == [1]
     assert "observation.state" in caplog.text
-    x = codec.encode(torch.tensor([[3.0, 5.0, 3.0], [3.0, 6.0, 3.0]]))
-    assert x[:, 1].tolist() == [0.0, 1.0]
-    assert codec.decode(x)[:, 1].tolist() == [5.0, 6.0]
+    x = codec.encode(torch.tensor([[3.0, value, 3.0], [3.0, 6.0, 3.0]]))
+    assert x[:, 1].tolist() == [0.0, 0.0]
+    planned = codec.decode(torch.tensor([[0.0, -3.0, 0.0], [0.0, 7.0, 0.0]]))
+    assert planned[:, 1].tolist() == [np.float32(value)] * 2
+
+
+@pytest.mark.parametrize("mode", ["mean_std", *LEVELS])
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e-3, 1e6, 1e12])
+def test_units_carry_no_meaning(mode, unit):
+    """The same numbers in another unit are the same in model space, however small the unit is."""
+    raw = values(width=3)
+    one, other = Scaled(3, mode=mode), Scaled(3, mode=mode)
+    assert one.fit(raw) == other.fit(raw * np.float32(unit)) == []
+    x = one.encode(torch.from_numpy(raw))
+    torch.testing.assert_close(other.encode(torch.from_numpy(raw * np.float32(unit))), x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(other.decode(x) / unit, one.decode(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["mean_std", *LEVELS])
+def test_a_few_units_in_the_last_place_are_no_movement(mode):
+    raw, at = values(width=3), np.float32(500.0)
+    raw[:, 0] = np.where(np.arange(400) % 2, at, np.nextafter(at, np.float32(600)))  # rounding
+    raw[:, 1] = 500 + np.linspace(0, 0.01, 400)  # slow, but moving
+    raw[:, 2] = np.linspace(-1e-7, 1e-7, 400)  # small, but moving
+    codec = Scaled(3, mode=mode)
+    assert codec.fit(raw) == [0]
+    assert Scaled(3, mode=mode).fit(raw - raw.mean(0), size=np.array([500.0, 500.0, 0.0])) == [0]
+
+
+@pytest.mark.parametrize("mode", ["quantiles", "quantile10"])
+def test_quantiles_of_a_dimension_that_seldom_moves_give_way_to_its_ends(mode):
+    raw = np.zeros((1000, 1), np.float32)
+    raw[5:10] = 2.0  # a gripper closed in half a percent of the frames
+    codec = Scaled(1, mode=mode)
+    assert codec.fit(raw) == []
+    assert codec.encode(torch.tensor([[0.0], [2.0]])).flatten().tolist() == [-1.0, 1.0]
+    assert codec.decode(torch.tensor([[-1.0], [1.0]])).flatten().tolist() == [0.0, 2.0]
 
 
 def test_outside_the_range_is_not_clipped():

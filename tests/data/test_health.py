@@ -114,6 +114,20 @@ def test_stale_statistics_are_found(root: Path) -> None:
     assert "file is missing" in found(root, "stats")[0].message
 
 
+def test_statistics_in_small_units_are_compared_too(tmp_path: Path) -> None:
+    entry = {"dtype": "float32", "shape": [1], "names": None}
+    writer = DatasetWriter(tmp_path / "set", {"observation.state": entry, "action": entry}, fps=10)
+    moves = 1e-8 * np.random.default_rng(0).normal(size=(20, 1)).astype(np.float32)
+    writer.add_episode({"observation.state": 0 * moves, "action": moves}, "x")
+    root = writer.finalize()
+    assert found(root, "stats") == []
+    path = root / "meta/stats.json"
+    stats = json.loads(path.read_text())
+    stats["action"]["std"] = [2e-8]
+    path.write_text(json.dumps(stats))
+    assert [f.feature for f in found(root, "stats")] == ["action"]
+
+
 def test_repeated_frames_and_episodes_are_found(tmp_path: Path) -> None:
     writer = DatasetWriter(tmp_path / "set", FEATURES, 10)
     stuck = columns(20, 0)

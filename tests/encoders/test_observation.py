@@ -88,3 +88,24 @@ def test_points_in_one_place_have_a_heading() -> None:
     from nextmove.nn.planar import heading
 
     assert torch.equal(heading(torch.ones(3, 6)), torch.tensor([[1.0, 0.0]] * 3))
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-3, 1e6])
+def test_a_heading_does_not_depend_on_the_unit(unit: float) -> None:
+    from nextmove.nn.planar import heading
+
+    points = torch.tensor([[30.0, 10.0, 20.0, 40.0, 10.0, 10.0]])
+    torch.testing.assert_close(heading(points * unit), heading(points))
+    assert torch.equal(heading(unit * torch.full((1, 6), 0.1)), torch.tensor([[1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("frame", ["world", "object"])
+def test_points_that_stand_still_are_told_as_constant_whatever_rounding_says(frame: str) -> None:
+    seen = {name: value.repeat(50, 1, 1) for name, value in scene().items()}
+    seen["observation.state"] = seen["observation.state"] + 100 * torch.rand(50, 1, 2, generator=seeded(0))
+    view = Points(fine=10.0, frame=frame)  # type: ignore[arg-type]
+    encoder = Observation(view, Scaled(view.width(FEATURES)), FEATURES, steps=1, tokens=False, noise=0.0)
+    shown = encoder.show(seen).flatten(0, 1).numpy()
+    # All but the robot's place and the points as seen from it.
+    assert encoder.scale.fit(shown, size=encoder.size(seen).numpy()) == list(range(6, 20))
+    assert encoder.size(seen).shape == (20,)

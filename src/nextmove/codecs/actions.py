@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Codec
@@ -54,6 +55,15 @@ class Actions(nn.Module):
         """What the scale is fitted on: (B, H A) with statistics per step, else (B H, A)."""
         x = self.relative(action, obs)
         return x.flatten(1) if self.per_step else x.flatten(0, 1)
+
+    def size(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
+        """Largest magnitude of the numbers that `values` are computed from, () or one for each of its columns."""
+        if not self.anchor:
+            return torch.zeros(())
+        largest = torch.maximum(action.abs().amax((0, 1)), obs[self.anchor].abs().amax((0, 1)))
+        # Turning mixes the axes.
+        largest = largest.amax().expand_as(largest) if self.frame else largest
+        return largest.repeat(action.shape[1]) if self.per_step else largest
 
     def encode(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """Raw actions (B, H, A) to model space: (B, H, A), or (B, H A) ids with bins."""

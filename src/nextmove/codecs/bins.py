@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nextmove.codecs.scaled import constant
+
 
 class Bins(nn.Module):
     """Uniform bins over [low, high] of each dimension, by default 256 over [-1, 1] (Brohan et al. 2022, RT-1).
@@ -52,23 +54,26 @@ class Bins(nn.Module):
     def fit(self, values: Tensor, *, margin: float = 0.0) -> None:
         """Sets low and high to the smallest and largest of `values` (N, A), widened by `margin` of their distance.
 
-        A dimension of range below 1e-4 gets one unit around its value. Raises ValueError for values not finite.
+        A dimension that is `constant` keeps its value alone, which all of its bins are decoded as. Raises ValueError
+        for values not finite.
         """
         values = torch.as_tensor(values, dtype=torch.float32)
         self._check(values)
         low, high = values.flatten(0, -2).aminmax(dim=0)
         spread = high - low
-        constant = spread < 1e-4
-        middle = (low + high) / 2
-        self.low.copy_(torch.where(constant, middle - 0.5, low - margin * spread))
-        self.high.copy_(torch.where(constant, middle + 0.5, high + margin * spread))
+        flat = torch.from_numpy(constant(low.numpy(), high.numpy()))
+        value = low + spread / 2
+        self.low.copy_(torch.where(flat, value, low - margin * spread))
+        self.high.copy_(torch.where(flat, value, high + margin * spread))
 
     def encode(self, raw: Tensor) -> Tensor:
         """Values (B, H, A) to ids (B, H A) int64 in [0, bins), step by step; values outside are clamped and counted."""
         self._check(raw)
         self.clamped += ((raw < self.low) | (raw > self.high)).sum()
         self.seen += raw.numel()
-        place = (raw - self.low) / (self.high - self.low) * self.bins
+        width = self.high - self.low
+        # The one value of a constant dimension lies in the middle bin.
+        place = torch.where(width > 0, (raw - self.low) / width, 0.5) * self.bins
         return place.floor().long().clamp(0, self.bins - 1).flatten(1)
 
     def decode(self, x: Tensor) -> Tensor:

@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 _log = logging.getLogger(__name__)
 
+Array = NDArray[Any]
 Mode = Literal["identity", "mean_std", "min_max", "quantiles", "quantile10"]
 STATISTICS: dict[str, tuple[str, str]] = {
     "identity": ("", ""),
@@ -25,14 +27,27 @@ STATISTICS: dict[str, tuple[str, str]] = {
 }
 LEVELS: dict[str, tuple[float, float]] = {"min_max": (0.0, 1.0), "quantiles": (0.01, 0.99), "quantile10": (0.1, 0.9)}
 BUFFERS = ("shift", "scale", "offset", "back_shift", "back_scale")
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""Share of a number's own size below which a difference is no more than float32's rounding."""
+
+
+def constant(low: Array, high: Array, size: Array | float = 0.0) -> NDArray[np.bool_]:
+    """Where the range [low, high] of a dimension is nothing beside its own size: a few units in the last place.
+
+    size: magnitude of what the numbers were computed from, where that is larger (differences keep its rounding).
+    """
+    extent = np.asarray(high, np.float64) - np.asarray(low, np.float64)
+    largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), size)
+    return np.asarray((extent <= ROUNDING * largest) | (extent < float(np.finfo(np.float32).tiny)))
 
 
 class Scaled(nn.Module):
     """x = (raw - shift) / scale + offset over the last dimension; `mean_std` to unit spread, others onto [-1, 1].
 
     Statistics come from `fit` (data) or `set` (another project's numbers) and are saved as buffers; encoding before
-    that raises. What lies outside the fitted range is not clipped. Decoding has numbers of its own, since files of
-    other projects may hold different statistics for the two directions.
+    that raises. What lies outside the fitted range is not clipped. A dimension that is constant in the data says
+    nothing: it is encoded as 0 and decoded as its value, whatever x is. Decoding has numbers of its own, since files
+    of other projects may hold different statistics for the two directions.
     """
 
     shift: Tensor
@@ -52,10 +67,11 @@ class Scaled(nn.Module):
             self.register_buffer(buffer, torch.full((width,), value))
         self._ready = mode == "identity"
 
-    def fit(self, values: np.ndarray[Any, Any], *, floor: float = 1e-4) -> list[int]:
-        """Statistics of `values` (N, D), exact, in float64; returns the constant dimensions, which are only shifted.
+    def fit(self, values: Array, *, size: Array | float = 0.0) -> list[int]:
+        """Statistics of `values` (N, D), exact, in float64; returns the dimensions that are `constant`.
 
-        floor: spread or range below which a dimension counts as constant. Raises ValueError for NaN or infinity,
+        size: as `constant` takes it, () or (D,). Quantiles that are one number although the dimension moves (a gripper
+        that is seldom closed) give way to its smallest and largest number. Raises ValueError for NaN or infinity,
         naming the dimension, and for another width.
         """
         values = np.asarray(values)
@@ -67,21 +83,27 @@ class Scaled(nn.Module):
             raise ValueError(f"{self.name}[{dim}]: expected finite values, found {values[row, dim]} in row {row}")
         if self.mode == "identity":
             return []
+        low, high = values.min(0).astype(np.float64), values.max(0).astype(np.float64)
+        flat = constant(low, high, size)
         if self.mode == "mean_std":
             shift, scale = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
-            flat, offset = scale < floor, np.zeros(self.width)
+            offset = np.zeros(self.width)
         else:
             # One column at a time: a float64 copy of all values could be large.
             columns = [np.quantile(column.astype(np.float64), LEVELS[self.mode]) for column in values.T]
-            low, high = np.stack(columns, 1)
-            flat = high - low < floor
-            shift, scale, offset = np.where(flat, (low + high) / 2, low), (high - low) / 2, np.where(flat, 0.0, -1.0)
-        scale = np.where(flat, 1.0, scale)
-        self._store(*(torch.from_numpy(part).float() for part in (shift, scale, offset, shift, scale)))
-        constant = [int(dim) for dim in np.flatnonzero(flat)]
-        if constant:
-            _log.info("%s: dimensions %s are constant; shifted, not scaled", self.name, constant)
-        return constant
+            first, last = np.stack(columns, 1)
+            narrow = constant(first, last, size)
+            first, last = np.where(narrow, low, first), np.where(narrow, high, last)
+            shift, scale, offset = first, (last - first) / 2, np.full(self.width, -1.0)
+        # A constant: 0 on the way in, its value on the way back.
+        value = low + (high - low) / 2
+        shift, offset = np.where(flat, value, shift), np.where(flat, 0.0, offset)
+        way_in, back = np.where(flat, np.inf, scale), np.where(flat, 0.0, scale)
+        self._store(*(torch.from_numpy(part).float() for part in (shift, way_in, offset, shift, back)))
+        found = [int(dim) for dim in np.flatnonzero(flat)]
+        if found:
+            _log.info("%s: dimensions %s are constant; decoded as their value", self.name, found)
+        return found
 
     def set(
         self,
@@ -142,6 +164,6 @@ class Scaled(nn.Module):
             raise ValueError(f"{self.name}: expected width {self.width}, found {values.shape[-1]}")
         if not self._ready:
             # Statistics may also have come by load_state_dict; looked at once, since it costs a synchronisation.
-            if not all(torch.isfinite(getattr(self, name)).all() for name in BUFFERS):
+            if any(torch.isnan(getattr(self, name)).any() for name in BUFFERS):
                 raise ValueError(f"{self.name}: {self.mode} statistics are absent; fit them or load them first")
             self._ready = True

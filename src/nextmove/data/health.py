@@ -261,7 +261,7 @@ def _statistics(dataset: Dataset) -> Iterator[Finding]:
             yield Finding("warning", "stats", "has no statistics", name)
             continue
         exact = describe(whole, name)
-        scale = np.maximum(exact["std"], 1e-6 + 1e-4 * np.abs(exact["mean"]))
+        scale = np.maximum(exact["std"], 1e-4 * np.abs(exact["mean"])).clip(np.finfo(np.float64).tiny)
         wrong = [
             f"{key} by {np.max(np.abs(stored[name][key] - exact[key]) / scale):.2g}"
             for key in exact

@@ -28,6 +28,10 @@ class Plain:
         """(B, T, W) in raw units."""
         return torch.cat([obs[name] for name in features], -1)
 
+    def size(self, obs: Mapping[str, Tensor], features: Mapping[str, int]) -> Tensor:
+        """Largest magnitude of the numbers that columns are computed from, () or (W,); 0: of the columns themselves."""
+        return torch.zeros(())
+
 
 @dataclass(frozen=True)
 class Points:
@@ -63,6 +67,13 @@ class Points:
             seen, error, change = along(seen, ahead), along(error, ahead), along(change, ahead)
         return torch.cat([anchor, seen, error, torch.tanh(error / self.fine), change], -1)
 
+    def size(self, obs: Mapping[str, Tensor], features: Mapping[str, int]) -> Tensor:
+        """Largest magnitude of the numbers that columns are computed from, (W,)."""
+        robot, points = features[self.anchor], features[self.points]
+        largest = torch.stack([obs[name].abs().max() for name in (self.points, self.anchor, self.goal)]).max()
+        widths = torch.tensor([robot + 2 * points, points, robot + points])
+        return torch.stack([largest, largest / self.fine, largest]).repeat_interleave(widths)
+
 
 class Observation(nn.Module):
     """Observed features (B, T, D) -> Context with a vector (B, steps W) or tokens (B, steps, W), scaled."""
@@ -91,6 +102,10 @@ class Observation(nn.Module):
             if obs[name].shape[-1] != width:
                 raise ValueError(f"{name}: expected width {width}, found {obs[name].shape[-1]}")
         return self.view.show(obs, self.features)[:, -self.steps :]
+
+    def size(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Largest magnitude of the numbers that `show` computes its columns from, () or (W,)."""
+        return self.view.size(obs, self.features)
 
     def forward(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
         """The context; with `rng` (training) noise of the configured size is added to the scaled values."""

@@ -189,7 +189,9 @@ def replay(env: Env, episode: EpisodeResult) -> Replay:
     for action in episode.actions:
         rewards.append(float(env.step(action)[1]))
         frames.append(env.render())
-    return Replay(frames, np.allclose(rewards, episode.rewards, rtol=0, atol=1e-6))
+    return Replay(
+        frames, np.allclose(rewards, episode.rewards, rtol=1e-6, atol=1e-6 * np.abs(episode.rewards).max(initial=0))
+    )
 
 
 @dataclass(frozen=True)

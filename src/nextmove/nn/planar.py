@@ -10,13 +10,17 @@ from torch import Tensor
 
 
 def heading(points: Tensor) -> Tensor:
-    """(..., 2) unit vector from the middle of points (..., 2 P) in x, y order to the first; (1, 0) if all are one."""
+    """(..., 2) unit vector from the middle of points (..., 2 P) in x, y order to the first; (1, 0) if all are one.
+
+    All are one where the vector is no more than the rounding of the points' own numbers.
+    """
     xy = points.reshape(*points.shape[:-1], -1, 2)
     ahead = xy[..., 0, :] - xy.mean(-2)
     length = ahead.norm(dim=-1, keepdim=True)
     east = torch.zeros_like(ahead)
     east[..., 0] = 1
-    return torch.where(length > 1e-6, ahead / length.clamp_min(1e-6), east)
+    apart = length > 4 * torch.finfo(points.dtype).eps * points.abs().amax(-1, keepdim=True)
+    return torch.where(apart, ahead / torch.where(apart, length, 1), east)
 
 
 def along(vectors: Tensor, ahead: Tensor) -> Tensor:

@@ -153,14 +153,16 @@ class Policy(nn.Module):
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fits the scales of observations and actions on training windows (exact over all batches given)."""
-        shown, acted = [], []
+        shown, acted, sizes = [], [], []
         for batch in batches:
             shown.append(self.encoder.show(batch).flatten(0, 1))
             acted.append(self.codec.values(batch["action"], batch))
+            sizes.append((self.encoder.size(batch), self.codec.size(batch["action"], batch)))
         if not shown:
             raise ValueError("fit: expected at least one batch of training windows, found none")
-        self.encoder.scale.fit(torch.cat(shown).numpy())
-        self.codec.scale.fit(torch.cat(acted).numpy())
+        seen, done = (torch.stack(each).amax(0).numpy() for each in zip(*sizes, strict=True))
+        self.encoder.scale.fit(torch.cat(shown).numpy(), size=seen)
+        self.codec.scale.fit(torch.cat(acted).numpy(), size=done)
 
     def context(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
         """What the decoder is told; with `rng` the training noise on observations is drawn from it."""
