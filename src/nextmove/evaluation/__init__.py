@@ -4,7 +4,7 @@ from nextmove.evaluation.entry import Entry, entry_json, read_entry
 from nextmove.evaluation.episode import EpisodeResult
 from nextmove.evaluation.intervals import wilson
 from nextmove.evaluation.latency import Latency, latency
-from nextmove.evaluation.offline import offline
+from nextmove.evaluation.offline import Offline, offline
 from nextmove.evaluation.paired import compare
 from nextmove.evaluation.report import write_report
 from nextmove.evaluation.rollout import RolloutError, rollout
@@ -13,6 +13,7 @@ __all__ = [
     "Entry",
     "EpisodeResult",
     "Latency",
+    "Offline",
     "RolloutError",
     "compare",
     "entry_json",

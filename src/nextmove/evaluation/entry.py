@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nextmove.evaluation.beside import Beside, Errors
 from nextmove.evaluation.episode import EpisodeResult, episode_json, plain, read_episode
 from nextmove.evaluation.latency import Latency
 from nextmove.evaluation.offline import Offline
@@ -61,7 +62,10 @@ def offline_json(result: Offline | None) -> dict[str, Any] | None:
     """Held-out errors as plain JSON values."""
     if result is None:
         return None
-    return {**(_fields(result) or {}), "latency": _fields(result.latency)}
+    beside = _fields(result.beside)
+    if result.beside is not None and beside is not None:
+        beside["errors"] = {name: _fields(errors) for name, errors in result.beside.errors.items()}
+    return {**(_fields(result) or {}), "latency": _fields(result.latency), "beside": beside}
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
@@ -95,4 +99,14 @@ def _offline(record: Mapping[str, Any] | None) -> Offline | None:
     values: dict[str, Any] = {k: float("nan") if v is None else v for k, v in record.items()}
     for name in ("mae_by_dim", "rmse_by_dim", "mae_by_step", "rmse_by_step", "spread_by_dim"):
         values[name] = np.array(record[name], np.float64)
-    return Offline(**{**values, "latency": _latency(record["latency"])})
+    return Offline(**{**values, "latency": _latency(record["latency"]), "beside": _beside(record.get("beside"))})
+
+
+def _beside(record: Mapping[str, Any] | None) -> Beside | None:
+    if record is None:
+        return None
+    errors = {
+        name: Errors(**{key: np.array(value, np.float64) for key, value in found.items()})
+        for name, found in record["errors"].items()
+    }
+    return Beside(**{name: np.array(record[name]) for name in record if name != "errors"}, errors=errors)

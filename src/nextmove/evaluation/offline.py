@@ -7,7 +7,7 @@ N beside the mean, and success rates before either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from nextmove.contracts import Actor, Batch, Rows, seeded
+from nextmove.evaluation.baselines import baselines
+from nextmove.evaluation.beside import POLICY, Beside, Tally
 from nextmove.evaluation.episode import Array, roughness
 from nextmove.evaluation.latency import Latency, latency
 
@@ -52,6 +54,8 @@ class Offline:
     loss: dict[str, float]
     """Mean of each term of the actor's own loss, where it has one."""
     latency: Latency | None
+    beside: Beside | None = None
+    """Errors by episode, step and dimension, with the baselines' on the same windows."""
 
 
 class _Sums:
@@ -106,16 +110,21 @@ def offline(
     draws: int = 1,
     seed: int = 0,
     latency_calls: int = 0,
+    state: str | None = None,
+    spread: Array | None = None,
 ) -> Offline:
-    """Compares plans with what was demonstrated.
+    """Compares plans with what was demonstrated, and with what baselines make of the same windows.
 
-    batches: windows, `observation.*` (B, T, D) and `action` (B, H', A) in raw units, `action_is_pad` (B, H') if any.
+    batches: windows, `observation.*` (B, T, D) and `action` (B, H', A) in raw units, `action_is_pad` (B, H') if any,
+        `episode_index` (B,) if errors are wanted by episode.
     now: index along H' of the action that is due at the last observed step; if absent, windows and plans end together,
-        as they do in windows made with the policy's own offsets.
+        as they do in windows made with the policy's own offsets. The baselines repeat the two actions before it.
     draws: plans sampled for every window, each window with its own generator, made of (seed, its `index`).
     latency_calls: plans of the first window to time alone; 0 for none.
+    state: the observed feature that holds the robot where the action would put it, for the baseline that holds it.
+    spread: (A,) standard deviation of the demonstrated actions, 0 where they never move; if absent, the windows' own.
     """
-    sums, loss, windows, lat, dt = _Sums(), _Loss(policy), 0, None, 0.0
+    sums, tally, loss, due, windows, lat, dt = _Sums(), Tally(), _Loss(policy), [], 0, None, 0.0
     for batch in batches:
         obs = {k: v for k, v in batch.items() if k.startswith("observation.") or k == "task"}
         size = len(batch["action"])
@@ -127,20 +136,38 @@ def offline(
                 chunk = policy.act(obs, rng=generators)
             plans.append(chunk.actions.float().cpu())
             dt = chunk.dt
-        demo, real = _target(batch, now, plans[0].shape)
+        first, demo, real = _target(batch, now, plans[0].shape)
         predicted = torch.stack(plans)[:, :, : demo.shape[1]]
+        others = baselines(batch, now=first, steps=demo.shape[1], state=state)
         sums.add(predicted.numpy(), demo.numpy(), real.numpy(), dt)
+        tally.add(*_errors(batch, predicted, others, demo, real))
+        due.append(demo[:, 0].numpy())
         loss.add(batch, seed, windows, size)
         if latency_calls and lat is None:
             lat = latency(policy, {k: v[:1] for k, v in obs.items()}, latency_calls)
         windows += size
     if not windows:
         raise ValueError("batches: expected at least one window, found none")
-    return _figures(sums, windows, draws, loss.means(), lat)
+    spread = np.concatenate(due).std(0, dtype=np.float64) if spread is None else np.asarray(spread, np.float64)
+    beside = tally.result(spread)
+    return _figures(sums, windows, draws, loss.means(), lat, beside)
 
 
-def _target(batch: Batch, now: int | None, plan: torch.Size) -> tuple[Tensor, Tensor]:
-    """The demonstrated actions from `now` on (B, H, A) and where they are real, no longer than the plan."""
+def _errors(
+    batch: Batch, predicted: Tensor, others: Mapping[str, Tensor], demo: Tensor, real: Tensor
+) -> tuple[Array, dict[str, Array], Array]:
+    """Episodes (B,), absolute errors (B, H, A) by name, and (B, H) the steps that count: where all are numbers."""
+    errors = {POLICY: (predicted - demo).abs().mean(0), **{n: (x - demo).abs() for n, x in others.items()}}
+    known = torch.stack([error.isfinite() for error in errors.values()]).all(0)
+    episodes = batch.get("episode_index", torch.zeros(len(demo), dtype=torch.int64))
+    return episodes.numpy(), {n: x.numpy() for n, x in errors.items()}, (real & known).all(-1).numpy()
+
+
+def _target(batch: Batch, now: int | None, plan: torch.Size) -> tuple[int, Tensor, Tensor]:
+    """Where the plan begins, the demonstrated actions from there on (B, H, A), no longer than it, and which are real.
+
+    Real actions (B, H, A) are those before the episode's end that are numbers.
+    """
     action = batch["action"].float().cpu()
     now = action.shape[1] - plan[1] if now is None else now
     if not 0 <= now < action.shape[1]:
@@ -150,7 +177,7 @@ def _target(batch: Batch, now: int | None, plan: torch.Size) -> tuple[Tensor, Te
     demo = action[:, now : now + plan[1]]
     pad = batch.get("action_is_pad")
     valid = torch.ones(demo.shape[:2], dtype=torch.bool) if pad is None else ~pad.cpu()[:, now : now + plan[1]]
-    return demo, valid[..., None] & demo.isfinite()
+    return now, demo, valid[..., None] & demo.isfinite()
 
 
 class _Loss:
@@ -164,8 +191,9 @@ class _Loss:
     def add(self, batch: Batch, seed: int, first: int, size: int) -> None:
         if not hasattr(self.policy, "loss"):
             return
+        own = {k: v[:, -self.policy.horizon :] if k.startswith("action") else v for k, v in batch.items()}
         with torch.no_grad():
-            terms = self.policy.loss(batch, rng=seeded(seed, first, 1))
+            terms = self.policy.loss(own, rng=seeded(seed, first, 1))
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value) * size
         self.count += size
@@ -174,7 +202,9 @@ class _Loss:
         return {name: value / self.count for name, value in self.sums.items()}
 
 
-def _figures(sums: _Sums, windows: int, draws: int, loss: dict[str, float], lat: Latency | None) -> Offline:
+def _figures(
+    sums: _Sums, windows: int, draws: int, loss: dict[str, float], lat: Latency | None, beside: Beside
+) -> Offline:
     count, absolute, square = sums.total("count"), sums.total("absolute"), sums.total("square")
 
     def mean(value: Array, n: Array, axis: int | None = None) -> Any:
@@ -204,4 +234,5 @@ def _figures(sums: _Sums, windows: int, draws: int, loss: dict[str, float], lat:
         non_finite=int(sums.total("lost")),
         loss=loss,
         latency=lat,
+        beside=beside,
     )

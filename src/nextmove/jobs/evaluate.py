@@ -7,16 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from nextmove import control, evaluation, parts, sim, store
 from nextmove import data as sets
 from nextmove.config import ConfigError, nearest
 from nextmove.contracts import seeded
-from nextmove.data.stats import check_finite
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.latency import TimedActor
 from nextmove.jobs.generators import family
+from nextmove.jobs.offline import offline
 from nextmove.jobs.repeat import command, left_out, place
 from nextmove.models.policy import Policy
 
@@ -141,7 +139,13 @@ def evaluate(
     asked = (sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime)
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
     if data is not None:
-        written = _offline(make(), name, Path(data), out, Path(model), command(evaluate, [model], options))
+        policy = make()
+        beside, task = offline(policy, data)
+        entry = evaluation.Entry(name, offline=beside, **_told(policy, Path(model)))
+        again = command(evaluate, [model], options)
+        written = evaluation.write_report(
+            [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again]
+        )
     else:
         entry = judge(
             make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers, batched=batched,
@@ -209,30 +213,3 @@ def solved(success: Mapping[str, float]) -> str:
         f"{success['successes']} of {success['episodes']} held-out seeds solved "
         f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%})"
     )
-
-
-def _offline(policy: Policy, name: str, data: Path, out: Path, run: Path, again: str) -> dict[str, Any]:
-    from nextmove.jobs.train import windows
-
-    dataset = sets.open_dataset(data)
-    if abs(dataset.fps / policy.spec.fps - 1) > 1e-3:
-        raise ConfigError(f"{data}: fps: expected {policy.spec.fps:g}, as the policy's, found {dataset.fps:g}")
-    facts = getattr(policy, "facts", {})
-    kept = facts.get("held_episodes", []) if _same(data, facts.get("data")) else None
-    judged = windows(dataset, policy, np.array(kept) if kept else None)
-    check_finite(dataset.select(kept) if kept else dataset, [*policy.encoder.features, "action"])
-    picks = np.linspace(0, len(judged) - 1, min(len(judged), 2048)).astype(np.int64)
-    batches = [judged.batch(part) for part in np.array_split(picks, max(1, len(picks) // 256))]
-    whose = "all its episodes"
-    if kept is not None:
-        whose = f"the {len(kept)} episodes kept from training" if kept else f"{whose}, which the policy was trained on"
-    entry = evaluation.Entry(name, offline=evaluation.offline(policy, batches, latency_calls=100), **_told(policy, run))
-    task = f"Plans beside what was demonstrated in {data}: {len(picks)} windows out of {whose}."
-    return evaluation.write_report(
-        [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again]
-    )
-
-
-def _same(data: Path, known: str | None) -> bool:
-    """Whether a folder is the one the policy was trained on."""
-    return known is not None and Path(known).resolve() == Path(data).resolve()
