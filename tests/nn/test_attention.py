@@ -7,6 +7,7 @@ from torch import nn
 from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.cache import grow
 from nextmove.nn.layers import Decoder, DecoderLayer, Encoder, EncoderLayer, Sizes
+from nextmove.nn.mask import CAUSAL, block_mask, key_mask
 from nextmove.nn.norm import RmsNorm
 from nextmove.nn.rope import rotary, rotate
 
@@ -33,10 +34,10 @@ def test_equals_multihead_attention_with_separate_inputs_and_key_mask():
     q, k, v = torch.randn(2, 3, 16), torch.randn(2, 5, 16), torch.randn(2, 5, 16)
     keep = torch.tensor([[1, 1, 1, 0, 1], [1, 0, 1, 1, 0]], dtype=torch.bool)
     expected = theirs(q, k, v, key_padding_mask=~keep, need_weights=False)[0]
-    torch.testing.assert_close(ours(q, k, v, keep=keep)[0], expected)
+    torch.testing.assert_close(ours(q, k, v, mask=key_mask(keep))[0], expected)
     with torch.no_grad():
         ours.in_proj_weight[0, 0] += 0.1
-    assert not torch.allclose(ours(q, k, v, keep=keep)[0], expected, atol=1e-6)
+    assert not torch.allclose(ours(q, k, v, mask=key_mask(keep))[0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -46,18 +47,18 @@ def test_equals_multihead_attention_with_causal_and_explicit_masks(shared):
     y = x if shared else x.clone()
     past = torch.ones(5, 5, dtype=torch.bool).tril()
     expected = theirs(x, x, x, attn_mask=~past, need_weights=False)[0]
-    torch.testing.assert_close(ours(x, y, y, causal=True)[0], expected)
+    torch.testing.assert_close(ours(x, y, y, mask=CAUSAL)[0], expected)
     torch.testing.assert_close(ours(x, y, y, mask=past)[0], expected)
     keep = torch.tensor([[1, 1, 0, 1, 1], [1, 0, 1, 0, 1]], dtype=torch.bool)
     expected = theirs(x, x, x, attn_mask=~past, key_padding_mask=~keep, need_weights=False)[0]
-    seen = ours(x, y, y, mask=past, keep=keep)[0]
+    seen = ours(x, y, y, mask=past & keep[:, None])[0]
     torch.testing.assert_close(seen, expected)
 
 
 def test_causal_with_everything_before_masked_sees_itself():
     ours, _ = pair()
     x = torch.randn(1, 3, 16)
-    y = ours(x, x, x, causal=True, keep=torch.tensor([[False, False, True]]))[0]
+    y = ours(x, x, x, mask=block_mask(torch.tensor([[False, False, True]]), torch.arange(3)))[0]
     alone = ours(x[:, :1], x[:, :1], x[:, :1])[0]
     torch.testing.assert_close(y[:, :1], alone)
     assert y.isfinite().all()
@@ -67,10 +68,10 @@ def test_causal_with_everything_before_masked_sees_itself():
 def test_cache_in_pieces_equals_all_at_once(cuts):
     ours, _ = pair()
     x = torch.randn(2, 6, 16)
-    expected, (k, _) = ours(x, x, x, causal=True)
+    expected, (k, _) = ours(x, x, x, mask=CAUSAL)
     cache, parts = None, []
     for piece in x.split(list(cuts), 1):
-        y, cache = ours(piece, piece, piece, causal=True, cache=cache)
+        y, cache = ours(piece, piece, piece, mask=CAUSAL, cache=cache)
         parts.append(y)
     torch.testing.assert_close(torch.cat(parts, 1), expected)
     torch.testing.assert_close(cache[0], k)
@@ -93,7 +94,10 @@ def test_shared_heads_equal_heads_repeated(causal, masked, length):
     whole.load_state_dict({**ours.state_dict(), **packed})
     x = torch.randn(2, length, 16)
     keep = torch.randint(0, 2, (2, length)).bool() if masked else None
-    torch.testing.assert_close(ours(x, x, x, causal=causal, keep=keep)[0], whole(x, x, x, causal=causal, keep=keep)[0])
+    mask = CAUSAL if causal else None
+    if keep is not None:
+        mask = block_mask(keep, torch.arange(length)) if causal else key_mask(keep)
+    torch.testing.assert_close(ours(x, x, x, mask=mask)[0], whole(x, x, x, mask=mask)[0])
     assert ours(x, x, x)[1][0].shape == (2, 2, length, 4)
 
 
@@ -226,3 +230,104 @@ def test_rotary_turns_by_the_angle_and_scores_depend_on_distance_only():
     assert (score(7, 4) - score(4, 7)).abs() > 1e-3
     with pytest.raises(ValueError, match="width: expected an even"):
         rotary(torch.arange(3), 5)
+
+
+def test_rotary_positions_of_a_row_are_its_own():
+    positions = torch.tensor([[0, 1, 2, 3], [5, 6, 9, 2]])
+    x = torch.randn(2, 3, 4, 8)
+    turned = rotate(x, *rotary(positions, 8))
+    for row in range(2):
+        torch.testing.assert_close(turned[row], rotate(x[row : row + 1], *rotary(positions[row], 8))[0])
+    ours, h = Attention(16, 2), torch.randn(2, 4, 16)
+
+    def answer(positions):
+        return ours(h, h, h, mask=CAUSAL, rotate=lambda x: rotate(x, *rotary(positions, 8)))[0]
+
+    plain = answer(torch.arange(4))
+    # Scores depend on distances alone: a row that starts later answers as if it started at 0.
+    torch.testing.assert_close(answer(torch.arange(4) + torch.tensor([[0], [7]])), plain, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(answer(positions), plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("heads", [4, Heads(4, 2, norm=RmsNorm())])
+def test_keys_of_another_width(heads):
+    ours = Attention(16, heads, source=6)
+    if heads == 4:
+        theirs = nn.MultiheadAttention(16, 4, kdim=6, vdim=6, batch_first=True)
+        nn.init.normal_(theirs.in_proj_bias)
+        ours.load_state_dict(theirs.state_dict())
+    q, k, v = torch.randn(2, 3, 16), torch.randn(2, 5, 6), torch.randn(2, 5, 6)
+    y = ours(q, k, v)[0]
+    if heads == 4:
+        torch.testing.assert_close(y, theirs(q, k, v, need_weights=False)[0])
+    torch.testing.assert_close(ours.attend(*ours.project(q, k, v)), y)
+    assert "in_proj_weight" not in ours.state_dict()
+    y.square().sum().backward()
+    assert [name for name, p in ours.named_parameters() if p.grad is None] == []
+
+    with pytest.raises(RuntimeError):
+        ours(q, q, q)
+
+
+@pytest.mark.parametrize("queries", [5, 2, 1])
+def test_masks_are_one_for_each_row(queries):
+    """Rows (B, L, S) and (B, 1, L, S) are the same, and a block mask is its definition."""
+    ours, _ = pair()
+    valid = torch.tensor([[1, 1, 0, 1, 1], [0, 1, 1, 1, 0]], dtype=torch.bool)
+    block = torch.tensor([[0, 0, 0, 1, 2], [0, 0, 1, 1, 1]])
+    mask = block_mask(valid, block, queries)
+    assert mask.shape == (2, 1, queries, 5)
+    for b in range(2):
+        for i in range(queries):
+            at = 5 - queries + i
+            expected = [bool(valid[b, j] and block[b, j] <= block[b, at]) or j == at for j in range(5)]
+            assert mask[b, 0, i].tolist() == expected
+    q, k = torch.randn(2, queries, 16), torch.randn(2, 5, 16)
+    y = ours(q, k, k, mask=mask)[0]
+    torch.testing.assert_close(ours(q, k, k, mask=mask[:, 0])[0], y)
+    for b in range(2):
+        for i in range(queries):
+            seen = k[b : b + 1, mask[b, 0, i]]
+            torch.testing.assert_close(ours(q[b : b + 1, i : i + 1], seen, seen)[0][0, 0], y[b, i])
+    assert torch.equal(block_mask(valid, block[0], queries)[0], mask[0])
+
+
+def written_out(ours, x, keep, cap=0.0):
+    """The equation with scores capped, head by head."""
+    q, k, v = (x @ ours.in_proj_weight.T).unflatten(-1, (3, 2, 4)).unbind(-3)
+    heads = []
+    for h in range(2):
+        score = q[..., h, :] @ k[..., h, :].mT / 2
+        score = cap * (score / cap).tanh() if cap else score
+        heads.append(score.masked_fill(~keep, -torch.inf).softmax(-1) @ v[..., h, :])
+    return torch.cat(heads, -1) @ ours.out_proj.weight.T + ours.out_proj.bias
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("mask", [CAUSAL, None])
+def test_capped_scores_and_sliding_windows_equal_their_equations(mask, train):
+    x, i = 3 * torch.randn(2, 6, 8), torch.arange(6)
+    past = i[:, None] >= i if mask is CAUSAL else torch.ones(6, 6, dtype=torch.bool)
+    near = past & ((i[:, None] - i).abs() < 3)
+    capped, windowed = Attention(8, Heads(2, cap=1.5)).train(train), Attention(8, Heads(2, window=3)).train(train)
+    torch.testing.assert_close(capped(x, x, x, mask=mask)[0], written_out(capped, x, past, 1.5))
+    y = windowed(x, x, x, mask=mask)[0]
+    torch.testing.assert_close(y, written_out(windowed, x, near))
+    torch.testing.assert_close(windowed(x, x, x, mask=past)[0], y)
+    assert not torch.allclose(y, written_out(windowed, x, past), atol=1e-3)
+    assert not torch.allclose(capped(x, x, x, mask=mask)[0], written_out(capped, x, past), atol=1e-3)
+
+
+def test_a_window_counts_places_of_the_cache():
+    ours, x = Attention(8, Heads(2, window=3)), torch.randn(2, 6, 8)
+    whole, cache, parts = ours(x, x, x, mask=CAUSAL)[0], None, []
+    for piece in x.split([2, 1, 3], 1):
+        y, cache = ours(piece, piece, piece, mask=CAUSAL, cache=cache)
+        parts.append(y)
+    torch.testing.assert_close(torch.cat(parts, 1), whole)
+
+
+@pytest.mark.parametrize("name", ["cap", "window"])
+def test_caps_and_windows_are_not_negative(name):
+    with pytest.raises(ValueError, match=rf"heads\.{name}: expected 0 or more, found -1"):
+        Attention(8, Heads(2, **{name: -1}))

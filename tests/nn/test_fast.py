@@ -14,6 +14,7 @@ from nextmove.nn import packed
 from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.conv import Conv1d, Upsample1d
 from nextmove.nn.dropout import Dropout
+from nextmove.nn.mask import CAUSAL, block_mask
 from nextmove.nn.mish import Mish
 from nextmove.training.optim import Update, trainable
 
@@ -162,10 +163,12 @@ def test_attention_with_dropout_drops_weights_and_nothing_else(heads, causal):
     layer, x = Attention(16, heads, dropout=0.5), torch.randn(3, 6, 16)
     keep = torch.ones(3, 6, dtype=torch.bool)
     keep[1, 4:] = False
-    wanted = [layer.eval()(x, x, x, causal=causal, keep=mask)[0] for mask in (None, keep)]
+    order = torch.arange(6) if causal else torch.zeros(6, dtype=torch.long)
+    masks = (CAUSAL if causal else None, block_mask(keep, order))
+    wanted = [layer.eval()(x, x, x, mask=mask)[0] for mask in masks]
     layer.train()
     layer.dropout.forward = lambda weights: weights
-    for mask, want in zip((None, keep), wanted, strict=True):
-        torch.testing.assert_close(layer(x, x, x, causal=causal, keep=mask)[0], want)
+    for mask, want in zip(masks, wanted, strict=True):
+        torch.testing.assert_close(layer(x, x, x, mask=mask)[0], want)
     layer.dropout.forward = torch.zeros_like
     assert torch.equal(layer(x, x, x)[0], layer.out_proj.bias.expand(3, 6, 16))

@@ -1,12 +1,12 @@
-"""Multi-head attention with packed projections, masks and a key-value cache.
+"""Multi-head attention: packed projections, grouped heads, one mask, a key-value cache.
 
-Letters: B batch, L queries, S keys, D width, P keys already in the cache, E width of a head.
+Shapes: B batch, L queries, S keys, D width, P keys already in the cache, E width of a head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from nextmove.nn.cache import grow
 from nextmove.nn.dropout import Dropout
+from nextmove.nn.mask import Mask, sdpa_mask
 from nextmove.nn.norm import RmsNorm
 
 KeyValue = tuple[Tensor, Tensor]
@@ -36,6 +37,11 @@ class Heads:
     """What scores are multiplied by; 0 = 1 / sqrt(width of a head)."""
     norm: RmsNorm | None = None
     """Norm of each head's queries and keys before they are rotated (Dehghani et al. 2023, section 2.1)."""
+    cap: float = 0.0
+    """Scores s become cap tanh(s / cap) (Gemma 2; Riviere et al. 2024, section 2); 0 = as they are."""
+    window: int = 0
+    """Keys a query reads at most in each direction, its own place included (Beltagy et al. 2020, section 3.1); under a
+    causal mask these are the last `window` keys. 0 = all."""
 
     def settled(self, width: int) -> Heads:
         """The same with the zeros filled in; raises ValueError where the numbers do not divide."""
@@ -44,8 +50,11 @@ class Heads:
         shared = self.shared or self.count
         if self.count % shared:
             raise ValueError(f"heads.shared: expected a divisor of {self.count} heads, found {shared}")
+        for name in ("cap", "window"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"heads.{name}: expected 0 or more, found {getattr(self, name)}")
         own = self.width or width // self.count
-        return Heads(self.count, shared, own, self.bias, self.out_bias, self.scale or own**-0.5, self.norm)
+        return replace(self, shared=shared, width=own, scale=self.scale or own**-0.5)
 
 
 def as_heads(heads: int | Heads) -> Heads:
@@ -57,23 +66,38 @@ class Attention(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1).
 
     Parameters have the names and, with plain heads, the shapes of nn.MultiheadAttention's; queries, keys and values are
-    packed in this order. Raises ValueError if the heads do not divide `width`.
+    packed in this order, unless keys and values are `source` wide (nn.MultiheadAttention's `kdim`). Raises ValueError
+    if the heads do not divide `width`.
     """
 
-    def __init__(self, width: int, heads: int | Heads, dropout: float = 0.0) -> None:
+    q_proj_weight: nn.Parameter | None
+    k_proj_weight: nn.Parameter | None
+    v_proj_weight: nn.Parameter | None
+
+    def __init__(self, width: int, heads: int | Heads, dropout: float = 0.0, *, source: int = 0) -> None:
         super().__init__()
         self.heads = as_heads(heads).settled(width)
         self.dropout, own = Dropout(dropout), self.heads.width
         self.widths = [self.heads.count * own, self.heads.shared * own, self.heads.shared * own]
-        self.in_proj_weight = nn.Parameter(torch.empty(sum(self.widths), width))
+        apart = source not in (0, width)
+        self.in_proj_weight = None if apart else nn.Parameter(torch.empty(sum(self.widths), width))
+        for name, out, wide in zip("qkv", self.widths, (width, source, source), strict=True):
+            weight = nn.Parameter(torch.empty(out, wide)) if apart else None
+            self.register_parameter(f"{name}_proj_weight", weight)
         self.in_proj_bias = nn.Parameter(torch.zeros(sum(self.widths))) if self.heads.bias else None
         self.out_proj = nn.Linear(self.widths[0], width, bias=self.heads.out_bias)
         norm = self.heads.norm
         self.query_norm = None if norm is None else norm.build(own)
         self.key_norm = None if norm is None else norm.build(own)
-        nn.init.xavier_uniform_(self.in_proj_weight)
+        for weight in self.projections():
+            nn.init.xavier_uniform_(weight)
         if self.heads.out_bias:
             nn.init.zeros_(self.out_proj.bias)
+
+    def projections(self) -> list[nn.Parameter]:
+        """The matrices of queries, keys and values: one where they are packed, else three."""
+        found = (self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        return [weight for weight in found if weight is not None]
 
     def forward(
         self,
@@ -81,37 +105,47 @@ class Attention(nn.Module):
         key: Tensor,
         value: Tensor,
         *,
-        keep: Tensor | None = None,
-        mask: Tensor | None = None,
-        causal: bool = False,
+        mask: Mask = None,
         cache: KeyValue | None = None,
         rotate: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, KeyValue]:
         """y (B, L, D) and the keys and values that were attended to; the cache given comes first among them.
 
-        query (B, L, D); key, value (B, S, D). keep: (B, P + S) bool, mask: (L, P + S) bool, both True = attend.
-        causal: query i sees the keys up to P + i, itself always.
+        query (B, L, D); key, value (B, S, D) or `source` wide; mask: over P + S keys (`nn.mask`).
         rotate: applied to queries and new keys (B, heads, ., E).
-        Without `causal`, a query that may attend to nothing gives an undefined row.
         """
-        q, k, v = self._project(query, key, value)
-        if self.query_norm is not None and self.key_norm is not None:
-            q, k = self.query_norm(q), self.key_norm(k)
+        q, k, v = self.project(query, key, value)
         if rotate is not None:
             q, k = rotate(q), rotate(k)
         if cache is not None:
             k, v = grow(cache[0].to(k), k), grow(cache[1].to(v), v)
-        # A plain causal mask has its own, faster kernels.
-        plain = causal and keep is None and mask is None and q.shape[2] == k.shape[2]
-        seen = None if plain else _seen(q.shape[2], k.shape[2], keep, mask, causal, q.device)
-        y = self._attend(q, k, v, seen, plain)
-        return self.out_proj(y.transpose(1, 2).flatten(2)), (k, v)
+        return self.attend(q, k, v, mask), (k, v)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
+    def project(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Tensor]:
+        """Queries, keys and values (B, heads, ., E), normed but not rotated, in as few products as the inputs allow."""
+        weight, bias, count, shared = self.in_proj_weight, self.in_proj_bias, self.heads.count, self.heads.shared
+        if weight is not None and query is key and key is value:
+            packed = self._in_heads(F.linear(query, weight, bias))
+            parts = list(packed.split_with_sizes((count, shared, shared), 1))
+        else:
+            weights = self.projections() if weight is None else weight.split_with_sizes(self.widths)
+            biases = (None, None, None) if bias is None else bias.split_with_sizes(self.widths)
+            inputs = (query, key, value)
+            parts = [self._in_heads(F.linear(x, w, b)) for x, w, b in zip(inputs, weights, biases, strict=True)]
+        if self.query_norm is None or self.key_norm is None:
+            return parts
+        return self.query_norm(parts[0]), self.key_norm(parts[1]), parts[2]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask = None) -> Tensor:
+        """y (B, L, D) of queries, keys and values (B, heads, ., E)."""
+        seen, causal = sdpa_mask(mask, q.shape[2], k.shape[2], self.heads.window, q.device)
+        return self.out_proj(self._product(q, k, v, seen, causal).transpose(1, 2).flatten(2))
+
+    def _product(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
         """(B, heads, L, E)."""
         count, shared, scale = self.heads.count, self.heads.shared, self.heads.scale
-        if self.training and self.dropout.p:
-            return self._attend_with_dropout(q, k, v, seen, causal)
+        if self.heads.cap or (self.training and self.dropout.p):
+            return self._written_out(q, k, v, seen, causal)
         if shared == count:
             return F.scaled_dot_product_attention(q, k, v, seen, is_causal=causal, scale=scale)
         if q.shape[2] > 1:
@@ -120,44 +154,19 @@ class Attention(nn.Module):
         grouped = q.view(len(q), shared, count // shared, -1)
         return F.scaled_dot_product_attention(grouped, k, v, seen, scale=scale).view_as(q)
 
-    def _attend_with_dropout(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
-        """The same written out, for weights are dropped between the two products."""
+    def _written_out(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
+        """The same with what no kernel has: caps on scores, and weights dropped between the two products."""
         each = self.heads.count // self.heads.shared
         k, v = (k, v) if each == 1 else (k.repeat_interleave(each, 1), v.repeat_interleave(each, 1))
         scores = (q * self.heads.scale) @ k.mT
+        if self.heads.cap:
+            scores = self.heads.cap * (scores / self.heads.cap).tanh()
         if causal:
             seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()
         if seen is not None:
             scores = scores.masked_fill(~seen, -torch.inf)
         return self.dropout(scores.softmax(3)) @ v
 
-    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Tensor]:
-        """Queries, keys and values (B, heads, ., E), in as few products as the inputs allow."""
-        weight, bias, count, shared = self.in_proj_weight, self.in_proj_bias, self.heads.count, self.heads.shared
-        if query is key and key is value:
-            packed = self._in_heads(F.linear(query, weight, bias))
-            return packed.split_with_sizes((count, shared, shared), 1)
-        weights = weight.split_with_sizes(self.widths)
-        biases = (None, None, None) if bias is None else bias.split_with_sizes(self.widths)
-        inputs = (query, key, value)
-        return [self._in_heads(F.linear(x, w, b)) for x, w, b in zip(inputs, weights, biases, strict=True)]
-
     def _in_heads(self, x: Tensor) -> Tensor:
         """(B, L, heads E) -> (B, heads, L, E)."""
         return x.view(*x.shape[:2], -1, self.heads.width).transpose(1, 2)
-
-
-def _seen(
-    queries: int, keys: int, keep: Tensor | None, mask: Tensor | None, causal: bool, device: torch.device
-) -> Tensor | None:
-    """All masks as one, broadcasting to (B, heads, L, S); None if everything is seen."""
-    seen = None if mask is None else mask[None, None]
-    if keep is not None:
-        seen = keep[:, None, None] if seen is None else seen & keep[:, None, None]
-    if causal and (queries > 1 or seen is not None):
-        full = torch.ones(queries, keys, dtype=torch.bool, device=device)
-        past = full.tril(keys - queries)
-        # Each sees itself whatever is masked, so that no row is empty (its softmax would be undefined).
-        itself = past & full.triu(keys - queries)
-        seen = past if seen is None else (seen & past) | itself
-    return seen

@@ -21,6 +21,7 @@ from nextmove.nn.attention import Attention, KeyValue, as_heads
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.feedforward import Dense
 from nextmove.nn.layers import kept
+from nextmove.nn.mask import CAUSAL, Mask, block_mask
 from nextmove.nn.norm import LayerNorm
 from nextmove.nn.rope import Rotary, rotate
 from nextmove.nn.transformer import Told, init_normal
@@ -69,13 +70,11 @@ class Block(nn.Module):
         self.up, self.down = config.feedforward.build(width)
         self.dropout = Dropout(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(
-        self, x: Tensor, keep: Tensor | None, cache: KeyValue | None, angles: Angles | None
-    ) -> tuple[Tensor, KeyValue]:
-        """x (B, L, W), keep (B, all tokens so far) bool -> the same, and all keys and values so far."""
+    def forward(self, x: Tensor, mask: Mask, cache: KeyValue | None, angles: Angles | None) -> tuple[Tensor, KeyValue]:
+        """x (B, L, W), mask over all tokens so far -> the same, and all keys and values so far."""
         h = self.norm1(x)
         turn = None if angles is None else partial(rotate, cosines=angles[0], sines=angles[1])
-        y, cache = self.attention(h, h, h, keep=keep, causal=True, cache=cache, rotate=turn)
+        y, cache = self.attention(h, h, h, mask=mask, cache=cache, rotate=turn)
         x = x + self.dropout(y)
         return x + self.dropout(self.down(self.up(self.norm2(x)))), cache
 
@@ -135,11 +134,11 @@ class GptNet(nn.Module):
         x = self._embed(ids, before)
         if cache is None and prefix:
             x = torch.cat([self.told(ctx).to(x), x], 1)
-        keep = self._keep(ctx, before + ids.shape[1])
+        mask = self._mask(ctx, before + ids.shape[1], x.shape[1])
         angles = self._angles(x, before + ids.shape[1])
         x, kept_layers = self.dropout(x), []
         for i, block in enumerate(self.blocks):
-            x, layer = block(x, keep, None if cache is None else cache[i], angles)
+            x, layer = block(x, mask, None if cache is None else cache[i], angles)
             kept_layers.append(layer)
         # A slice of all of it would be copied on the way back.
         return x if x.shape[1] == ids.shape[1] else x[:, -ids.shape[1] :], tuple(kept_layers)
@@ -155,10 +154,13 @@ class GptNet(nn.Module):
             raise ValueError(f"ids: expected at most {self.length} in a sequence, found {before + ids.shape[1]}")
         return x + self.position[before : before + ids.shape[1]]
 
-    def _keep(self, ctx: Context, ids: int) -> Tensor | None:
-        """Which of [context, all ids so far] may be attended to; None if all."""
+    def _mask(self, ctx: Context, ids: int, queries: int) -> Mask:
+        """Each of the last tokens of [context, all ids so far] attends to those up to itself that are not masked."""
         keep = kept(ctx.mask if self.told.token is not None else None, self.told.first, ctx.batch)
-        return None if keep is None else torch.cat([keep, keep.new_ones(ctx.batch, ids)], 1)
+        if keep is None:
+            return CAUSAL
+        valid = torch.cat([keep, keep.new_ones(ctx.batch, ids)], 1)
+        return block_mask(valid, torch.arange(valid.shape[1], device=valid.device), queries)
 
     def _angles(self, x: Tensor, end: int) -> Angles | None:
         """Rotary angles of the tokens x, the last of which is id `end` - 1; the context's positions are negative."""

@@ -59,7 +59,8 @@ def initialise(net: GptNet, layers: int) -> None:
     for part in net.blocks.modules():
         if isinstance(part, Attention):
             width = part.out_proj.out_features
-            nn.init.normal_(part.in_proj_weight, std=width**-0.5)
+            for weight in part.projections():
+                nn.init.normal_(weight, std=width**-0.5)
             nn.init.normal_(part.out_proj.weight, std=(width * layers) ** -0.5)
     if net.position is not None:
         nn.init.normal_(net.position, std=0.01)

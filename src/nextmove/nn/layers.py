@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from nextmove.nn.attention import Attention
 from nextmove.nn.dropout import Dropout
+from nextmove.nn.mask import CAUSAL, key_mask
 
 Activation = Literal["relu", "gelu", "glu"]
 
@@ -63,7 +64,7 @@ class EncoderLayer(nn.Module):
         """x (B, L, D); position broadcasts to x; keep (B, L) bool, True = may be attended to."""
         h = self.norm1(x) if self.pre_norm else x
         told = _add(h, position)
-        x = x + self.dropout(self.self_attn(told, told, h, keep=keep)[0])
+        x = x + self.dropout(self.self_attn(told, told, h, mask=None if keep is None else key_mask(keep))[0])
         x = x if self.pre_norm else self.norm1(x)
         x = x + self.dropout(self.feedforward(self.norm2(x) if self.pre_norm else x))
         return x if self.pre_norm else self.norm2(x)
@@ -98,11 +99,13 @@ class DecoderLayer(nn.Module):
         """
         h = self.norm1(x) if self.pre_norm else x
         told = _add(h, position)
-        x = x + self.dropout(self.self_attn(told, told, h, causal=causal)[0])
+        x = x + self.dropout(self.self_attn(told, told, h, mask=CAUSAL if causal else None)[0])
         x = x if self.pre_norm else self.norm1(x)
         asked = _add(self.norm2(x) if self.pre_norm else x, position)
         keys = _add(memory, memory_position)
-        x = x + self.dropout(self.multihead_attn(asked, keys, memory, keep=keep, mask=mask)[0])
+        if keep is not None:
+            mask = key_mask(keep) if mask is None else key_mask(keep) & mask
+        x = x + self.dropout(self.multihead_attn(asked, keys, memory, mask=mask)[0])
         x = x if self.pre_norm else self.norm2(x)
         x = x + self.dropout(self.feedforward(self.norm3(x) if self.pre_norm else x))
         return x if self.pre_norm else self.norm3(x)

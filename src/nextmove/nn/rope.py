@@ -45,26 +45,31 @@ class Rotary:
     stretch: Stretch | None = None
 
     def angles(self, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (L, W / 2) of positions (L,), as `rotary`."""
+        """Cosines and sines (..., L, W / 2) of positions (..., L), as `rotary`."""
         return rotary(positions, width, self.base, self.stretch)
 
 
 def rotary(
     positions: Tensor, width: int, base: float = 10000.0, stretch: Stretch | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (L, W / 2) float32 of the angles position / base^(2 j / W), positions (L,).
+    """Cosines and sines (..., L, W / 2) float32 of the angles position / base^(2 j / W), positions (..., L).
 
-    Raises ValueError if `width` (of one head) is odd.
+    Positions (B, L) count each row on its own. Raises ValueError if `width` (of one head) is odd.
     """
     if width % 2:
         raise ValueError(f"width: expected an even width of a head for rotary positions, found {width}")
     powers = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
     speeds = base**-powers
-    angles = positions.float()[:, None] * (speeds if stretch is None else stretch.slowed(speeds))
+    angles = positions.float()[..., None] * (speeds if stretch is None else stretch.slowed(speeds))
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """x (B, heads, L, W) with the pair (x_j, x_{j + W / 2}) turned by angle j; keeps dtype and length."""
+    """x (B, heads, L, W) with the pair (x_j, x_{j + W / 2}) turned by angle j; keeps dtype and length.
+
+    cosines, sines: (L, W / 2), or (B, L, W / 2) by row.
+    """
+    if cosines.dim() == 3:
+        cosines, sines = cosines[:, None], sines[:, None]
     a, b = x.float().chunk(2, -1)
     return torch.cat([a * cosines - b * sines, b * cosines + a * sines], -1).to(x.dtype)

@@ -141,7 +141,8 @@ def init_normal(module: nn.Module | None) -> None:
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
         if isinstance(part, Attention):
-            nn.init.normal_(part.in_proj_weight, std=0.02)
+            for weight in part.projections():
+                nn.init.normal_(weight, std=0.02)
 
 
 def _steps(horizon: int, observed: int, before: int) -> Tensor:

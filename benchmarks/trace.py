@@ -1,0 +1,250 @@
+"""Loss traces of two commits from the same seed, and their speeds, block by block in turns.
+
+    python benchmarks/trace.py [SYSTEM ...] [--old a44a6f4] [--steps 200]
+
+The old commit is checked out into a temporary folder; each side is one process on one thread that makes the same small
+models and batches and takes the same AdamW steps. One JSON line a system: `loss`, the largest relative difference of a
+loss, and `sample`, the largest absolute difference of what the trained models generate from one seed over its largest
+value; `steps` and `calls`, training steps a second and generated batches a second, new over old (processor
+time; medians of blocks that take turns). Exits with 1 if a loss differs by more than 1e-5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+SYSTEMS = (
+    "flow-policy", "diffusion-policy", "act", "diffusion-transformer", "gpt", "gpt-modern", "imagegpt", "ddpm", "dit",
+)  # fmt: skip
+BLOCK, TOLERANCE = 20, 1e-5
+STATE, ENVIRONMENT, GOAL = "observation.state", "observation.environment_state", "observation.goal"
+
+
+def policy(name: str) -> tuple[Any, Any]:
+    """A policy as its recipe has it, and a function to a batch of made-up windows."""
+    import torch
+
+    from nextmove import store
+    from nextmove.contracts import normal, seeded, uniform
+    from nextmove.models.policy import PolicySpec
+    from nextmove.systems import find
+
+    widths = {STATE: 2, ENVIRONMENT: 6, GOAL: 6}
+    recipe = find(name).load()()
+    if name == "flow-policy":
+        # The default has changed: it dropped a tenth once.
+        recipe = replace(recipe, decoder=replace(recipe.decoder, trunk=replace(recipe.decoder.trunk, dropout=0.0)))
+    model = store.create(name, PolicySpec(widths, action=2, fps=10.0), recipe)
+    times, horizon = model.n_obs_steps, model.horizon
+
+    def batch(seed: int, rows: int = 16) -> dict[str, torch.Tensor]:
+        made = {f: 50 * normal((rows, times, w), seeded(seed, i)) for i, (f, w) in enumerate(widths.items())}
+        ahead = torch.arange(horizon)[:, None] * uniform((rows, 1, 2), seeded(seed, 8))
+        made["action"] = made[STATE][:, -1:] + 3 * ahead + normal((rows, horizon, 2), seeded(seed, 9))
+        made["action_is_pad"] = torch.arange(horizon) >= horizon - torch.arange(rows)[:, None] % 4
+        return made
+
+    model.fit([batch(0, 256)])
+    return model, batch
+
+
+def text(name: str) -> tuple[Any, Any]:
+    """A language model over ten characters."""
+    import torch
+
+    from nextmove import store
+    from nextmove.codecs import Text
+    from nextmove.contracts import seeded
+    from nextmove.models.generator import TextSpec
+
+    model = store.create(name, TextSpec("characters", 48, Text.fit("characters", "abcdefghij").vocabulary))
+    return model, lambda seed: {"ids": torch.randint(10, (8, 48), generator=seeded(seed))}
+
+
+def image(name: str) -> tuple[Any, Any]:
+    """A generator of 8 x 8 images of 17 levels with labels."""
+    import torch
+
+    from nextmove import store
+    from nextmove.contracts import seeded
+    from nextmove.models.generator import ImageSpec
+
+    levels = 2 if name == "imagegpt" else 17
+    model = store.create(name, ImageSpec(8, 8, levels=levels, classes=10))
+
+    def batch(seed: int) -> dict[str, torch.Tensor]:
+        level = torch.randint(levels, (8, 1, 8, 8), generator=seeded(seed, 1))
+        return {"image": level / (levels - 1), "label": torch.randint(10, (8,), generator=seeded(seed, 2))}
+
+    return model, batch
+
+
+MAKERS = {"gpt": text, "gpt-modern": text, "imagegpt": image, "ddpm": image, "dit": image}
+
+
+class Side:
+    """One system of this commit: its model, optimiser and batches."""
+
+    def __init__(self, name: str) -> None:
+        import torch
+
+        from nextmove.parts import with_sampling
+
+        torch.manual_seed(0)
+        self.model, self.batch = MAKERS.get(name, policy)(name)
+        if hasattr(getattr(self.model.decoder, "sampler", None), "steps"):
+            self.model = with_sampling(self.model, steps=10)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+        self.step = 0
+
+    def train(self, steps: int) -> dict[str, Any]:
+        """Losses of the next steps, and the processor's seconds they took."""
+        from nextmove.contracts import seeded, total
+
+        losses, seconds = [], 0.0
+        self.model.train()
+        for _ in range(steps):
+            data = self.batch(self.step)
+            start = time.process_time()
+            loss = total(self.model.loss(data, rng=seeded(self.step, 3)))
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            seconds += time.process_time() - start
+            losses.append(loss.item())
+            self.step += 1
+        return {"losses": losses, "seconds": seconds}
+
+    def sample(self) -> dict[str, Any]:
+        """The first values of what is generated, and the processor's seconds."""
+        data = self.batch(0)
+        self.model.eval()
+        start = time.process_time()
+        values = [float(value) for value in generated(self.model, data).flatten()[:512]]
+        return {"values": values, "seconds": time.process_time() - start}
+
+
+def child() -> None:
+    """Answers lines "SYSTEM STEPS"; 0 steps ask for what the model generates, a new system is made first."""
+    import torch
+
+    torch.set_num_threads(1)
+    current, side = "", None
+    for line in sys.stdin:
+        name, steps = line.split()
+        if side is None or name != current:
+            current, side = name, Side(name)
+        answer = side.train(int(steps)) if int(steps) else side.sample()
+        print(json.dumps(answer), flush=True)
+
+
+def generated(model: Any, data: dict[str, Any]) -> Any:
+    """Plans for two robots, two texts or two images."""
+    from nextmove.contracts import Rows, seeded
+
+    rng = Rows([seeded(1), seeded(2)])
+    if hasattr(model, "act"):
+        return model.act({k: v[:2] for k, v in data.items() if k.startswith("observation.")}, rng=rng).actions
+    return model.generate(2, rng=rng, inputs={k: v[:2] for k, v in data.items() if k == "label"})
+
+
+def ask(side: subprocess.Popen[str], name: str, steps: int) -> dict[str, Any]:
+    """A block of steps, or with 0 of what is generated."""
+    assert side.stdin is not None
+    assert side.stdout is not None
+    side.stdin.write(f"{name} {steps}\n")
+    side.stdin.flush()
+    line = side.stdout.readline()
+    if not line:
+        raise SystemExit("a side ended early")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def compared(name: str, sides: list[subprocess.Popen[str]], steps: int) -> dict[str, Any]:
+    """The line of one system."""
+    losses: tuple[list[float], list[float]] = ([], [])
+    ratios: list[float] = []
+    calls: list[float] = []
+    for block in range(-(-steps // BLOCK)):
+        # Who goes first changes, so that neither always finds the other's traces in the caches.
+        order = (0, 1) if block % 2 else (1, 0)
+        answers = {side: ask(sides[side], name, min(BLOCK, steps - block * BLOCK)) for side in order}
+        ratios.append(answers[0]["seconds"] / answers[1]["seconds"])
+        for side in order:
+            losses[side].extend(answers[side]["losses"])
+    values = [ask(side, name, 0)["values"] for side in sides]
+    for call in range(6):
+        answers = {side: ask(sides[side], name, 0) for side in ((0, 1) if call % 2 else (1, 0))}
+        calls.append(answers[0]["seconds"] / answers[1]["seconds"])
+    off = max(abs(a - b) / max(abs(a), 1e-12) for a, b in zip(*losses, strict=True))
+    largest = max(abs(value) for value in values[0]) or 1.0
+    apart = max(abs(a - b) for a, b in zip(*values, strict=True)) / largest
+    return {
+        "system": name,
+        "loss": off,
+        "sample": apart,
+        "steps": round(statistics.median(ratios), 3),
+        "calls": round(statistics.median(calls), 3),
+    }
+
+
+def opened(source: Path) -> subprocess.Popen[str]:
+    """A side's process, with the package of `source`."""
+    environment = {**os.environ, "PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--child"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+
+
+@contextmanager
+def checked_out(commit: str) -> Iterator[Path]:
+    """The tree of a commit in a temporary folder."""
+    root = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "old"
+        git = ["git", "-C", str(root), "worktree"]
+        subprocess.run([*git, "add", "--detach", str(place), commit], check=True, capture_output=True)
+        try:
+            yield place
+        finally:
+            subprocess.run([*git, "remove", "--force", str(place)], check=True)
+
+
+def main() -> int:
+    """All systems named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("systems", nargs="*", default=SYSTEMS)
+    parser.add_argument("--old", default="a44a6f4")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child()
+        return 0
+    wrong = 0
+    with checked_out(options.old) as old:
+        sides = [opened(source) for source in (old, Path(__file__).parents[1])]
+        for name in options.systems:
+            line = compared(name, sides, options.steps)
+            wrong += not line["loss"] <= TOLERANCE
+            print(json.dumps(line), flush=True)
+        for side in sides:
+            side.communicate()
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
