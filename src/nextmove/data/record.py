@@ -19,6 +19,7 @@ from nextmove.data.crew import RecordingError, crew
 from nextmove.data.errors import DataError
 from nextmove.data.staging import SETTINGS, Staging, difference, write_json
 from nextmove.data.writer import DatasetWriter
+from nextmove.host.lock import hold
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +62,9 @@ def record(
     features: LeRobot entries of the columns. episode: plays the episode of a number, a function of the number alone (a
     module's function, a `functools.partial` of one or a frozen dataclass, as other processes have to find it).
     workers: processes, one thread each; 0 plays here. progress: a bar, where stderr is a terminal. task: the
-    instruction stored with every episode. Raises DataError for a folder of something else, and RecordingError if an
-    episode raised, a process died, the disk is full or too many episodes failed.
+    instruction stored with every episode. Raises DataError for a folder of something else, InUseError if another
+    process records into it, and RecordingError if an episode raised, a process died, the disk is full or too many
+    episodes failed.
     """
     if episodes < 1 or workers < 0:
         raise ValueError(f"episodes, workers: expected at least 1 and 0, found {episodes!r} and {workers!r}")
@@ -73,12 +75,13 @@ def record(
         _check_finished(root, {**settings, "episodes": episodes})
         shutil.rmtree(staging.root, ignore_errors=True)
         return root
-    staging.open(settings)
-    numbers = Numbers(staging.done(), episodes)
-    with _bar(progress, "recording", episodes) as advance:
-        _play_all(_Job(episode, staging, frozenset(features)), numbers, workers, advance)
-    with _bar(progress, "writing", episodes) as advance:
-        _assemble(root, staging, numbers, {**settings, "episodes": episodes}, advance)
+    with hold(staging.root):
+        staging.open(settings)
+        numbers = Numbers(staging.done(), episodes)
+        with _bar(progress, "recording", episodes) as advance:
+            _play_all(_Job(episode, staging, frozenset(features)), numbers, workers, advance)
+        with _bar(progress, "writing", episodes) as advance:
+            _assemble(root, staging, numbers, {**settings, "episodes": episodes}, advance)
     return root
 
 

@@ -14,6 +14,7 @@ from nextmove import data, evaluation, parts, sim, store
 from nextmove.config import ConfigError
 from nextmove.evaluation.episode import write_atomically
 from nextmove.evaluation.machine import machine
+from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, solved, timed
 from nextmove.jobs.fit import finished, once
 from nextmove.jobs.repeat import at_least, command, place
@@ -178,33 +179,34 @@ def compare(
     _check(data_dir, max(demonstrations), simulator)
     seeds = range(seed, seed + episodes)
     folder = place(out / "judged")
-    _refuse(folder, lines, simulator, seeds)
-    budget = f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
-    for line in lines:
-        _refuse_run(out / "train" / line.run, data_dir, budget)
-    for i, line in enumerate(lines, 1):
-        print(f"[{i}/{len(lines)}] {line.name}", flush=True)
-        run, path = out / "train" / line.run, folder / f"{line.name}.json"
-        once(
-            run,
-            partial(
-                train, line.system, data_dir, minutes=0 if steps else minutes, clock="busy", steps=steps,
-                episodes=line.episodes, seed=line.seed,
-            ),
-        )  # fmt: skip
-        make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
-        now = {"simulator": simulator, "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
-        if not path.is_file():
-            entry = judge(
-                make, name=line.name, simulator=simulator, seeds=seeds, workers=workers, batched=batched, video=video,
-                run=run,
+    with hold(out):
+        _refuse(folder, lines, simulator, seeds)
+        budget = f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
+        for line in lines:
+            _refuse_run(out / "train" / line.run, data_dir, budget)
+        for i, line in enumerate(lines, 1):
+            print(f"[{i}/{len(lines)}] {line.name}", flush=True)
+            run, path = out / "train" / line.run, folder / f"{line.name}.json"
+            once(
+                run,
+                partial(
+                    train, line.system, data_dir, minutes=0 if steps else minutes, clock="busy", steps=steps,
+                    episodes=line.episodes, seed=line.seed,
+                ),
             )  # fmt: skip
-            Judged(line, entry, now | {"compare": again}).write(path)
-        elif retime:
-            found = Judged.read(path)
-            entry = replace(found.entry, latency=timed(make(), simulator, seed))
-            Judged(line, entry, {**found.made, **now}).write(path)
-    return _report(out, [line.name for line in lines], simulator, seeds, again)
+            make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
+            now = {"simulator": simulator, "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
+            if not path.is_file():
+                entry = judge(
+                    make, name=line.name, simulator=simulator, seeds=seeds, workers=workers, batched=batched,
+                    video=video, run=run,
+                )  # fmt: skip
+                Judged(line, entry, now | {"compare": again}).write(path)
+            elif retime:
+                found = Judged.read(path)
+                entry = replace(found.entry, latency=timed(make(), simulator, seed))
+                Judged(line, entry, {**found.made, **now}).write(path)
+        return _report(out, [line.name for line in lines], simulator, seeds, again)
 
 
 def _judged(folder: Path) -> dict[str, Judged]:

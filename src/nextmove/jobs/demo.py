@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report, solved
 from nextmove.jobs.fit import once
 from nextmove.jobs.record import record
+from nextmove.jobs.repeat import place
 from nextmove.jobs.train import train
 
 
@@ -34,22 +36,23 @@ def demo(
         system: The policy.
         workers: Processes that record and evaluate.
     """
-    out = Path(out)
-    began = time.perf_counter()
-    print(f"1/3 recording {demonstrations} demonstrations of PushT", flush=True)
-    demos = record("pusht", out=out / "demos", episodes=demonstrations, workers=workers)
-    print(f"2/3 training {system} for {minutes:g} minutes", flush=True)
-    run = out / system
-    once(run, partial(train, system, demos, minutes=minutes))
-    print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
-    seeds = range(HELD_OUT, HELD_OUT + episodes)
-    entry = judge(
-        partial(load_policy, run), name=system, simulator="pusht", seeds=seeds, workers=workers, video=4, run=run
-    )
-    command = f"nextmove demo --minutes {minutes:g} --demonstrations {demonstrations} --episodes {episodes}"
-    written = report([entry], out, simulator="pusht", title="PushT in one command", commands=[command])
-    print(
-        f"{system}: {solved(written['policies'][system]['success'])} "
-        f"after {(time.perf_counter() - began) / 60:.1f} minutes in all; open {out / 'report.html'}"
-    )
-    return written
+    out = place(Path(out))
+    with hold(out):
+        began = time.perf_counter()
+        print(f"1/3 recording {demonstrations} demonstrations of PushT", flush=True)
+        demos = record("pusht", out=out / "demos", episodes=demonstrations, workers=workers)
+        print(f"2/3 training {system} for {minutes:g} minutes", flush=True)
+        run = out / system
+        once(run, partial(train, system, demos, minutes=minutes))
+        print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
+        seeds = range(HELD_OUT, HELD_OUT + episodes)
+        entry = judge(
+            partial(load_policy, run), name=system, simulator="pusht", seeds=seeds, workers=workers, video=4, run=run
+        )
+        command = f"nextmove demo --minutes {minutes:g} --demonstrations {demonstrations} --episodes {episodes}"
+        written = report([entry], out, simulator="pusht", title="PushT in one command", commands=[command])
+        print(
+            f"{system}: {solved(written['policies'][system]['success'])} "
+            f"after {(time.perf_counter() - began) / 60:.1f} minutes in all; open {out / 'report.html'}"
+        )
+        return written

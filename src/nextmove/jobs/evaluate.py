@@ -13,6 +13,7 @@ from nextmove.config import ConfigError, nearest
 from nextmove.contracts import seeded
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.latency import TimedActor
+from nextmove.host.lock import hold
 from nextmove.jobs.generators import family
 from nextmove.jobs.offline import offline
 from nextmove.jobs.repeat import command, left_out, place
@@ -138,21 +139,22 @@ def evaluate(
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps, runtime=runtime)
     asked = (sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime)
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
-    if data is not None:
-        policy = make()
-        beside, task = offline(policy, data)
-        entry = evaluation.Entry(name, offline=beside, **_told(policy, Path(model)))
-        again = command(evaluate, [model], options)
-        written = evaluation.write_report(
-            [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again]
-        )
-    else:
-        entry = judge(
-            make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers, batched=batched,
-            video=video, run=Path(model),
-        )  # fmt: skip
-        again = command(evaluate, [model], options, always="episodes seed")
-        written = report([entry], out, simulator=simulator, title=f"{name} on {simulator}", commands=[again])
+    with hold(out):
+        if data is not None:
+            policy = make()
+            beside, task = offline(policy, data)
+            entry = evaluation.Entry(name, offline=beside, **_told(policy, Path(model)))
+            again = command(evaluate, [model], options)
+            written = evaluation.write_report(
+                [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again]
+            )
+        else:
+            entry = judge(
+                make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
+                batched=batched, video=video, run=Path(model),
+            )  # fmt: skip
+            again = command(evaluate, [model], options, always="episodes seed")
+            written = report([entry], out, simulator=simulator, title=f"{name} on {simulator}", commands=[again])
     print(f"{written['verdict']} Open {out / 'report.html'}")
     return written
 

@@ -20,6 +20,7 @@ from nextmove.jobs.repeat import at_least, place, share
 from nextmove.models.generator import Generator, ImageSpec, TextSpec
 from nextmove.systems import find
 from nextmove.training import checkpoint
+from nextmove.training.distributed import alone
 
 STILL = Affine()
 HELD_VALUES = 2**18
@@ -96,24 +97,25 @@ def train_generator(
     at_least(4, length=length)
     share(holdout=holdout)
     source, out = str(source), place(Path(out) if out else Path("runs") / system)
-    if not resume:
-        checkpoint.untaken(out)
-    torch.manual_seed(seed)
-    if find(system).family == "text":
-        task = text_task(system, source, unit, vocabulary, length, holdout, recipe)
-    elif teacher is not None:
-        # The command line always passes a recipe: the system's own is as good as none.
-        given = recipe not in (None, find(system).load()())
-        if given or augment != STILL or levels or labels or tokenizer is not None:
-            raise ConfigError(
-                "--teacher: reflow keeps the teacher's sizes, settings and images; leave out --recipe, --augment, "
-                "--levels, --labels and --tokenizer"
-            )
-        torch.set_num_threads(threads)
-        task = reflow_task(system, source, teacher, pairs, holdout, seed)
-    else:
-        task = image_task(system, source, side, levels, labels, holdout, seed, tokenizer, augment, recipe)
-    trained: Generator = fit(task, out, config, workers=workers)
+    with alone(out):
+        if not resume:
+            checkpoint.untaken(out)
+        torch.manual_seed(seed)
+        if find(system).family == "text":
+            task = text_task(system, source, unit, vocabulary, length, holdout, recipe)
+        elif teacher is not None:
+            # The command line always passes a recipe: the system's own is as good as none.
+            given = recipe not in (None, find(system).load()())
+            if given or augment != STILL or levels or labels or tokenizer is not None:
+                raise ConfigError(
+                    "--teacher: reflow keeps the teacher's sizes, settings and images; leave out --recipe, --augment, "
+                    "--levels, --labels and --tokenizer"
+                )
+            torch.set_num_threads(threads)
+            task = reflow_task(system, source, teacher, pairs, holdout, seed)
+        else:
+            task = image_task(system, source, side, levels, labels, holdout, seed, tokenizer, augment, recipe)
+        trained: Generator = fit(task, out, config, workers=workers)
     return trained
 
 

@@ -25,6 +25,7 @@ from nextmove.evaluation import gallery, quality
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.generator_report import Judged, rows, write_generator
 from nextmove.evaluation.ngram import best_order
+from nextmove.host.lock import hold
 from nextmove.jobs.generate import labels, load_generator, stream_text
 from nextmove.jobs.generators import saved
 from nextmove.jobs.repeat import at_least, place
@@ -66,27 +67,28 @@ def evaluate_generator(
     at_least(1, samples=samples)
     at_least(0, likelihood=likelihood, classified=classified)
     folder, out = saved(model), place(Path(out) if out else Path(model) / "evaluation")
-    found = store.load(folder)
-    source = str(source or found.facts["data"])
-    log = folder.parent / "train.jsonl"
-    curve = read_train_log(log) if log.is_file() else None
-    facts = {**found.facts, "parameters": sum(p.numel() for p in found.parameters())}
-    judged = Judged(Path(model).name, facts, curve=curve)
-    if isinstance(found, Tokenizer):
-        if sampler or steps or guidance != 1:
-            raise ConfigError(f"sampler, steps, guidance: {model} is a tokenizer and draws nothing; leave them out")
-        judged = _tokenizer(judged, found, source)
-    else:
-        generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
-        if isinstance(found.spec, TextSpec):
-            judged = _text(judged, generator, source, seed)
+    with hold(out):
+        found = store.load(folder)
+        source = str(source or found.facts["data"])
+        log = folder.parent / "train.jsonl"
+        curve = read_train_log(log) if log.is_file() else None
+        facts = {**found.facts, "parameters": sum(p.numel() for p in found.parameters())}
+        judged = Judged(Path(model).name, facts, curve=curve)
+        if isinstance(found, Tokenizer):
+            if sampler or steps or guidance != 1:
+                raise ConfigError(f"sampler, steps, guidance: {model} is a tokenizer and draws nothing; leave them out")
+            judged = _tokenizer(judged, found, source)
         else:
-            judged = _images(judged, generator, source, samples, likelihood, classified, seed)
-    written = write_generator(judged, out, title=judged.name, commands=commands)
-    for figure, told, explained in rows(written):
-        print(f"{figure}: {told}" + f" ({explained})" * bool(explained))
-    print(f"open {out / 'report.html'}")
-    return written
+            generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
+            if isinstance(found.spec, TextSpec):
+                judged = _text(judged, generator, source, seed)
+            else:
+                judged = _images(judged, generator, source, samples, likelihood, classified, seed)
+        written = write_generator(judged, out, title=judged.name, commands=commands)
+        for figure, told, explained in rows(written):
+            print(f"{figure}: {told}" + f" ({explained})" * bool(explained))
+        print(f"open {out / 'report.html'}")
+        return written
 
 
 @torch.no_grad()

@@ -10,8 +10,9 @@ import numpy as np
 from nextmove import data, store, training
 from nextmove.data.stats import check_finite
 from nextmove.jobs.fit import Task, fit, held_batches
-from nextmove.jobs.repeat import at_least, share
+from nextmove.jobs.repeat import at_least, place, share
 from nextmove.models.policy import Policy, PolicySpec
+from nextmove.training.distributed import alone
 
 FIT_WINDOWS = 4096
 """Windows read at once while scales are fitted."""
@@ -94,14 +95,30 @@ def train(
         resume: Go on from the run's last checkpoint.
         recipe: Sizes and settings of the system.
     """
-    import torch
-
     config = training.TrainConfig(
         steps=steps, minutes=minutes, clock=clock, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
         resume=resume, device=device,
     )  # fmt: skip
     at_least(0, workers=workers)
     share(holdout=holdout)
+    out = place(Path(out) if out else Path("runs") / system)
+    with alone(out):
+        return _train(system, data_dir, out, config, episodes, holdout, seed, workers, recipe)
+
+
+def _train(
+    system: str,
+    data_dir: Path | str,
+    out: Path,
+    config: training.TrainConfig,
+    episodes: int,
+    holdout: float,
+    seed: int,
+    workers: int,
+    recipe: Any,
+) -> Policy:
+    import torch
+
     dataset = data.open_dataset(data_dir)
     spec = spec_of(dataset)
     if spec.ignored:
@@ -116,7 +133,7 @@ def train(
     facts: dict[str, Any] = {"data": str(data_dir), "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
     task = Task(policy, seen, judged, facts)
-    trained: Policy = fit(task, Path(out) if out else Path("runs") / system, config, workers=workers)
+    trained: Policy = fit(task, out, config, workers=workers)
     return trained
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from nextmove.host.lock import InUseError, hold
 
 BUCKET = 8 * 2**20
 """Values sent at once."""
@@ -103,6 +106,24 @@ def joined() -> Iterator[World]:
     finally:
         if not ready:
             distributed.destroy_process_group()
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[World]:
+    """The joined world; its first process keeps other runs out of the folder, and all others hear whether it could.
+
+    Raises InUseError in every process if another run writes into the folder.
+    """
+    with joined() as world, ExitStack() as stack:
+        refused: InUseError | None = None
+        if world.first:
+            try:
+                stack.enter_context(hold(folder))
+            except InUseError as problem:
+                refused = problem
+        if world.sum([refused is not None])[0]:
+            raise refused or InUseError(f"{folder}: in use by another run, as the first process found")
+        yield world
 
 
 def place(device: str) -> torch.device:

@@ -17,7 +17,7 @@ from torch import nn
 
 from nextmove.contracts import Batch, Optim
 from nextmove.training.config import TrainConfig
-from nextmove.training.distributed import joined, place
+from nextmove.training.distributed import alone, place
 from nextmove.training.interrupt import Interrupt
 from nextmove.training.report import Result
 from nextmove.training.run import Batches, OnStep, Run
@@ -56,6 +56,7 @@ def train(
     Raises:
         ValueError: for settings or a model that cannot be trained.
         FileExistsError: if `out` holds a run and `config.resume` is off.
+        InUseError: if another run writes into `out`.
         FileNotFoundError: if `config.resume` is on and `out` holds no checkpoint.
         CheckpointError: if the checkpoint is of another model, optimiser setting, seed or data.
         DivergedError: if a loss term or gradient is not finite; the last checkpoint stays.
@@ -63,7 +64,7 @@ def train(
     if not callable(getattr(model, "loss", None)):
         raise ValueError(f"model: expected a method loss(batch, *, rng), found none on {type(model).__name__}")
     device = place(config.device)
-    with joined() as world, _settings(model, config.threads, device), Interrupt() as interrupt:
+    with alone(Path(out)) as world, _settings(model, config.threads, device), Interrupt() as interrupt:
         run = Run(model, Path(out), config, optim, world, device, validation or (), save_model, data)
         run.go(batches, interrupt, on_step)
         return run.result()
