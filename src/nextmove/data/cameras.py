@@ -9,6 +9,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -131,13 +132,26 @@ class VideoCamera:
         tolerance = self._tolerance + float(np.spacing(np.float32(seconds.max())))
         for file in np.unique(files).tolist():
             inside = np.flatnonzero(files == file)
-            video = self._videos.get(self.clips.files[file], self.feature)
+            video = self._videos.get(self.clips.files[file], self.feature, partial(self.earliest, file))
             numbers = video.numbers(seconds[inside], tolerance)
             order = np.argsort(numbers, kind="stable")
             distinct, first = np.unique(numbers[order], return_index=True)
-            for (_, frame), here in zip(video.frames(distinct), np.split(inside[order], first[1:]), strict=True):
+            for number, here in zip(distinct.tolist(), np.split(inside[order], first[1:]), strict=True):
+                try:
+                    frame = video.frame(number)
+                except DataError as problem:
+                    raise DataError(f"{problem}; {self._named(int(rows[here[0]]))}") from None
                 for row in rows[here].tolist():
                     yield row, frame
+
+    def earliest(self, file: int) -> float:
+        """The first time asked of a file, s."""
+        episodes = np.flatnonzero((self.clips.file_of == file) & (self.episodes.stop > self.episodes.start))
+        return float(self.seconds(self.episodes.start[episodes]).min()) if len(episodes) else 0.0
+
+    def _named(self, row: int) -> str:
+        episode = int(self.episodes.of_rows(np.array([row]))[0])
+        return f"{self.feature.name!r}, episode {episode}, frame {row - int(self.episodes.start[episode])}"
 
 
 class ImageCamera:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,7 +132,8 @@ def _videos(dataset: Dataset, timestamps: Array | None) -> Iterator[Finding]:
         assert isinstance(camera, VideoCamera)
         for number, path in enumerate(camera.clips.files):
             try:
-                video = VideoFile(path, feature)
+                earliest = (lambda: 0.0) if timestamps is None else partial(camera.earliest, number)
+                video = VideoFile(path, feature, earliest)
             except DataError as problem:
                 yield Finding("error", "video", str(problem), name, file=path)
                 continue

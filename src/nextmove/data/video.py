@@ -1,13 +1,15 @@
-"""Frames out of mp4 files: an index of every frame's time, a decoder kept open, only wanted frames converted.
+"""Frames out of video files: an index of every frame's time, a decoder kept open, only wanted frames converted.
 
-Letters: n frames asked for, H height, W width, C channels.
+Where a seek lands is never trusted: containers compare decoding times or presentation times, and mark as key frames
+what decodes from further back. Letters: n frames asked for, H height, W width, C channels.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from nextmove.data.errors import DataError
 from nextmove.data.layout import Feature
 from nextmove.data.tables import Array
 
-REORDERING = ("h264", "hevc", "mpeg4")
-"""Codecs whose container index holds decoding times, not presentation times, so that packets must be read."""
+IN_ORDER = ("av1", "vp8", "vp9", "mjpeg", "ffv1", "png")
+"""Codecs that present frames as they decode them: the index of an mp4 file then holds their times."""
+ROUNDED = 1e-4
+"""Seconds by which stored times may be off, float32 or rounded as they are."""
 
 
 def _check_whole(path: Path) -> None:
@@ -39,10 +43,15 @@ def _check_whole(path: Path) -> None:
 
 
 class VideoFile:
-    """One mp4: `seconds` (F,) float64 of its frames in order of presentation; `frames(numbers)` decodes some."""
+    """One video file: `seconds` (F,) float64 of its frames in order of presentation; `frame(number)` decodes one.
 
-    def __init__(self, path: Path, feature: Feature) -> None:
+    earliest: gives the first time asked of the file, s. Files that begin later than 0 (fragmented mp4, no edit list)
+    count from their first frame, unless that frame's own time is the one asked for.
+    """
+
+    def __init__(self, path: Path, feature: Feature, earliest: Callable[[], float] = lambda: 0.0) -> None:
         import av
+        from av.video.frame import PictureType
         from av.video.reformatter import VideoReformatter
 
         if not path.exists():
@@ -51,24 +60,37 @@ class VideoFile:
         try:
             self._container: Any = av.open(str(path))
             self._stream: Any = self._container.streams.video[0]
+            self._in_order = self._stream.codec_context.codec.canonical_name in IN_ORDER
+            self._lead = 0
             self._pts, self._keys = self._index()
         except (av.FFmpegError, IndexError) as problem:
             raise DataError(f"{path}: not a readable video, truncated or never closed ({problem})") from None
+        if not len(self._pts):
+            raise DataError(f"{path}: holds no frame")
         self.path, self.feature = path, feature
         # One thread: several would delay the first frame after every seek, and workers already use every core.
         self._stream.codec_context.thread_count = 1
         self._reformatter = VideoReformatter()
+        self._problem, self._whole = av.FFmpegError, (PictureType.I, PictureType.NONE)
         self._decoder: Iterator[Any] | None = None
-        self._next = 0
-        self.seconds: Array = self._pts * float(self._stream.time_base or 0)
+        self._next = self._early = 0
+        self._turns: int | None = None
+        self.tick = float(self._stream.time_base or 0)
+        self.seconds: Array = self._pts * self.tick
+        begin = float(self.seconds[0])
+        if abs(begin) > self.tick and abs(earliest() - begin) > self.tick + ROUNDED:
+            self.seconds = (self._pts - self._pts[0]) * self.tick
 
     def _index(self) -> tuple[Array, Array]:
         """Presentation times (F,) int64 in ticks, ascending, and the positions among them of key frames."""
         stream = self._stream
-        entries = getattr(stream, "index_entries", None)
-        if stream.codec_context.codec.canonical_name in REORDERING or entries is None:
+        entries = None
+        if self._in_order and self._container.format.name.startswith("mov"):
+            entries = getattr(stream, "index_entries", None)
+        if entries is None or len(entries) != stream.frames:  # A fragmented file lists some of its frames only.
             packets = [p for p in self._container.demux(stream) if p.pts is not None and not p.is_discard]
             marks = [(p.pts, p.is_keyframe) for p in packets]
+            self._lead = max((p.pts - p.dts for p in packets if p.is_keyframe and p.dts is not None), default=0)
             self._container.seek(0, stream=stream)
         else:
             marks = [(e.timestamp, e.is_keyframe) for e in entries if not e.is_discard]
@@ -76,9 +98,11 @@ class VideoFile:
         return np.array([m[0] for m in marks], np.int64), np.flatnonzero([m[1] for m in marks])
 
     def numbers(self, seconds: Array, tolerance: float) -> Array:
-        """The frames nearest to `seconds` (n,); raises `DataError` where none is within `tolerance` seconds."""
-        if not len(self.seconds):
-            raise DataError(f"{self.path}: holds no frame")
+        """The frames nearest to `seconds` (n,); raises `DataError` where none is within `tolerance` seconds.
+
+        A file that counts time in coarser ticks (mkv: 1 ms) may be off by one of them.
+        """
+        tolerance = tolerance if self.tick <= tolerance else tolerance + self.tick
         right = np.searchsorted(self.seconds, seconds).clip(1, max(1, len(self.seconds) - 1))
         right = np.minimum(right, len(self.seconds) - 1)
         left = np.maximum(right - 1, 0)
@@ -93,41 +117,60 @@ class VideoFile:
             )
         return best
 
-    def frames(self, numbers: Array) -> Iterator[tuple[int, Array]]:
-        """(number, frame) for ascending distinct `numbers`: (H, W, 3) uint8, depth (H, W, 1) float32 millimetres."""
-        for number in numbers.tolist():
-            yield number, self._convert(self._decode(number))
+    def frame(self, number: int) -> Array:
+        """(H, W, 3) uint8, as players show it; depth (H, W, 1) float32 millimetres.
+
+        Raises `DataError` for a frame that cannot be decoded.
+        """
+        return self._convert(self._decode(number))
 
     def _decode(self, number: int) -> Any:
-        import av
-
         before = int(np.searchsorted(self._keys, number, side="right"))
         key = int(self._keys[before - 1]) if before else 0
-        if self._decoder is None or self._next > number or key > self._next:
-            self._seek(key)
-        try:
-            found = self._advance(number)
-            if found is None:  # The container seeks to another place than its index says: decode from the beginning.
-                self._seek(0)
-                found = self._advance(number)
-        except av.FFmpegError as problem:
-            raise DataError(f"{self.path}: frame {number} cannot be decoded, the file is damaged ({problem})") from None
-        if found is None:
-            raise DataError(f"{self.path}: frame {number} of {len(self._pts)} is not in the file, it is truncated")
-        return found
+        why = "it is not in the file, or damaged"
+        going = self._decoder is not None and self._next <= number and key <= self._next
+        landings = self._landings(before)
+        for target in itertools.chain((None,), landings) if going else landings:
+            try:
+                if target is not None:
+                    self._container.seek(target, stream=self._stream, backward=True)
+                    self._decoder = self._container.decode(self._stream)
+                found = self._advance(number, landed=target is not None)
+            except self._problem as problem:
+                self._decoder, why = None, f"the file is damaged ({problem})"
+                continue
+            if found is not None:
+                return found
+        raise DataError(f"{self.path}: frame {number} of {len(self._pts)} cannot be decoded, {why}")
 
-    def _seek(self, number: int) -> None:
-        self._container.seek(int(self._pts[number]), stream=self._stream, backward=True)
-        self._decoder = self._container.decode(self._stream)
+    def _landings(self, before: int) -> Iterator[int]:
+        """Times to seek to, in ticks, each earlier than the last, for a frame that has `before` key frames up to it."""
+        keys = self._keys
+        if before:
+            yield int(self._pts[keys[before - 1]]) - self._early
+            if self._early < self._lead:
+                # This file compares decoding times, or begins here a frame that needs older ones.
+                self._early = self._lead
+                yield int(self._pts[keys[before - 1]]) - self._early
+            back = 2
+            while back <= before:
+                yield int(self._pts[keys[before - back]]) - self._early
+                back *= 2
+        yield int(self._pts[0]) - self._lead
 
-    def _advance(self, number: int) -> Any:
-        """The frame `number`, or None if the decoder is already past it or at the end."""
+    def _advance(self, number: int, *, landed: bool) -> Any:
+        """The frame `number`, or None if it does not come, or if a decoder that has `landed` cannot be trusted."""
         wanted = int(self._pts[number])
+        check = landed and not self._in_order
         for frame in self._decoder or ():
+            if check and frame.pict_type not in self._whole and frame.pts != self._pts[0]:
+                self._keys = self._keys[:1]  # Refreshed bit by bit: no picture but the first stands for itself.
+                break
+            check = False
             if frame.pts is None or frame.pts < wanted:
                 continue
             self._next = number + 1
-            if frame.pts == wanted:
+            if frame.pts == wanted and not frame.is_corrupt:
                 return frame
             break
         self._decoder = None
@@ -135,9 +178,17 @@ class VideoFile:
 
     def _convert(self, frame: Any) -> Array:
         if not self.feature.is_depth:
-            rgb: Array = self._reformat(frame, "rgb24").to_ndarray()
-            return rgb
-        return dequantize(self._reformat(frame, "gray12le").to_ndarray(), self.feature.info)[..., None]
+            return self._upright(frame, self._reformat(frame, "rgb24").to_ndarray())
+        depth = dequantize(self._reformat(frame, "gray12le").to_ndarray(), self.feature.info)[..., None]
+        return self._upright(frame, depth)
+
+    def _upright(self, frame: Any, pixels: Array) -> Array:
+        """Turned as the file asks players to, unless the data set describes the frames as they are stored."""
+        if self._turns is None:
+            turns = round(getattr(frame, "rotation", 0) / 90) % 4
+            stored, shown = pixels.shape[:2], pixels.shape[:2][:: -1 if turns % 2 else 1]
+            self._turns = 0 if self.feature.shape[:2] == stored != shown else turns
+        return np.ascontiguousarray(np.rot90(pixels, self._turns)) if self._turns else pixels
 
     def _reformat(self, frame: Any, pixels: str) -> Any:
         try:
@@ -160,14 +211,14 @@ class OpenVideos:
         self._parents: list[OrderedDict[Path, VideoFile]] = []
         self._process = os.getpid()
 
-    def get(self, path: Path, feature: Feature) -> VideoFile:
-        """The open file; raises `DataError` naming a missing or truncated one."""
+    def get(self, path: Path, feature: Feature, earliest: Callable[[], float]) -> VideoFile:
+        """The open file; raises `DataError` naming a missing or truncated one; `earliest` as of `VideoFile`."""
         if self._process != os.getpid():
             # Decoders of the parent process would read from offsets that it moves. They are left alone, not closed:
             # closing waits for threads that only the parent has.
             self._parents.append(self._files)
             self._files, self._process = OrderedDict(), os.getpid()
-        file = self._files.pop(path, None) or VideoFile(path, feature)
+        file = self._files.pop(path, None) or VideoFile(path, feature, earliest)
         self._files[path] = file
         while len(self._files) > self.limit:
             self._files.popitem(last=False)[1].close()
