@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,17 @@ class Base:
 
     episodes: int = 0
     frames: int = 0
-    tasks: tuple[str, ...] = ()
+    tasks: Mapping[int, str] = field(default_factory=dict)
     stats: Mapping[str, Mapping[str, Array]] | None = None
+
+    def numbered(self, tasks: Iterable[str]) -> dict[str, int]:
+        """The task_index of every instruction: those known keep theirs, new ones of `tasks` are counted on."""
+        known = {task: number for number, task in reversed([*self.tasks.items()])}
+        following = max(self.tasks, default=-1) + 1
+        for task in tasks:
+            if task not in known:
+                known[task], following = following, following + 1
+        return known
 
 
 Place = tuple[int, int]
@@ -52,7 +61,7 @@ def assemble(root: Path, info: dict[str, Any], features: Mapping[str, Feature], 
     for name, feature in features.items():
         if feature.is_video:
             _write_videos(root, out, info, name, new, rows)
-    tasks = list(dict.fromkeys([*base.tasks, *(task for episode in new for task in episode.tasks)]))
+    tasks = dict(base.tasks) | {n: t for t, n in base.numbered(t for e in new for t in e.tasks).items()}
     _write_episodes(root, out, info, rows, new)
     _save(out / "meta" / "tasks.parquet", tasks_table(tasks))
     write_json(out / "meta" / "stats.json", to_json(_stats(root, out, features, base, new)))

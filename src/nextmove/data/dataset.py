@@ -44,12 +44,12 @@ class Dataset:
     """An opened data set; `len()` counts the frames of the selected episodes, everything else describes the whole set.
 
     root: its folder; info, features: as in info.json; fps: frames a second; num_episodes, num_frames;
-    episode_from, episode_to: (E,) int64 row bounds; tasks: instructions by task_index;
+    episode_from, episode_to: (E,) int64 row bounds; tasks: instructions by task_index, which may leave numbers out;
     episodes: (S,) int64 selected episodes, ascending; rows: (len,) int64 their row numbers.
     """
 
     def __init__(
-        self, info: Info, episodes: Episodes, tasks: tuple[str, ...], tolerance: float, cache_bytes: int
+        self, info: Info, episodes: Episodes, tasks: dict[int, str], tolerance: float, cache_bytes: int
     ) -> None:
         self.layout, self.table, self.tasks = info, episodes, tasks
         self.root, self.info, self.fps = info.root, dict(info.raw), float(info.fps)
@@ -87,7 +87,8 @@ class Dataset:
         episodes = self.root / "meta" / "episodes_stats.jsonl"
         if path.exists() or not episodes.exists():
             return parse_stats(read_json(path), str(path))
-        return merge([parse_stats(r["stats"], str(episodes)) for r in read_json_lines(episodes)])
+        records = read_json_lines(episodes, {"stats": dict})
+        return merge([parse_stats(r["stats"], str(episodes)) for r in records])
 
     def column(self, name: str) -> Array:
         """A feature of every frame, (N, *shape) in the dtype of info.json; (N,) where the shape is (1,).
@@ -169,7 +170,8 @@ class Dataset:
             picture = feature.is_camera
             values = self._picture(name, rows, return_uint8) if picture else _tensor(self._columns[name][rows])
             out[name] = values[0] if single else values
-        return {**out, **masks, "task": self._task(int(row))}
+        number = int(self._columns["task_index"][row])
+        return {**out, **masks, "task": self.task(number, f"row {row}: ")}
 
     def _picture(self, name: str, rows: Array, return_uint8: bool) -> Tensor:
         frames = torch.from_numpy(self.video(name).frames(rows)).permute(0, 3, 1, 2).contiguous()
@@ -177,10 +179,11 @@ class Dataset:
             return frames
         return frames.float().div_(255)
 
-    def _task(self, row: int) -> str:
-        number = int(self.column("task_index")[row])
-        if not 0 <= number < len(self.tasks):
-            raise DataError(f"{self.root}: row {row} has task_index {number}, there are {len(self.tasks)} tasks")
+    def task(self, number: int, where: str = "") -> str:
+        """The instruction of a task_index; raises `DataError` with `where` before it if there is none."""
+        if number not in self.tasks:
+            known = ", ".join(map(str, list(self.tasks)[:8])) + (", ..." if len(self.tasks) > 8 else "")
+            raise DataError(f"{self.root}: {where}task_index {number} has no task; there are {known or 'none'}")
         return self.tasks[number]
 
     def bounds(self, rows: Array) -> tuple[Array, Array]:

@@ -58,36 +58,44 @@ def read_episodes(info: Info) -> Episodes:
     return _read_v2(info) if info.is_v2 else _read_v3(info)
 
 
-def read_tasks(info: Info) -> tuple[str, ...]:
-    """The instructions, `tasks[task_index]`; raises `DataError` where the numbers are not 0, 1, 2, ..."""
+def read_tasks(info: Info) -> dict[int, str]:
+    """The instructions by task_index, ascending; numbers may be missing, as where a task was filtered out.
+
+    Raises `DataError` naming the file where a number stands for two instructions.
+    """
     if info.is_v2:
         path = info.root / "meta" / "tasks.jsonl"
-        found = {int(r["task_index"]): str(r["task"]) for r in read_json_lines(path)}
+        records = read_json_lines(path, {"task_index": int, "task": str})
+        pairs = [(r["task_index"], r["task"]) for r in records]
     else:
         path = info.root / "meta" / "tasks.parquet"
         if not path.exists() and not info.raw.get("total_tasks"):
-            return ()
-        found = _read_v3_tasks(path)
-    if sorted(found) != list(range(len(found))):
-        raise DataError(f"{path}: task_index: expected 0 to {len(found) - 1}, found {sorted(found)}")
-    return tuple(found[i] for i in range(len(found)))
+            return {}
+        pairs = _read_v3_tasks(path)
+    found: dict[int, str] = {}
+    for number, task in sorted(pairs):
+        if found.setdefault(number, task) != task:
+            raise DataError(f"{path}: task_index {number}: expected one task, found {found[number]!r} and {task!r}")
+    return found
 
 
-def _read_v3_tasks(path: Path) -> dict[int, str]:
+def _read_v3_tasks(path: Path) -> list[tuple[int, str]]:
     with open_parquet(path) as file:
         names = file.schema_arrow.names
     text = next((n for n in ("task", "__index_level_0__", *names) if n in names and n != "task_index"), "task")
     columns = read_columns(path, ["task_index", text])
-    return dict(zip(columns["task_index"].to_pylist(), columns[text].to_pylist(), strict=True))
+    number = to_numpy(columns["task_index"], Feature("task_index", "int64", (1,)), str(path))
+    tasks = to_numpy(columns[text], Feature(text, "string", (1,)), str(path))
+    return [(n, str(task)) for n, task in zip(number.tolist(), tasks.tolist(), strict=True)]
 
 
 def _read_v2(info: Info) -> Episodes:
-    records = read_json_lines(info.root / "meta" / "episodes.jsonl")
+    records = read_json_lines(info.root / "meta" / "episodes.jsonl", {"episode_index": int, "length": int})
     records.sort(key=lambda r: int(r["episode_index"]))
-    number = [int(r["episode_index"]) for r in records]
+    number = [r["episode_index"] for r in records]
     if number != list(range(len(number))):
         raise DataError(f"{info.root}/meta/episodes.jsonl: expected episodes 0 to {len(number) - 1}, found {number}")
-    stop = np.cumsum([int(r["length"]) for r in records], dtype=np.int64)
+    stop = np.cumsum([r["length"] for r in records], dtype=np.int64)
     start = np.concatenate([np.zeros(1, np.int64), stop[:-1]])[: len(stop)]
 
     def place(key: str, default: str, **more: str) -> tuple[Path, ...]:

@@ -164,7 +164,7 @@ def _counters(dataset: Dataset) -> Iterator[Finding]:
         text += f"found {columns['timestamp'][row]:.6f} s"
         yield _at(dataset, row, "error", "timestamp", text, "timestamp")
     tasks = columns["task_index"]
-    for row in np.flatnonzero((tasks < 0) | (tasks >= len(dataset.tasks)))[:1].tolist():
+    for row in np.flatnonzero(~np.isin(tasks, list(dataset.tasks)))[:1].tolist():
         text = f"task {tasks[row]} does not exist, there are {len(dataset.tasks)}"
         yield _at(dataset, row, "error", "counter", text, "task_index")
 

@@ -133,26 +133,43 @@ class Info:
 def read_json(path: Path) -> Any:
     """The content of a JSON file; raises `DataError` naming the file when it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: file is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as problem:
         raise DataError(f"{path}: not valid JSON ({problem})") from None
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON Lines file; raises `DataError` naming file and line."""
+def read_json_lines(path: Path, needed: Mapping[str, type]) -> list[dict[str, Any]]:
+    """The records of a JSON Lines file, each an object that holds `needed`; raises `DataError` naming file and line."""
     if not path.exists():
         raise DataError(f"{path}: file is missing")
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError as problem:
             raise DataError(f"{path}: line {number} is not valid JSON ({problem})") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{path}: line {number}: expected an object, found {record!r:.60}")
+        for key, kind in needed.items():
+            if kind is int and isinstance(record.get(key), float) and record[key].is_integer():
+                record[key] = int(record[key])
+            if not isinstance(record.get(key), kind) or isinstance(record[key], bool):
+                found = f"found {record[key]!r:.60}" if key in record else "found no such key"
+                raise DataError(f"{path}: line {number}: {key}: expected {kind.__name__}, {found}")
+        records.append(record)
     return records
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file; raises `DataError` naming it where it is missing, no file, or not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path}: file is missing") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError(f"{path}: expected a text file in UTF-8 ({problem})") from None
 
 
 def read_info(root: Path) -> Info:

@@ -76,11 +76,12 @@ def _datasets_spec(feature: Feature) -> dict[str, Any]:
     return {"shape": list(feature.shape), "dtype": feature.dtype, "_type": f"Array{len(feature.shape)}D"}
 
 
-def tasks_table(tasks: Sequence[str]) -> Any:
+def tasks_table(tasks: Mapping[int, str]) -> Any:
     """The table of instructions: a pandas frame of task_index whose index is the instruction."""
     import pyarrow as pa
 
-    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())})
+    number, task = pa.array(list(tasks), pa.int64()), pa.array(list(tasks.values()), pa.string())
+    table = pa.table({"task_index": number, "task": task})
     described = [
         {"name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
         {"name": "task", "pandas_type": "unicode", "numpy_type": "object"},

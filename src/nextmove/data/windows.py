@@ -89,7 +89,7 @@ class Windows:
 
     def tasks(self, batch: dict[str, Any]) -> list[str]:
         """The instructions of a batch's frames."""
-        return [self.dataset.tasks[i] for i in batch["task_index"].tolist()]
+        return [self.dataset.task(i) for i in batch["task_index"].tolist()]
 
 
 def _offsets(name: str, offsets: Sequence[int]) -> Array:

@@ -126,8 +126,7 @@ class DatasetWriter:
 
     def _counters(self, length: int, tasks: list[str]) -> dict[str, Array]:
         """The features that every set has, for the next `length` frames."""
-        known = dict.fromkeys([*self._base.tasks, *(t for e in self._open().episodes for t in e.tasks), *tasks])
-        number = {t: i for i, t in enumerate(known)}
+        number = self._base.numbered([*(t for e in self._open().episodes for t in e.tasks), *tasks])
         frame = np.arange(length)
         return {
             "timestamp": (frame / self.fps).astype(np.float32),
