@@ -10,6 +10,7 @@ from typing import Any
 
 from nextmove.config import nearest
 from nextmove.data.errors import DataError
+from nextmove.data.names import dimension_names
 
 DEFAULTS: dict[str, str] = {
     "timestamp": "float32",
@@ -43,6 +44,8 @@ class Feature:
     dtype: str
     shape: tuple[int, ...]
     info: Mapping[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    """Of the dimensions, where the feature is a vector and has one for each."""
 
     @property
     def is_video(self) -> bool:
@@ -82,14 +85,15 @@ def parse_feature(name: str, entry: Any, where: str) -> Feature:
     if not isinstance(shape, Sequence) or isinstance(shape, str) or not all(isinstance(n, int) for n in shape):
         raise DataError(f"{where}: feature {name!r} needs a 'shape' list of integers, found {shape!r}")
     info = entry.get("info") or entry.get("video_info") or {}
-    feature = Feature(name, dtype, tuple(shape), dict(info))
+    names = dimension_names(entry.get("names"), shape[0]) if len(shape) == 1 else ()
+    feature = Feature(name, dtype, tuple(shape), dict(info), names)
     if not feature.is_camera:
         return feature
     if len(shape) != 3:
         raise DataError(f"{where}: camera {name!r} needs 3 dimensions, found shape {list(shape)}")
-    names = entry.get("names")
+    axes = entry.get("names")
     # Old data sets store channels first and say so only in the names, or nowhere.
-    first = str(names[0]).startswith("channel") if isinstance(names, Sequence) and names else shape[2] > 4 >= shape[0]
+    first = str(axes[0]).startswith("channel") if isinstance(axes, Sequence) and axes else shape[2] > 4 >= shape[0]
     if first:
         shape = (shape[1], shape[2], shape[0])
     return Feature(name, dtype, tuple(shape), feature.info)

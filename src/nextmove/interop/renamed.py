@@ -22,6 +22,12 @@ class Renamed(nn.Module):
         """What networks built on the encoder may rely on."""
         return self.encoder.spec
 
+    @property
+    def features(self) -> dict[str, int]:
+        """Widths of the features read, by their outer names."""
+        outer = {inner: name for name, inner in self.names.items()}
+        return {outer.get(name, name): width for name, width in self.encoder.features.items()}
+
     def forward(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
         """The context of the renamed observations."""
         told: Context = self.encoder({self.names.get(name, name): value for name, value in obs.items()}, rng)

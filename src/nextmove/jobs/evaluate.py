@@ -17,6 +17,7 @@ from nextmove.host.lock import hold
 from nextmove.jobs.generators import family
 from nextmove.jobs.offline import offline
 from nextmove.jobs.repeat import command, left_out, place
+from nextmove.jobs.robot import fits_simulator
 from nextmove.models.policy import Policy
 
 Runtime = Literal["torch", "openvino"]
@@ -183,6 +184,8 @@ def judge(
 
 def _try(policy: Policy, simulator: str, seed: int) -> None:
     """One step in the simulator, so that what does not fit together is found here, not in every process."""
+    if unnamed := fits_simulator(policy, simulator):
+        print(unnamed)
     env = sim.make(simulator)
     controller = control.Receding(TimedActor(policy, env.fps))
     controller.reset(seeded(0, seed))

@@ -9,8 +9,8 @@ import numpy as np
 from nextmove import data as sets
 from nextmove import evaluation
 from nextmove.codecs.scaled import constant
-from nextmove.config import ConfigError
 from nextmove.data.stats import check_finite
+from nextmove.jobs.robot import fits_data
 from nextmove.models.policy import Policy
 
 STATE = "observation.state"
@@ -25,8 +25,7 @@ def offline(policy: Policy, data: Path | str, *, windows: int = 2048) -> tuple[e
     windows: how many, evenly out of all frames of the episodes; 0 for all.
     """
     dataset = sets.open_dataset(data)
-    if abs(dataset.fps / policy.spec.fps - 1) > 1e-3:
-        raise ConfigError(f"{data}: fps: expected {policy.spec.fps:g}, as the policy's, found {dataset.fps:g}")
+    unnamed = fits_data(policy, dataset)
     chosen, whose = episodes(policy, dataset, data)
     features, state = list(policy.encoder.features), held_state(dataset)
     check_finite(chosen, [*features, "action"])
@@ -42,7 +41,10 @@ def offline(policy: Policy, data: Path | str, *, windows: int = 2048) -> tuple[e
         policy, batches, now=max(PAST, policy.timing.first), latency_calls=100, state=state,
         spread=spread(chosen),
     )  # fmt: skip
-    return found, f"Plans beside what was demonstrated in {data}: {len(picks)} windows out of {whose}."
+    return (
+        found,
+        f"Plans beside what was demonstrated in {data}: {len(picks)} windows out of {whose}. {unnamed}".strip(),
+    )
 
 
 def episodes(policy: Policy, dataset: sets.Dataset, data: Path | str) -> tuple[sets.Dataset, str]:

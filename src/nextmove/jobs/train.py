@@ -39,7 +39,9 @@ def spec_of(dataset: data.Dataset) -> PolicySpec:
         raise ValueError(f"{dataset.root}: action: expected numbers of one axis, as shape [7], found {found}")
     if not features:
         raise ValueError(f"{dataset.root}: expected a state feature 'observation.*', found only {ignored or 'none'}")
-    return PolicySpec(features, action.shape[0], float(dataset.fps), tuple(ignored))
+    names = {name: dataset.layout.features[name].names for name in (*features, "action")}
+    known = {name: found for name, found in names.items() if found}
+    return PolicySpec(features, action.shape[0], float(dataset.fps), tuple(ignored), known)
 
 
 def windows(dataset: data.Dataset, policy: Policy, episodes: np.ndarray | None) -> data.Windows:

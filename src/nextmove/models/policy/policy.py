@@ -6,7 +6,7 @@ Letters: B batch, T observation steps, H horizon, A action width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -24,6 +24,8 @@ class PolicySpec:
     fps: float
     ignored: tuple[str, ...] = ()
     """Features of the data set that the policy does not look at (cameras)."""
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the dimensions, of each feature and of `action`, as far as the data set has them."""
 
 
 @dataclass(frozen=True)
