@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -89,6 +90,16 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     return config
 
 
+def weights_hash(folder: Path | str) -> str | None:
+    """A hash, hexadecimal, of the weights of a saved model or of a run's; None where there is no such file."""
+    folder = Path(folder)
+    for path in (folder / "model" / "model.safetensors", folder / "model.safetensors"):
+        if path.is_file():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    return None
+
+
 def foreign(folder: Path | str) -> Literal["lerobot", "hf"] | None:
     """Whose config.json a folder holds, None for ours; raises FileNotFoundError, or ConfigError naming the file."""
     config = _object(folder)
@@ -130,7 +141,8 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _card(config: Mapping[str, Any], parameters: int) -> str:
     system = find(config["system"])
-    rows = [f"| {key} | {value} |" for key, value in config["facts"].items()]
+    # Hashes of every episode are for programs.
+    rows = [f"| {key} | {value} |" for key, value in config["facts"].items() if key != "content"]
     return "\n".join(
         [
             f"# {system.title}",

@@ -129,7 +129,7 @@ def test_offline_evaluation_on_what_was_kept_from_training(run: Path, demos: Pat
     assert report["commands"] == [f"nextmove evaluate {run} --data {demos} --out {tmp_path}"]
     held = store.read_config(run / "model")["facts"]["held_episodes"]
     assert entry["offline"]["windows"] == len(data.open_dataset(demos).select(held))
-    assert "out of the 1 episodes kept from training" in report["task"]
+    assert "out of the 1 episode kept from training; left out: 3 episodes that the policy" in report["task"]
 
 
 def test_offline_evaluation_elsewhere(run: Path, demos: Path, tmp_path: Path) -> None:
@@ -137,8 +137,9 @@ def test_offline_evaluation_elsewhere(run: Path, demos: Path, tmp_path: Path) ->
     shutil.copytree(demos, other)
     report = jobs.evaluate(run, data=other, out=tmp_path / "report")
     (entry,) = report["policies"].values()
-    assert entry["offline"]["windows"] == len(data.open_dataset(demos))
-    assert "out of all its episodes" in report["task"]
+    held = store.read_config(run / "model")["facts"]["held_episodes"]
+    assert entry["offline"]["windows"] == len(data.open_dataset(demos).select(held))
+    assert "out of the 1 episode kept from training" in report["task"]
     info = json.loads((other / "meta" / "info.json").read_text())
     (other / "meta" / "info.json").write_text(json.dumps(info | {"fps": 20}))
     with pytest.raises(ConfigError, match="fps: expected 10, as the policy's, found 20"):
@@ -187,7 +188,7 @@ def test_a_run_is_resumed_on_its_own_data_only(tmp_path: Path, capsys: pytest.Ca
 
     assert train(own, "--steps", "1") == 0
     for source, options, message in (
-        (other, [], "data.means.observation.state: the checkpoint was written with '"),
+        (other, [], "data.content.observation.state: the checkpoint was written with '"),
         (longer, [], "data.windows: the checkpoint was written with 36, this run has 37"),
         (own, ["--episodes", "3"], "data.episodes: the checkpoint was written with 4, this run has 3"),
         (own, ["--holdout", "0.5"], "data.episodes: the checkpoint was written with 4, this run has 2"),

@@ -26,6 +26,8 @@ def write_report(
     unit: str = "unit",
     commands: Sequence[str] = (),
     notes: str = "",
+    caution: str = "",
+    data: Mapping[str, Any] | None = None,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
     """Writes `report.html` and `report.json` into `out`, each whole or not at all; returns the latter's content.
@@ -35,10 +37,12 @@ def write_report(
         task: One sentence: what has to be done and what counts as success.
         unit: Of the actions, for jerk and errors.
         commands: What makes this report again.
+        caution: What has to be known before the verdict is believed; it ends the verdict.
+        data: What they were judged on, for programs.
     """
     out = Path(out)
-    texts = {"title": title, "task": task, "commands": list(commands), "notes": notes}
-    summary = summarise(entries, confidence=confidence, unit=unit, **texts)
+    texts = {"title": title, "task": task, "commands": list(commands), "notes": notes, "data": dict(data or {})}
+    summary = summarise(entries, confidence=confidence, unit=unit, caution=caution, **texts)
     page = render(summary, entries)
     write_atomically(out / "report.json", json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     write_atomically(out / "report.html", page)

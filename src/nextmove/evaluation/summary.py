@@ -21,11 +21,11 @@ LEVEL = 0.05
 
 
 def summarise(
-    entries: Sequence[Entry], *, confidence: float = 0.95, unit: str = "unit", **texts: Any
+    entries: Sequence[Entry], *, confidence: float = 0.95, unit: str = "unit", caution: str = "", **texts: Any
 ) -> dict[str, Any]:
     """The report as plain JSON values; raises ValueError for no entry, two of one name, or one that says nothing.
 
-    `texts` (title, task, notes, commands) are passed on.
+    `caution` ends the verdict; `texts` (title, task, notes, commands, data) are passed on.
     """
     names = [entry.name for entry in entries]
     if not names or len(set(names)) != len(names):
@@ -39,7 +39,7 @@ def summarise(
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "confidence": confidence,
         "unit": unit,
-        "verdict": verdict(order, table, comparisons, unit, confidence),
+        "verdict": f"{verdict(order, table, comparisons, unit, confidence)} {caution}".strip(),
         "best_first": order,
         "policies": table,
         "comparisons": comparisons,

@@ -269,6 +269,6 @@ def _report(out: Path, asked: list[str], simulator: str, seeds: range, again: st
     )
     width = max(map(len, same))
     for name in written["best_first"]:
-        print(f"{name:{width}}  {solved(written['policies'][name]['success'])}")
+        print(f"{name:{width}}  {solved(written['policies'][name])}")
     print(f"{written['notes']} Open {out / 'report.html'}".strip())
     return written

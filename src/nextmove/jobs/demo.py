@@ -52,7 +52,7 @@ def demo(
         command = f"nextmove demo --minutes {minutes:g} --demonstrations {demonstrations} --episodes {episodes}"
         written = report([entry], out, simulator="pusht", title="PushT in one command", commands=[command])
         print(
-            f"{system}: {solved(written['policies'][system]['success'])} "
+            f"{system}: {solved(written['policies'][system])} "
             f"after {(time.perf_counter() - began) / 60:.1f} minutes in all; open {out / 'report.html'}"
         )
         return written

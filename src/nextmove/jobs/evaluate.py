@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,6 +15,7 @@ from nextmove.contracts import seeded
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.latency import TimedActor
 from nextmove.host.lock import hold
+from nextmove.jobs import provenance
 from nextmove.jobs.generators import family
 from nextmove.jobs.offline import offline
 from nextmove.jobs.repeat import command, left_out, place
@@ -103,7 +105,7 @@ def evaluate(
         model: A run's folder, a saved model, or a LeRobot checkpoint (ACT, Diffusion).
         simulator: Name of the simulator.
         data: Judge offline on this LeRobot-format data set instead: action errors, loss, smoothness and latency, on
-            2048 windows evenly out of its episodes, of what the policy was trained on out of those kept from training.
+            2048 windows evenly out of the episodes that the policy was not trained on, which are known by content.
         episodes: Episodes to run on the simulator; one seed each, counted up from `seed`.
         seed: First episode's seed.
         workers: Processes; the result does not depend on their number.
@@ -143,12 +145,13 @@ def evaluate(
     with hold(out):
         if data is not None:
             policy = make()
-            beside, task = offline(policy, data)
+            beside, task, choice = offline(policy, data)
             entry = evaluation.Entry(name, offline=beside, **_told(policy, Path(model)))
             again = command(evaluate, [model], options)
             written = evaluation.write_report(
-                [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again]
-            )
+                [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again],
+                caution=choice.caution, data={"path": str(data), **choice.record()},
+            )  # fmt: skip
         else:
             entry = judge(
                 make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
@@ -179,7 +182,9 @@ def judge(
     results = evaluation.rollout(
         partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video, progress=True
     )
-    return evaluation.Entry(name, results, latency=timed(policy, simulator, seeds[0]), **_told(policy, run))
+    entry = evaluation.Entry(name, results, latency=timed(policy, simulator, seeds[0]), **_told(policy, run))
+    shown = provenance.demonstrated(policy, simulator, seeds)
+    return replace(entry, facts={**entry.facts, provenance.SHOWN: shown})
 
 
 def _try(policy: Policy, simulator: str, seed: int) -> None:
@@ -195,7 +200,9 @@ def _try(policy: Policy, simulator: str, seed: int) -> None:
 def _told(policy: Policy, run: str | Path | None) -> dict[str, Any]:
     """Facts and training curve of a policy, as far as it and its run tell."""
     log = None if run is None else Path(run) / "train.jsonl"
-    facts = {**getattr(policy, "facts", {}), "parameters": sum(p.numel() for p in policy.parameters())}
+    facts = {**provenance.facts(policy), "parameters": sum(p.numel() for p in policy.parameters())}
+    if run is not None:
+        facts["weights_hash"] = store.weights_hash(run)
     return {"facts": facts, "curve": read_train_log(log) if log is not None and log.is_file() else None}
 
 
@@ -209,12 +216,17 @@ def report(
     entries: list[evaluation.Entry], out: str | Path, *, simulator: str, title: str, commands: list[str]
 ) -> dict[str, Any]:
     """Writes report.html and report.json on policies judged on a simulator; returns the latter's content."""
-    return evaluation.write_report(entries, out, title=title, task=sim.task(simulator), unit="px", commands=commands)
+    return evaluation.write_report(
+        entries, out, title=title, task=sim.task(simulator), unit="px", commands=commands,
+        caution=provenance.seeds_caution(entries),
+    )  # fmt: skip
 
 
-def solved(success: Mapping[str, float]) -> str:
-    """A report's `success` in words."""
+def solved(policy: Mapping[str, Any]) -> str:
+    """The success of a report's policy in words."""
+    success, shown = policy["success"], policy["facts"].get(provenance.SHOWN)
+    what = f"seeds ({len(shown)} of them demonstrated)" if shown else "held-out seeds"
     return (
-        f"{success['successes']} of {success['episodes']} held-out seeds solved "
+        f"{success['successes']} of {success['episodes']} {what} solved "
         f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%})"
     )

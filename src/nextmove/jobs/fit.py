@@ -73,15 +73,20 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
 
 
 def identity(task: Task) -> dict[str, Any]:
-    """What tells a task's data from others, wherever they lie: facts, numbers of rows, what a few rows hold.
+    """What tells a task's data from others, wherever they lie: facts, numbers of rows, hashes of what they hold.
 
-    Means of absolute values with three digits: pictures made smaller on another machine may differ in the last ones.
+    Data without hashes: means of a few rows' absolute values with three digits.
     """
-    picks = np.linspace(0, len(task.source) - 1, min(len(task.source), SAMPLED)).astype(np.int64)
-    return {name: value for name, value in task.facts.items() if name not in PLACES} | {
+    facts = {name: value for name, value in task.facts.items() if name not in PLACES}
+    if "content" in facts:
+        what = {"content": dict(facts["content"]["features"])}
+    else:
+        picks = np.linspace(0, len(task.source) - 1, min(len(task.source), SAMPLED)).astype(np.int64)
+        what = {"means": {name: f"{x.double().abs().mean():.3g}" for name, x in task.source.batch(picks).items()}}
+    return facts | {
+        **what,
         "rows": len(task.source),
         "held_rows": sum(map(rows, task.held)),
-        "means": {name: f"{x.double().abs().mean():.3g}" for name, x in task.source.batch(picks).items()},
         "augment": encode(task.augment),
     }
 

@@ -10,6 +10,7 @@ from nextmove import data as sets
 from nextmove import evaluation
 from nextmove.codecs.scaled import constant
 from nextmove.data.stats import check_finite
+from nextmove.jobs.provenance import Choice, choose
 from nextmove.jobs.robot import fits_data
 from nextmove.models.policy import Policy
 
@@ -19,14 +20,15 @@ PAST = 2
 BATCH = 256
 
 
-def offline(policy: Policy, data: Path | str, *, windows: int = 2048) -> tuple[evaluation.Offline, str]:
-    """Errors of a policy and of the baselines on a data set, and in words what they were measured on.
+def offline(policy: Policy, data: Path | str, *, windows: int = 2048) -> tuple[evaluation.Offline, str, Choice]:
+    """Errors of a policy and of the baselines on a data set, in words what they were measured on, and the episodes.
 
     windows: how many, evenly out of all frames of the episodes; 0 for all.
     """
     dataset = sets.open_dataset(data)
     unnamed = fits_data(policy, dataset)
-    chosen, whose = episodes(policy, dataset, data)
+    choice = choose(policy, dataset)
+    chosen = dataset.select(choice.episodes)
     features, state = list(policy.encoder.features), held_state(dataset)
     check_finite(chosen, [*features, "action"])
     judged = sets.Windows(
@@ -41,21 +43,8 @@ def offline(policy: Policy, data: Path | str, *, windows: int = 2048) -> tuple[e
         policy, batches, now=max(PAST, policy.timing.first), latency_calls=100, state=state,
         spread=spread(chosen),
     )  # fmt: skip
-    return (
-        found,
-        f"Plans beside what was demonstrated in {data}: {len(picks)} windows out of {whose}. {unnamed}".strip(),
-    )
-
-
-def episodes(policy: Policy, dataset: sets.Dataset, data: Path | str) -> tuple[sets.Dataset, str]:
-    """The episodes to judge a policy on, and in words: those kept from its training, if it was trained on this set."""
-    facts = getattr(policy, "facts", {})
-    kept = facts.get("held_episodes", []) if _same(data, facts.get("data")) else None
-    if kept is None:
-        return dataset, "all its episodes"
-    if not kept:
-        return dataset, "all its episodes, which the policy was trained on"
-    return dataset.select(kept), f"the {len(kept)} episodes kept from training"
+    what = f"{len(picks)} windows out of {choice.sentence}."
+    return found, f"Plans beside what was demonstrated in {data}: {what} {unnamed}".strip(), choice
 
 
 def spread(dataset: sets.Dataset) -> np.ndarray:
@@ -70,8 +59,3 @@ def held_state(dataset: sets.Dataset) -> str | None:
     state = features.get(STATE)
     same = state is not None and state.is_number and state.shape == features["action"].shape
     return STATE if same else None
-
-
-def _same(data: Path | str, known: str | None) -> bool:
-    """Whether a folder is the one the policy was trained on."""
-    return known is not None and Path(known).resolve() == Path(data).resolve()

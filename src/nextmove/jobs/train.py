@@ -9,6 +9,7 @@ import numpy as np
 
 from nextmove import data, store, training
 from nextmove.data.stats import check_finite
+from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.jobs.repeat import at_least, place, share
 from nextmove.models.policy import Policy, PolicySpec
@@ -134,6 +135,7 @@ def _train(
     judged = held_batches(windows(dataset, policy, held), policy.card["recipe"].optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": str(data_dir), "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
+    facts["content"] = provenance.content(dataset, list(policy.encoder.features), chosen, held)
     task = Task(policy, seen, judged, facts)
     trained: Policy = fit(task, out, config, workers=workers)
     return trained

@@ -56,9 +56,12 @@ class State:
         """Takes up a checkpoint and returns its facts; raises CheckpointError naming the first difference."""
         found, facts = checkpoint.read(path)
         for name, value in self.identity.items():
-            # Of its data a checkpoint may say nothing.
-            if name != "data" or (value and facts.get(name)):
-                checkpoint.check_facts(path, value, facts.get(name), name)
+            known = facts.get(name)
+            if name == "data":
+                # Of its data a checkpoint may say nothing, and one of another version says other things.
+                shared = {key: value[key] for key in value or {} if key in (known or {})}
+                value, known = shared, {key: known[key] for key in shared} if known else {}
+            checkpoint.check_facts(path, value, known, name)
         moments = {name: value for name, value in found.items() if name.startswith("adamw/")}
         own = self._weights()
         checkpoint.check_tensors(path, own, {k: v for k, v in found.items() if k not in moments})
