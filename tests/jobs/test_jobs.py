@@ -19,6 +19,7 @@ from nextmove import data, jobs, parts, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError
 from nextmove.jobs.fit import once
+from nextmove.jobs.train import kept_back, split
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.meanflow_policy import MeanFlowPolicy
@@ -189,9 +190,9 @@ def test_a_run_is_resumed_on_its_own_data_only(tmp_path: Path, capsys: pytest.Ca
     assert train(own, "--steps", "1") == 0
     for source, options, message in (
         (other, [], "data.content.observation.state: the checkpoint was written with '"),
-        (longer, [], "data.windows: the checkpoint was written with 36, this run has 37"),
-        (own, ["--episodes", "3"], "data.episodes: the checkpoint was written with 4, this run has 3"),
-        (own, ["--holdout", "0.5"], "data.episodes: the checkpoint was written with 4, this run has 2"),
+        (longer, [], "data.windows: the checkpoint was written with 27, this run has 28"),
+        (own, ["--episodes", "3"], "data.episodes: the checkpoint was written with 3, this run has 2"),
+        (own, ["--holdout", "0.5"], "data.episodes: the checkpoint was written with 3, this run has 2"),
     ):
         assert train(source, "--steps", "2", "--resume", *options) == 1
         assert message in capsys.readouterr().err
@@ -230,6 +231,32 @@ def test_a_run_stopped_before_its_model_was_whole_is_resumed(demos: Path, tmp_pa
     (tmp_path / "model" / "config.json").unlink()
     once(tmp_path, train)
     assert store.load(tmp_path / "model").facts["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "holdout", "held", "said"),
+    [
+        (8, 0.05, 1, "1 of 8 episodes are kept for it (5)"),
+        (2, 0.05, 1, "1 of 2 episodes are kept for it"),
+        (30, 0.05, 2, "2 of 30 episodes are kept for it"),
+        (1, 0.05, 0, "none, one episode cannot be divided"),
+        (8, 0.0, 0, "none, holdout is 0"),
+    ],
+)
+def test_few_episodes_keep_one_for_the_validation_loss_and_say_so(
+    tmp_path: Path, count: int, holdout: float, held: int, said: str
+) -> None:
+    dataset = data.open_dataset(random_set(tmp_path / "set", 0, (3,) * count))
+    train, kept = split(dataset, 0, holdout, 0)
+    assert (len(kept), sorted([*train, *kept])) == (held, list(range(count)))
+    assert said in kept_back(kept, len(train), holdout)
+
+
+def test_training_says_what_is_kept_for_the_validation_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs.train("bc", random_set(tmp_path / "set", 0, (5,) * 8), out=tmp_path / "run", steps=1, threads=1)
+    assert "validation loss: 1 of 8 episodes are kept for it (" in capsys.readouterr().out
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "run" / "train.jsonl").read_text().splitlines()]
+    assert "validation" in kinds
 
 
 def test_the_flow_policy_drops_nothing_unless_asked() -> None:
@@ -295,7 +322,7 @@ def test_nan_in_stored_episodes_is_named_held_out_ones_included(
 
 def test_nan_in_judged_demonstrations_is_named(tmp_path: Path) -> None:
     root = write_numbers(tmp_path / "set")
-    jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1)
+    jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1, holdout=0)
     edit(root, 0, "action", put((3, 1), np.nan))
     with pytest.raises(data.DataError, match="action: episode 0, frame 3: expected finite numbers, found nan"):
         jobs.evaluate(tmp_path / "run", data=root)

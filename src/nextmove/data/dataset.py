@@ -6,7 +6,7 @@ Letters: N frames of the whole set, E episodes, n entries of a window, C channel
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from nextmove.data.cameras import Camera, FrameCache, ImageCamera, VideoCamera
+from nextmove.data.digits import Rounding
 from nextmove.data.episodes import Episodes, read_episodes, read_tasks
 from nextmove.data.errors import DataError
-from nextmove.data.layout import Info, read_info, read_json, read_json_lines
+from nextmove.data.layout import Feature, Info, read_info, read_json, read_json_lines
 from nextmove.data.stats import Stats, merge, parse_stats
-from nextmove.data.tables import Array, read_columns, to_numpy
+from nextmove.data.tables import Array, read_parts, to_numpy
 
 
 def open_dataset(
@@ -45,7 +46,7 @@ class Dataset:
 
     root: its folder; info, features: as in info.json; fps: frames a second; num_episodes, num_frames;
     episode_from, episode_to: (E,) int64 row bounds; tasks: instructions by task_index, which may leave numbers out;
-    episodes: (S,) int64 selected episodes, ascending; rows: (len,) int64 their row numbers.
+    episodes: (S,) int64 selected episodes, ascending.
     """
 
     def __init__(
@@ -58,13 +59,29 @@ class Dataset:
         self.num_episodes, self.num_frames = len(episodes.start), episodes.frames
         self.tolerance = tolerance
         self.episodes = np.arange(self.num_episodes)
-        self.rows = np.arange(self.num_frames)
         self._columns: dict[str, Array] = {}
+        self._floats: dict[str, Array] = {}
+        self.rounding: dict[str, Rounding] = {}
+        """What `floats` lost of features of other dtypes."""
+        self.checked: dict[str, str] = {}
+        """What checks of the whole set found; shared by its selections."""
         self._cameras: dict[str, Camera] = {}
         self._cache = FrameCache(cache_bytes)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return int((self.episode_to[self.episodes] - self.episode_from[self.episodes]).sum())
+
+    @property
+    def rows(self) -> Array:
+        """(len,) int64 row numbers of the selected frames, made anew at every call."""
+        return rows_of(self.episode_from[self.episodes], self.episode_to[self.episodes])
+
+    def spans(self, most: int) -> Iterator[slice]:
+        """The selected rows as slices of at most `most` rows, in order; episodes that lie side by side share them."""
+        start, stop = self.episode_from[self.episodes], self.episode_to[self.episodes]
+        first = np.flatnonzero(np.concatenate([[True], start[1:] != stop[:-1]])) if len(start) else start
+        for begin, end in zip(start[first], stop[np.append(first[1:], len(stop)) - 1], strict=True):
+            yield from (slice(a, min(a + most, end)) for a in range(begin, end, most))
 
     def __repr__(self) -> str:
         return f"Dataset({str(self.root)!r}, {len(self.episodes)} episodes, {len(self)} frames, {self.fps:g} Hz)"
@@ -77,7 +94,6 @@ class Dataset:
             raise DataError(f"{self.root}: episode {wrong[0]} does not exist, there are {self.num_episodes}")
         view = copy.copy(self)
         view.episodes = chosen
-        view.rows = rows_of(self.episode_from[chosen], self.episode_to[chosen])
         return view
 
     @property
@@ -107,22 +123,40 @@ class Dataset:
             self._columns.update(self._read(new))
         return {n: self._columns[n] for n in names}
 
-    def _read(self, names: list[str]) -> dict[str, Array]:
+    def floats(self, names: Sequence[str]) -> dict[str, Array]:
+        """Number features of every frame as models compute them, (N, *shape) float32 with at least one axis of shape.
+
+        Other dtypes are cast as they are read, without a copy in their own; `rounding` holds what that lost.
+        """
+        own = [n for n in names if self.layout.feature(n).dtype == "float32"]
+        cast = [n for n in dict.fromkeys(names) if n not in own and n not in self._floats]
+        if cast:
+            self._floats.update(self._read(cast, single=True))
+        columns = self.columns(own) | {n: self._floats[n] for n in names if n not in own}
+        return {n: columns[n][:, None] if columns[n].ndim == 1 else columns[n] for n in names}
+
+    def _read(self, names: list[str], single: bool = False) -> dict[str, Array]:
+        """The columns, as float32 if `single`."""
         features = [self.layout.feature(n) for n in names]
-        out: dict[str, Array] = {}
+        out = {f.name: np.empty((self.num_frames, *f.item_shape), _kept(f, single)) for f in features}
+        rounding = {n: Rounding() for n in names}
         row = 0
         for path in self.table.data_files:
-            part = read_columns(path, names)
-            arrays = [to_numpy(part[f.name], f, str(path)) for f in features]
-            for name, array in zip(names, arrays, strict=True):
-                if name not in out:
-                    out[name] = np.empty((self.num_frames, *array.shape[1:]), array.dtype)
-                out[name][row : row + len(array)] = array[: max(0, self.num_frames - row)]
-            row += len(arrays[0])
+            first = row
+            for part in read_parts(path, names):
+                held = 0
+                for f in features:
+                    array = to_numpy(part[f.name], f, str(path), row - first)
+                    held, room = len(array), max(0, self.num_frames - row)
+                    with np.errstate(over="ignore"):
+                        out[f.name][row : row + held] = array[:room]
+                    if single:
+                        rounding[f.name].add(array[:room], out[f.name][row : row + held])
+                row += held
         if row != self.num_frames:
             raise DataError(f"{self.root}: the episodes name {self.num_frames} frames, the data files hold {row}")
-        empty = {f.name: np.zeros((0, *f.item_shape), f.dtype if f.is_number else object) for f in features}
-        return {**empty, **out}
+        self.rounding.update(rounding if single else {})
+        return out
 
     def video(self, camera: str) -> Camera:
         """The camera of this name, in mp4 or in parquet: `.frames(rows)` gives (n, H, W, C) uint8."""
@@ -155,7 +189,7 @@ class Dataset:
         """
         if not -len(self) <= index < len(self):
             raise DataError(f"{self.root}: frame {index} does not exist, {len(self)} are selected")
-        row = self.rows[index]
+        row = self._row(index % len(self))
         offsets = {k: self.offsets(k, seconds) for k, seconds in (delta_timestamps or {}).items()}
         stored = [name for name, feature in self.layout.features.items() if not feature.is_camera]
         self.columns(stored)
@@ -172,6 +206,13 @@ class Dataset:
             out[name] = values[0] if single else values
         number = int(self._columns["task_index"][row])
         return {**out, **masks, "task": self.task(number, f"row {row}: ")}
+
+    def _row(self, index: int) -> int:
+        """Row number of a selected frame."""
+        start = self.episode_from[self.episodes]
+        end = np.cumsum(self.episode_to[self.episodes] - start)
+        e = int(np.searchsorted(end, index, side="right"))
+        return int(start[e] + index - (end[e - 1] if e else 0))
 
     def _picture(self, name: str, rows: Array, return_uint8: bool) -> Tensor:
         frames = torch.from_numpy(self.video(name).frames(rows)).permute(0, 3, 1, 2).contiguous()
@@ -214,6 +255,13 @@ def window(rows: Array, offsets: Array, start: Array, stop: Array) -> tuple[Arra
     wanted = rows[:, None] + offsets[None]
     held = np.minimum(np.maximum(wanted, start[:, None]), stop[:, None] - 1)
     return held, held != wanted
+
+
+def _kept(feature: Feature, single: bool) -> Any:
+    """The dtype a column has in memory."""
+    if not feature.is_number:
+        return object
+    return np.float32 if single else np.dtype(feature.dtype)
 
 
 def _tensor(values: Array) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nextmove.data.cameras import VideoCamera
 from nextmove.data.dataset import Dataset, open_dataset
+from nextmove.data.digits import Rounding, rounding
 from nextmove.data.errors import DataError
 from nextmove.data.stats import describe
 from nextmove.data.tables import Array, open_parquet, read_columns, to_numpy
@@ -22,8 +23,6 @@ from nextmove.data.video import VideoFile
 
 STUCK = 5
 """Equal frames in a row that count as a sensor that stood still."""
-COARSE = 1e-3
-"""Share of a dimension's range by which float32, in which models compute, may round it."""
 FAR = 2.0
 """Distances q99 - q01 beyond those quantiles from which an action counts as out of range."""
 
@@ -197,15 +196,14 @@ def _numbers(dataset: Dataset) -> Iterator[Finding]:
 def _rounded(dataset: Dataset) -> Iterator[Finding]:
     """Wide numbers, such as seconds since 1970, of whose changes float32 keeps little or nothing."""
     for name, values in _features(dataset):
-        wide = values[np.isfinite(values).all(1)].astype(np.float64)
-        if values.dtype.itemsize < 8 or not len(wide):
-            continue
-        lost, extent = np.abs(wide - wide.astype(np.float32)).max(0), np.ptp(wide, 0)
-        for d in np.flatnonzero((lost > COARSE * extent) & (extent > 0)).tolist():
-            text = (
-                f"models compute in float32, which rounds dimension {d} by {lost[d]:.3g} of a range of {extent[d]:.3g}"
-            )
-            yield Finding("warning", "precision", f"{text}; subtract what never changes", name)
+        yield from rounded(name, rounding(values) if values.dtype.itemsize > 2 else Rounding())
+
+
+def rounded(name: str, found: Rounding) -> Iterator[Finding]:
+    """What float32 makes of the numbers of a feature, where too little of their changes is left."""
+    for d in found.coarse():
+        text = f"models compute in float32, which rounds dimension {d} by {found.lost[d]:.3g} of a range of "
+        yield Finding("warning", "precision", f"{text}{found.extent[d]:.3g}; subtract what never changes", name)
 
 
 def _actions(dataset: Dataset) -> Iterator[Finding]:

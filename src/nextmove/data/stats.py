@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Stats = dict[str, dict[str, Array]]
 """Feature -> {min, max, mean, std, count, q01, q10, q50, q90, q99}: (D,), cameras (C, 1, 1) in [0, 1], count (1,)."""
 
+SCANNED = 1 << 16
+"""Rows looked at together."""
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
 
@@ -62,13 +64,13 @@ def first_bad(values: Array) -> int | None:
 
 def check_finite(dataset: Dataset, names: Sequence[str]) -> None:
     """Raises `DataError` naming the first number of these features, in the selected frames, that is NaN or infinite."""
-    columns = dataset.columns(names)
+    columns = dataset.floats(names)
     for name in names:
-        values = columns[name][dataset.rows]
-        bad = first_bad(values)
-        if bad is None:
+        parts = ((part.start, first_bad(columns[name][part])) for part in dataset.spans(SCANNED))
+        row = next((first + bad for first, bad in parts if bad is not None), None)
+        if row is None:
             continue
-        row, numbers = int(dataset.rows[bad]), values[bad].reshape(-1)
+        numbers = columns[name][row].reshape(-1)
         episode, dimension = int(dataset.table.of_rows(np.array([row]))[0]), int(np.argmin(np.isfinite(numbers)))
         raise DataError(
             f"{dataset.root}: {name}: episode {episode}, frame {row - dataset.episode_from[episode]}: expected finite "

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nextmove.data.dataset import Dataset, window
 from nextmove.data.errors import DataError
+from nextmove.data.order import warn_of_order
 from nextmove.data.tables import Array
 
 
@@ -23,6 +24,7 @@ class Windows:
 
     observations: feature names, all numeric `observation.*` if absent; obs_offsets, action_offsets: frames beside it;
     episodes: those to use, the data set's own selection if absent. Edges repeat the episode's first or last frame.
+    Rows of other episodes than the table says are warned of; `order.check_order` refuses them.
     """
 
     def __init__(
@@ -47,15 +49,16 @@ class Windows:
         wrong = [n for n in numbers if not dataset.layout.feature(n).is_number]
         if wrong:
             raise DataError(f"{wrong[0]!r}: expected numbers, found {features[wrong[0]].dtype}")
-        columns = dataset.columns([*numbers, "task_index"])
-        self._columns = {n: _wide(columns[n]) for n in numbers}
-        self._tasks = columns["task_index"]
-        self._rows = self.dataset.rows
-        self._start, self._stop = dataset.bounds(self._rows)
-        self._episode = dataset.table.of_rows(self._rows)
+        warn_of_order(dataset)
+        self.columns = dataset.floats(numbers)
+        """Number features (N, D) float32 of the whole set, the windows' only copy of them."""
+        self._tasks = dataset.column("task_index")
+        self.start, self.stop = (bound[self.dataset.episodes] for bound in (dataset.episode_from, dataset.episode_to))
+        """(S,) first and exclusive last row of each episode used."""
+        self._end = np.cumsum(self.stop - self.start)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return int(self._end[-1]) if len(self._end) else 0
 
     def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Tensor]:
         """The windows of these positions in [0, len): observations float32 (B, T, D), cameras uint8 (B, T, H, W, C),
@@ -66,14 +69,16 @@ class Windows:
         chosen = np.asarray(indices, np.int64)
         if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
             raise DataError(f"window {chosen.max() if chosen.min() >= 0 else chosen.min()}: there are {len(self)}")
-        rows, start, stop = self._rows[chosen], self._start[chosen], self._stop[chosen]
+        place = np.searchsorted(self._end, chosen, side="right")
+        start, stop = self.start[place], self.stop[place]
+        rows = stop - (self._end[place] - chosen)
         seen, _ = window(rows, self.obs_offsets, start, stop)
         done, pad = window(rows, self.action_offsets, start, stop)
-        out = {n: torch.from_numpy(self._columns[n][seen]) for n in self.observations if n not in self.cameras}
+        out = {n: torch.from_numpy(self.columns[n][seen]) for n in self.observations if n not in self.cameras}
         out |= self._pictures(seen)
-        out[self.action] = torch.from_numpy(self._columns[self.action][done])
+        out[self.action] = torch.from_numpy(self.columns[self.action][done])
         out[f"{self.action}_is_pad"] = torch.from_numpy(pad)
-        whole = {"index": rows, "episode_index": self._episode[chosen], "task_index": self._tasks[rows]}
+        whole = {"index": rows, "episode_index": self.dataset.episodes[place], "task_index": self._tasks[rows]}
         return {**out, **{name: torch.from_numpy(values) for name, values in whole.items()}}
 
     def _pictures(self, rows: Array) -> dict[str, Tensor]:
@@ -97,9 +102,3 @@ def _offsets(name: str, offsets: Sequence[int]) -> Array:
     if values.ndim != 1 or not len(values) or values.dtype.kind != "i":
         raise DataError(f"{name}: expected at least one whole number of frames, found {offsets!r}")
     return values.astype(np.int64)
-
-
-def _wide(column: Array) -> Array:
-    """float32 with at least one axis after time."""
-    wide = column[:, None] if column.ndim == 1 else column
-    return np.ascontiguousarray(wide, np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 from nextmove.config import nearest
 from nextmove.data.assemble import Base, assemble, publish
 from nextmove.data.dataset import open_dataset
+from nextmove.data.digits import refuse_lost
 from nextmove.data.draft import Draft
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
@@ -216,6 +217,7 @@ def _ready(feature: Feature, values: Any, length: int) -> Any:
     given = array
     with np.errstate(over="ignore"):  # What does not fit becomes infinite and is refused below.
         array = array.astype(feature.dtype)
+    refuse_lost(given, array, f"feature {feature.name!r}")
     if array.dtype.kind in "iu" and not np.array_equal(given, array):
         raise DataError(f"feature {feature.name!r}: values do not fit {feature.dtype}")
     array = array.reshape(length, *feature.item_shape)

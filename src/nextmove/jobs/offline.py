@@ -9,6 +9,7 @@ import numpy as np
 from nextmove import data as sets
 from nextmove import evaluation
 from nextmove.codecs.scaled import constant
+from nextmove.data.order import check_order
 from nextmove.data.stats import check_finite
 from nextmove.jobs.provenance import Choice, choose
 from nextmove.jobs.robot import fits_data
@@ -30,6 +31,7 @@ def offline(policy: Policy, data: Path | str, *, windows: int = 2048) -> tuple[e
     choice = choose(policy, dataset)
     chosen = dataset.select(choice.episodes)
     features, state = list(policy.encoder.features), held_state(dataset)
+    check_order(chosen)
     check_finite(chosen, [*features, "action"])
     judged = sets.Windows(
         chosen,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nextmove import data, store, training
+from nextmove.data.order import check_order
 from nextmove.data.stats import check_finite
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, fit, held_batches
@@ -128,7 +129,9 @@ def _train(
         print(f"not used yet: {', '.join(spec.ignored)} (cameras and other features that are no state)")
     torch.manual_seed(seed)
     policy = store.create(system, spec, recipe)
+    check_order(dataset)
     chosen, held = split(dataset, episodes, holdout, seed)
+    print(kept_back(held, len(chosen), holdout))
     check_finite(dataset.select(np.concatenate([chosen, held])), [*policy.encoder.features, "action"])
     seen = windows(dataset, policy, chosen)
     policy.fit(seen.batch(np.arange(i, min(i + FIT_WINDOWS, len(seen)))) for i in range(0, len(seen), FIT_WINDOWS))
@@ -142,12 +145,25 @@ def _train(
 
 
 def split(dataset: data.Dataset, episodes: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Episode numbers for training and for the validation loss, out of the first `episodes` (0: all)."""
+    """Episode numbers for training and for the validation loss, out of the first `episodes` (0: all).
+
+    Of two or more episodes at least one is kept for the validation loss, unless `holdout` is 0.
+    """
     if episodes < 0 or episodes > dataset.num_episodes:
         raise ValueError(f"episodes: expected 0 to {dataset.num_episodes}, found {episodes}")
     count = episodes or dataset.num_episodes
     order = np.random.default_rng([seed, 1]).permutation(count)
-    kept = count - round(count * holdout)
-    if kept < 1:
+    held = max(round(count * holdout), int(holdout > 0 and count > 1))
+    if held >= count:
         raise ValueError(f"holdout: expected to leave an episode for training, found {holdout} of {count}")
+    kept = count - held
     return np.sort(order[:kept]), np.sort(order[kept:])
+
+
+def kept_back(held: np.ndarray, left: int, holdout: float) -> str:
+    """What is said of the episodes that training does not see."""
+    if len(held):
+        some = ", ".join(map(str, held[:8])) + ", ..." * (len(held) > 8)
+        return f"validation loss: {len(held)} of {len(held) + left} episodes are kept for it ({some})"
+    why = "holdout is 0" if not holdout else "one episode cannot be divided; train on two or more to have one"
+    return f"validation loss: none, {why}"
