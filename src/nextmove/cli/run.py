@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nextmove.cli import habits
 from nextmove.config import ConfigError, nearest
 
 PATHS: dict[Any, Any] = {str | Path: Path, str | Path | None: Path | None}
+TAKEN = ("decoder", "trunk", "size")
+"""Options of `train` that choose a recipe before its own are read."""
 
 
 def run(command: str, args: Sequence[str]) -> int:
@@ -21,21 +25,38 @@ def run(command: str, args: Sequence[str]) -> int:
         from nextmove.cli import systems
 
         return (systems.show if command == "systems" else systems.road)(args)
+    told = habits.foreign(command, args)
+    if told:
+        return _refuse(f"train {args[0]}" if command == "train" and args[0][0] != "-" else command, told)
     if command == "train":
         return _train(list(args))
     from nextmove import jobs
 
-    result = _call(getattr(jobs, command), args, command)
+    return _call(signed(getattr(jobs, command)), args, command)
+
+
+def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> int:
+    """Calls the function with the options that the arguments give, prints what it has to say; the exit status."""
+    import tyro
+
+    config = (tyro.conf.PositionalRequiredArgs, tyro.conf.AvoidSubcommands)
+    call, unknown = tyro.cli(
+        function, args=list(args), prog=f"nextmove {command}", config=config, return_unknown_args=True
+    )
+    if unknown:
+        more = TAKEN if command.startswith("train ") else ()
+        return _refuse(command, habits.mistyped(unknown, [*habits.options(function), *more]))
+    result = call()
     if command == "inspect":
         print(result)
     return 0
 
 
-def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> Any:
-    import tyro
-
-    config = (tyro.conf.PositionalRequiredArgs, tyro.conf.AvoidSubcommands)
-    return tyro.cli(_signed(function), args=list(args), prog=f"nextmove {command}", config=config)
+def _refuse(command: str, told: Sequence[str]) -> int:
+    for sentence in told:
+        print(f"nextmove {command}: {sentence}", file=sys.stderr)
+    print(f"`nextmove {command} --help` lists the options", file=sys.stderr)
+    return 2
 
 
 def _train(args: list[str]) -> int:
@@ -55,22 +76,22 @@ def _train(args: list[str]) -> int:
         return 0 if args and args[0] in ("-h", "--help") else 2
     system = find(args[0])
     recipe = system.load()()
-    rest, decoder = _take(args[1:], "--decoder")
-    rest, trunk = _take(rest, "--trunk")
-    rest, size = _take(rest, "--size")
+    rest, given = args[1:], {}
+    for name in TAKEN:
+        rest, given[name] = _take(rest, f"--{name}")
+    size = given["size"]
     if size == "published":
         if not hasattr(recipe, "published"):
             raise ConfigError(f"{system.name}: there is no published size; leave out --size")
         recipe = type(recipe).published()
     elif size is not None:
         raise ConfigError(f"--size: expected 'published', found {size!r}; the size of pictures is --side")
-    recipe = exchange(recipe, decoder, trunk)
+    recipe = exchange(recipe, given["decoder"], given["trunk"])
 
     from nextmove import jobs
 
     train = jobs.train if system.family == "policy" else jobs.train_generator
-    _call(_signed(train, system=system.name, recipe=recipe), rest, f"train {system.name}")
-    return 0
+    return _call(signed(train, system=system.name, recipe=recipe), rest, f"train {system.name}")
 
 
 def exchange(recipe: Any, decoder: str | None, trunk: str | None) -> Any:
@@ -104,8 +125,8 @@ def _take(args: list[str], flag: str) -> tuple[list[str], str | None]:
     return args, None
 
 
-def _signed(function: Callable[..., Any], recipe: Any = None, **given: Any) -> Callable[..., Any]:
-    """The function as its options are read: without those given, a `recipe` typed as the recipe it is, paths as paths.
+def signed(function: Callable[..., Any], recipe: Any = None, **given: Any) -> Callable[..., Any]:
+    """The function as its options are read, for a later call: without those given, a `recipe` typed as what it is.
 
     A path may be given in Python as a string too; in a help text one kind is enough.
     """
@@ -117,7 +138,7 @@ def _signed(function: Callable[..., Any], recipe: Any = None, **given: Any) -> C
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **given, **kwargs)
+        return functools.partial(function, *args, **given, **kwargs)
 
     wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [p.replace(annotation=shown[name]) for name, p in kept.items()]

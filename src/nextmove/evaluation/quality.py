@@ -72,7 +72,7 @@ def class_share(samples: Array, train: Array, label: Array) -> Array:
     try:
         from sklearn.svm import SVC
     except ImportError as problem:
-        raise ImportError(f"class shares need scikit-learn: pip install scikit-learn ({problem})") from None
+        raise ImportError(f"class shares need scikit-learn ({problem}); pip install scikit-learn") from None
     judge = SVC(C=10, gamma="scale").fit(_flat(train), label)
     return np.asarray(np.bincount(judge.predict(_flat(samples)), minlength=int(label.max()) + 1) / len(samples))
 

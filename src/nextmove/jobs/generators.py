@@ -108,8 +108,8 @@ def train_generator(
             given = recipe not in (None, find(system).load()())
             if given or augment != STILL or levels or labels or tokenizer is not None:
                 raise ConfigError(
-                    "--teacher: reflow keeps the teacher's sizes, settings and images; leave out --recipe, --augment, "
-                    "--levels, --labels and --tokenizer"
+                    "--teacher: reflow keeps the teacher's sizes, settings and images; leave out --recipe.*, "
+                    "--augment.*, --levels, --labels and --tokenizer"
                 )
             torch.set_num_threads(threads)
             task = reflow_task(system, source, teacher, pairs, holdout, seed)

@@ -28,7 +28,7 @@ def command(function: Callable[..., Any], places: Sequence[Any], options: Mappin
 
 
 def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def at_least(least: int, **values: int) -> None:

