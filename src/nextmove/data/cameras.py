@@ -5,7 +5,6 @@ Letters: n rows asked for, H height, W width, C channels, G row groups.
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import numpy as np
 from nextmove.data.episodes import Clips, Episodes
 from nextmove.data.errors import DataError
 from nextmove.data.layout import Feature
+from nextmove.data.picture_files import decode
 from nextmove.data.tables import Array, open_parquet
 from nextmove.data.video import OpenVideos
 
@@ -140,7 +140,8 @@ class VideoCamera:
                 try:
                     frame = video.frame(number)
                 except DataError as problem:
-                    raise DataError(f"{problem}; {self._named(int(rows[here[0]]))}") from None
+                    where = self.episodes.named(int(rows[here[0]]))
+                    raise DataError(f"{problem}; {self.feature.name!r}, {where}") from None
                 for row in rows[here].tolist():
                     yield row, frame
 
@@ -149,17 +150,13 @@ class VideoCamera:
         episodes = np.flatnonzero((self.clips.file_of == file) & (self.episodes.stop > self.episodes.start))
         return float(self.seconds(self.episodes.start[episodes]).min()) if len(episodes) else 0.0
 
-    def _named(self, row: int) -> str:
-        episode = int(self.episodes.of_rows(np.array([row]))[0])
-        return f"{self.feature.name!r}, episode {episode}, frame {row - int(self.episodes.start[episode])}"
-
 
 class ImageCamera:
     """A camera whose frames are encoded pictures (PNG, TIFF, JPEG) inside parquet."""
 
-    def __init__(self, feature: Feature, files: tuple[Path, ...], cache: FrameCache, keep: int = 1 << 29) -> None:
-        self.feature, self.cache = feature, cache
-        self._files, self._keep = files, keep
+    def __init__(self, feature: Feature, episodes: Episodes, cache: FrameCache, keep: int = 1 << 29) -> None:
+        self.feature, self.episodes, self.cache = feature, episodes, cache
+        self._files, self._keep = episodes.data_files, keep
         self._groups: list[tuple[Path, int]] | None = None
         self._stop = np.zeros(0, np.int64)
         self._blobs: OrderedDict[int, Any] = OrderedDict()
@@ -173,7 +170,11 @@ class ImageCamera:
         for row, g in zip(rows.tolist(), group.tolist(), strict=True):
             blobs = self._group(g)
             first = int(self._stop[g]) - len(blobs)
-            yield row, self._picture(blobs[row - first].as_py(), row)
+            try:
+                yield row, self._picture(blobs[row - first].as_py())
+            except (OSError, ValueError) as problem:
+                path, where = (self._groups or [])[g][0], self.episodes.named(row)
+                raise DataError(f"{path}: {self.feature.name!r}, {where}: no picture to decode ({problem})") from None
 
     def _bounds(self) -> Array:
         """The exclusive last row of every row group (G,), read from the footers once."""
@@ -202,16 +203,10 @@ class ImageCamera:
             self._blobs.popitem(last=False)
         return self._blobs[number]
 
-    def _picture(self, blob: bytes | None, row: int) -> Array:
-        from PIL import Image, UnidentifiedImageError
-
+    def _picture(self, blob: bytes | None) -> Array:
         if blob is None:
-            raise DataError(f"{self.feature.name!r}: row {row} holds no picture bytes, only a path")
-        try:
-            with Image.open(io.BytesIO(blob)) as image:
-                pixels = np.asarray(image)
-        except (UnidentifiedImageError, OSError) as problem:
-            raise DataError(f"{self.feature.name!r}: picture of row {row} cannot be decoded ({problem})") from None
+            raise ValueError("the table holds a path instead of its bytes")
+        pixels = decode(blob, self.feature.shape[2])
         if pixels.dtype != np.uint8:
             pixels = pixels.astype(np.float32)
             if self.feature.info.get("depth_unit") == "m":

@@ -167,7 +167,7 @@ class Dataset:
             self._cameras[camera] = (
                 VideoCamera(feature, self.table, self._timestamps, self._cache, self.tolerance)
                 if feature.is_video
-                else ImageCamera(feature, self.table.data_files, self._cache)
+                else ImageCamera(feature, self.table, self._cache)
             )
         return self._cameras[camera]
 

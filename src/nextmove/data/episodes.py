@@ -52,6 +52,11 @@ class Episodes:
         """The episode of each row number."""
         return np.searchsorted(self.stop, rows, side="right")
 
+    def named(self, row: int) -> str:
+        """A row as episode and frame, in words."""
+        episode = int(self.of_rows(np.array([row]))[0])
+        return f"episode {episode}, frame {row - int(self.start[episode])}"
+
 
 def read_episodes(info: Info) -> Episodes:
     """The table of episodes of a data set; raises `DataError` naming the file where something is missing."""

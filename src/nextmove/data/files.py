@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 
+def hidden(path: Path, root: Path) -> bool:
+    """Whether a path below `root` is what systems and editors leave behind: `._a.png`, `.ipynb_checkpoints/a.png`."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
+
+
 def sync(path: Path) -> None:
     """Wait until a file or folder is on the disk."""
     if os.name == "nt" and path.is_dir():

@@ -16,9 +16,8 @@ from torch.nn import functional as F
 
 from nextmove.contracts import Batch, Rng, uniform
 from nextmove.data.errors import DataError, missing
+from nextmove.data.picture_files import SUFFIXES, picture_files, read_picture
 from nextmove.data.tables import Array
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ class PictureSet:
     train: Pictures
     test: Pictures
     levels: int
+    notes: tuple[str, ...] = ()
+    """What was done to the pictures that their owner may not expect."""
 
 
 def digits() -> PictureSet:
@@ -89,9 +90,10 @@ NAMED: dict[str, Callable[[], PictureSet]] = {"digits": digits, "mnist": mnist}
 def pictures(source: str | Path, *, size: int = 32, most: int = 20000, seed: int = 0) -> PictureSet:
     """A named set, a folder of picture files, or the cameras of a LeRobot data set.
 
-    Pictures of a folder (and its subfolders, whose names become labels if there are several) and of a camera are
-    averaged down to `size` x `size` in colour; a tenth, whole episodes of a data set, is for tests, in an order drawn
-    by `seed`. Of a camera at most `most` frames are taken, evenly.
+    Pictures of a folder (and its subfolders, whose names become labels if there are several; hidden ones are passed
+    over) are read upright, transparent parts on white; they and those of a camera are averaged down to `size` x `size`
+    in colour; a tenth, whole episodes of a data set, is for tests, in an order drawn by `seed`. Of a camera at most
+    `most` frames are taken, evenly.
 
     Raises `DataError` for an unknown name or a folder without pictures.
     """
@@ -115,33 +117,30 @@ def shrink(image: Tensor, size: int) -> Tensor:
 
 
 def _files(folder: Path, size: int, seed: int) -> PictureSet:
-    from PIL import Image, UnidentifiedImageError
-
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = picture_files(folder)
     if len(paths) < 2:
         raise DataError(f"{folder}: expected pictures ({', '.join(SUFFIXES)}), found {len(paths)}")
-    rows = []
+    rows, transparent = [], 0
     for path in paths:
-        try:
-            with Image.open(path) as file:
-                pixels = np.asarray(file.convert("RGB"), np.float32) / 255
-        except (UnidentifiedImageError, OSError) as problem:
-            raise DataError(f"{path}: expected a picture, found {problem}") from None
+        pixels, seen_through = read_picture(path)
+        transparent += seen_through
         rows.append(shrink(torch.from_numpy(pixels).permute(2, 0, 1)[None], size))
     names = sorted({p.parent for p in paths})
     label = torch.tensor([names.index(p.parent) for p in paths]) if len(names) > 1 else None
     whole, order = Pictures(torch.cat(rows), label), np.random.default_rng(seed).permutation(len(paths))
     kept = len(whole) - max(1, len(whole) // 10)
-    return PictureSet(whole.take(order[:kept]), whole.take(order[kept:]), 256)
+    notes = (f"{transparent} of {len(paths)} pictures are transparent in parts: shown on white",) if transparent else ()
+    return PictureSet(whole.take(order[:kept]), whole.take(order[kept:]), 256, notes)
 
 
 def _cameras(folder: Path, size: int, most: int, seed: int) -> PictureSet:
     from nextmove.data.dataset import open_dataset
 
     dataset = open_dataset(folder)
-    cameras = [name for name in dataset.features if dataset.layout.feature(name).is_camera]
+    known = {name: dataset.layout.feature(name) for name in dataset.features}
+    cameras = [name for name, feature in known.items() if feature.is_camera and not feature.is_depth]
     if not cameras:
-        raise DataError(f"{folder}: expected a camera feature, found {sorted(dataset.features)}")
+        raise DataError(f"{folder}: expected a camera feature that is no depth map, found {sorted(known)}")
     rows = dataset.rows[:: max(1, -(-len(dataset.rows) // most))]
     parts = [
         shrink(torch.from_numpy(dataset.video(cameras[0]).frames(part)).permute(0, 3, 1, 2).float() / 255, size)

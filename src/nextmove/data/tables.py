@@ -13,6 +13,7 @@ import numpy as np
 from nextmove.config import nearest
 from nextmove.data.digits import refuse_lost
 from nextmove.data.errors import DataError
+from nextmove.data.files import hidden
 from nextmove.data.layout import Feature
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -24,8 +25,11 @@ BUFFER = 1 << 16
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The parquet files of a v3 folder in row order: by chunk and file number, other names in order of their paths."""
-    found = sorted(folder.glob("*/*.parquet"))
+    """The parquet files of a v3 folder in row order: by chunk and file number, other names in order of their paths.
+
+    Hidden files are passed over.
+    """
+    found = sorted(p for p in folder.glob("*/*.parquet") if not hidden(p, folder))
     numbers = [re.fullmatch(r"chunk-(\d+)/file-(\d+)\.parquet", f"{p.parent.name}/{p.name}") for p in found]
     if all(numbers):
         ranked = sorted((int(n[1]), int(n[2]), p) for n, p in zip(numbers, found, strict=True) if n)

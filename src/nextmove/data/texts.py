@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nextmove.data.errors import DataError, missing
+from nextmove.data.files import hidden
 from nextmove.data.tables import Array
 
 HELD = 0.1
@@ -77,7 +78,7 @@ def text(source: str | Path) -> str:
     path = Path(source)
     if not path.exists():
         raise DataError(f"{source}: expected {', '.join(NAMED)}, a text file or a folder of them, found nothing there")
-    paths = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    paths = sorted(p for p in path.rglob("*.txt") if not hidden(p, path)) if path.is_dir() else [path]
     found = _join(paths, strict=True)
     if not found.strip():
         raise DataError(f"{source}: expected text, found an empty corpus")

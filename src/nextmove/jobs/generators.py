@@ -154,6 +154,8 @@ def image_task(
 ) -> Task:
     """An image generator and the pictures of a source."""
     found = data.pictures(source, size=side)
+    for note in found.notes:
+        print(f"{source}: {note}")
     whole = found.train if labels else data.Pictures(found.train.image)
     if labels and not whole.classes:
         raise DataError(f"{source}: expected pictures with labels, found none; leave out --labels")
