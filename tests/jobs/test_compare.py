@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.data.sets import edit, put
 from tests.jobs.conftest import SMALL
 
-from nextmove import data, jobs
+from nextmove import data, jobs, store
 from nextmove.config import ConfigError
 from nextmove.evaluation import Entry, EpisodeResult, Latency
 from nextmove.jobs.compare import Contestant
+from nextmove.jobs.kept import Demonstrations
 from nextmove.models.policy.bc import BC
 from nextmove.sim import SimulatorError
 
@@ -70,7 +74,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         played = [EpisodeResult(s, s % 3 > len(name) % 2, 0.5, 9, 10.0, still) for s in seeds]
         return Entry(name, played, Latency((1.0,), 1.0, 8, 1), facts={"minutes": 1.0})
 
-    monkeypatch.setattr(module, "_check", lambda *_: None)
+    demos = SimpleNamespace(refuse=lambda *_: None, outdated=lambda *_: "")
+    monkeypatch.setattr(module, "_check", lambda *_: demos)
     monkeypatch.setattr(module, "once", lambda *_: None)
     monkeypatch.setattr(module, "load_policy", lambda *_, **__: None)
     monkeypatch.setattr(module, "judge", judge)
@@ -172,7 +177,58 @@ def test_trainings_of_another_budget_or_other_data_are_not_taken_for_those_asked
         jobs.compare(demos, steps=3, **settings)
     with pytest.raises(ConfigError, match=r"expected a training of 1 minutes \(busy\), found one of 2 steps"):
         jobs.compare(demos, minutes=1, **settings)
-    other = shutil.copytree(demos, tmp_path / "other")
-    with pytest.raises(ConfigError, match=r"bc-n2-s0: expected a training on .*other, found one on "):
-        jobs.compare(other, steps=2, **settings)
-    assert jobs.compare(demos, steps=2, **settings)["policies"]["bc-n2-s0"]["facts"]["budget"] == "2 steps"
+    # A copy holds the same; what matters is the episodes asked for.
+    copy = shutil.copytree(demos, tmp_path / "copy")
+    assert jobs.compare(copy, steps=2, **settings)["policies"]["bc-n2-s0"]["facts"]["budget"] == "2 steps"
+    for episode, refused in ((3, False), (1, True)):
+        edit(copy, 0, "action", put((int(data.open_dataset(copy).episode_from[episode]), 0), 7.0))
+        if refused:
+            with pytest.raises(ConfigError, match=r"bc-n2-s0: was trained on other demonstrations than .*copy holds"):
+                jobs.compare(copy, steps=2, **settings)
+        else:
+            jobs.compare(copy, steps=2, **settings)
+
+
+def test_judgements_of_trainings_that_are_gone_are_made_anew_or_left_out(
+    demos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = {"demonstrations": (2,), "steps": 2, "episodes": 1, "video": 0, "workers": 0}
+    compare = partial(jobs.compare, demos, out=tmp_path, **settings)
+    first = compare(entries=("bc",))["policies"]["bc-n2-s0"]["facts"]
+    run, path = tmp_path / "train" / "bc-n2-s0", tmp_path / "judged" / "bc-n2-s0.json"
+    assert first["weights_hash"] == store.weights_hash(run) == json.loads(path.read_text())["facts"]["weights_hash"]
+    assert first["data_hash"] == json.loads(path.read_text())["facts"]["data_hash"]
+    shutil.rmtree(run)
+    report = compare(entries=("flow-policy",), train_seeds=(1,))
+    assert list(report["policies"]) == ["flow-policy-n2-s1"]
+    assert report["notes"] == "Left out, its training is gone: bc-n2-s0."
+    assert report["notes"] in capsys.readouterr().out
+    jobs.train("bc", demos, out=run, steps=2, episodes=2, seed=5)
+    assert (
+        "Left out, its training was done anew: bc-n2-s0."
+        in compare(entries=("flow-policy",), train_seeds=(1,))["notes"]
+    )
+    again = compare(entries=("bc",))["policies"]["bc-n2-s0"]["facts"]
+    assert "bc-n2-s0: its training was done anew since it was judged; it is judged anew" in capsys.readouterr().out
+    assert again["weights_hash"] == store.weights_hash(run) != first["weights_hash"]
+    assert again["seed"] == 5
+
+
+def test_models_of_older_versions_are_known_by_their_frames(demos: Path, tmp_path: Path) -> None:
+    jobs.train("bc", demos, out=tmp_path / "run", steps=1, episodes=3, holdout=0.4)
+    facts = store.read_config(tmp_path / "run" / "model")["facts"]
+    content, found = facts.pop("content"), Demonstrations(demos)
+    assert found.made(facts | {"content": content}, 3)
+    assert found.made(facts, 3)
+    assert not found.made(facts | {"windows": facts["windows"] + 1}, 3)
+    assert not found.made(facts, 4)
+    judged = {"steps": 1, "loss": facts["loss"], "minutes": facts["minutes"]}
+    assert found.outdated(judged, tmp_path / "run", 3) == ""
+    assert found.outdated(judged | {"loss": 9.0}, tmp_path / "run", 3) == "its training was done anew"
+
+
+def test_a_demo_of_another_budget_is_not_taken_for_the_one_asked_for(demos: Path, tmp_path: Path) -> None:
+    shutil.copytree(demos, tmp_path / "demos")
+    jobs.train("bc", demos, out=tmp_path / "bc", steps=1)
+    with pytest.raises(ConfigError, match=r"bc: expected a training of 2 minutes \(wall\), found one of 1 steps; ask"):
+        jobs.demo(out=tmp_path, demonstrations=4, minutes=2, system="bc", workers=0)

@@ -196,6 +196,9 @@ def test_a_run_is_resumed_on_its_own_data_only(tmp_path: Path, capsys: pytest.Ca
     ):
         assert train(source, "--steps", "2", "--resume", *options) == 1
         assert message in capsys.readouterr().err
+    # Nor is a finished training on other data taken for one on these.
+    assert train(other, "--steps", "1", "--resume") == 1
+    assert "data.content.observation.state" in capsys.readouterr().err
     # Folders may be moved.
     assert train(own.rename(tmp_path / "moved"), "--steps", "2", "--resume") == 0
 

@@ -10,13 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nextmove import data, evaluation, parts, sim, store
+from nextmove import evaluation, parts, sim
 from nextmove.config import ConfigError
 from nextmove.evaluation.episode import write_atomically
 from nextmove.evaluation.machine import machine
 from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, solved, timed
-from nextmove.jobs.fit import finished, once
+from nextmove.jobs.fit import once
+from nextmove.jobs.kept import Demonstrations
+from nextmove.jobs.provenance import seeds_caution
 from nextmove.jobs.repeat import at_least, command, place
 from nextmove.jobs.train import spec_of, train
 from nextmove.systems import find
@@ -152,7 +154,8 @@ def compare(
 
     What is done already is kept: the same command goes on after an interruption, and adds entries, sizes and seeds to
     an earlier comparison. Writes one JSON file a line in OUT/judged, and OUT/report.html and OUT/report.json of all
-    lines there that were judged on the same episodes.
+    lines there that were judged on the same episodes. Trainings and judgements are known by the content of data and
+    weights: a training on what DATA_DIR held before is refused, a judgement of a training that is gone is made anew.
 
     Args:
         data_dir: Folder of the demonstrations.
@@ -176,14 +179,14 @@ def compare(
     lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
     at_least(1, episodes=episodes, demonstrations=min(demonstrations))
     at_least(0, seed=seed, workers=workers, train_seeds=min(train_seeds))
-    _check(data_dir, max(demonstrations), simulator)
+    demos = _check(data_dir, max(demonstrations), simulator)
     seeds = range(seed, seed + episodes)
     folder = place(out / "judged")
     with hold(out):
         _refuse(folder, lines, simulator, seeds)
         budget = f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
         for line in lines:
-            _refuse_run(out / "train" / line.run, data_dir, budget)
+            demos.refuse(out / "train" / line.run, budget, line.episodes)
         for i, line in enumerate(lines, 1):
             print(f"[{i}/{len(lines)}] {line.name}", flush=True)
             run, path = out / "train" / line.run, folder / f"{line.name}.json"
@@ -196,7 +199,10 @@ def compare(
             )  # fmt: skip
             make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
             now = {"simulator": simulator, "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
-            if not path.is_file():
+            why = demos.outdated(Judged.read(path).entry.facts, run, line.episodes) if path.is_file() else ""
+            if why:
+                print(f"{line.name}: {why} since it was judged; it is judged anew", flush=True)
+            if why or not path.is_file():
                 entry = judge(
                     make, name=line.name, simulator=simulator, seeds=seeds, workers=workers, batched=batched,
                     video=video, run=run,
@@ -206,7 +212,7 @@ def compare(
                 found = Judged.read(path)
                 entry = replace(found.entry, latency=timed(make(), simulator, seed))
                 Judged(line, entry, {**found.made, **now}).write(path)
-        return _report(out, [line.name for line in lines], simulator, seeds, again)
+        return _report(out, [line.name for line in lines], simulator, seeds, again, demos)
 
 
 def _judged(folder: Path) -> dict[str, Judged]:
@@ -225,9 +231,10 @@ def _refuse(folder: Path, lines: list[Contestant], simulator: str, seeds: range)
             )
 
 
-def _check(data_dir: Path, demonstrations: int, simulator: str) -> None:
+def _check(data_dir: Path, demonstrations: int, simulator: str) -> Demonstrations:
     """Raises ConfigError for demonstrations that are too few or that show and do something else than the simulator."""
-    dataset = data.open_dataset(data_dir)
+    found = Demonstrations(data_dir)
+    dataset = found.dataset
     if demonstrations > dataset.num_episodes:
         raise ConfigError(f"demonstrations: expected at most {dataset.num_episodes}, found {demonstrations}")
     spec, there = spec_of(dataset), sim.features(simulator)
@@ -236,39 +243,36 @@ def _check(data_dir: Path, demonstrations: int, simulator: str) -> None:
             raise ConfigError(f"{data_dir}: {name}: expected a feature of {simulator}, found none of this name there")
         if list(there[name]["shape"]) != [width]:
             raise ConfigError(f"{data_dir}: {name}: expected shape {list(there[name]['shape'])}, found {[width]}")
+    return found
 
 
-def _refuse_run(run: Path, data_dir: Path, budget: str) -> None:
-    """Raises ConfigError for a finished training of another budget or of other demonstrations than asked for."""
-    if not finished(run):
-        return
-    facts = store.read_config(run / "model")["facts"]
-    known = Path(facts.get("data", data_dir))
-    if known.is_dir() and known.resolve() != Path(data_dir).resolve():
-        raise ConfigError(f"{run}: expected a training on {data_dir}, found one on {known}; choose another --out")
-    if facts.get("budget", budget) != budget:
-        raise ConfigError(
-            f"{run}: expected a training of {budget}, found one of {facts['budget']}; ask for that, or choose "
-            "another --out"
-        )
-
-
-def _report(out: Path, asked: list[str], simulator: str, seeds: range, again: str) -> dict[str, Any]:
+def _report(
+    out: Path, asked: list[str], simulator: str, seeds: range, again: str, demos: Demonstrations
+) -> dict[str, Any]:
     """Reports on all lines judged on these episodes, those asked for first, and says how they did, best first."""
     found = _judged(out / "judged")
     same = {name: found[name] for name in [*asked, *found] if found[name].played(simulator, seeds)}
-    apart = ", ".join(name for name in found if name not in same)
+    apart = {name: "judged on other episodes" for name in found if name not in same}
+    for name, judged in list(same.items()):
+        why = demos.outdated(judged.entry.facts, out / "train" / judged.line.run, judged.line.episodes)
+        if why:
+            apart[same.pop(name).line.name] = why
+    entries = [line.reported() for line in same.values()]
     written = evaluation.write_report(
-        [line.reported() for line in same.values()],
+        entries,
         out,
         title=f"{len(same)} {'policy' if len(same) == 1 else 'policies'} on {simulator}",
         task=sim.task(simulator),
         unit="px",
         commands=list(dict.fromkeys([*(line.made.get("compare", again) for line in same.values()), again])),
-        notes=f"Left out, judged on other episodes: {apart}." if apart else "",
+        notes="".join(
+            f"Left out, {why}: {', '.join(name for name in apart if apart[name] == why)}. "
+            for why in dict.fromkeys(apart.values())
+        ).strip(),
+        caution=seeds_caution(entries),
     )
     width = max(map(len, same))
     for name in written["best_first"]:
         print(f"{name:{width}}  {solved(written['policies'][name])}")
-    print(f"{written['notes']} Open {out / 'report.html'}".strip())
+    print(" ".join(part for part in (seeds_caution(entries), written["notes"], f"Open {out / 'report.html'}") if part))
     return written

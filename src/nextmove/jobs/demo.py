@@ -10,9 +10,11 @@ from typing import Any
 from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report, solved
 from nextmove.jobs.fit import once
+from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.record import record
 from nextmove.jobs.repeat import place
 from nextmove.jobs.train import train
+from nextmove.training import TrainConfig
 
 
 def demo(
@@ -43,6 +45,7 @@ def demo(
         demos = record("pusht", out=out / "demos", episodes=demonstrations, workers=workers)
         print(f"2/3 training {system} for {minutes:g} minutes", flush=True)
         run = out / system
+        Demonstrations(demos).refuse(run, TrainConfig(minutes=minutes).budget)
         once(run, partial(train, system, demos, minutes=minutes))
         print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
         seeds = range(HELD_OUT, HELD_OUT + episodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +42,8 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
     A finished run whose budget is not raised is left as it is: its saved model is returned.
     """
     model = task.model
-    done = _done(model, out, config) if config.resume else None
+    known = identity(task)
+    done = _done(model, known, out, config) if config.resume else None
     if done is not None:
         print(f"{out}: already finished at step {done}; more --steps or --minutes go on from there")
         return store.load(out / "model")
@@ -54,7 +56,7 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         )  # fmt: skip
 
     result = training.train(
-        model, batches, out=out, config=config, optim=optim, validation=task.held or None, data=identity(task)
+        model, batches, out=out, config=config, optim=optim, validation=task.held or None, data=known
     )
     facts = task.facts | {
         "seed": config.seed,
@@ -109,14 +111,17 @@ def finished(out: Path) -> bool:
     return (saved / "config.json").is_file() and store.read_config(saved)["facts"].get("finished") is not None
 
 
-def _done(model: Any, out: Path, config: training.TrainConfig) -> int | None:
-    """The last step of a finished run of this model and seed that has used the budget, else None."""
+def _done(model: Any, data: dict[str, Any], out: Path, config: training.TrainConfig) -> int | None:
+    """The last step of a finished run of this model, data and seed that has used the budget, else None."""
     last = checkpoint.newest(out / "checkpoints", "last")
     if last is None or not finished(out):
         return None
     _, facts = checkpoint.read(last)
     # What differs is told by the training that would go on.
     if facts["card"] != encode(model.card) or facts["seed"] != config.seed:
+        return None
+    kept, new = facts.get("data") or {}, json.loads(json.dumps(data))
+    if any(kept[name] != new[name] for name in kept if name in new):
         return None
     used = facts["step"] >= config.steps if config.steps else facts["elapsed"] >= 60 * config.minutes
     return int(facts["step"]) if used else None

@@ -1,0 +1,77 @@
+"""Finished trainings and their judgements are kept only while they are of the data and weights that are there now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmove import data as sets
+from nextmove import store
+from nextmove.config import ConfigError
+from nextmove.data import identity
+from nextmove.jobs.fit import finished
+
+TOLD = ("steps", "minutes", "loss", "seed", "budget", "finished", "windows")
+"""Facts that tell trainings apart where a judgement of an older version keeps no hash of the weights."""
+
+
+class Demonstrations:
+    """A folder of demonstrations as it is now, to know trainings on it by content."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = folder
+        self.dataset = sets.open_dataset(folder)
+        self._known: dict[tuple[int, tuple[str, ...]], Mapping[str, str]] = {}
+
+    def made(self, facts: Mapping[str, Any], episodes: int = 0) -> bool:
+        """Whether a model with these facts can be of the first so many episodes (0: of all).
+
+        By content; for models that keep no hashes by the number of frames.
+        """
+        count = episodes or self.dataset.num_episodes
+        if count > self.dataset.num_episodes:
+            return False
+        if "content" in facts:
+            features = facts["content"]["features"]
+            names = tuple(name for name in features if name != "action")
+            if not set(features) <= set(self.dataset.features):
+                return False
+            if (count, names) not in self._known:
+                self._known[count, names] = identity.identify(self.dataset.select(range(count)), names).features
+            return bool(self._known[count, names] == features)
+        held = np.array(facts.get("held_episodes", ()), np.int64)
+        if "windows" not in facts or "episodes" not in facts:
+            return True
+        if facts["episodes"] + len(held) != count or (held >= count).any():
+            return False
+        return int(self.dataset.episode_to[count - 1]) - len(self.dataset.select(held)) == facts["windows"]
+
+    def refuse(self, run: Path, budget: str, episodes: int = 0) -> None:
+        """Raises ConfigError for a finished training of another budget or of other episodes than asked for."""
+        if not finished(run):
+            return
+        facts = store.read_config(run / "model")["facts"]
+        if not self.made(facts, episodes):
+            raise ConfigError(
+                f"{run}: was trained on other demonstrations than {self.folder} holds now; remove {run} to train anew, "
+                "or choose another --out"
+            )
+        if facts.get("budget", budget) != budget:
+            raise ConfigError(
+                f"{run}: expected a training of {budget}, found one of {facts['budget']}; ask for that, remove {run}, "
+                "or choose another --out"
+            )
+
+    def outdated(self, judged: Mapping[str, Any], run: Path, episodes: int = 0) -> str:
+        """Why a judgement with these facts is not of the run's model and of these demonstrations; nothing if it is."""
+        if not finished(run):
+            return "its training is gone"
+        facts = store.read_config(run / "model")["facts"]
+        known = judged.get("weights_hash")
+        same = all(judged.get(name) == facts.get(name) for name in TOLD if name in judged)
+        if not same if known is None else known != store.weights_hash(run):
+            return "its training was done anew"
+        return "" if self.made(facts, episodes) else f"trained on other demonstrations than {self.folder} holds now"
