@@ -9,6 +9,7 @@ from nextmove import decoders, nn
 from nextmove.config import ConfigError, nearest
 from nextmove.decoders import grids, solvers
 from nextmove.decoders.guidance import Guidance
+from nextmove.decoders.reach import check_reach, reach
 from nextmove.models.generator import ImageSpec, TextSpec
 from nextmove.models.image.vqgan_prior import PriorSpec
 from nextmove.models.policy import PolicySpec
@@ -86,11 +87,13 @@ SOLVERS: dict[str, Any] = {
 def with_sampling(model: Any, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> Any:
     """The policy or generator itself, set to another solver, number of network calls (0: as trained) or guidance.
 
-    Raises ConfigError where its decoder has nothing of the kind.
+    Raises ConfigError where its decoder has nothing of the kind, and where it would end before the data do and did not
+    as trained.
     """
     chosen = asked_sampler(model.decoder, solver, steps, guidance)
     if chosen is not None:
-        model.decoder = model.decoder.with_sampler(chosen)
+        before, model.decoder = reach(model.decoder), model.decoder.with_sampler(chosen)
+        check_reach(model.decoder, min(before, getattr(model.codec, "end", math.inf)), "sampler")
     elif steps:
         model.sampling["steps"] = steps
     return model

@@ -60,6 +60,7 @@ def load(folder: Path | str) -> Any:
     Raises FileNotFoundError, or ConfigError naming the file for an unknown system, a wrong key or value, and weights
     that are damaged or do not fit.
     """
+    from nextmove.decoders.reach import as_saved
     from nextmove.interop.weights import read_tensors
     from nextmove.parts import PARTS, SPECS
 
@@ -69,7 +70,8 @@ def load(folder: Path | str) -> Any:
         recipe = decode(find(config["system"]).load(), config["recipe"], parts=PARTS, where="recipe")
         kind = get_type_hints(recipe.build)["spec"]
         spec = decode(kind, config["spec"], parts=(*PARTS, *SPECS, *recipes()), where="spec")
-        model = create(config["system"], spec, recipe)
+        with as_saved(str(folder)):
+            model = create(config["system"], spec, recipe)
     check_keys(model, read_tensors(weights), weights)
     model.facts = config["facts"]
     return model.eval()

@@ -7,7 +7,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,10 @@ def _train(args: list[str]) -> int:
         recipe = type(recipe).published()
     elif size is not None:
         raise ConfigError(f"--size: expected 'published', found {size!r}; the size of pictures is --side")
-    recipe = exchange(recipe, given["decoder"], given["trunk"])
+    own, recipe = recipe, exchange(recipe, given["decoder"], given["trunk"])
+    brought = changed(getattr(own, "actions", None), getattr(recipe, "actions", None), "recipe.actions")
+    if brought and not {"-h", "--help"} & set(rest):
+        print(f"--decoder {given['decoder']} brings with it {', '.join(brought)}")
 
     from nextmove import jobs
 
@@ -95,16 +98,36 @@ def _train(args: list[str]) -> int:
 
 
 def exchange(recipe: Any, decoder: str | None, trunk: str | None) -> Any:
-    """The recipe with another generative rule around the same network, or another network inside the same rule."""
+    """The recipe with another generative rule around the same network, or another network inside the same rule.
+
+    Another rule brings with it the action space it needs.
+    """
+    from nextmove.decoders import Autoregressive
+    from nextmove.models.policy.suited import suited
     from nextmove.parts import DECODERS, TRUNKS
 
+    name = type(recipe).__name__
+    for flag, chosen in (("--decoder", decoder), ("--trunk", trunk)):
+        if chosen is not None and not hasattr(recipe.decoder, "trunk"):
+            raise ConfigError(f"{flag}: {name} wraps its network in more than one rule")
     if decoder is not None:
-        if not hasattr(recipe.decoder, "trunk"):
-            raise ConfigError(f"--decoder: {type(recipe).__name__} wraps its network in more than one rule")
         recipe = replace(recipe, decoder=_choose(DECODERS, decoder, "--decoder")(trunk=recipe.decoder.trunk))
     if trunk is not None:
         recipe = replace(recipe, decoder=replace(recipe.decoder, trunk=_choose(TRUNKS, trunk, "--trunk")()))
-    return recipe
+    elif decoder is not None and not hasattr(recipe.decoder.trunk, "build"):
+        own = type(recipe.decoder.trunk).__name__
+        raise ConfigError(f"--decoder: {own} of {name} is a network of ids; add --trunk, such as mlp")
+    if trunk is not None and isinstance(recipe.decoder, Autoregressive):
+        raise ConfigError(f"--trunk: {name} generates ids, {trunk} numbers; add --decoder, such as flow")
+    return recipe if decoder is None else suited(recipe)
+
+
+def changed(before: Any, after: Any, where: str) -> list[str]:
+    """Fields of a config part that differ, as `WHERE.FIELD VALUE (was VALUE)`."""
+    if before is None or before == after:
+        return []
+    pairs = [(f.name, getattr(before, f.name), getattr(after, f.name)) for f in fields(before)]
+    return [f"{where}.{name} {new} (was {old})" for name, old, new in pairs if old != new]
 
 
 def _choose(options: dict[str, Any], name: str, flag: str) -> Any:

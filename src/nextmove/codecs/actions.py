@@ -5,11 +5,14 @@ Letters: B batch, T observation steps, H horizon, A action width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nextmove.codecs.scaled import Array
 from nextmove.contracts import Codec
 from nextmove.nn.planar import along, back, heading
 
@@ -43,6 +46,18 @@ class Actions(nn.Module):
         """The name of the space the statistics belong to."""
         frame = f" along {self.frame}" if self.frame else ""
         return f"relative to {self.anchor}{frame}" if self.anchor else "absolute"
+
+    @property
+    def end(self) -> float:
+        """Largest magnitude of the fitted data in model space, infinite where their scaling sets it no end."""
+        return float(getattr(self.scale, "end", math.inf))
+
+    def fit(self, values: Array, *, size: Array | float = 0.0) -> None:
+        """Fits the scale on `values` of all windows (N, D), and bins on what becomes of it; `size` of the same."""
+        self.scale.fit(values, size=size)  # type: ignore[attr-defined]
+        if self.bins is not None and math.isinf(self.end):
+            ends = torch.from_numpy(np.stack([values.min(0), values.max(0)]))
+            self.bins.fit(self.scale.encode(ends).reshape(-1, self.bins.width))  # type: ignore[attr-defined]
 
     def relative(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """Actions (B, H, A) as seen from the robot's present position, or as they are."""

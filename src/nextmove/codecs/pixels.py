@@ -49,6 +49,9 @@ class Continuous(nn.Module):
         super().__init__()
         self.levels = levels
 
+    end = 1.0
+    """Largest magnitude of the data in model space."""
+
     @property
     def cell(self) -> float:
         """Width of a level."""

@@ -6,6 +6,7 @@ Letters: N values, D width.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -29,6 +30,11 @@ LEVELS: dict[str, tuple[float, float]] = {"min_max": (0.0, 1.0), "quantiles": (0
 BUFFERS = ("shift", "scale", "offset", "back_shift", "back_scale")
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Share of a number's own size below which a difference is no more than float32's rounding."""
+
+
+def end(mode: str) -> float:
+    """Largest magnitude of the data in model space, infinite where a mode sets it no end."""
+    return 1.0 if mode == "min_max" else math.inf
 
 
 def constant(low: Array, high: Array, size: Array | float = 0.0) -> NDArray[np.bool_]:
@@ -66,6 +72,11 @@ class Scaled(nn.Module):
             value = float(buffer.endswith("scale")) if mode == "identity" else torch.nan
             self.register_buffer(buffer, torch.full((width,), value))
         self._ready = mode == "identity"
+
+    @property
+    def end(self) -> float:
+        """Largest magnitude of the fitted data in model space, infinite where the mode sets it no end."""
+        return end(self.mode)
 
     def fit(self, values: Array, *, size: Array | float = 0.0) -> list[int]:
         """Statistics of `values` (N, D), exact, in float64; returns the dimensions that are `constant`.

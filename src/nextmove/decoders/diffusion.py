@@ -9,6 +9,7 @@ known part (when fixed), then per step that of a known part (when fresh), the st
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -53,6 +54,11 @@ class Sampler:
     completion: Completion | None = None
     """How a known part is respected; None: `Inpaint` where trained with a prefix, else `Guide`."""
 
+    @property
+    def reach(self) -> float:
+        """Largest magnitude it can generate."""
+        return self.clip or math.inf
+
     def plan(self, path: Path, target: Target, steps: int | None = None) -> Sequence[Step]:
         """The steps on a path; ConfigError names a choice that does not fit."""
         if self.clip and isinstance(self.solver, VELOCITY):
@@ -82,6 +88,11 @@ class _Generative:
     told it as a second time, and there is no loss on them."""
     sigma_data: float = 0.0
     """EDM preconditioning and weighting for data of this spread (path VE, target x0); 0 switches it off."""
+
+    @property
+    def reach(self) -> float:
+        """Largest magnitude its sampler can generate."""
+        return self.sampler.reach
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> DiffusionDecoder:
         """The decoder of x (B, *shape), shape (H, A) or (C, height, width)."""
@@ -140,6 +151,11 @@ class DiffusionDecoder(nn.Module):
             net = Preconditioned(net, config.path, config.sigma_data)
         self.net = net
         self.sampler = config.sampler
+
+    @property
+    def reach(self) -> float:
+        """Largest magnitude the present sampler can generate."""
+        return self.sampler.reach
 
     def with_sampler(self, sampler: Sampler) -> Self:
         """The same weights (shared, not copied) used in another way."""

@@ -6,6 +6,7 @@ K modes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -84,6 +85,11 @@ class Mixture:
     low_noise_eval: bool = True
     """Samples have spread `low_noise` around the drawn mode's mean, instead of the mode's own."""
     low_noise: float = 1e-4
+
+    @property
+    def reach(self) -> float:
+        """Largest magnitude of a mean."""
+        return 1.0 if self.tanh else math.inf
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> MixtureDecoder:
         """The decoder of x (B, H, A)."""

@@ -5,6 +5,7 @@ Letters: B batch, H horizon, A action width, M finest number of steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,11 @@ class Shortcut:
         if steps < 1 or steps & (steps - 1) or steps > self.finest:
             raise ValueError(f"steps: expected a power of two from 1 to {self.finest}, found {steps}")
         return steps.bit_length() - 1
+
+    @property
+    def reach(self) -> float:
+        """Largest magnitude that the taught velocity takes noise of three deviations to."""
+        return max(0.0, self.clip - 3) if self.clip else math.inf
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> ShortcutDecoder:
         """The decoder of x (B, *shape)."""

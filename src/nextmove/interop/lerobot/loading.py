@@ -10,6 +10,7 @@ from torch import Tensor
 from nextmove.codecs import Actions
 from nextmove.codecs.joined import Joined
 from nextmove.config import ConfigError
+from nextmove.decoders.reach import reach
 from nextmove.encoders import Observation, Plain
 from nextmove.interop.lerobot import parts
 from nextmove.interop.lerobot.config import (
@@ -59,6 +60,11 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
     notes = [f"fps: the folder does not say, {FPS:g} assumed"] if fps is None else []
     notes += [f"{name}: an input that LeRobot's {config.type} policy does not read" for name in part.unused]
     notes += [f"observations are renamed: {dict(scales.renamed)}"] if scales.renamed else []
+    if reach(policy.decoder) < policy.codec.end:
+        notes.append(
+            f"clip_sample_range: plans end at {reach(policy.decoder):g} of what actions scaled by "
+            f"{scales.action.mode} reach, with LeRobot as here"
+        )
     notes += ["'_orig_mod' of a compiled network was taken out of the names"] if strip else []
     used = (*names, *scales.used)
     report = Report(config.type, str(version), used, ignored, computed, tuple(notes))

@@ -7,6 +7,7 @@ from typing import Any
 
 from nextmove.codecs.pixels import Continuous
 from nextmove.contracts import ContextSpec, Optim
+from nextmove.decoders.reach import check_reach
 from nextmove.encoders import Labels
 from nextmove.models.generator import Generator, ImageSpec
 from nextmove.nn.unet2d import UNet2d
@@ -19,6 +20,7 @@ OPTIM = Optim(lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0, warmup=200, batch=12
 
 def assemble(spec: ImageSpec, *, decoder: Any, label_width: int) -> Generator:
     """The generator of continuous pixels; without classes nothing is told, hence nothing dropped."""
+    check_reach(decoder, Continuous.end, "pixels")
     encoder = Labels(spec.classes, label_width) if spec.classes else None
     context = ContextSpec() if encoder is None else encoder.spec
     decoder = replace(decoder, drop=0.0) if encoder is None else decoder

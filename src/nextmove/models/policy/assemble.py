@@ -10,6 +10,7 @@ from torch import nn
 from nextmove.codecs import Actions, Bins, Scaled
 from nextmove.contracts import ContextSpec
 from nextmove.encoders import Observation, Plain, Points
+from nextmove.models.policy import suited
 from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
 
 Scaling = Literal["mean_std", "min_max", "quantiles"]
@@ -54,7 +55,11 @@ def assemble(
     tokens: bool = False,
     mask_padding: bool = False,
 ) -> Policy:
-    """The policy of these parts; `tokens` shows each observed step as a token instead of one vector of all."""
+    """The policy of these parts; `tokens` shows each observed step as a token instead of one vector of all.
+
+    Raises ConfigError for an action space and a decoder that contradict each other.
+    """
+    suited.check(actions, decoder)
     if not spec.features:
         raise ValueError(
             "features: expected at least one observed state feature ('observation.state', ...), found none"

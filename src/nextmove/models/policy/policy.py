@@ -164,7 +164,7 @@ class Policy(nn.Module):
             raise ValueError("fit: expected at least one batch of training windows, found none")
         seen, done = (torch.stack(each).amax(0).numpy() for each in zip(*sizes, strict=True))
         self.encoder.scale.fit(torch.cat(shown).numpy(), size=seen)
-        self.codec.scale.fit(torch.cat(acted).numpy(), size=done)
+        self.codec.fit(torch.cat(acted).numpy(), size=done)
 
     def context(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
         """What the decoder is told; with `rng` the training noise on observations is drawn from it."""

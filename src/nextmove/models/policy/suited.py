@@ -1,0 +1,45 @@
+"""Which action space belongs to which decoder: one check for every recipe, and what an exchange brings with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from nextmove.codecs.scaled import end
+from nextmove.decoders import Autoregressive, MeanFlow
+from nextmove.decoders.reach import check_reach, reach, refuse
+from nextmove.nn import Lstm
+
+
+def check(actions: Any, decoder: Any) -> None:
+    """Refuses (`decoders.reach.refuse`) an `ActionSpace` and a decoder config that contradict each other.
+
+    A decoder of ids needs bins, as many as its classes; any other needs none, and data that end where it does.
+    """
+    ids = isinstance(decoder, Autoregressive)
+    if ids and actions.bins != decoder.classes:
+        refuse(
+            f"actions.bins: expected {decoder.classes}, one for each of decoder.classes, found {actions.bins}; choose "
+            f"--recipe.actions.bins {decoder.classes}"
+        )
+    if not ids and actions.bins:
+        refuse(
+            f"actions.bins: expected 0, for {type(decoder).__name__} generates numbers and no ids of bins, found "
+            f"{actions.bins}; choose --recipe.actions.bins 0, or action-tokens"
+        )
+    if not ids:
+        check_reach(decoder, end(actions.scaling), f"actions.scaling {actions.scaling}")
+    if isinstance(decoder, MeanFlow) and isinstance(decoder.trunk, Lstm):
+        refuse("decoder.trunk: MeanFlow differentiates forward, which torch's LSTM cannot; choose another --trunk")
+
+
+def suited(recipe: Any) -> Any:
+    """The recipe with the action space that its decoder needs: numbers in place of bins, a scaling that ends."""
+    actions, decoder = getattr(recipe, "actions", None), recipe.decoder
+    if actions is None:
+        return recipe
+    if not isinstance(decoder, Autoregressive):
+        actions = replace(actions, bins=0)
+    if reach(decoder) < end(actions.scaling):
+        actions = replace(actions, scaling="min_max")
+    return replace(recipe, actions=actions)
