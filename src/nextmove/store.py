@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Literal, get_type_hints
 
 from nextmove import __version__
 from nextmove.config import ConfigError, decode, encode
+from nextmove.host.files import save_tensors, sync, write_text
 from nextmove.systems import find, recipes
 
 FORMAT = 1
@@ -32,8 +32,6 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
 
     facts: what the card says about data, training and results (plain values).
     """
-    from safetensors.torch import save_file
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     card = model.card
@@ -47,10 +45,15 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     part = folder / ".model.safetensors.part"
-    save_file(tensors, part, metadata={"format": "pt"})
-    _publish(part, folder / "model.safetensors")
-    _write(folder / "config.json", json.dumps(config, indent=2) + "\n")
-    _write(folder / "README.md", _card(config, sum(v.numel() for v in tensors.values())))
+    try:
+        save_tensors(part, tensors, metadata={"format": "pt"})
+        sync(part)
+        part.replace(folder / "model.safetensors")
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_text(folder / "README.md", _card(config, sum(v.numel() for v in tensors.values())))
     return folder
 
 
@@ -163,16 +166,3 @@ def _card(config: Mapping[str, Any], parameters: int) -> str:
             "",
         ]
     )
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    _publish(part, path)
-
-
-def _publish(part: Path, path: Path) -> None:
-    """The finished file under its name: on disk before it is visible, so that a crash leaves the old one."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)

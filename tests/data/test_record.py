@@ -21,8 +21,10 @@ from nextmove.data import staging as staging_module
 from nextmove.data.crew import RecordingError
 from nextmove.data.errors import DataError
 from nextmove.data.record import Numbers, describe, record
-from nextmove.data.staging import Staging, write_whole
+from nextmove.data.staging import Staging
 from nextmove.data.writer import DatasetWriter
+from nextmove.host.files import write_whole
+from nextmove.host.signals import StoppedError, heard
 
 FEATURES = {
     "observation.state": {"dtype": "float32", "shape": [2], "names": ["x", "y"]},
@@ -54,7 +56,11 @@ class Toy:
             time.sleep(0.2)
             if self.once == "raise":
                 raise ValueError("the gripper fell off")
-            os.kill(os.getpid() if self.once == "die" else os.getppid(), signal.SIGKILL)
+            if self.once.startswith("SIG"):  # to the whole group, as a terminal or `timeout` does
+                os.kill(os.getpid(), signal.Signals[self.once])
+                os.kill(os.getppid(), signal.Signals[self.once])
+            else:
+                os.kill(os.getpid() if self.once == "die" else os.getppid(), signal.SIGKILL)
             time.sleep(0.2)
         draws = np.random.default_rng(number).normal(size=(2, number + 2, 2)).astype(np.float32)
         done = np.arange(number + 2) == number + 1
@@ -132,6 +138,18 @@ def test_a_lost_episode_is_named_and_the_others_kept(tmp_path, go, toy, what, to
     assert play.played() == [0, 1, 2, 3, 3, 4, 5]
 
 
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stopped_recording_finishes_the_episode_under_way(tmp_path, go, toy, name, status):
+    play = toy(once=name)
+    told = r"set: stopped; 4 finished episodes are kept in .*set\.recording"
+    with pytest.raises(StoppedError, match=told) as stop, heard():
+        go(episode=play, episodes=6, workers=1)
+    assert stop.value.status == status
+    assert set(Staging(tmp_path / "set.recording").done()) == {0, 1, 2, 3}
+    go(episode=play, episodes=6)
+    assert play.played() == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_full_disk_loses_nothing(tmp_path, go, toy, monkeypatch):
     write, left = np.savez_compressed, 3
 
@@ -145,7 +163,7 @@ def test_a_full_disk_loses_nothing(tmp_path, go, toy, monkeypatch):
 
     play = toy()
     monkeypatch.setattr(staging_module.np, "savez_compressed", full)
-    with pytest.raises(RecordingError, match=r"episode 3: .*No space left"):
+    with pytest.raises(RecordingError, match=r"episode 3: .*No space left on device: .*episode-000003\.npz"):
         go(episode=play, episodes=6)
     monkeypatch.undo()
     names = {path.name for path in (tmp_path / "set.recording").iterdir()}
@@ -163,7 +181,7 @@ def test_a_full_disk_while_writing_the_data_set_loses_nothing(tmp_path, go, toy,
     with pytest.raises(RecordingError, match=r"No space left.*kept"):
         go(episode=play, episodes=3)
     monkeypatch.undo()
-    assert not (tmp_path / "set").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"set.recording", "played"}
     go(episode=play, episodes=3)
     assert play.played() == [0, 1, 2]
 

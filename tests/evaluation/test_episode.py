@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from nextmove.evaluation.episode import Trace, episode_json, jerk, plain, read_episode, roughness, write_atomically
+from nextmove.evaluation.episode import Trace, episode_json, jerk, plain, read_episode, roughness
+from nextmove.host.files import write_text
 
 
 def test_jerk_of_a_cubic_is_its_third_derivative():
@@ -63,9 +64,9 @@ def test_plain_values():
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "deep" / "file.json"
-    write_atomically(path, "old")
+    write_text(path, "old")
     with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "new \ud800")
+        write_text(path, "new \ud800")
     assert path.read_text() == "old"
-    write_atomically(path, "new")
+    write_text(path, "new")
     assert path.read_text() == "new"

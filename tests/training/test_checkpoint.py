@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from nextmove.training import checkpoint
-from nextmove.training.checkpoint import CheckpointError
+from nextmove.training.checkpoint import CheckpointError, DamagedError
 
 
 class KilledError(BaseException):
@@ -82,7 +82,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path, monkeypatch, a
 def test_half_written_tensors_are_never_named_a_checkpoint(tmp_path, monkeypatch):
     write(tmp_path, 10)
 
-    def half(values, path):
+    def half(values, path, **_):
         path.write_bytes(b"\x10\x00")
         raise KilledError
 
@@ -90,6 +90,44 @@ def test_half_written_tensors_are_never_named_a_checkpoint(tmp_path, monkeypatch
     with pytest.raises(KilledError):
         write(tmp_path, 20)
     assert checkpoint.newest(tmp_path, "last").name == "last-10"
+
+
+def test_as_many_stay_as_are_wanted(tmp_path):
+    for step in (9, 10, 100):
+        checkpoint.write(tmp_path, "last", step, tensors(step), {}, keep=2)
+    assert [path.name for path in checkpoint.found(tmp_path, "last")] == ["last-100", "last-10"]
+
+
+def test_on_a_full_disk_all_but_the_newest_make_room(tmp_path, monkeypatch):
+    for step in (1, 2, 3):
+        checkpoint.write(tmp_path, "last", step, tensors(step), {}, keep=3)
+    save, asked = safetensors.torch.save_file, []
+
+    def tight(values, path, **options):
+        asked.append(len(checkpoint.found(tmp_path, "last")))
+        if asked[-1] > room:
+            pathlib.Path(path).write_bytes(b"half of it")
+            raise safetensors.SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+        save(values, path, **options)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", tight)
+    room = 1
+    checkpoint.write(tmp_path, "last", 4, tensors(4), {}, keep=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last-3", "last-4"]
+    room = 0
+    with pytest.raises(OSError, match=r"No space left on device: .*last-5/state\.safetensors"):
+        checkpoint.write(tmp_path, "last", 5, tensors(5), {}, keep=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last-4"]
+    assert asked == [3, 1, 2, 1]
+
+
+def test_changed_weights_are_found_damaged(tmp_path):
+    path = write(tmp_path, 10) / "state.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DamagedError, match="last-10: cannot be read"):
+        checkpoint.read(path.parent)
 
 
 def test_a_complete_one_is_not_written_again_and_older_ones_go(tmp_path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.training.tiny import OPTIM, Tiny, batches, held, run
 from torch import nn
 
@@ -156,11 +158,49 @@ def test_the_log_says_what_happened(tmp_path):
 
 def test_tensorboard_events_and_printed_lines(tmp_path, capsys):
     run(tmp_path, steps=2, validation=held(), tensorboard=True, progress="lines")
-    assert list((tmp_path / "tensorboard").glob("events*"))
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    logged = [(line["step"], pytest.approx(line["loss"])) for line in lines(tmp_path, "step")]
+    assert [(event.step, event.value) for event in found.Scalars("train/loss")] == logged
+    assert "validation/term/flow" in found.Tags()["scalars"]
     printed = capsys.readouterr().out
     assert "step 1 " in printed
     assert "ETA" in printed
     assert "step 2: validation loss" in printed
+
+
+def test_nothing_is_told_of_steps_that_were_not_taken(tmp_path, capsys):
+    run(tmp_path, steps=2)
+    capsys.readouterr()
+    run(tmp_path, steps=2, resume=True, progress="lines")
+    assert capsys.readouterr().out.split() == ["100%", "step", "2", "ETA", "0:00"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cost", "budget", "shortest", "longest"),
+    [(0.5, 0.1, {"steps": 300}, 20, 21), (0.5, 0.1, {"minutes": 2}, 20, 21), (5, 4, {"steps": 300}, 28, 90)],
+    ids=["steps", "minutes", "dear"],
+)
+def test_a_kill_costs_half_a_minute_unless_checkpoints_are_dear(
+    tmp_path, ticking, seconds, cost, budget, shortest, longest
+):
+    now, _ = ticking
+    saved = [now[0]]
+
+    def stream(start, rank, world):
+        for batch in batches()(start, rank, world):
+            now[0] += seconds
+            yield batch
+
+    def save_model(model, folder):
+        saved.append(now[0])
+        now[0] += cost
+
+    run(tmp_path, stream=stream, save_model=save_model, log_every=1000, **budget)
+    assert saved[1] - saved[0] < 30
+    between = np.diff(saved[1:-1])
+    assert len(between) > 2
+    assert shortest < min(between)
+    assert max(between) < longest
 
 
 def test_validation_sees_averages_in_evaluation_mode_with_fixed_noise(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import signal
@@ -12,7 +14,9 @@ from safetensors.torch import load_file
 from tests.training.tiny import OPTIM, Tiny, batches, held, run
 
 from nextmove.contracts import Optim
-from nextmove.training import CheckpointError, train
+from nextmove.host.files import Appended
+from nextmove.host.signals import StoppedError
+from nextmove.training import CheckpointError, checkpoint, train
 from nextmove.training.config import TrainConfig
 
 
@@ -79,20 +83,25 @@ def test_a_perturbed_moment_changes_the_rest_of_the_run(tmp_path):
     tensors = load_file(path)
     tensors["adamw/exp_avg/last.bias"][0] += 0.01
     save_file(tensors, path)
+    facts = json.loads((path.parent / "state.json").read_text())
+    del facts["sha256"]  # which knows what was written
+    (path.parent / "state.json").write_text(json.dumps(facts))
     resumed, _ = run(tmp_path / "b", steps=8, resume=True)
     assert not torch.equal(whole.ema["last.bias"], resumed.ema["last.bias"])
 
 
-def test_ctrl_c_saves_and_returns(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_returns(tmp_path, number):
     def press(report):
         if report.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     config = TrainConfig(steps=50, threads=1, progress="off", tensorboard=False)
     result = train(Tiny(), batches(), out=tmp_path, config=config, optim=OPTIM, on_step=press)
     assert (result.step, result.finished, result.checkpoint.name) == (3, False, "last-3")
-    assert signal.getsignal(signal.SIGINT) is before
+    assert result.stopped == number
+    assert signal.getsignal(number) is before
     again, _ = run(tmp_path, steps=50, resume=True, stop=5)
     assert again.step == 5
 
@@ -111,9 +120,85 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
         run(tmp_path, steps=2)
 
 
-def test_nothing_to_resume_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected a checkpoint to resume, found none"):
-        run(tmp_path, steps=2, resume=True)
+def test_a_second_signal_stops_at_once(tmp_path):
+    def loss(self, batch, *, rng):
+        if self.seen == 3:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+        return Tiny.loss(self, batch, rng=rng)
+
+    model = type("Pressed", (Tiny,), {"loss": loss})()
+    with pytest.raises(StoppedError, match=r"stopped at once at step 3; the last checkpoint is .*last-2") as stop:
+        run(tmp_path, model, steps=9, save_every=2)
+    assert stop.value.status == 143
+
+
+def test_where_there_is_nothing_to_resume_a_run_begins_and_says_so(tmp_path, capsys):
+    result, _ = run(tmp_path, steps=2, resume=True, progress="lines")
+    assert result.step == 2
+    printed = capsys.readouterr().out
+    assert f"{tmp_path}: there is no checkpoint to resume; beginning anew" in printed.replace("\n", "")
+    assert json.loads((tmp_path / "train.jsonl").read_text().splitlines()[0])["kind"] == "notice"
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "no json"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage, capsys):
+    through, _ = run(tmp_path / "a", steps=9, validation=held())
+    run(tmp_path / "b", steps=9, validation=held(), save_every=2, stop=6)
+    assert [p.name for p in checkpoint.found(tmp_path / "b" / "checkpoints", "last")] == ["last-6", "last-4"]
+    last = tmp_path / "b" / "checkpoints" / "last-6"
+    weights = last / "state.safetensors"
+    raw = weights.read_bytes()
+    if damage == "cut":
+        weights.write_bytes(raw[: len(raw) // 2])
+    elif damage == "changed":
+        weights.write_bytes(raw[:-9] + b"damaged!!")
+    elif damage == "gone":
+        weights.unlink()
+    else:
+        (last / "state.json").write_bytes(b"\x80\x00")
+    second, after = run(tmp_path / "b", Tiny(seed=3), steps=9, validation=held(), resume=True, progress="lines")
+    assert [report.step for report in after] == [5, 6, 7, 8, 9]
+    assert "last-6: cannot be read" in (printed := capsys.readouterr().out.replace("\n", ""))
+    assert "going on from the checkpoint before it" in printed
+    assert all(torch.equal(through.ema[name], second.ema[name]) for name in through.ema)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
+def test_where_no_checkpoint_can_be_read_nothing_is_begun_anew(tmp_path):
+    run(tmp_path, steps=4, save_every=2)
+    for path in (tmp_path / "checkpoints").glob("last-*/state.safetensors"):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="last-2: cannot be read"):
+        run(tmp_path, steps=6, resume=True)
+
+
+def test_a_full_disk_costs_no_step_that_was_done(tmp_path, monkeypatch):
+    through, _ = run(tmp_path / "a", steps=9)
+    write, lines = Appended.write, itertools.count()
+
+    def full(self, content):
+        if self.path.name == "train.jsonl" and next(lines) >= 9:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        write(self, content)
+
+    monkeypatch.setattr(Appended, "write", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*train\.jsonl") as problem:
+        run(tmp_path / "b", steps=9, save_every=2)
+    (note,) = problem.value.__notes__
+    assert note == f"The last checkpoint is {tmp_path / 'b' / 'checkpoints' / 'last-6'}."
+    monkeypatch.undo()
+    resumed, after = run(tmp_path / "b", Tiny(seed=3), steps=9, resume=True)
+    assert after[0].step == 7
+    assert all(torch.equal(through.ema[name], resumed.ema[name]) for name in through.ema)
+
+
+def test_a_disk_without_room_for_checkpoints_is_told_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr("nextmove.training.run.room", lambda path: 4000)
+    with pytest.raises(OSError, match="No space left") as problem:
+        run(tmp_path, steps=9)
+    assert problem.value.__notes__ == ["Checkpoints and model take 0.0 MB, 0.0 MB are free."]
+    assert not (tmp_path / "train.jsonl").exists()
 
 
 @pytest.mark.parametrize(

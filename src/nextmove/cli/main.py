@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import sys
 from collections.abc import Sequence
+
+from nextmove.host.files import full
+from nextmove.host.signals import StoppedError, heard
 
 COMMANDS = {
     "demo": "the whole job in one go: record, train, evaluate, report",
@@ -44,26 +48,49 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0 done, 1 failed with a message, 2 not understood."""
+    """Runs a command; returns the exit status: 0 done, 1 failed, 2 not understood, 130 or 143 stopped by a signal."""
     # Threads that spin while they wait cost a factor of ten beside one more busy process; set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A short spin before sleep keeps most of what spinning gains on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = _answer(args)
-        sys.stdout.flush()
-        return status
+        with heard():
+            status = _answer(args)
+            sys.stdout.flush()
+            return status
     except (ValueError, FileNotFoundError, OSError, ImportError, RuntimeError) as problem:
         if isinstance(problem, BrokenPipeError) and _unread():
             return 141  # as a shell says it
         if os.environ.get("NEXTMOVE_TRACEBACK"):
             raise
-        print(f"nextmove {args[0]}: {problem}", file=sys.stderr)
+        print(f"nextmove {args[0]}: {_told(problem, args)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        print(f"nextmove {args[0]}: {str(stop) or 'stopped'}{_onwards(args)}", file=sys.stderr)
+        return stop.status if isinstance(stop, StoppedError) else 130
+
+
+CONTINUED = ("demo", "record", "train", "evaluate", "compare")
+"""Commands that go on from what is kept."""
+
+
+def _onwards(args: list[str]) -> str:
+    """The command that goes on from what a stopped one has kept, with what to say before it."""
+    if args[0] not in CONTINUED:
+        return ""
+    again = [*args, "--resume"] if args[0] == "train" and "--resume" not in args else args
+    return f"; to go on: nextmove {shlex.join(again)}"
+
+
+def _told(problem: Exception, args: list[str]) -> str:
+    """An error in a line; of a full disk also what is kept and how to go on."""
+    if not full(problem):
+        return str(problem)
+    assert isinstance(problem, OSError)
+    notes = " ".join(getattr(problem, "__notes__", []))
+    told = f"{problem.filename or 'a file'}: {problem.strerror}. {notes}".strip()
+    return f"{told} Make room{_onwards(args)}"
 
 
 def _answer(args: list[str]) -> int:

@@ -18,11 +18,12 @@ import numpy as np
 
 from nextmove.data.draft import Episode
 from nextmove.data.encode import join_videos
-from nextmove.data.files import sync, sync_tree, write_json
+from nextmove.data.files import sync_tree, write_json
 from nextmove.data.layout import DATA_PATH, EPISODES_PATH, STAGING, VIDEO_PATH, Feature, read_json
 from nextmove.data.schema import episodes_table, tasks_table
 from nextmove.data.stats import PixelCounts, Stats, describe, merge, to_json
 from nextmove.data.tables import Array, files_in, read_columns, to_numpy
+from nextmove.host.files import sync
 
 COMMIT = "commit.json"
 MB = 2**20

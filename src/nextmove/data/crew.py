@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import connection, get_context
 
+from nextmove.host.signals import unheard
+
+GRACE = 5.0
+"""Seconds that processes have to finish the episodes under way."""
 _SINGLE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -29,12 +33,25 @@ def crew(job: Job, workers: int) -> Iterator[Callable[[Take], Iterator[tuple[int
         return
     members: list[_Member] = []
     try:
-        with _one_thread():
+        with _one_thread(), unheard():
             members += [_Member(job) for _ in range(workers)]
         yield partial(_share, members)
     finally:
+        _end(members)
+
+
+def _end(members: list[_Member]) -> None:
+    """Lets every member finish its episode, for a while."""
+    try:
         for member in members:
-            member.stop()
+            member.pipe.close()
+        until = time.monotonic() + GRACE
+        for member in members:
+            member.process.join(max(0.0, until - time.monotonic()))
+    finally:
+        for member in members:
+            member.process.kill()
+            member.process.join()
 
 
 def _here(job: Job, number: int) -> bool:
@@ -87,13 +104,6 @@ class _Member:
             raise RecordingError(_told(number, problem))
         return number, success
 
-    def stop(self) -> None:
-        self.pipe.close()
-        self.process.join(5)
-        if self.process.is_alive():
-            self.process.terminate()
-            self.process.join()
-
 
 def _reason(problem: Exception) -> str:
     # A full disk is no bug of anyone's: where it struck says nothing.
@@ -101,12 +111,11 @@ def _reason(problem: Exception) -> str:
 
 
 def _told(number: int, problem: str) -> str:
-    return f"episode {number}: {problem.strip()}\nWhat was finished is kept; the same call goes on from there."
+    return f"episode {number}: {problem.strip()}; what was finished is kept, the same call goes on from there"
 
 
 def _serve(pipe: connection.Connection, job: Job) -> None:
-    """The life of a recording process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; the episode under way is finished
+    """The life of a recording process; signals are for the parent, the episode under way is finished."""
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             number = pipe.recv()

@@ -7,21 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nextmove.host.files import sync
+
 
 def hidden(path: Path, root: Path) -> bool:
     """Whether a path below `root` is what systems and editors leave behind: `._a.png`, `.ipynb_checkpoints/a.png`."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows opens no folders, and keeps their entries by itself.
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sync_tree(folder: Path) -> None:

@@ -17,6 +17,7 @@ from nextmove.contracts import Batch, Rng, Shard, seeded
 from nextmove.data.dataset import Dataset
 from nextmove.data.errors import DataError
 from nextmove.data.tables import Array
+from nextmove.host.signals import unheard
 
 
 class Source(Protocol):
@@ -99,16 +100,17 @@ class Loader:
             return map(self.step, steps)
         # The generator keeps torch from drawing the workers' base seed out of the caller's global random state.
         own = torch.Generator().manual_seed(self.seed)
-        return iter(
-            torch.utils.data.DataLoader(
-                _Steps(self),
-                batch_size=None,
-                sampler=steps,
-                num_workers=self.workers,
-                prefetch_factor=4,
-                generator=own,
+        with unheard():
+            return iter(
+                torch.utils.data.DataLoader(
+                    _Steps(self),
+                    batch_size=None,
+                    sampler=steps,
+                    num_workers=self.workers,
+                    prefetch_factor=4,
+                    generator=own,
+                )
             )
-        )
 
 
 class _Steps(torch.utils.data.Dataset[dict[str, Any]]):

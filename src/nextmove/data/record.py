@@ -20,6 +20,7 @@ from nextmove.data.errors import DataError
 from nextmove.data.staging import SETTINGS, Staging, difference, write_json
 from nextmove.data.writer import DatasetWriter
 from nextmove.host.lock import hold
+from nextmove.host.signals import StoppedError
 
 _log = logging.getLogger(__name__)
 
@@ -63,8 +64,8 @@ def record(
     module's function, a `functools.partial` of one or a frozen dataclass, as other processes have to find it).
     workers: processes, one thread each; 0 plays here. progress: a bar, where stderr is a terminal. task: the
     instruction stored with every episode. Raises DataError for a folder of something else, InUseError if another
-    process records into it, and RecordingError if an episode raised, a process died, the disk is full or too many
-    episodes failed.
+    process records into it, RecordingError if an episode raised, a process died, the disk is full or too many
+    episodes failed, and StoppedError after Ctrl-C; none of them costs a finished episode.
     """
     if episodes < 1 or workers < 0:
         raise ValueError(f"episodes, workers: expected at least 1 and 0, found {episodes!r} and {workers!r}")
@@ -78,10 +79,13 @@ def record(
     with hold(staging.root):
         staging.open(settings)
         numbers = Numbers(staging.done(), episodes)
-        with _bar(progress, "recording", episodes) as advance:
-            _play_all(_Job(episode, staging, frozenset(features)), numbers, workers, advance)
-        with _bar(progress, "writing", episodes) as advance:
-            _assemble(root, staging, numbers, {**settings, "episodes": episodes}, advance)
+        try:
+            with _bar(progress, "recording", episodes) as advance:
+                _play_all(_Job(episode, staging, frozenset(features)), numbers, workers, advance)
+            with _bar(progress, "writing", episodes) as advance:
+                _assemble(root, staging, numbers, {**settings, "episodes": episodes}, advance)
+        except KeyboardInterrupt as stop:
+            raise StoppedError.of(stop, f"{root}: stopped; {staging.kept()}") from None
     return root
 
 
@@ -201,10 +205,12 @@ def _assemble(
         writer.finalize()
         write_json(building / "meta" / SETTINGS, {**settings, "failed": numbers.failed()})
         os.replace(building, root)
-    except OSError as problem:
-        raise RecordingError(
-            f"{root}: {problem}. All episodes are kept; the same call goes on from there."
-        ) from problem
+    except BaseException as problem:
+        shutil.rmtree(building, ignore_errors=True)
+        if not isinstance(problem, OSError):
+            raise
+        told = f"{root}: {problem.strerror or problem}; {staging.kept()}, and the same call goes on from there"
+        raise RecordingError(told) from problem
     shutil.rmtree(staging.root, ignore_errors=True)
 
 

@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nextmove.data.errors import DataError
+from nextmove.host.files import write_whole
 
 _EPISODE, _FAILED = "episode-{:06d}.npz", "episode-{:06d}.failed"
 _NUMBER = re.compile(r"episode-(\d+)\.(npz|failed)")
 SETTINGS = "recording.json"
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Calls `write(file)` such that `path` afterwards has all of it, or is as before, whatever interrupts."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except BaseException:
-        with suppress(OSError):
-            scratch.unlink()
-        raise
-    with suppress(OSError):  # not every system lets one sync a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -85,6 +63,10 @@ class Staging:
                 return {name: archive[name] for name in archive.files}
         except Exception as problem:
             raise DataError(f"{path}: unreadable ({problem}); delete it and record again") from problem
+
+    def kept(self) -> str:
+        """What is there, in words."""
+        return f"{sum(self.done().values())} finished episodes are kept in {self.root}"
 
     def done(self) -> dict[int, bool]:
         """Whether each finished episode succeeded, by number."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -122,17 +120,6 @@ def roughness(actions: Array) -> float:
     if actions.shape[-2] < 3:
         return float("nan")
     return float(np.abs(np.diff(actions.astype(np.float64), n=2, axis=-2)).mean())
-
-
-def write_atomically(path: Path, content: str) -> None:
-    """The whole text or nothing: written beside `path` and to the disk, then moved over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
 
 
 def plain(value: Any) -> Any:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nextmove.host.files import write_whole
+
 Array = npt.NDArray[Any]
 SIDE = 640
 """About how wide a grid gets, pixels; small pictures are magnified by a whole number."""
@@ -78,6 +80,4 @@ def moving(frames: Sequence[Array], suffix: str, *, seconds: float = 4.0) -> byt
 def write_bytes(path: Path, content: bytes) -> None:
     """The file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    write_whole(path, lambda file: file.write(content))

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.evaluation import gallery, plots
-from nextmove.evaluation.episode import plain, write_atomically
+from nextmove.evaluation.episode import plain
 from nextmove.evaluation.machine import machine, versions
+from nextmove.host.files import write_text
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def write_generator(judged: Judged, out: Path, *, title: str, commands: Sequence
     page = environment.get_template("generator.html.j2").render(
         s=summary, pictures=pictures, training=Markup(drawn), rows=rows(summary)
     )
-    write_atomically(Path(out) / "report.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    write_atomically(Path(out) / "report.html", page)
+    write_text(Path(out) / "report.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    write_text(Path(out) / "report.html", page)
     for caption, png in judged.pictures.items():
         gallery.write_bytes(Path(out) / f"{caption.split(',')[0].replace(' ', '-')}.png", png)
     return dict(summary)

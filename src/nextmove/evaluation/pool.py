@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from nextmove.evaluation.latency import torch_threads
+from nextmove.host.signals import unheard
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,15 +41,15 @@ def why(problem: Exception) -> str:
 
 
 def _serve(pipe: connection.Connection, build: Callable[[], Callable[[Any], Any]]) -> None:
-    """A worker process: builds once, then answers one task after the other on one thread."""
+    """A worker process: builds once, then answers one task after the other on one thread; signals are the parent's."""
     torch.set_num_threads(1)
     try:
         work = build()
     except Exception as problem:
         pipe.send(("setup", why(problem)))
         return
-    pipe.send(("ready", None))
-    with suppress(EOFError):
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        pipe.send(("ready", None))
         while True:
             task = pipe.recv()
             try:
@@ -63,15 +64,17 @@ class _Worker:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, build), daemon=True)
-        self.process.start()
+        with unheard():
+            self.process.start()
         theirs.close()
         self.task: int | None = None
 
     def stop(self) -> None:
         self.pipe.close()
-        self.process.join(0.2)
-        if self.process.is_alive():
-            self.process.terminate()
+        try:
+            self.process.join(0.2)
+        finally:
+            self.process.kill()
             self.process.join()
 
 
@@ -86,11 +89,14 @@ class _Pool(Generic[T, R]):
 
     def run(self, workers: int) -> list[R | Failure]:
         try:
-            self.workers = [_Worker(self.build) for _ in range(min(workers, len(self.tasks)))]
+            for _ in range(min(workers, len(self.tasks))):
+                self.workers.append(_Worker(self.build))
             while self.workers:
                 for ready in connection.wait([worker.pipe for worker in self.workers]):
                     self.answer(next(worker for worker in self.workers if worker.pipe is ready))
         finally:
+            for worker in self.workers:
+                worker.pipe.close()  # even if a second signal comes while the first is stopped, none waits for more
             for worker in self.workers:
                 worker.stop()
         return [Failure("never ran") if result is None else result for result in self.results]

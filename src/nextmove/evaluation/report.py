@@ -11,10 +11,10 @@ from typing import Any
 
 from nextmove.evaluation import plots
 from nextmove.evaluation.entry import Entry
-from nextmove.evaluation.episode import write_atomically
 from nextmove.evaluation.intervals import wilson
 from nextmove.evaluation.rollout import ranges
 from nextmove.evaluation.summary import LEVEL, rate_json, summarise
+from nextmove.host.files import write_text
 
 
 def write_report(
@@ -44,8 +44,8 @@ def write_report(
     texts = {"title": title, "task": task, "commands": list(commands), "notes": notes, "data": dict(data or {})}
     summary = summarise(entries, confidence=confidence, unit=unit, caution=caution, **texts)
     page = render(summary, entries)
-    write_atomically(out / "report.json", json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-    write_atomically(out / "report.html", page)
+    write_text(out / "report.json", json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(out / "report.html", page)
     return summary
 
 

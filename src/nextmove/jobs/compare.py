@@ -12,8 +12,8 @@ from typing import Any
 
 from nextmove import evaluation, parts, sim
 from nextmove.config import ConfigError
-from nextmove.evaluation.episode import write_atomically
 from nextmove.evaluation.machine import machine
+from nextmove.host.files import write_text
 from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, solved, timed
 from nextmove.jobs.fit import once
@@ -113,7 +113,7 @@ class Judged:
     def write(self, path: Path) -> None:
         """Whole or not at all."""
         content = evaluation.entry_json(self.entry) | {"line": asdict(self.line), **self.made}
-        write_atomically(path, json.dumps(content))
+        write_text(path, json.dumps(content))
 
     def played(self, simulator: str, seeds: range) -> bool:
         """Whether it was judged on these episodes; a file that names no simulator is taken to be of this one."""

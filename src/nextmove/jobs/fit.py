@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from nextmove import store, training
 from nextmove.config import encode
 from nextmove.contracts import Batch, Optim
 from nextmove.data import Augment, Loader, Source
+from nextmove.host.signals import StoppedError
 from nextmove.training import checkpoint
 from nextmove.training.parts import rows
 
@@ -39,14 +41,20 @@ class Task:
 def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0) -> Any:
     """Trains the model, saves it with its averaged weights as OUT/model and returns it with them.
 
-    A finished run whose budget is not raised is left as it is: its saved model is returned.
+    A finished run whose budget is not raised is left as it is: its saved model is returned. A signal ends the training
+    with what there is, saved as well; StoppedError then says where.
     """
     model = task.model
     known = identity(task)
     done = _done(model, known, out, config) if config.resume else None
     if done is not None:
-        print(f"{out}: already finished at step {done}; more --steps or --minutes go on from there")
-        return store.load(out / "model")
+        try:
+            found = store.load(out / "model")
+        except ValueError as problem:
+            print(f"{problem}; saving it anew from the last checkpoint")
+        else:
+            print(f"{out}: already finished at step {done}; more --steps or --minutes go on from there")
+            return found
     optim: Optim = model.card["recipe"].optim
 
     def batches(start: int, rank: int, world: int) -> Loader:
@@ -71,6 +79,9 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
     model.facts = facts
     if result.first:
         store.save(model.eval(), out / "model", facts=facts)
+    if not result.finished:
+        told = f"{out}: stopped at step {result.step} of a budget of {config.budget}; kept as {result.checkpoint} and, "
+        raise StoppedError(f"{told}unfinished, as {out / 'model'}", result.stopped or signal.SIGINT)
     return model.eval()
 
 
@@ -96,19 +107,19 @@ def identity(task: Task) -> dict[str, Any]:
 def once(out: Path, train: Callable[..., Any]) -> None:
     """Calls `train(out=, resume=)` unless OUT/model had its whole budget; what was interrupted is resumed.
 
-    Raises KeyboardInterrupt where the training is stopped again: nothing that follows shall take it for finished.
+    Raises StoppedError where the training is stopped again: nothing that follows shall take it for finished.
     """
     if not finished(out):
         train(out=out, resume=checkpoint.newest(out / "checkpoints", "last") is not None)
-        if not finished(out):
-            raise KeyboardInterrupt
 
 
 def finished(out: Path) -> bool:
     """Whether OUT/model had its whole budget."""
-    saved = out / "model"
-    # The weights are written first: a folder without a config is one whose saving was interrupted.
-    return (saved / "config.json").is_file() and store.read_config(saved)["facts"].get("finished") is not None
+    try:
+        # The weights are written first: a folder without a config is one whose saving was interrupted.
+        return store.read_config(out / "model")["facts"].get("finished") is not None
+    except (ValueError, FileNotFoundError):
+        return False
 
 
 def _done(model: Any, data: dict[str, Any], out: Path, config: training.TrainConfig) -> int | None:
@@ -116,7 +127,10 @@ def _done(model: Any, data: dict[str, Any], out: Path, config: training.TrainCon
     last = checkpoint.newest(out / "checkpoints", "last")
     if last is None or not finished(out):
         return None
-    _, facts = checkpoint.read(last)
+    try:
+        _, facts = checkpoint.read(last)
+    except checkpoint.DamagedError:
+        return None
     # What differs is told by the training that would go on.
     if facts["card"] != encode(model.card) or facts["seed"] != config.seed:
         return None

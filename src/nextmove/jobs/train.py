@@ -73,6 +73,9 @@ def train(
     accumulate: int = 1,
     bf16: Literal["auto", "on", "off"] = "auto",
     device: str = "cpu",
+    save_every: int = 0,
+    validate_every: int = 0,
+    log_every: int = 50,
     resume: bool = False,
     recipe: Any = None,
 ) -> Policy:
@@ -96,12 +99,15 @@ def train(
         accumulate: Gradient steps summed into one optimiser step.
         bf16: Mixed precision; auto switches it on where it is fast.
         device: cpu or cuda.
-        resume: Go on from the run's last checkpoint.
+        save_every: Steps between checkpoints; 0: every 20 seconds, less often where writing one takes long.
+        validate_every: Steps between validations; 0: ten times a run.
+        log_every: Steps that a line of train.jsonl and TensorBoard is the mean of.
+        resume: Go on from the run's last checkpoint; where there is none, begin.
         recipe: Sizes and settings of the system.
     """
     config = training.TrainConfig(
         steps=steps, minutes=minutes, clock=clock, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
-        resume=resume, device=device,
+        save_every=save_every, validate_every=validate_every, log_every=log_every, resume=resume, device=device,
     )  # fmt: skip
     at_least(0, workers=workers)
     share(holdout=holdout)

@@ -1,11 +1,13 @@
 """Folders that are either complete or not there, whatever moment the process is killed at.
 
 A folder is written under a temporary name, flushed to disk file by file and renamed; only then are its predecessors
-removed. Names are KIND-STEP. Contents: `state.safetensors`, `state.json` and whatever `extra` adds.
+removed, but for as many as are wanted. Names are KIND-STEP. Contents: `state.safetensors`, `state.json`, which holds
+the other's checksum, and whatever `extra` adds.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from nextmove.config import nearest
+from nextmove.host.files import full, naming, save_tensors, sync
 
 FORMAT = 1
 PART, OLD = ".part-", ".old-"
@@ -25,6 +28,10 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be read or is of another model; the message names the file and the first difference."""
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint cannot be read."""
+
+
 def write(
     folder: Path,
     kind: str,
@@ -32,28 +39,57 @@ def write(
     tensors: Mapping[str, Tensor],
     facts: Mapping[str, Any],
     extra: Callable[[Path], None] | None = None,
+    *,
+    keep: int = 1,
 ) -> Path:
-    """Writes FOLDER/KIND-STEP and removes older ones of its kind; one that is there already is kept.
+    """Writes FOLDER/KIND-STEP and removes older ones of its kind but the newest; one that is there already is kept.
 
-    facts: plain JSON values; extra: called with the unfinished folder to add files of its own.
+    facts: plain JSON values; extra: called with the unfinished folder to add files of its own; keep: how many of the
+    kind stay, this one included. On a full disk the older of them make room. Raises OSError that names the file;
+    nothing unfinished is left then.
     """
     final = folder / f"{kind}-{step}"
     if final.is_dir():
         return final
+    content = {"format": FORMAT, "step": step, **facts}
+    try:
+        _write(folder, final, tensors, content, extra)
+    except OSError as problem:
+        older = steps(folder, kind)[:-1]
+        if not full(problem) or not older:
+            raise
+        remove(folder, kind, lambda found: found in older)
+        _write(folder, final, tensors, content, extra)
+    kept = steps(folder, kind)[-keep:]
+    remove(folder, kind, lambda found: found not in kept and found < step)
+    return final
+
+
+def _write(
+    folder: Path,
+    final: Path,
+    tensors: Mapping[str, Tensor],
+    content: Mapping[str, Any],
+    extra: Callable[[Path], None] | None,
+) -> None:
     part = folder / f"{PART}{final.name}"
     if part.exists():
         shutil.rmtree(part)
-    part.mkdir(parents=True)
-    _write_tensors(part / "state.safetensors", tensors)
-    (part / "state.json").write_text(json.dumps({"format": FORMAT, "step": step, **facts}, indent=2) + "\n")
-    if extra is not None:
-        extra(part)
-    for path in [*part.rglob("*"), part]:
-        _flush(path)
-    os.rename(part, final)
-    _flush(folder)
-    remove(folder, kind, lambda found: found < step)
-    return final
+    try:
+        part.mkdir(parents=True)
+        _write_tensors(part / "state.safetensors", tensors)
+        with naming(part / "state.json"):
+            told = {**content, "sha256": _checksum(part / "state.safetensors")}
+            (part / "state.json").write_text(json.dumps(told, indent=2) + "\n")
+        if extra is not None:
+            extra(part)
+        for path in [*part.rglob("*"), part]:
+            sync(path)
+        os.rename(part, final)
+    except Exception:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    sync(folder)
 
 
 def steps(folder: Path, kind: str) -> list[int]:
@@ -62,17 +98,21 @@ def steps(folder: Path, kind: str) -> list[int]:
     return sorted(int(number) for number in numbers if number.isdecimal())
 
 
+def found(folder: Path, kind: str) -> list[Path]:
+    """The complete checkpoints of a kind, latest first."""
+    return [folder / f"{kind}-{step}" for step in reversed(steps(folder, kind))]
+
+
 def newest(folder: Path, kind: str) -> Path | None:
     """The latest complete checkpoint of a kind."""
-    found = steps(folder, kind)
-    return folder / f"{kind}-{found[-1]}" if found else None
+    return next(iter(found(folder, kind)), None)
 
 
 def untaken(out: Path) -> None:
     """Raises FileExistsError for a folder that holds a run, which a new one would write over."""
     last = newest(out / "checkpoints", "last")
     if last is not None:
-        raise FileExistsError(f"{last}: {out} holds a run; resume it or choose another folder")
+        raise FileExistsError(f"{last}: {out} holds a run; resume it or choose another folder (--resume, --out)")
 
 
 def remove(folder: Path, kind: str, which: Callable[[int], bool]) -> None:
@@ -92,18 +132,23 @@ def tidy(folder: Path) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts of a checkpoint; raises CheckpointError naming the file that cannot be read."""
+    """Tensors and facts of a checkpoint; raises DamagedError naming the file that cannot be read.
+
+    CheckpointError where it is of another format.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         facts = json.loads((path / "state.json").read_text())
         tensors = load_file(path / "state.safetensors")
-    except (OSError, json.JSONDecodeError, SafetensorError) as problem:
-        raise CheckpointError(f"{path}: cannot be read ({problem})") from None
+    except (OSError, ValueError, SafetensorError) as problem:
+        raise DamagedError(f"{path}: cannot be read ({problem})") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else facts
         raise CheckpointError(f"{path}: format: expected {FORMAT}, found {found!r}")
+    if "sha256" in facts and facts["sha256"] != _checksum(path / "state.safetensors"):
+        raise DamagedError(f"{path}: cannot be read (state.safetensors is not what was written)")
     return tensors, facts
 
 
@@ -130,8 +175,6 @@ def check_facts(path: Path, expected: Any, found: Any, where: str) -> None:
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
     seen: set[int] = set()
     apart: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -139,13 +182,9 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         # Tied weights are one tensor under two names, which the format refuses.
         apart[name] = value.clone() if value.data_ptr() in seen else value
         seen.add(value.data_ptr())
-    save_file(apart, path)
+    save_tensors(path, apart)
 
 
-def _flush(path: Path) -> None:
-    """Puts a file's contents, or a folder's list of names, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

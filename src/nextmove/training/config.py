@@ -31,13 +31,14 @@ class TrainConfig:
     accumulate: int = 1
     """Parts into which each batch is cut to save memory; draws, and so results, do not depend on it."""
     log_every: int = 50
-    """Steps averaged in a line of the log."""
+    """Steps averaged in a line of the log, at least 1."""
     validate_every: int = 0
     """Steps between validations; 0: ten times a run, of minutes only as often as leaves them a tenth of the time."""
     save_every: int = 0
-    """Steps between checkpoints; 0: every five minutes, or half of a shorter budget of minutes."""
+    """Steps between checkpoints; 0: every 20 seconds, less often where writing one takes long (30 seconds or a tenth of
+    the run so far, at most 300 seconds), and after half of a shorter budget of minutes."""
     resume: bool = False
-    """Go on from the last checkpoint of the folder."""
+    """Go on from the last checkpoint of the folder; where there is none, begin, and say so."""
     device: str = "cpu"
     compile: bool = False
     """Compile the loss: minutes at the start, faster steps for large networks on GPUs."""
@@ -52,10 +53,10 @@ class TrainConfig:
         return f"{self.steps} steps" if self.steps else f"{self.minutes:g} minutes ({self.clock})"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "minutes", "seed", "log_every", "validate_every", "save_every"):
+        for name in ("steps", "minutes", "seed", "validate_every", "save_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected no negative number, found {getattr(self, name)}")
-        for name in ("threads", "accumulate"):
+        for name in ("threads", "accumulate", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.clock not in ("wall", "busy"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nextmove.host.files import Appended, write_whole
+from nextmove.training.events import Events
 from nextmove.training.progress import Watch
 
 
@@ -38,23 +39,31 @@ class Meter:
 class Log:
     """Writes `train.jsonl` and `tensorboard/` in a folder and tells the watcher; does nothing unless `active`.
 
-    Every line of train.jsonl is an object with `kind` (start, step, validation, checkpoint, end) and `step`, the number
-    of steps done. `keep` is the step of the checkpoint that is resumed: later lines of an interrupted sitting go.
+    Every line of train.jsonl is an object with `kind` (start, notice, step, validation, checkpoint, end) and `step`,
+    the number of steps done. `keep` is the step of the checkpoint that is resumed: later lines of an interrupted
+    sitting go.
     """
 
     def __init__(self, folder: Path, watch: Watch, *, active: bool, events: bool, keep: int | None) -> None:
         self.active, self.watch = active, watch
-        self._folder, self._events, self._keep = folder, events and active, keep
-        self._writer: Any = None
+        self._folder, self._keep = folder, keep
+        self._wanted = events and active
+        self._events: Events | None = None
         if active:
             path = folder / "train.jsonl"
             _cut(path, keep)
-            self._file = path.open("a", encoding="utf-8", buffering=1)
+            self._file = Appended(path)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """One line; numbers that are not finite become null."""
         if self.active:
-            self._file.write(json.dumps(_plain({"kind": kind, "step": step, **values})) + "\n")
+            self._file.write(json.dumps(_plain({"kind": kind, "step": step, **values})).encode() + b"\n")
+
+    def notice(self, step: int, message: str) -> None:
+        """Something the user must know, also said."""
+        self.write("notice", step, message=message)
+        if self.active:
+            self.watch.say(message)
 
     def step(self, step: int, means: Mapping[str, float], elapsed: float) -> None:
         """The means since the last line: loss, its terms, gradient norm, rate, seconds a step, share of waiting."""
@@ -85,19 +94,15 @@ class Log:
         self.watch.close()
         if self.active:
             self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._events is not None:
+            self._events.close()
 
     def _scalars(self, step: int, values: Mapping[str, float]) -> None:
-        if not self._events:
+        if not self._wanted:
             return
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            purge = None if self._keep is None else self._keep + 1
-            self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=purge)
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        if self._events is None:
+            self._events = Events(self._folder / "tensorboard", self._keep)
+        self._events.scalars(step, values)
 
 
 def _plain(value: Any) -> Any:
@@ -117,6 +122,4 @@ def _cut(path: Path, keep: int | None) -> None:
                 break
             if entry["step"] <= keep and entry["kind"] != "end":
                 kept.append(line + "\n")
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("".join(kept), encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, lambda file: file.write("".join(kept).encode()))

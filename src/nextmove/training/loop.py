@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from nextmove.contracts import Batch, Optim
+from nextmove.host.signals import Interrupt
 from nextmove.training.config import TrainConfig
 from nextmove.training.distributed import alone, place
-from nextmove.training.interrupt import Interrupt
 from nextmove.training.report import Result
 from nextmove.training.run import Batches, OnStep, Run
 from nextmove.training.state import Save
@@ -38,8 +38,8 @@ def train(
 ) -> Result:
     """Trains `model` in place and returns the averaged weights.
 
-    Writes train.jsonl, tensorboard/ and checkpoints/last-STEP, checkpoints/best-STEP in `out`. Ctrl-C ends the step at
-    hand, saves and returns.
+    Writes train.jsonl, tensorboard/ and checkpoints/last-STEP, checkpoints/best-STEP in `out`. Ctrl-C or SIGTERM ends
+    the step at hand, saves and returns; a second one stops at once.
 
     Args:
         model: Has `loss(batch, *, rng) -> dict of () terms`; a `card`, if any, identifies it in checkpoints.
@@ -57,8 +57,9 @@ def train(
         ValueError: for settings or a model that cannot be trained.
         FileExistsError: if `out` holds a run and `config.resume` is off.
         InUseError: if another run writes into `out`.
-        FileNotFoundError: if `config.resume` is on and `out` holds no checkpoint.
-        CheckpointError: if the checkpoint is of another model, optimiser setting, seed or data.
+        CheckpointError: if the checkpoint is of another model, optimiser setting, seed or data, or none can be read.
+        OSError: if the disk is full; it names the file, its notes the checkpoint that is kept.
+        StoppedError: where a second signal stops the run at once.
         DivergedError: if a loss term or gradient is not finite; the last checkpoint stays.
     """
     if not callable(getattr(model, "loss", None)):

@@ -30,11 +30,11 @@ class Watch:
         """Shows `progress` in [0, 1] of the budget, `left` seconds and the means of the last steps."""
         if self._console is None:
             return
-        seconds = max(means.get("seconds", 0.0), 1e-9)
-        text = (
-            f"step {step}  loss {means.get('loss', float('nan')):.4g}  {1 / seconds:.3g} steps/s  "
-            f"data {means.get('wait', 0.0) / seconds:.0%}  ETA {_time(left)}"
-        )
+        text = f"step {step}"
+        if means:
+            seconds = max(means["seconds"], 1e-9)
+            text += f"  loss {means['loss']:.4g}  {1 / seconds:.3g} steps/s  data {means['wait'] / seconds:.0%}"
+        text += f"  ETA {_time(left)}"
         self._due = time.monotonic() + (BAR_SECONDS if self._bars else LINE_SECONDS)
         if not self._bars:
             self._console.print(f"{progress:4.0%}  {text}", soft_wrap=True)

@@ -43,6 +43,8 @@ class Result:
     ema: dict[str, Tensor]
     finished: bool
     """False if the run was stopped before its budget was used."""
+    stopped: int
+    """The signal that this process was stopped by, 0 if by none."""
     validation: float | None
     """The last validation loss; None if there was none or it was not finite."""
     best: Best | None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,12 @@ from torch import nn
 
 from nextmove.config import encode
 from nextmove.contracts import Batch, Optim
+from nextmove.host.files import full, room
+from nextmove.host.signals import Interrupt, StoppedError
 from nextmove.training import checkpoint
 from nextmove.training.config import TrainConfig
 from nextmove.training.distributed import World
 from nextmove.training.ema import Ema
-from nextmove.training.interrupt import Interrupt
 from nextmove.training.log import Log, Meter
 from nextmove.training.optim import Update, trainable, undecayed
 from nextmove.training.progress import Watch
@@ -56,35 +60,66 @@ class Run:
         self.state = State(model, self.ema, self.update, optim=optim, seed=config.seed, data=data)
         self.take = Step(model, self.update, config=config, world=world, device=device)
         self.judge = Validation(validation, seed=config.seed, world=world, device=device, mixed=self.take.mixed)
-        self.step, self.loss, self.finished = 0, math.nan, False
+        self.step, self.loss, self.finished, self.stopped = 0, math.nan, False, 0
         self.validation: float | None = None
         self.best: Best | None = None
-        self.checkpoint = checkpoint.newest(self.folder, "last")
-        self._open(out)
+        self.checkpoint: Path | None = None
+        notices = self._open(out)
         self.shown: dict[str, float] = {}
         watch = Watch(config.progress if world.first else "off")
         keep = self.step if config.resume else None
         self.log = Log(out, watch, active=world.first, events=config.tensorboard, keep=keep)
+        for notice in notices:
+            self.log.notice(self.step, notice)
 
-    def _open(self, out: Path) -> None:
-        """Takes up the last checkpoint, or makes sure that there is none to be lost."""
-        if self.config.resume:
-            if self.checkpoint is None:
-                raise FileNotFoundError(f"{self.folder}: expected a checkpoint to resume, found none")
-            facts = self.state.restore(self.checkpoint)
-            self.step, self.meter = int(facts["step"]), Meter(**facts["meter"])
-            self.best = Best(**facts["best"]) if facts["best"] else None
-            self.validation = facts["validation"]
-            self.loss = math.nan if facts["loss"] is None else facts["loss"]
-            self.clock.restore(self.step, facts["elapsed"])
-        else:
+    def _open(self, out: Path) -> list[str]:
+        """Takes up the last checkpoint, or makes sure that there is none to be lost; what the user must know of it."""
+        notices = self._restore(out) if self.config.resume else []
+        if not self.config.resume:
             checkpoint.untaken(out)
         self.world.wait()
         if self.world.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             checkpoint.tidy(self.folder)
-            # A best of steps that are to be done again.
-            checkpoint.remove(self.folder, "best", lambda step: step > self.step)
+            # Damaged ones, and a best of steps that are to be done again.
+            for kind in ("last", "best"):
+                checkpoint.remove(self.folder, kind, lambda step: step > self.step)
+            self._measure(out)
+        return notices
+
+    def _restore(self, out: Path) -> list[str]:
+        """Takes up the latest checkpoint that can be read; raises DamagedError where none of several can."""
+        notices = []
+        for path in (found := checkpoint.found(self.folder, "last")):
+            try:
+                facts = self.state.restore(path)
+            except checkpoint.DamagedError as problem:
+                if path == found[-1]:
+                    raise
+                notices.append(f"{problem}; going on from the checkpoint before it")
+                continue
+            self.checkpoint = path
+            self.step, self.meter = int(facts["step"]), Meter(**facts["meter"])
+            self.best = Best(**facts["best"]) if facts["best"] else None
+            self.validation = facts["validation"]
+            self.loss = math.nan if facts["loss"] is None else facts["loss"]
+            self.clock.restore(self.step, facts["elapsed"])
+            return notices
+        return [f"{out}: there is no checkpoint to resume; beginning anew"]
+
+    def _measure(self, out: Path) -> None:
+        """Raises OSError where the disk has no room for what the run keeps: two checkpoints, the best weights, a model.
+
+        Found here, it costs no step.
+        """
+        weights = sum(value.nbytes for value in self.model.state_dict().values())
+        needed = 2 * self.state.bytes() + (3 if self.judge.batches else 1) * weights
+        there = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        if needed > there + room(out):
+            problem = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+            free = (there + room(out)) / 1e6
+            problem.add_note(f"Checkpoints and model take {needed / 1e6:.1f} MB, {free:.1f} MB are free.")
+            raise problem
 
     def go(self, batches: Batches, interrupt: Interrupt, on_step: OnStep | None) -> None:
         """Steps until the budget is used or somebody asks to stop; validates and saves on the way and at the end."""
@@ -94,8 +129,23 @@ class Run:
         except DivergedError as problem:
             self.log.write("diverged", self.step, message=str(problem))
             raise DivergedError(f"{problem}; last good checkpoint: {self.checkpoint or 'none'}") from None
+        except OSError as problem:
+            if full(problem):
+                self._rescue()
+                problem.add_note(f"The last checkpoint is {self.checkpoint or 'none'}.")
+            raise
+        except KeyboardInterrupt as stop:
+            told = f"{self.folder.parent}: stopped at once at step {self.step}; the last checkpoint is "
+            raise StoppedError.of(stop, told + str(self.checkpoint or "none")) from None
         finally:
             self.log.close()
+
+    def _rescue(self) -> None:
+        """On a full disk: the steps done since the last checkpoint take the place of the one before it."""
+        if self.world.size == 1 and self.checkpoint != self.folder / f"last-{self.step}":
+            with suppress(OSError):
+                self.state.save(self.folder, self.step, self._facts(), self.save_model)
+            self.checkpoint = checkpoint.newest(self.folder, "last")
 
     def _loop(self, batches: Batches, interrupt: Interrupt, on_step: OnStep | None) -> None:
         begun, stop = self.step, False
@@ -109,7 +159,8 @@ class Run:
             if stops or self.finished:
                 break
             report = self._advance(source, progress)
-            stop = bool(on_step is not None and on_step(report)) or interrupt.asked
+            stop = bool(on_step is not None and on_step(report)) or interrupt.asked > 0
+        self.stopped = interrupt.asked
         if hasattr(source, "close"):
             source.close()
         self._show()
@@ -164,22 +215,24 @@ class Run:
         self.clock.spent("validation", self.clock.elapsed - began)
 
     def _save(self) -> None:
-        began = self.clock.elapsed
+        began, wall = self.clock.elapsed, time.monotonic()
         self.world.share(self.model.buffers())
-        facts = {
+        if self.world.first:
+            self.state.save(self.folder, self.step, self._facts(), self.save_model)
+        self.world.wait()
+        self.checkpoint = checkpoint.newest(self.folder, "last")
+        self.clock.saved(wall)
+        self.clock.spent("save", self.clock.elapsed - began)
+        self.log.write("checkpoint", self.step, elapsed=self.clock.elapsed)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
             "elapsed": self.clock.elapsed,
             "loss": self.loss if math.isfinite(self.loss) else None,
             "validation": self.validation,
             "best": asdict(self.best) if self.best else None,
             "meter": asdict(self.meter),
         }
-        if self.world.first:
-            self.state.save(self.folder, self.step, facts, self.save_model)
-        self.world.wait()
-        self.checkpoint = checkpoint.newest(self.folder, "last")
-        self.clock.saved()
-        self.clock.spent("save", self.clock.elapsed - began)
-        self.log.write("checkpoint", self.step, elapsed=self.clock.elapsed)
 
     def _flush(self) -> None:
         """A line of the log."""
@@ -207,6 +260,7 @@ class Run:
             loss=self.meter.means()["loss"] if self.meter.count else self.loss,
             ema=weights,
             finished=self.finished,
+            stopped=self.stopped,
             validation=self.validation,
             best=self.best,
             checkpoint=self.checkpoint,

@@ -13,8 +13,11 @@ VALIDATIONS = 10
 """Validations in a run that names no interval."""
 VALIDATING = 0.1
 """Largest share of the time so far that such a run of minutes has spent on them when it begins another."""
-SAVE_SECONDS = 300.0
-"""Largest number of seconds between checkpoints of a run that names no interval."""
+SAVE_SECONDS, SAVING = 20.0, 0.05
+"""Seconds on the wall between checkpoints of a run that names no interval; more where writing one would take more than
+this share of the time, but no more than a kill may cost:"""
+LOST, LOST_SHARE, LOST_MOST = 30.0, 0.1, 300.0
+"""seconds, or this share of the run so far, or these seconds."""
 
 
 def rate(step: int, progress: float, warmup: int) -> float:
@@ -42,7 +45,7 @@ class Clock:
         self._pace = 0.0
         self._reserve: dict[str, float] = {}
         self._validating = 0.0
-        self._saved = 0.0
+        self._saved, self._saving = time.monotonic(), 0.0
         self._validated = 0
 
     @property
@@ -56,7 +59,6 @@ class Clock:
     def restore(self, step: int, elapsed: float) -> None:
         """Goes on at `step` after `elapsed` seconds."""
         self._began = self._now() - elapsed
-        self._saved = elapsed
         self._validated = self._passed(step, self.progress(step))
 
     def progress(self, step: int) -> float:
@@ -101,10 +103,13 @@ class Clock:
         """Whether to write a checkpoint before step number `step`."""
         if self.config.save_every:
             return step % self.config.save_every == 0
+        may_be_lost = min(max(LOST, LOST_SHARE * self.elapsed), LOST_MOST)
+        interval = min(max(SAVE_SECONDS, self._saving / SAVING), may_be_lost)
         # Half of a short budget: one save must be measured before the last one.
-        interval = min(SAVE_SECONDS, self.config.minutes * 30 or SAVE_SECONDS)
-        return self.elapsed - self._saved >= interval
+        interval = min(interval, self.config.minutes * 30 or interval)
+        return time.monotonic() - self._saved >= interval
 
-    def saved(self) -> None:
-        """Starts the next interval between checkpoints."""
-        self._saved = self.elapsed
+    def saved(self, began: float) -> None:
+        """Starts the next interval between checkpoints; the last was written from `began` (monotonic clock) to now."""
+        self._saved = time.monotonic()
+        self._saving = self._saved - began

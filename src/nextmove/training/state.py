@@ -43,9 +43,9 @@ class State:
 
     def save(self, folder: Path, step: int, facts: Mapping[str, Any], save_model: Save | None) -> Path:
         """Writes all of it as FOLDER/last-STEP, with the averaged model in `model` if there is a `save_model`."""
-        return checkpoint.write(
-            folder, "last", step, self._tensors(), {**self.identity, **facts}, self._extra(save_model)
-        )
+        content = {**self.identity, **facts}
+        # Two: should one be damaged, the run goes on from the other.
+        return checkpoint.write(folder, "last", step, self._tensors(), content, self._extra(save_model), keep=2)
 
     def save_best(self, folder: Path, step: int, facts: Mapping[str, Any], save_model: Save | None) -> Path:
         """Writes the averaged weights as FOLDER/best-STEP."""
@@ -71,6 +71,11 @@ class State:
                 value.copy_(found[name])
         self.update.restore({name.removeprefix("adamw/"): value for name, value in moments.items()})
         return facts
+
+    def bytes(self) -> int:
+        """What a checkpoint takes on the disk, about, once every parameter has been moved."""
+        moved = 2 * sum(p.nbytes for p in self.update.parameters)
+        return moved + sum(value.nbytes for value in self._weights().values())
 
     def _weights(self) -> dict[str, Tensor]:
         self.ema.refresh()

@@ -1,0 +1,86 @@
+"""Ctrl-C and SIGTERM as a wish to stop: what is finished is kept, and the exit status says which it was."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StoppedError(KeyboardInterrupt):
+    """A job that was asked to stop and did; the message says what is kept, `number` which signal asked."""
+
+    def __init__(self, kept: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(kept)
+        self.number = number
+
+    @property
+    def status(self) -> int:
+        """What a process that was stopped so ends with, as shells count: 130 or 143."""
+        return 128 + self.number
+
+    @classmethod
+    def of(cls, stop: KeyboardInterrupt, kept: str) -> StoppedError:
+        """The same wish with what is kept, unless that was said already."""
+        return cls(str(stop) or kept, getattr(stop, "number", signal.SIGINT))
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """SIGTERM raises StoppedError inside, as SIGINT raises KeyboardInterrupt; in the main thread."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedError(number=number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Processes started inside never hear the two signals, which are for their parent; it ends or kills them."""
+    from multiprocessing import resource_tracker
+
+    # Started at need, it would let the signals in again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Interrupt:
+    """While entered, the first SIGINT or SIGTERM sets `asked`, a second one raises StoppedError at once."""
+
+    def __init__(self) -> None:
+        self.asked: int = 0
+        """The signal, 0 before there was one."""
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in STOPS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise StoppedError(number=number)
+        self.asked = number

@@ -1,0 +1,120 @@
+"""Ctrl-C, SIGTERM, full disks: what was done is kept, said in a line, and gone on from by the command it names."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shlex
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from tests.jobs.test_jobs import random_set
+
+from nextmove import store
+from nextmove.cli.main import main
+from nextmove.host.files import Appended
+from nextmove.models.policy.policy import Policy
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+def at_call(number: int, function: Callable[..., Any], happens: Callable[[], None]) -> Callable[..., Any]:
+    """The function, with something that happens before its call of this number (from 1)."""
+    calls = itertools.count(1)
+
+    def wrapped(*args: Any, **options: Any) -> Any:
+        if next(calls) == number:
+            happens()
+        return function(*args, **options)
+
+    return wrapped
+
+
+def onwards(told: str) -> list[str]:
+    """The arguments of the command that a message names."""
+    assert told.count("\n") == 1, told
+    program, *args = shlex.split(told.strip().partition("to go on: ")[2])
+    assert program == "nextmove"
+    return args
+
+
+def weights(run: Path) -> dict[str, Any]:
+    # Copies: the file is mapped, and damaged by a test.
+    return {name: value.clone() for name, value in load_file(run / "model" / "model.safetensors").items()}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_set(tmp_path_factory.mktemp("small") / "a set", 0)
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(
+    small: Path, tmp_path: Path, number: int, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", "bc", str(small), "--steps", "6", "--threads", "1", "--holdout", "0", "--out"]
+    assert main([*train, str(tmp_path / "through")]) == 0
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Policy, "loss", at_call(4, Policy.loss, lambda: signal.raise_signal(number)))
+        assert main([*train, str(tmp_path / "run")]) == status
+    told = capsys.readouterr().err
+    assert f"nextmove train: {tmp_path / 'run'}: stopped at step 4 of a budget of 6 steps; kept as " in told
+    assert store.load(tmp_path / "run" / "model").facts["finished"] is None
+    again = onwards(told)
+    assert again[-1] == "--resume"
+    assert main(again) == 0
+    one, other = weights(tmp_path / "through"), weights(tmp_path / "run")
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_a_full_disk_is_a_line_and_the_training_goes_on(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", "bc", str(small), "--steps", "6", "--threads", "1", "--holdout", "0", "--save-every", "2"]
+    train += ["--log-every", "1", "--out"]
+    assert main([*train, str(tmp_path / "through")]) == 0
+    capsys.readouterr()
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "run" / "train.jsonl"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Appended, "write", at_call(16, Appended.write, full))
+        assert main([*train, str(tmp_path / "run")]) == 1
+    told = capsys.readouterr().err
+    kept = max((tmp_path / "run" / "checkpoints").glob("last-*"))
+    assert told.startswith(f"nextmove train: {tmp_path / 'run' / 'train.jsonl'}: No space left on device. ")
+    assert f"The last checkpoint is {kept}. Make room; to go on: nextmove train" in told
+    assert main(onwards(told)) == 0
+    one, other = weights(tmp_path / "through"), weights(tmp_path / "run")
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "folder"])
+def test_a_damaged_model_is_no_hindrance(
+    small: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", "bc", str(small), "--threads", "1", "--holdout", "0", "--out", str(tmp_path)]
+    assert main([*train, "--steps", "2"]) == 0
+    before = weights(tmp_path)
+    if damage == "folder":
+        for path in (tmp_path / "model").iterdir():
+            path.unlink()
+    else:
+        path = tmp_path / "model" / damage
+        path.write_bytes(path.read_bytes()[:40])
+    assert main([*train, "--steps", "2", "--resume"]) == 0
+    assert all(before[name].equal(value) for name, value in weights(tmp_path).items())
+    assert main([*train, "--steps", "3", "--resume"]) == 0
+    assert store.load(tmp_path / "model").facts["steps"] == 3
+
+
+def test_resuming_nothing_begins(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "bc", str(small), "--steps", "1", "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert "there is no checkpoint to resume; beginning anew" in capsys.readouterr().out.replace("\n", " ")
