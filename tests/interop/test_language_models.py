@@ -148,7 +148,19 @@ def test_shards_are_read_by_their_index(folder):
         ("gpt2", {"model_type": "mamba"}, "model_type: only 'gpt2' or 'llama'"),
         ("gpt2", {"n_positions": 32}, r"wpe.weight: expected shape \(32, 32\), found \(64, 32\)"),
         ("llama", {"hidden_act": "tanh"}, "hidden_act: only .* is supported, found 'tanh'"),
-        ("llama", {"quantization_config": {}}, "unknown key 'quantization_config'"),
+        ("llama", {"quantization_config": {}}, "quantization_config: quantised weights are not supported"),
+        ("llama", {"quantization_config": {"bits": 4}}, r"take the folder of the original ones; found {'bits': 4}"),
+        ("llama", {"pruned_heads": {"0": [1]}}, r"pruned_heads: heads taken out .* found {'0': \[1\]}"),
+        ("gpt2", {"pruned_heads": {"0": [1]}}, "pruned_heads: heads taken out"),
+        ("llama", {"auto_map": {"AutoModel": "a.B"}}, "auto_map: code that a folder brings is never run"),
+        ("llama", {"sliding_window": 64}, "sliding_window: windows of attention are not supported; found 64"),
+        ("llama", {"sliding_window": 0}, "sliding_window: windows"),
+        ("llama", {"add_cross_attention": True}, "add_cross_attention: attention to another model"),
+        ("llama", {"max_sequence_length": 77}, "max_sequence_length: only .* is supported, found 77"),
+        ("llama", {"logit_scale": 0.5}, "unknown key 'logit_scale'"),
+        ("gpt2", {"rope_theta": 1e4}, "unknown key 'rope_theta'"),
+        ("gpt2", {"max_sequence_length": 64}, "unknown key 'max_sequence_length'"),
+        ("gpt2", {"prefixes": ""}, "unknown key 'prefixes'"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type: only .*, found 'yarn'"),
         (
             "llama",
@@ -212,6 +224,29 @@ def test_keys_of_the_larger_published_gpt2s_are_known(folder):
     before = hf.load(folder).report.used
     edit(folder, n_special=0, predict_special_tokens=True, _num_labels=1)
     assert hf.load(folder).report.used == before
+
+
+BOOKKEEPING = {
+    "output_past": True, "prefix": None, "tokenizer_class": "X", "pruned_heads": {}, "use_bfloat16": False,
+    "_name_or_path": "a/b", "transformers_version": "4.28.0", "torch_dtype": "float16", "_commit_hash": None,
+    "unsloth_fixed": True, "unsloth_version": "2025.1", "quantization_config": None, "auto_map": None,
+    "add_cross_attention": False, "tie_encoder_decoder": False, "cross_attention_hidden_size": None,
+    "decoder_start_token_id": None, "num_beam_groups": 1, "bad_words_ids": None, "suppress_tokens": None,
+    "typical_p": 1.0, "tf_legacy_loss": False, "xla_device": None, "eos_token_ids": [0], "is_decoder": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["gpt2", "llama"], indirect=True)
+def test_bookkeeping_of_published_folders_changes_no_logit(folder):
+    ids = torch.arange(9)[None]
+    expected = hf.load(folder).logits(ids)
+    config = json.loads((folder / "config.json").read_text())
+    length = config.get("max_position_embeddings")
+    more = {"max_sequence_length": length, "rope_scaling": None} if length else {"n_ctx": 64}
+    for key, value in {**BOOKKEEPING, **more}.items():
+        edit(folder, **{key: value})
+        assert torch.equal(hf.load(folder).logits(ids), expected), key
+    assert "tokenizer_class" in str(hf.load(folder).report)
 
 
 def test_padding_of_all_rows_takes_no_positions(tmp_path):

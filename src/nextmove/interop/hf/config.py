@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from nextmove.config import ConfigError, decode
@@ -14,17 +15,34 @@ T = TypeVar("T")
 BOOKKEEPING = {
     "_name_or_path architectures transformers_version torch_dtype dtype transformers.js_config task_specific_params "
     "id2label label2id num_labels _num_labels problem_type finetuning_task output_attentions output_hidden_states "
-    "return_dict n_special predict_special_tokens "
+    "return_dict n_special predict_special_tokens prefix output_past tokenizer_class processor_class _commit_hash "
     "output_scores return_dict_in_generate use_cache use_return_dict torchscript chunk_size_feed_forward "
+    "use_bfloat16 xla_device keys_to_ignore_at_inference "
     "_attn_implementation attn_implementation _attn_implementation_autoset is_llama_config model_type": "bookkeeping",
-    "bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id max_length min_length do_sample num_beams "
-    "temperature top_k top_p repetition_penalty no_repeat_ngram_size": "a matter of sampling",
+    "bos_token_id eos_token_id eos_token_ids pad_token_id sep_token_id unk_token_id decoder_start_token_id "
+    "max_length min_length max_new_tokens do_sample num_beams num_beam_groups num_return_sequences early_stopping "
+    "temperature top_k top_p typical_p repetition_penalty length_penalty diversity_penalty no_repeat_ngram_size "
+    "encoder_no_repeat_ngram_size bad_words_ids suppress_tokens begin_suppress_tokens forced_bos_token_id "
+    "forced_eos_token_id remove_invalid_values exponential_decay_length_penalty": "a matter of sampling",
     "initializer_range gradient_checkpointing attention_dropout attn_pdrop resid_pdrop embd_pdrop "
-    "summary_first_dropout": "a matter of training",
+    "summary_first_dropout tf_legacy_loss neftune_noise_alpha": "a matter of training",
     "summary_type summary_use_proj summary_activation summary_proj_to_labels": "of a head that is not there",
 }
 """Keys that change no logits -> why."""
 UNUSED = {key: why for keys, why in BOOKKEEPING.items() for key in keys.split()}
+PREFIXES = ("unsloth_",)
+"""Beginnings of the keys by which a tool that trains models marks its files."""
+_OTHER = "attention to another model is not supported"
+NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
+    "pruned_heads": ((None, {}), "heads taken out of the layers are not supported"),
+    "quantization_config": ((None,), "quantised weights are not supported; take the folder of the original ones"),
+    "auto_map": ((None, {}), "code that a folder brings is never run"),
+    "cross_attention_hidden_size": ((None,), _OTHER),
+    "add_cross_attention": ((None, False), _OTHER),
+    "tie_encoder_decoder": ((None, False), _OTHER),
+    "sliding_window": ((None,), "windows of attention are not supported"),
+}
+"""Keys that change no logits as long as they have one of these values -> why they may not have another."""
 
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
@@ -41,8 +59,19 @@ ACTIVATIONS: dict[str, Activation] = {
 
 def read(cls: type[T], data: Mapping[str, Any]) -> tuple[T, tuple[str, ...]]:
     """The family's dataclass, and the keys left aside; raises ConfigError for a key that is neither."""
-    aside = tuple(key for key in data if key in UNUSED)
+    own = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    aside = tuple(key for key in data if key not in own and _idle(key, data[key]))
     return decode(cls, {k: v for k, v in data.items() if k not in aside}, where="config.json"), aside
+
+
+def _idle(key: str, value: Any) -> bool:
+    """Whether a key changes no logits; raises ConfigError where it would, having this value."""
+    if key not in NEUTRAL:
+        return key in UNUSED or key.startswith(PREFIXES)
+    allowed, why = NEUTRAL[key]
+    if not any(type(value) is type(other) and value == other for other in allowed):
+        raise ConfigError(f"config.json: {key}: {why}; found {value!r:.80}")
+    return True
 
 
 def expect(name: str, found: Any, *expected: Any) -> None:

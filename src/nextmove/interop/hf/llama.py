@@ -41,6 +41,8 @@ class LlamaConfig:
     head_dim: int | None = None
     hidden_act: str = "silu"
     max_position_embeddings: int = 2048
+    max_sequence_length: int | None = None
+    """Of the first conversions: the positions once more."""
     rms_norm_eps: float = 1e-6
     rope_theta: float | None = None
     rope_scaling: dict[str, Any] | None = None
@@ -75,6 +77,8 @@ class LlamaConfig:
 def family(data: Mapping[str, Any]) -> Family:
     """The network of a config.json and where its tensors go."""
     config, aside = read(LlamaConfig, data)
+    if config.max_sequence_length is not None:
+        expect("max_sequence_length", config.max_sequence_length, config.max_position_embeddings)
     expect("rope_interleaved", config.rope_interleaved, False)
     expect("is_encoder_decoder", config.is_encoder_decoder, False)
     trunk = Gpt(
