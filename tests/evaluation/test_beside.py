@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from nextmove.contracts import Chunk
 from nextmove.evaluation import Entry, entry_json, offline, read_entry
 from nextmove.evaluation.baselines import EXTRAPOLATE, HOLD, REPEAT, baselines
 from nextmove.evaluation.beside import verdict
+from nextmove.evaluation.terminal import show_beside
+from nextmove.evaluation.trajectory import Trajectory
 
 PAST = [[[1.0, 0], [3, 0]], [[9, 9], [5, 1]], [[9, 9], [9, 9]]]
 """Two actions before the plan; the second window's episode had one, the third's none."""
@@ -76,9 +80,6 @@ def test_windows_of_whom_nothing_is_known_count_for_nobody():
     assert set(found.errors) == {"policy", REPEAT, EXTRAPOLATE}
 
 
-REPEATING = "Repeating the last action is better at"
-
-
 @pytest.mark.parametrize(
     ("plan", "head", "told", "untold"),
     [
@@ -91,14 +92,14 @@ REPEATING = "Repeating the last action is better at"
         (
             [[[99.0, 9]] * 2] * 3,
             "Worse than doing nothing: error",
-            f"{REPEATING} all 2 steps of the horizon.",
+            "Holding the state, repeating the last action and extrapolating the last two are better at all 2 steps",
             "step 2",
         ),
         (
             [[rows[0], [rows[1][0] + 2.1, 0]] for rows in DONE],
             "Better than doing nothing: error",
-            f"{REPEATING} step 2 of 2.",
-            "Holding the state is",
+            "Repeating the last action and extrapolating the last two are better at step 2 of 2.",
+            "Holding the state",
         ),
     ],
 )
@@ -113,14 +114,30 @@ def test_verdicts_name_the_baseline_and_the_steps(plan, head, told, untold):
     assert untold not in found
 
 
+def test_a_terminal_shows_steps_baselines_and_a_bar_a_joint(capsys):
+    spread = np.array([2.0, 0.0])
+    found = offline(Still(), [windows()], now=2, state="observation.state", spread=spread, names=("pan", "lift")).beside
+    show_beside(found, "still")
+    told = capsys.readouterr().out
+    lines = {line.split("  ")[0]: line for line in told.splitlines()}
+    assert lines["still"].split() == ["still", "0.600", "0.500", "0.750"]
+    assert lines[REPEAT].split()[-3:] == ["0.600", "0.333", "1.000"]
+    assert re.fullmatch(r"pan +[█#]+\|? *0.600", lines["pan"])
+    assert lines["lift"].split() == ["lift", "never", "moves"]
+
+
 def test_what_is_beside_survives_its_file(tmp_path):
-    entry = Entry("still", offline=offline(Still(), [windows()], now=2, state="observation.state"))
+    drawn = Trajectory(4, np.ones((3, 2)), np.array([0, 2]), np.full((2, 2, 2), 1 / 3), 10.0)
+    judged = offline(Still(), [windows()], now=2, state="observation.state", names=("x", "y"))
+    entry = Entry("still", offline=dataclasses.replace(judged, trajectories=(drawn,)))
     path = tmp_path / "still.json"
     path.write_text(json.dumps(entry_json(entry), allow_nan=False))
     again = read_entry(path)
     assert entry_json(again) == entry_json(entry)
     np.testing.assert_array_equal(again.offline.beside.episode_errors(), entry.offline.beside.episode_errors())
+    assert again.offline.beside.names == ("x", "y")
+    assert again.offline.trajectories[0].plans.tolist() == np.full((2, 2, 2), 0.33333).tolist()
     old = json.loads(path.read_text())
-    del old["offline"]["beside"]
+    del old["offline"]["beside"], old["offline"]["trajectories"]
     path.write_text(json.dumps(old))
     assert read_entry(path).offline.beside is None

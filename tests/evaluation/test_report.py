@@ -23,11 +23,13 @@ from nextmove.evaluation import (
     wilson,
     write_report,
 )
+from nextmove.evaluation.beside import Beside, Errors, labels, worst_dims
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.plots import calls_plot, efficiency_plot, standalone
 from nextmove.evaluation.report import _count, _number, _p, _signed, by_demonstrations
 from nextmove.evaluation.rollout import ranges
 from nextmove.evaluation.summary import summarise
+from nextmove.evaluation.trajectory import Trajectory
 
 NASTY = '<b>"A&B"</b> $x_1$'
 
@@ -100,7 +102,12 @@ def test_figures_take_their_colours_from_the_page(report):
     assert "prefers-color-scheme: dark" in page
     assert not re.search(r"#0[0-9]0a0a|#010101|#020202|#030303", body)
     assert "<image" not in body
-    for label in ("success rate, % of episodes", "time per plan, ms", "optimiser steps", "mean absolute error, m"):
+    for label in (
+        "success rate, % of episodes",
+        "time per plan, ms",
+        "optimiser steps",
+        "mean absolute error / spread",
+    ):
         assert label in body
 
 
@@ -163,16 +170,51 @@ def test_different_seeds_and_many_policies_still_make_a_page(tmp_path):
 
 
 def test_held_out_errors_alone_make_a_report(tmp_path):
-    entry = Entry("policy", offline=offline(Drawn(), batches(), latency_calls=2))
+    found = offline(
+        Drawn(noise=9.0), batches(), now=2, state="observation.state", names=("pan", "lift"), latency_calls=2
+    )
+    drawn = Trajectory(7, np.zeros((9, 2)), np.array([0, 4, 8]), np.ones((3, 4, 2)), 10.0)
+    entry = Entry("policy", offline=dataclasses.replace(found, trajectories=(drawn,)))
     content = write_report([entry], tmp_path, title="Offline", unit="rad")
     assert content["policies"]["policy"]["success"] is None
     assert content["policies"]["policy"]["hz"] is not None
     assert re.match(r"policy misses the demonstrated action by [\d.]+ rad", content["verdict"])
+    beside = content["policies"]["policy"]["offline"]["beside"]
+    assert beside["verdict"] in content["verdict"]
     page = (tmp_path / "report.html").read_text()
     assert "Beside the demonstrations" in page
-    (told,) = re.findall(r"MAE by dimension of the action: ([\d., ]+)", page)
-    assert len(told.split(", ")) == len(content["policies"]["policy"]["offline"]["mae_by_dim"])
+    assert re.findall(r'<span class="label" title="(\w+)">', page) == beside["names"] == ["pan", "lift"]
+    assert page.count('<span class="track"') == 2
+    for who in beside["errors"]:
+        assert len(beside["errors"][who]["by_episode"]) == len(beside["episodes"]) == 1
+        assert who == "policy" or f'<th scope="row">{who}</th>' in page
+    assert 'class="verdict bad"' in page
+    assert "Demonstrated and planned actions of episode 7" in page
+    assert "trajectories" not in content["policies"]["policy"]["offline"]
     assert "Paired tests" not in page
+
+
+def test_a_policy_better_than_doing_nothing_is_not_called_worse(tmp_path):
+    class Knowing(Drawn):
+        def act(self, obs, *, rng, previous=None):
+            return dataclasses.replace(super().act(obs, rng=rng), actions=batches()[0]["action"][:, 2:])
+
+    content = write_report(
+        [Entry("knows", offline=offline(Knowing(), batches(), now=2, state="observation.state"))],
+        tmp_path,
+        title="Good",
+    )
+    assert "Better than doing nothing at every step of the horizon: error 0 of" in content["verdict"]
+    page = (tmp_path / "report.html").read_text()
+    assert 'class="verdict"' in page
+    assert '<span class="tag won">better</span> than doing nothing' in page
+
+
+def test_of_many_joints_the_worst_are_drawn():
+    errors = Errors(np.stack([np.arange(40.0)] * 2), np.full((1, 2), 19.5))
+    found = Beside(np.ones(40), np.array([0]), np.ones((1, 2), int), {"policy": errors, "holding the state": errors})
+    assert worst_dims(found, 32) == list(range(8, 40))
+    assert labels(found)[39] == "dimension 39"
 
 
 def test_entries_survive_their_file(entries, tmp_path):

@@ -40,6 +40,8 @@ class Beside:
     """(E, H) windows that count at each step: those whose episode was not over."""
     errors: Mapping[str, Errors]
     """By name: `policy`, then the baselines."""
+    names: tuple[str, ...] = ()
+    """Of the dimensions, where the data have them."""
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -61,6 +63,11 @@ class Beside:
     def dim_errors(self, name: str = POLICY) -> Array:
         """(A,) mean absolute error of each dimension in action units."""
         return _mean(self.errors[name].by_step, self.count.sum(0)[:, None], 0)
+
+    def relative_dim_errors(self, name: str = POLICY) -> Array:
+        """(A,) the same over the spread; nan for a dimension that never moves."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self.spread > 0, self.dim_errors(name) / self.spread, np.nan)
 
     def mean(self, name: str = POLICY) -> float:
         """Unit-free mean error over everything that counts."""
@@ -97,12 +104,13 @@ class Tally:
                 part = np.where(rows[..., None], error, 0.0).sum(0, dtype=np.float64)
                 sums[name] = sums.get(name, np.zeros_like(part)) + part
 
-    def result(self, spread: Array) -> Beside:
-        """The means over everything added; spread (A,) as in `Beside`."""
+    def result(self, spread: Array, names: Sequence[str] = ()) -> Beside:
+        """The means over everything added; spread (A,) and names as in `Beside`."""
         numbers = sorted(self.counts)
         count = np.array([self.counts[n] for n in numbers])
         sums = {name: np.array([self.sums[n][name] for n in numbers]) for name in self.sums[numbers[0]]}
-        return Beside(spread, np.array(numbers), count, {name: _errors(x, count, spread) for name, x in sums.items()})
+        errors = {name: _errors(x, count, spread) for name, x in sums.items()}
+        return Beside(spread, np.array(numbers), count, errors, tuple(names))
 
 
 def _errors(sums: Array, count: Array, spread: Array) -> Errors:
@@ -113,13 +121,51 @@ def _errors(sums: Array, count: Array, spread: Array) -> Errors:
         return Errors(sums.sum(0) / count.sum(0)[:, None], free / count)
 
 
+def beside_json(found: Beside) -> dict[str, Any]:
+    """What a report says of it for programs: means by joint, step and episode, of policy and baselines."""
+    return {
+        "verdict": verdict(found),
+        "worse_than_doing_nothing": bool(set(IDLE) & set(_better(found))),
+        "best_baseline": min(found.baselines, key=found.mean, default=None),
+        "names": labels(found),
+        "spread": found.spread,
+        "episodes": found.episodes,
+        "windows": found.count[:, 0],
+        "count": found.count,
+        "worse_at_steps": {name: found.worse(name) for name in found.baselines},
+        "errors": {
+            name: {
+                "mean": found.mean(name),
+                "by_step": found.step_errors(name),
+                "by_joint": found.relative_dim_errors(name),
+                "by_joint_raw": found.dim_errors(name),
+                "by_step_and_joint_raw": found.errors[name].by_step,
+                "by_episode": found.episode_errors(name),
+                "by_episode_and_step": found.errors[name].by_episode,
+            }
+            for name in found.errors
+        },
+    }
+
+
+def labels(found: Beside) -> list[str]:
+    """The joints' names, or their places where the data name none."""
+    return list(found.names) or [f"dimension {i}" for i in range(len(found.spread))]
+
+
+def worst_dims(found: Beside, most: int) -> list[int]:
+    """At most so many dimensions, in their order: all, or those of the largest errors over the spread."""
+    errors = np.nan_to_num(found.relative_dim_errors(), nan=-1.0)
+    return sorted(int(i) for i in np.argsort(-errors, kind="stable")[:most])
+
+
 def verdict(found: Beside) -> str:
     """Whether the policy is better than doing nothing, which baseline is better, and at which steps, in words."""
     mine, steps = found.mean(), found.count.shape[1]
     if not np.isfinite(mine) or not found.baselines:
         return ""
     beaten = {name: found.worse(name) for name in found.baselines}
-    better = [name for name in found.baselines if found.mean(name) < mine]
+    better = _better(found)
     if set(better) & set(IDLE):
         head = "Worse than doing nothing"
     elif better:
@@ -127,14 +173,24 @@ def verdict(found: Beside) -> str:
     else:
         head = "Better than doing nothing" + ("" if any(beaten.values()) else " at every step of the horizon")
     others = ", ".join(f"{name} {found.mean(name):.3g}" for name in found.baselines)
-    told = "".join(f" {name.capitalize()} is better {_at(at, steps)}." for name, at in beaten.items() if at)
-    return f"{head}: error {mine:.3g} of the actions' spread ({others}).{told}"
+    alike = {_at(at, steps): [n for n in beaten if beaten[n] == at] for at in beaten.values() if at}
+    told = [f" {_join(names).capitalize()} {'are' if names[1:] else 'is'} better {at}." for at, names in alike.items()]
+    return f"{head}: error {mine:.3g} of the actions' spread ({others}).{''.join(told)}"
+
+
+def _better(found: Beside) -> list[str]:
+    """Baselines of a smaller mean error than the policy's."""
+    return [name for name in found.baselines if found.mean(name) < found.mean()]
+
+
+def _join(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _at(found: Sequence[int], steps: int) -> str:
-    """Steps in words: "at all 16 steps", "at steps 1-3, 7"."""
+    """Steps in words: "at all 16 steps of the horizon", "at steps 1-3, 7 of 16"."""
     if len(found) == steps:
-        return f"at all {steps} steps of the horizon"
+        return f"at all {steps} steps of the horizon" if steps > 1 else "at its only step"
     runs: list[list[int]] = []
     for step in found:
         if runs and runs[-1][-1] == step - 1:

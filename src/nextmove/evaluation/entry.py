@@ -15,6 +15,7 @@ from nextmove.evaluation.beside import Beside, Errors
 from nextmove.evaluation.episode import EpisodeResult, episode_json, plain, read_episode
 from nextmove.evaluation.latency import Latency
 from nextmove.evaluation.offline import Offline
+from nextmove.evaluation.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def offline_json(result: Offline | None) -> dict[str, Any] | None:
     beside = _fields(result.beside)
     if result.beside is not None and beside is not None:
         beside["errors"] = {name: _fields(errors) for name, errors in result.beside.errors.items()}
-    return {**(_fields(result) or {}), "latency": _fields(result.latency), "beside": beside}
+    drawn = [trajectory.record() for trajectory in result.trajectories]
+    return {**(_fields(result) or {}), "latency": _fields(result.latency), "beside": beside, "trajectories": drawn}
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
@@ -99,7 +101,9 @@ def _offline(record: Mapping[str, Any] | None) -> Offline | None:
     values: dict[str, Any] = {k: float("nan") if v is None else v for k, v in record.items()}
     for name in ("mae_by_dim", "rmse_by_dim", "mae_by_step", "rmse_by_step", "spread_by_dim"):
         values[name] = np.array(record[name], np.float64)
-    return Offline(**{**values, "latency": _latency(record["latency"]), "beside": _beside(record.get("beside"))})
+    values["latency"], values["beside"] = _latency(record["latency"]), _beside(record.get("beside"))
+    values["trajectories"] = tuple(Trajectory.read(found) for found in record.get("trajectories", ()))
+    return Offline(**values)
 
 
 def _beside(record: Mapping[str, Any] | None) -> Beside | None:
@@ -109,4 +113,5 @@ def _beside(record: Mapping[str, Any] | None) -> Beside | None:
         name: Errors(**{key: np.array(value, np.float64) for key, value in found.items()})
         for name, found in record["errors"].items()
     }
-    return Beside(**{name: np.array(record[name]) for name in record if name != "errors"}, errors=errors)
+    numbers = {name: np.array(record[name]) for name in ("spread", "episodes", "count")}
+    return Beside(**numbers, errors=errors, names=tuple(record.get("names", ())))

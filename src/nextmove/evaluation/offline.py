@@ -7,7 +7,7 @@ N beside the mean, and success rates before either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from nextmove.evaluation.baselines import baselines
 from nextmove.evaluation.beside import POLICY, Beside, Tally
 from nextmove.evaluation.episode import Array, roughness
 from nextmove.evaluation.latency import Latency, latency
+from nextmove.evaluation.trajectory import Trajectory
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,8 @@ class Offline:
     latency: Latency | None
     beside: Beside | None = None
     """Errors by episode, step and dimension, with the baselines' on the same windows."""
+    trajectories: tuple[Trajectory, ...] = ()
+    """Episodes to draw."""
 
 
 class _Sums:
@@ -112,6 +115,7 @@ def offline(
     latency_calls: int = 0,
     state: str | None = None,
     spread: Array | None = None,
+    names: Sequence[str] = (),
 ) -> Offline:
     """Compares plans with what was demonstrated, and with what baselines make of the same windows.
 
@@ -123,6 +127,7 @@ def offline(
     latency_calls: plans of the first window to time alone; 0 for none.
     state: the observed feature that holds the robot where the action would put it, for the baseline that holds it.
     spread: (A,) standard deviation of the demonstrated actions, 0 where they never move; if absent, the windows' own.
+    names: of the action's dimensions.
     """
     sums, tally, loss, due, windows, lat, dt = _Sums(), Tally(), _Loss(policy), [], 0, None, 0.0
     for batch in batches:
@@ -149,7 +154,7 @@ def offline(
     if not windows:
         raise ValueError("batches: expected at least one window, found none")
     spread = np.concatenate(due).std(0, dtype=np.float64) if spread is None else np.asarray(spread, np.float64)
-    beside = tally.result(spread)
+    beside = tally.result(spread, names)
     return _figures(sums, windows, draws, loss.means(), lat, beside)
 
 

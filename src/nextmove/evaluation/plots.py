@@ -46,19 +46,31 @@ def color(i: int) -> str:
     return f"#0{i % SERIES}0a0a"
 
 
-def _svg(name: str, label: str, draw: Callable[[Any], None], *, height: float, width: float = 5.6) -> str:
-    """One figure as an <svg> element without addresses; `name` keeps its ids apart from those of other figures."""
+def svg(
+    name: str,
+    label: str,
+    draw: Callable[[Any], None],
+    *,
+    height: float,
+    width: float = 5.6,
+    grid: tuple[int, int] = (1, 1),
+) -> str:
+    """One figure as an <svg> element without addresses; `name` keeps its ids apart from those of other figures.
+
+    `draw` is handed the axes; of a `grid` of rows and columns, an array of them.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     style: Any = {**_STYLE, "svg.hashsalt": name}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.subplots())
+        draw(figure.subplots(*grid))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
+    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", rf'<svg \1 role="img" aria-label="{label}">', text, count=1)
@@ -109,7 +121,7 @@ def success_plot(policies: Mapping[str, Any], order: Sequence[str]) -> str:
         axes.set(xlim=(-2, 102), xlabel="success rate, % of episodes")
         axes.grid(False, axis="y")
 
-    return _svg("success", "Success rates with intervals", draw, height=_tall(policies))
+    return svg("success", "Success rates with intervals", draw, height=_tall(policies))
 
 
 def efficiency_plot(rates: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
@@ -132,7 +144,7 @@ def efficiency_plot(rates: Mapping[str, Mapping[int, Mapping[str, float]]]) -> s
         axes.set(xlabel="demonstrations", ylabel="success rate, % of episodes", ylim=(-2, 102))
         _legend(axes, 9, "")
 
-    return _svg("efficiency", "Success by number of demonstrations", draw, height=3.6, width=6.6)
+    return svg("efficiency", "Success by number of demonstrations", draw, height=3.6, width=6.6)
 
 
 def calls_plot(curves: Mapping[str, Sequence[tuple[float, float]]], quality: str) -> str:
@@ -149,7 +161,7 @@ def calls_plot(curves: Mapping[str, Sequence[tuple[float, float]]], quality: str
         axes.set(xlabel="network calls for a sample", ylabel=quality)
         _legend(axes, 9, "")
 
-    return _svg("calls", "Quality by network calls", draw, height=3.6, width=6.6)
+    return svg("calls", "Quality by network calls", draw, height=3.6, width=6.6)
 
 
 def reward_plot(policies: Mapping[str, Any], order: Sequence[str]) -> str:
@@ -167,7 +179,7 @@ def reward_plot(policies: Mapping[str, Any], order: Sequence[str]) -> str:
         axes.set_xlim(low, low + 1.01 * (high - low or 1))
         _legend(axes, len(policies), "upper left")
 
-    return _svg("reward", "Cumulative distribution of max reward", draw, height=_tall(policies))
+    return svg("reward", "Cumulative distribution of max reward", draw, height=_tall(policies))
 
 
 def latency_plot(latencies: Mapping[str, Sequence[float]], order: Sequence[str]) -> str:
@@ -186,7 +198,7 @@ def latency_plot(latencies: Mapping[str, Sequence[float]], order: Sequence[str])
         axes.set_xlabel("time per plan, ms (thick: median, thin: 99th percentile)")
         axes.grid(False, axis="y")
 
-    return _svg("latency", "Time per plan", draw, height=_tall(latencies))
+    return svg("latency", "Time per plan", draw, height=_tall(latencies))
 
 
 def training_plot(curves: Mapping[str, Mapping[str, Sequence[float]]], order: Sequence[str]) -> str:
@@ -202,22 +214,7 @@ def training_plot(curves: Mapping[str, Mapping[str, Sequence[float]]], order: Se
         axes.set_xlim(left=0)
         _legend(axes, len(curves), "upper right")
 
-    return _svg("training", "Training loss", draw, height=_tall(curves))
-
-
-def error_plot(errors: Mapping[str, Sequence[float]], order: Sequence[str], unit: str) -> str:
-    """Mean absolute error of the predicted action by step of the horizon."""
-
-    def draw(axes: Any) -> None:
-        for name, values in errors.items():
-            shown = [np.nan if v is None else v for v in values]
-            axes.plot(range(len(shown)), shown, marker="o", lw=1.6, ms=3, **_line(order, name))
-        axes.set(xlabel="step of the horizon (0 is due now)", ylabel=f"mean absolute error, {unit}")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_ylim(bottom=0)
-        _legend(axes, len(errors), "upper left")
-
-    return _svg("error", "Held-out action error by step", draw, height=2.9)
+    return svg("training", "Training loss", draw, height=_tall(curves))
 
 
 def _decades(axes: Any, which: str, low: float, high: float) -> None:

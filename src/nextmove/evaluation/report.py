@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.evaluation import plots
+from nextmove.evaluation.beside import labels, worst_dims
 from nextmove.evaluation.entry import Entry
 from nextmove.evaluation.intervals import wilson
+from nextmove.evaluation.offline_plots import PANELS, error_plot, trajectory_plot
 from nextmove.evaluation.rollout import ranges
 from nextmove.evaluation.summary import LEVEL, rate_json, summarise
+from nextmove.evaluation.trajectory import LONGEST
 from nextmove.host.files import write_text
 
 
@@ -73,11 +76,14 @@ def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
         series=plots.SERIES,
         matrix=_matrix(summary),
         films=_films(entries, list(table)),
-        plots=_plots(table, summary["unit"]),
+        plots=_plots(table),
+        beside={n: p["offline"]["beside"] for n, p in table.items() if p["offline"] and p["offline"]["beside"]},
+        drawn=_drawn(entries, list(table)),
+        longest_drawn=LONGEST,
     )
 
 
-def _plots(table: Mapping[str, Any], unit: str) -> dict[str, Any]:
+def _plots(table: Mapping[str, Any]) -> dict[str, Any]:
     """The figures there are data for, ready to be put into the page."""
     from markupsafe import Markup
 
@@ -85,7 +91,7 @@ def _plots(table: Mapping[str, Any], unit: str) -> dict[str, Any]:
     played = {n: p for n, p in table.items() if p["success"]}
     curves = {n: p["curve"] for n, p in table.items() if p["curve"] and p["curve"]["step"]}
     latencies = {n: p["latency"]["ms"] for n, p in table.items() if p["latency"]}
-    errors = {n: p["offline"]["mae_by_step"] for n, p in table.items() if p["offline"]}
+    beside = {n: p["offline"]["beside"] for n, p in table.items() if p["offline"] and p["offline"]["beside"]}
     drawn = dict.fromkeys(("success", "reward", "efficiency", "latency", "training", "error"), "")
     if played:
         drawn |= {"success": plots.success_plot(played, order), "reward": plots.reward_plot(played, order)}
@@ -95,10 +101,25 @@ def _plots(table: Mapping[str, Any], unit: str) -> dict[str, Any]:
         drawn["latency"] = plots.latency_plot(latencies, order)
     if curves:
         drawn["training"] = plots.training_plot(curves, order)
-    if errors:
-        drawn["error"] = plots.error_plot(errors, order, unit)
+    if beside:
+        drawn["error"] = error_plot(beside, order)
     # Markup is safe here: matplotlib escapes the texts it draws.
     return {name: Markup(text) for name, text in drawn.items()}
+
+
+def _drawn(entries: Sequence[Entry], order: Sequence[str]) -> dict[int, Any]:
+    """Pictures of plans along demonstrated episodes, of all policies that were drawn on one, by its number."""
+    from markupsafe import Markup
+
+    found: dict[int, dict[str, Any]] = {}
+    dims, names = None, []
+    for entry in sorted(entries, key=lambda entry: order.index(entry.name)):
+        if entry.offline is None or entry.offline.beside is None:
+            continue
+        dims, names = dims or worst_dims(entry.offline.beside, PANELS), labels(entry.offline.beside)
+        for trajectory in entry.offline.trajectories:
+            found.setdefault(trajectory.episode, {})[entry.name] = trajectory
+    return {n: Markup(trajectory_plot(drawn, order, names, dims or [])) for n, drawn in sorted(found.items())}
 
 
 def by_demonstrations(policies: Mapping[str, Any]) -> dict[str, dict[int, dict[str, float]]]:

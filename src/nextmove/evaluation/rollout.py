@@ -19,6 +19,7 @@ from nextmove.evaluation.batched import Batched
 from nextmove.evaluation.episode import Array, Env, EpisodeResult, Trace
 from nextmove.evaluation.latency import TimedActor
 from nextmove.evaluation.pool import Failure, run_tasks
+from nextmove.evaluation.progress import progress_bar
 from nextmove.evaluation.video import mp4
 
 
@@ -159,17 +160,13 @@ class _Shortened:
 @contextmanager
 def _bar(show: bool, count: int) -> Iterator[Callable[[Any], None]]:
     """What hears of every finished episode; if shown, a bar with the successes so far."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
-        task, won = bar.add_task("0 successes", total=count), 0
+    with progress_bar(show, "0 successes", count) as move:
+        won = 0
 
         def done(result: Any) -> None:
             nonlocal won
             won += isinstance(result, EpisodeResult) and result.success
-            bar.update(task, advance=1, description=f"{won} successes")
+            move(1, f"{won} successes")
 
         yield done
 

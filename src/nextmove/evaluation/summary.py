@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from nextmove.evaluation.beside import beside_json
 from nextmove.evaluation.entry import Entry, offline_json
 from nextmove.evaluation.episode import EpisodeResult, plain
 from nextmove.evaluation.intervals import Rate, wilson
 from nextmove.evaluation.machine import machine, versions
+from nextmove.evaluation.offline import Offline
 from nextmove.evaluation.paired import by_seed, compare_all, paired_bootstrap
 
 FORMAT = 1
@@ -69,10 +71,18 @@ def _policy(entry: Entry, confidence: float) -> dict[str, Any]:
         "train_minutes": entry.facts.get("minutes"),
         "facts": facts,
         "command": entry.command,
-        "offline": offline_json(entry.offline),
+        "offline": _offline(entry.offline),
         "curve": entry.curve,
         "episodes": [_episode(e) for e in entry.results],
     }
+
+
+def _offline(found: Offline | None) -> dict[str, Any] | None:
+    """What held-out errors say; the episodes to draw are left to the page."""
+    if found is None:
+        return None
+    told = {name: value for name, value in (offline_json(found) or {}).items() if name != "trajectories"}
+    return told | {"beside": None if found.beside is None else plain(beside_json(found.beside))}
 
 
 def _outcome(results: Sequence[EpisodeResult], confidence: float) -> dict[str, Any]:
@@ -157,7 +167,8 @@ def verdict(
     if not success:
         mae, windows = held_out["mae"], held_out["windows"]
         error = "not a number" if mae is None or not np.isfinite(mae) else f"{mae:.3g} {unit}"
-        return f"{first} misses the demonstrated action by {error} on average over {windows} windows."
+        beside = held_out["beside"]["verdict"] if held_out["beside"] else ""
+        return f"{first} misses the demonstrated action by {error} on average over {windows} windows. {beside}".strip()
     rate, low, high = (f"{100 * success[name]:.0f}" for name in ("rate", "low", "high"))
     share = f"{rate} %, {100 * confidence:g} % interval {low} to {high} %"
     told = f"{first} succeeds in {success['successes']} of {success['episodes']} episodes ({share})."

@@ -14,6 +14,7 @@ from nextmove.config import ConfigError, nearest
 from nextmove.contracts import seeded
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.latency import TimedActor
+from nextmove.evaluation.terminal import show_beside
 from nextmove.host.lock import hold
 from nextmove.jobs import provenance
 from nextmove.jobs.generators import family
@@ -81,6 +82,7 @@ def evaluate(
     *,
     simulator: str = "pusht",
     data: str | Path | None = None,
+    windows: int = 2048,
     episodes: int = 50,
     seed: int = HELD_OUT,
     workers: int = 2,
@@ -104,8 +106,9 @@ def evaluate(
     Args:
         model: A run's folder, a saved model, or a LeRobot checkpoint (ACT, Diffusion).
         simulator: Name of the simulator.
-        data: Judge offline on this LeRobot-format data set instead: action errors, loss, smoothness and latency, on
-            2048 windows evenly out of the episodes that the policy was not trained on, which are known by content.
+        data: Judge offline on this LeRobot-format data set instead: action errors beside those of doing nothing, loss,
+            smoothness and latency, on the episodes that the policy was not trained on, which are known by content.
+        windows: Windows judged with `data`, evenly out of all its frames; 0 for all.
         episodes: Episodes to run on the simulator; one seed each, counted up from `seed`.
         seed: First episode's seed.
         workers: Processes; the result does not depend on their number.
@@ -127,7 +130,12 @@ def evaluate(
     if family(model) != "policy":
         from nextmove.jobs.judge import evaluate_generator
 
-        left_out(evaluate, options, "episodes workers batched execute runtime video", "for policies, found a generator")
+        left_out(
+            evaluate,
+            options,
+            "episodes workers batched execute runtime video windows",
+            "for policies, found a generator",
+        )
         again = command(evaluate, [model], options, always="samples likelihood classified guidance")
         return evaluate_generator(
             Path(model), source=None if data is None else str(data), samples=samples, likelihood=likelihood,
@@ -135,6 +143,8 @@ def evaluate(
             seed=0 if seed == HELD_OUT else seed, out=out, commands=[again],
         )  # fmt: skip
     left_out(evaluate, options, "samples likelihood classified guidance", "for generators, found a policy")
+    if data is None:
+        left_out(evaluate, options, "windows", "for offline judging, which needs --data")
     if batched and runtime == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
     out = place(Path(out) if out else Path(model) / "evaluation")
@@ -145,8 +155,9 @@ def evaluate(
     with hold(out):
         if data is not None:
             policy = make()
-            beside, task, choice = offline(policy, data)
+            beside, task, choice = offline(policy, data, windows=windows)
             entry = evaluation.Entry(name, offline=beside, **_told(policy, Path(model)))
+            show_beside(beside.beside, name)
             again = command(evaluate, [model], options)
             written = evaluation.write_report(
                 [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,13 @@ import numpy as np
 from nextmove import data as sets
 from nextmove import evaluation
 from nextmove.codecs.scaled import constant
+from nextmove.contracts import Batch
 from nextmove.data.order import check_order
 from nextmove.data.stats import check_finite
+from nextmove.evaluation.progress import progress_bar
+from nextmove.evaluation.trajectory import LONGEST, Trajectory, follow
 from nextmove.jobs.provenance import Choice, choose
+from nextmove.jobs.repeat import at_least
 from nextmove.jobs.robot import fits_data
 from nextmove.models.policy import Policy
 
@@ -19,6 +25,8 @@ STATE = "observation.state"
 PAST = 2
 """Actions before the plan that the baselines may know."""
 BATCH = 256
+DRAWN = 2
+"""Episodes whose plans are drawn, each up to `trajectory.LONGEST` steps."""
 
 
 def offline(policy: Policy, data: Path | str, *, windows: int = 2048) -> tuple[evaluation.Offline, str, Choice]:
@@ -26,38 +34,63 @@ def offline(policy: Policy, data: Path | str, *, windows: int = 2048) -> tuple[e
 
     windows: how many, evenly out of all frames of the episodes; 0 for all.
     """
+    at_least(0, windows=windows)
     dataset = sets.open_dataset(data)
     unnamed = fits_data(policy, dataset)
     choice = choose(policy, dataset)
     chosen = dataset.select(choice.episodes)
-    features, state = list(policy.encoder.features), held_state(dataset)
     check_order(chosen)
-    check_finite(chosen, [*features, "action"])
-    judged = sets.Windows(
+    check_finite(chosen, [*policy.encoder.features, "action"])
+    judged, state = _windows(policy, chosen), held_state(dataset)
+    picks = np.linspace(0, len(judged) - 1, min(len(judged), windows or len(judged))).astype(np.int64)
+    with progress_bar(True, "windows", len(picks)) as move:
+        found = evaluation.offline(
+            policy, _batches(judged, picks, move), now=max(PAST, policy.timing.first), latency_calls=100, state=state,
+            spread=spread(judged.columns["action"][chosen.rows]), names=dataset.layout.features["action"].names,
+        )  # fmt: skip
+    drawn = tuple(_followed(policy, judged, int(number)) for number in chosen.episodes[:DRAWN])
+    what = f"{len(picks)} windows out of {choice.sentence}. {unnamed}".strip()
+    return replace(found, trajectories=drawn), f"Plans beside what was demonstrated in {data}: {what}", choice
+
+
+def _windows(policy: Policy, chosen: sets.Dataset) -> sets.Windows:
+    """A policy's windows, with the state and the actions before it that the baselines know."""
+    state = held_state(chosen)
+    return sets.Windows(
         chosen,
-        observations=list(dict.fromkeys([*features, *([state] if state else [])])),
+        observations=list(dict.fromkeys([*policy.encoder.features, *([state] if state else [])])),
         obs_offsets=policy.timing.obs_offsets,
         action_offsets=range(-max(PAST, policy.timing.first), policy.horizon - policy.timing.first),
     )
-    picks = np.linspace(0, len(judged) - 1, min(len(judged), windows or len(judged))).astype(np.int64)
-    batches = [judged.batch(part) for part in np.array_split(picks, max(1, len(picks) // BATCH))]
-    found = evaluation.offline(
-        policy, batches, now=max(PAST, policy.timing.first), latency_calls=100, state=state,
-        spread=spread(chosen),
-    )  # fmt: skip
-    what = f"{len(picks)} windows out of {choice.sentence}."
-    return found, f"Plans beside what was demonstrated in {data}: {what} {unnamed}".strip(), choice
 
 
-def spread(dataset: sets.Dataset) -> np.ndarray:
-    """(A,) standard deviation of the actions of the selected episodes; 0 where they never move."""
-    actions = dataset.column("action")[dataset.rows].reshape(len(dataset), -1).astype(np.float64)
-    return np.where(constant(actions.min(0), actions.max(0)), 0.0, actions.std(0))
+def _batches(judged: sets.Windows, picks: np.ndarray, move: Callable[[int, str], None]) -> Iterator[Batch]:
+    """The picked windows, telling of every batch once it was judged."""
+    for part in np.array_split(picks, max(1, len(picks) // BATCH)):
+        yield judged.batch(part)
+        move(len(part), "windows")
+
+
+def _followed(policy: Policy, judged: sets.Windows, episode: int) -> Trajectory:
+    """A policy's plans along an episode, each begun where the last one ended."""
+    dataset = judged.dataset
+    start = int(dataset.episode_from[episode])
+    stop = min(int(dataset.episode_to[episode]), start + LONGEST)
+    starts = np.arange(0, stop - start, policy.horizon - policy.timing.first)
+    batch = judged.batch(np.searchsorted(dataset.rows, start) + starts)
+    demo = judged.columns["action"][start:stop]
+    return follow(policy, batch, episode, demo, starts, dataset.fps)
+
+
+def spread(actions: np.ndarray) -> np.ndarray:
+    """(A,) standard deviation of actions (N, A); 0 where they never move."""
+    still = constant(actions.min(0), actions.max(0))
+    return np.where(still, 0.0, actions.std(0, dtype=np.float64))
 
 
 def held_state(dataset: sets.Dataset) -> str | None:
-    """The feature that holds the robot where an action would put it: the state, where it has the action's width."""
-    features = dataset.layout.features
-    state = features.get(STATE)
-    same = state is not None and state.is_number and state.shape == features["action"].shape
-    return STATE if same else None
+    """The feature that holds the robot where an action would put it: the state, if it is as wide and named the same."""
+    state, action = dataset.layout.features.get(STATE), dataset.layout.features["action"]
+    if state is None or not state.is_number or state.shape != action.shape:
+        return None
+    return STATE if state.names == action.names or not (state.names and action.names) else None

@@ -1,0 +1,18 @@
+"""How far a judgement is: a bar on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(show: bool, text: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """What hears of every so many done, with what to say now; shown with the time left, if asked for."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda count, now: bar.update(task, advance=count, description=now)
