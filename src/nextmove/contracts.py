@@ -238,6 +238,15 @@ class Decoder(Protocol):
         ...
 
 
+class ObservationError(ValueError):
+    """An observation that cannot be acted upon: of `row` of the batch (-1: of all), `ago` steps before the latest."""
+
+    def __init__(self, problem: str, *, row: int = -1, ago: int = 0) -> None:
+        step = f"{ago} steps before the latest" if ago else "the latest step"
+        super().__init__(problem if row < 0 else f"{problem} (row {row}, {step})")
+        self.problem, self.row, self.ago = problem, row, ago
+
+
 class Trainable(Protocol):
     """What the training loop sees."""
 

@@ -125,7 +125,7 @@ def test_errors_name_what_is_wrong():
         Receding(Counting(), n_action_steps=0)
     with pytest.raises(ValueError, match="one for each of 2 rows, found 1"):
         BatchedReceding(Counting(), 2).step([see(0)])
-    with pytest.raises(ValueError, match=r"row 1: expected \['observation.state'\], found \['x'\]"):
+    with pytest.raises(ValueError, match=r"expected \['observation.state'\], found \['x'\] \(row 1"):
         stack_observations([[see(0)], [{"x": np.zeros(1)}]])
 
 

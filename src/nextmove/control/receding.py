@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nextmove.contracts import Actor, Batch, Rows
+from nextmove.contracts import Actor, Batch, ObservationError, Rows
 
 Observation = Mapping[str, Any]
 Action = NDArray[np.float32]
@@ -23,19 +23,28 @@ Action = NDArray[np.float32]
 def stack_observations(histories: Sequence[Sequence[Observation]]) -> Batch:
     """One batch of B histories of T observations: tensors (B, T, ...) by name; words as a list of the B latest.
 
-    float64 becomes float32, other types stay. Raises ValueError where the observations do not share their names.
+    float64 becomes float32, other types stay; a plain number stands for a feature of shape (1,). Raises
+    ObservationError where observations do not share their names and shapes, and for what is no number.
     """
     names = histories[0][-1].keys()
     for row, history in enumerate(histories):
         for observation in history:
             if observation.keys() != names:
-                raise ValueError(f"observation of row {row}: expected {sorted(names)}, found {sorted(observation)}")
+                raise ObservationError(f"observation: expected {sorted(names)}, found {sorted(observation)}", row=row)
     batch: dict[str, Any] = {}
     for name in names:
         if isinstance(histories[0][-1][name], str):
             batch[name] = [history[-1][name] for history in histories]
             continue
-        array = np.stack([np.stack([np.asarray(seen[name]) for seen in history]) for history in histories])
+        arrays = [[np.atleast_1d(np.asarray(seen[name])) for seen in history] for history in histories]
+        shape = arrays[0][-1].shape
+        for row, found in enumerate(arrays):
+            for ago, one in enumerate(reversed(found)):
+                if one.dtype.kind not in "bifu":
+                    raise ObservationError(f"{name}: expected numbers, found {one.dtype}", row=row, ago=ago)
+                if one.shape != shape:
+                    raise ObservationError(f"{name}: expected shape {shape}, found {one.shape}", row=row, ago=ago)
+        array = np.stack([np.stack(found) for found in arrays])
         batch[name] = torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array)
     return batch
 
@@ -53,17 +62,19 @@ class _Row:
         self.queue: deque[Action] = deque()
         self.plan: Action | None = None
         self.rng: torch.Generator | None = None
+        self.ticks = 0
 
     def reset(self, rng: torch.Generator | None) -> None:
         self.seen.clear()
         self.queue.clear()
-        self.plan = None
+        self.plan, self.ticks = None, 0
         self.rng = rng or self.rng
 
     def see(self, observation: Observation) -> None:
         """Remembers a copy, since simulators write into their buffers again; the first one fills the whole history."""
-        copy = {k: v if isinstance(v, str) else np.array(v) for k, v in observation.items()}
+        copy = {k: v if isinstance(v, str) else np.asarray(v).copy() for k, v in observation.items()}
         self.seen.extend([copy] * (1 if self.seen else self.seen.maxlen or 1))
+        self.ticks += 1
 
 
 class BatchedReceding:
@@ -108,8 +119,15 @@ class BatchedReceding:
         generators = [row.rng for row in rows if row.rng is not None]
         if len(generators) != len(rows):
             raise ValueError("rng: expected a generator given to reset before the first step, found none")
-        batch = stack_observations([list(row.seen) for row in rows])
-        actions = self.actor.act(batch, rng=Rows(generators)).actions.float().cpu().numpy().copy()
+        try:
+            batch = stack_observations([list(row.seen) for row in rows])
+            actions = self.actor.act(batch, rng=Rows(generators)).actions.float().cpu().numpy().copy()
+        except ObservationError as problem:
+            if problem.row < 0:
+                raise
+            row = rows[problem.row]
+            where = f"row {self._rows.index(row)}, tick {max(0, row.ticks - 1 - problem.ago)}"
+            raise ValueError(f"{problem.problem} (observation of {where})") from None
         n = self.n_action_steps
         if actions.ndim != 3 or actions.shape[0] != len(rows) or actions.shape[1] < n:
             raise ValueError(f"chunk.actions: expected ({len(rows)}, at least {n}, A), found {actions.shape}")

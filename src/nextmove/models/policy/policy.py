@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Batch, Chunk, Context, Known, Rng
+from nextmove.models.policy.observed import checked
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,13 @@ class Policy(nn.Module):
         return self.decoder.loss(ctx, x, weight=weight, rng=rng)
 
     def generate(self, obs: Mapping[str, Tensor], *, rng: Rng, known: Known | None = None, **options: Any) -> Tensor:
-        """The whole horizon in raw units, (B, H, A), its first step at `timing.align`."""
+        """The whole horizon in raw units, (B, H, A), its first step at `timing.align`.
+
+        Raises ObservationError for observations that are not what the policy reads, before any network is called.
+        """
+        read = getattr(self.encoder, "features", self.spec.features)
+        like = next((p for p in self.parameters() if p.is_floating_point()), torch.zeros(()))
+        obs = checked(obs, read, steps=self.n_obs_steps, names=self.spec.names, like=like)
         ctx = self.context(obs)
         x = self.decoder.sample(ctx, shape=self.shape, rng=rng, known=known, **{**self.sampling, **options})
         return self.codec.decode(x, obs)

@@ -1,0 +1,138 @@
+"""What enters a policy is checked before any network sees it, and named by feature, joint, row and tick."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.models.test_policies import shrink
+
+from nextmove import control
+from nextmove.contracts import ObservationError, normal, seeded
+from nextmove.models.policy import Policy, PolicySpec
+from nextmove.systems import built, find
+
+SPEC = PolicySpec(
+    {"observation.state": 3, "observation.gripper": 1},
+    action=2,
+    fps=10.0,
+    names={"observation.state": ("waist", "elbow", "wrist")},
+)
+
+
+def make(system: str) -> Policy:
+    torch.manual_seed(0)
+    policy: Policy = shrink(find(system).load()()).build(SPEC)
+    batch = {name: normal((16, policy.n_obs_steps, w), seeded(w)) for name, w in SPEC.features.items()}
+    policy.fit([{**batch, "action": normal((16, policy.horizon, 2), seeded(5))}])
+    return policy.eval()
+
+
+def seen(**change: Any) -> dict[str, Any]:
+    return {"observation.state": np.zeros(3, np.float32), "observation.gripper": np.zeros(1, np.float32), **change}
+
+
+@pytest.mark.parametrize("system", [s.name for s in built("policy")])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_no_policy_acts_upon_what_is_no_number(system: str, bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = make(system)
+    controller = control.Receding(policy, seeded(0), n_action_steps=1)
+    controller.step(seen())
+
+    def called(*_: Any, **__: Any) -> None:
+        raise AssertionError("a network was called")
+
+    monkeypatch.setattr(policy, "context", called)
+    state = np.array([0.0, bad, 0.0], np.float32)
+    with pytest.raises(
+        ValueError, match=r"observation\.state\[1\] \(elbow\): expected finite.*found (nan|-?inf).*tick 1"
+    ):
+        controller.step(seen(**{"observation.state": state}))
+
+
+def test_rows_and_ticks_are_those_of_the_controller() -> None:
+    policy = make("bc")
+    controller = control.BatchedReceding(policy, 3, n_action_steps=1)
+    for row in range(3):
+        controller.reset(row, seeded(row))
+    controller.step([seen(), None, seen()])
+    with pytest.raises(ValueError, match=r"gripper\[0\].*found nan \(observation of row 2, tick 1\)"):
+        controller.step([None, None, seen(**{"observation.gripper": np.array([np.nan])})])
+    # It is still among the last two.
+    with pytest.raises(ValueError, match=r"gripper\[0\].*found nan \(observation of row 2, tick 1\)"):
+        controller.step([None, seen(), seen()])
+
+
+@pytest.mark.parametrize("number", [0.25, np.float64(0.25), np.array(0.25), np.array([0.25]), torch.tensor(0.25)])
+def test_a_plain_number_is_a_feature_of_width_one(number: Any) -> None:
+    policy, expected = make("bc"), seen(**{"observation.gripper": np.array([0.25], np.float32)})
+    actions = []
+    for gripper in (number, expected["observation.gripper"]):
+        controller = control.Receding(policy, seeded(0))
+        actions.append(controller.step(seen(**{"observation.gripper": gripper})))
+    np.testing.assert_array_equal(*actions)
+
+
+def test_one_number_a_step_is_taken_and_kinds_are_made_one() -> None:
+    policy = make("bc")
+    obs = {"observation.state": torch.ones(4, 2, 3), "observation.gripper": torch.ones(4, 2, 1)}
+    plan = policy.act(obs, rng=seeded(0)).actions
+    for kind in (torch.float64, torch.int64, torch.uint8, torch.bool):
+        other = {
+            "observation.state": obs["observation.state"].to(kind),
+            "observation.gripper": torch.ones(4, 2).to(kind),
+        }
+        assert torch.equal(policy.act(other, rng=seeded(0)).actions, plan)
+    assert torch.equal(policy.act({k: v.numpy() for k, v in obs.items()}, rng=seeded(0)).actions, plan)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    (
+        {"observation.state": None},
+        r"observation: expected feature 'observation\.state', found \['observation\.gripper'\]",
+    ),
+    ({"observation.state": torch.zeros(4, 2, 2)}, r"observation\.state: expected width 3, found 2"),
+    ({"observation.gripper": torch.zeros(4, 2, 5)}, r"observation\.gripper: expected width 1, found 5"),
+    ({"observation.state": torch.zeros(4, 3)}, r"observation\.state: expected shape \(B, T, 3\), found \(4, 3\)"),
+    ({"observation.state": torch.zeros(4, 1, 3)}, r"observation\.state: expected the last 2 observations, found 1"),
+    ({"observation.state": ["up"] * 4}, r"observation\.state: expected numbers, found list"),
+    (
+        {"observation.state": torch.zeros(4, 2, 3, dtype=torch.complex64)},
+        r"expected real numbers, found torch\.complex64",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG)
+def test_what_does_not_fit_is_named(change: dict[str, Any], words: str) -> None:
+    policy = make("bc")
+    obs = {"observation.state": torch.zeros(4, 2, 3), "observation.gripper": torch.zeros(4, 2, 1), **change}
+    with pytest.raises(ObservationError, match=words):
+        policy.act({name: value for name, value in obs.items() if value is not None}, rng=seeded(0))
+
+
+def test_only_what_is_read_must_be_fit_to_read() -> None:
+    policy = make("bc")
+    own = seen(**{"observation.temperature": np.array([np.nan]), "task": "close it"})
+    assert np.isfinite(control.Receding(policy, seeded(0)).step(own)).all()
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ({"observation.state": np.zeros(2)}, r"observation\.state: expected shape .*found .*tick"),
+        ({"observation.state": np.array(["a", "b", "c"])}, r"observation\.state: expected numbers, found <U1.*tick 1"),
+        ({"observation.state": np.array([None] * 3)}, r"observation\.state: expected numbers, found object.*tick 1"),
+        ({"observation.more": np.zeros(2)}, r"observation: expected .*found .*row 0"),
+    ],
+)
+def test_what_changes_between_ticks_is_named(second: dict[str, Any], words: str) -> None:
+    policy = make("bc")
+    policy.timing = replace(policy.timing, n_action_steps=1)
+    controller = control.Receding(policy, seeded(0))
+    controller.step(seen())
+    with pytest.raises(ValueError, match=words):
+        controller.step(seen(**second))
