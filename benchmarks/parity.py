@@ -35,7 +35,7 @@ from benchmarks import language_parity  # noqa: E402
 from materialise import materialise  # noqa: E402
 
 from nextmove.contracts import Batch, Chunk, Rng, total  # noqa: E402
-from nextmove.control import BatchedReceding  # noqa: E402
+from nextmove.control import suited_rows  # noqa: E402
 from nextmove.control.ensemble import TemporalEnsemble  # noqa: E402
 from nextmove.interop import Loaded, load  # noqa: E402
 
@@ -49,6 +49,7 @@ class Fixed:
         self.loaded, self.draws = loaded, draws
         timing = loaded.policy.timing
         self.n_obs_steps, self.n_action_steps, self.horizon = timing.n_obs_steps, timing.n_action_steps, timing.horizon
+        self.ensemble = timing.ensemble
 
     def act(self, obs: Batch, *, rng: Rng, previous: Chunk | None = None) -> Chunk:
         """The raw plan from now on."""
@@ -178,19 +179,12 @@ class Comparison:
         raw = {n.removeprefix("sequence."): v for n, v in self.io.items() if n.startswith("sequence.observation")}
         ticks, rows = self.io["sequence.actions"].shape[:2]
         seen = [[{n: v[t, b].numpy() for n, v in raw.items()} for b in range(rows)] for t in range(ticks)]
-        actor, coefficient = Fixed(self.loaded, self.draws), self.loaded.ensemble
-        control = BatchedReceding(actor, rows)
+        control = suited_rows(Fixed(self.loaded, self.draws), rows)
         for row in range(rows):
             control.reset(row, torch.Generator())
-        ensemble = None if coefficient is None else TemporalEnsemble(coefficient)
         made = []
         for observations in seen:
-            actions = control.step(observations)
-            if ensemble is not None:
-                plans = np.stack([np.asarray(control.plan(row)) for row in range(rows)])
-                made.append(ensemble.step(torch.from_numpy(plans)))
-            else:
-                made.append(torch.from_numpy(np.stack([np.asarray(action) for action in actions])))
+            made.append(torch.from_numpy(np.stack([np.asarray(action) for action in control.step(observations)])))
         self.note("sequence.actions", torch.stack(made), self.unit)
 
 

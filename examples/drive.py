@@ -18,7 +18,7 @@ from nextmove.contracts import seeded
 if __name__ == "__main__":
     given = dict(enumerate(sys.argv[1:]))
     torch.set_num_threads(1)  # small networks are quickest on one
-    controller = control.Receding(jobs.load_policy(Path(given[0]), runtime=given.get(1, "torch")))
+    controller = control.suited(jobs.load_policy(Path(given[0]), runtime=given.get(1, "torch")))
     robot = sim.make("pusht")
     observation, _ = robot.reset(seed=int(given.get(2, 100_000)))
     controller.reset(seeded(0))

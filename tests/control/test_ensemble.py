@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from nextmove.contracts import Chunk
-from nextmove.control.ensemble import Ensembling, TemporalEnsemble, ensembled
+from nextmove.control import BatchedReceding, Receding, suited, suited_rows
+from nextmove.control.ensemble import BatchedEnsembling, Ensembling, TemporalEnsemble, ensembled
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "act_state" / "io.safetensors"
 
@@ -99,3 +100,36 @@ def test_control_plans_at_every_tick_and_executes_the_mean():
     torch.testing.assert_close(torch.tensor(made), offline(plans, 0.5).flatten().float())
     control.reset()
     assert float(control.step({"observation.state": torch.zeros(2).numpy()})[0]) == 6
+
+
+class Asking(Counting):
+    """The same for as many rows as it is shown, asking for ensembling."""
+
+    n_action_steps, ensemble = 1, 0.5
+
+    def act(self, obs, *, rng, previous=None):
+        plan = super().act(obs, rng=rng)
+        return Chunk(plan.actions.repeat(len(obs["observation.state"]), 1, 1), 0.1)
+
+
+def test_the_controller_is_the_one_the_actor_asks_for():
+    assert isinstance(suited(Asking()), Ensembling)
+    assert isinstance(suited(Counting()), Receding)
+    assert isinstance(suited_rows(Asking(), 2), BatchedEnsembling)
+    assert isinstance(suited_rows(Asking(), 2, n_action_steps=3), BatchedReceding)
+    assert isinstance(suited_rows(Counting(), 2), BatchedReceding)
+
+
+def test_rows_are_ensembled_each_from_its_own_start():
+    see = {"observation.state": torch.zeros(2).numpy()}
+    together = suited_rows(Asking(), 2)
+    for row in range(2):
+        together.reset(row, torch.Generator())
+    made = [together.step([see, see if tick >= 2 else None]) for tick in range(5)]
+    plans = [n + 10 * torch.arange(3.0)[None, :, None] for n in range(1, 6)]
+    torch.testing.assert_close(torch.tensor([float(a[0]) for a, _ in made]), offline(plans, 0.5).flatten().float())
+    assert [b for _, b in made[:2]] == [None, None]
+    late = torch.tensor([float(b[0]) for _, b in made[2:]])
+    torch.testing.assert_close(late, offline(plans[2:], 0.5).flatten().float())
+    together.reset(0)
+    assert float(together.step([see, None])[0][0]) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ from tests.evaluation.test_paired import played
 from tests.evaluation.toys import Diverged, Drawn, Network, OncePerStep, Point, Restless, no_such_robot
 
 from nextmove.contracts import seeded
-from nextmove.control import Receding
+from nextmove.control import Ensembling, Receding
 from nextmove.evaluation import RolloutError, rollout
 from nextmove.evaluation.pool import SetupError
 from nextmove.evaluation.rollout import pick, replay
@@ -89,6 +90,26 @@ def test_steps_and_executed_actions_can_be_overruled():
     assert len(result.ms_per_chunk) == 5
     (batched,) = rollout(partial(Point, stage_fright=1.0), Drawn, [1], batched=True, max_steps=9, n_action_steps=2)
     np.testing.assert_array_equal(result.actions, batched.actions)
+
+
+@dataclass
+class Asking(Drawn):
+    """The same, asking for temporal ensembling."""
+
+    n_action_steps: int = 1
+    ensemble: float | None = 0.05
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_an_actor_that_asks_for_ensembling_gets_it(batched):
+    asked = rollout(Point, Asking, SEEDS, workers=0, batched=batched)
+    same(asked, rollout(Point, Asking, SEEDS, workers=0, controller=partial(Ensembling, coefficient=0.05)))
+    # Smoother than what the same plans give one by one.
+    alone = rollout(Point, Asking, SEEDS, workers=0, batched=batched, n_action_steps=1)
+    for one, other in zip(asked, alone, strict=True):
+        assert (
+            np.abs(np.diff(one.actions, n=2, axis=0)).mean() < 0.8 * np.abs(np.diff(other.actions, n=2, axis=0)).mean()
+        )
 
 
 def test_another_controller_may_stand_between():

@@ -8,6 +8,10 @@ from benchmarks.parity import run
 from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
 
+from nextmove.control import Ensembling, Receding, suited
+from nextmove.evaluation.latency import TimedActor
+from nextmove.jobs import load_policy
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ["act_state", "act_state_legacy", "diffusion_state", "flowpolicy"]
 # Made by benchmarks/make_lerobot_cases.py with LeRobot 0.6.1, for options the others lack.
@@ -52,3 +56,15 @@ def test_what_does_not_load_is_told(tmp_path):
     result = run(folder, tmp_path / "made")
     assert "n_group" in result["error"]
     assert result["max_abs_diff"] is None
+
+
+def test_ensembling_asked_for_by_a_checkpoint_is_heeded_by_what_drives_it(tmp_path):
+    folder = materialise(GOLDEN / "act_ensemble", tmp_path / "case")
+    policy = load_policy(folder)
+    assert policy.ensemble == policy.timing.ensemble == pytest.approx(0.05)
+    assert isinstance(suited(policy), Ensembling)
+    assert isinstance(suited(TimedActor(policy, policy.spec.fps)), Ensembling)
+    # Asking for a number of actions of each plan is asking for those.
+    assert load_policy(folder, execute=2).ensemble is None
+    assert isinstance(suited(load_policy(folder, execute=2)), Receding)
+    assert load_policy(materialise(GOLDEN / "act_state", tmp_path / "plain")).ensemble is None

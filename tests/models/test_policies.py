@@ -199,3 +199,18 @@ def test_timing_is_checked() -> None:
         Timing(n_obs_steps=2, horizon=16, n_action_steps=16, align="first_observation")
     assert Timing(align="first_observation").action_offsets == tuple(range(-1, 15))
     assert Timing().action_offsets == tuple(range(16))
+    with pytest.raises(
+        ValueError, match="n_action_steps: expected 1, for temporal ensembling plans at every step, found 4"
+    ):
+        Timing(ensemble=0.01)
+    with pytest.raises(ValueError, match="ensemble: expected a finite coefficient"):
+        Timing(n_action_steps=1, ensemble=float("nan"))
+    assert Timing(n_action_steps=1, ensemble=0.01).executing(4) == Timing()
+
+
+def test_models_saved_before_ensembling_could_be_asked_for_load(tmp_path: Path) -> None:
+    folder = store.save(make("bc"), tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    del config["recipe"]["timing"]["ensemble"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert store.load(folder).ensemble is None

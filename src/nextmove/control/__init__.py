@@ -1,6 +1,19 @@
 """Between a policy and a robot: what was seen, what is still to be done, and when."""
 
+from nextmove.control.choice import suited, suited_rows
 from nextmove.control.clock import Clock, VirtualTime
+from nextmove.control.ensemble import BatchedEnsembling, Ensembling
 from nextmove.control.receding import BatchedReceding, Receding, history, stack_observations
 
-__all__ = ["BatchedReceding", "Clock", "Receding", "VirtualTime", "history", "stack_observations"]
+__all__ = [
+    "BatchedEnsembling",
+    "BatchedReceding",
+    "Clock",
+    "Ensembling",
+    "Receding",
+    "VirtualTime",
+    "history",
+    "stack_observations",
+    "suited",
+    "suited_rows",
+]

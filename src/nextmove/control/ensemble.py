@@ -6,14 +6,13 @@ m > 0 the oldest weighs most. Letters: T ticks, B rows, H horizon, A action widt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from nextmove.contracts import Actor
-from nextmove.control.receding import Action, Receding
+from nextmove.control.receding import Action, BatchedReceding, Observation
 
 
 class TemporalEnsemble:
@@ -64,12 +63,45 @@ def ensembled(plans: Tensor, coefficient: float = 0.01) -> Tensor:
     return torch.stack(actions).to(plans)
 
 
+class BatchedEnsembling:
+    """Control of `rows` robots by temporal ensembling, one network call a tick for all that are not at rest."""
+
+    def __init__(self, actor: Actor, rows: int, *, coefficient: float = 0.01) -> None:
+        self._plans = BatchedReceding(actor, rows, n_action_steps=1)
+        self._ensembles = [TemporalEnsemble(coefficient) for _ in range(rows)]
+
+    @property
+    def n_action_steps(self) -> int:
+        """Ticks between plans."""
+        return 1
+
+    def reset(self, row: int, rng: torch.Generator | None = None) -> None:
+        """Forgets what row `row` saw and planned; it draws from `rng` from now on (from its former one if absent)."""
+        self._plans.reset(row, rng)
+        self._ensembles[row].reset()
+
+    def plan(self, row: int) -> Action | None:
+        """The latest whole chunk (H, A) of row `row`, None before its first."""
+        return self._plans.plan(row)
+
+    def step(self, observations: Sequence[Observation | None]) -> list[Action | None]:
+        """One action (A,) for every row; rows whose observation is None rest and get None."""
+        made = self._plans.step(observations)
+        return [None if action is None else self._mean(row) for row, action in enumerate(made)]
+
+    def _mean(self, row: int) -> Action:
+        plan = self._plans.plan(row)
+        assert plan is not None
+        action: Action = self._ensembles[row].step(torch.from_numpy(plan)[None])[0].numpy()
+        return action
+
+
 class Ensembling:
     """Control of one robot by temporal ensembling: `reset(rng)` once an episode, `step(observation)` once a tick."""
 
     def __init__(self, actor: Actor, rng: torch.Generator | None = None, *, coefficient: float = 0.01) -> None:
-        self._plans = Receding(actor, rng, n_action_steps=1)
-        self._ensemble = TemporalEnsemble(coefficient)
+        self._one = BatchedEnsembling(actor, 1, coefficient=coefficient)
+        self._one.reset(0, rng)
 
     @property
     def n_action_steps(self) -> int:
@@ -79,16 +111,14 @@ class Ensembling:
     @property
     def plan(self) -> Action | None:
         """The latest whole chunk (H, A), None before the first."""
-        return self._plans.plan
+        return self._one.plan(0)
 
     def reset(self, rng: torch.Generator | None = None) -> None:
         """Starts an episode with nothing seen and nothing planned, drawing from `rng` (the former one if absent)."""
-        self._plans.reset(rng)
-        self._ensemble.reset()
+        self._one.reset(0, rng)
 
-    def step(self, observation: Mapping[str, Any]) -> Action:
+    def step(self, observation: Observation) -> Action:
         """The action (A,) due now, in the robot's units."""
-        self._plans.step(observation)
-        assert self._plans.plan is not None
-        action: Action = self._ensemble.step(torch.from_numpy(self._plans.plan)[None])[0].numpy()
+        (action,) = self._one.step([observation])
+        assert action is not None
         return action

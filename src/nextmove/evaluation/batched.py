@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nextmove.contracts import Actor, seeded
-from nextmove.control import BatchedReceding
+from nextmove.control import BatchedEnsembling, BatchedReceding, suited_rows
 from nextmove.evaluation.episode import Env, EpisodeResult, Trace
 from nextmove.evaluation.latency import TimedActor
 from nextmove.evaluation.pool import Failure, SetupError, why
@@ -75,7 +75,7 @@ class Batched:
             actor = TimedActor(self.make_policy(), slots[0].env.fps)
         except Exception as problem:
             raise SetupError(f"the environment or policy could not be built: {why(problem)}") from problem
-        control = BatchedReceding(actor, len(slots), n_action_steps=self.n_action_steps)
+        control = suited_rows(actor, len(slots), n_action_steps=self.n_action_steps)
         outcome: dict[int, Outcome] = {}
         for index, result in self._play(slots, control, seeds):
             outcome[index] = result
@@ -83,7 +83,7 @@ class Batched:
         return [outcome[index] for index in range(len(seeds))]
 
     def _play(
-        self, slots: Sequence[_Slot], control: BatchedReceding, seeds: Sequence[int]
+        self, slots: Sequence[_Slot], control: BatchedReceding | BatchedEnsembling, seeds: Sequence[int]
     ) -> Iterator[tuple[int, Outcome]]:
         """Outcomes as they come, with their index; new episodes begin only when the others replan, to stay in phase."""
         waiting, tick = deque(enumerate(seeds)), 0

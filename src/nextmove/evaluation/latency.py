@@ -79,6 +79,7 @@ class TimedActor:
     def __init__(self, actor: Actor, fps: float) -> None:
         self.actor, self.fps = actor, fps
         self.n_obs_steps, self.n_action_steps, self.horizon = actor.n_obs_steps, actor.n_action_steps, actor.horizon
+        self.ensemble: float | None = getattr(actor, "ensemble", None)
         self.ms: list[float] = []
 
     def act(self, obs: Batch, *, rng: Rng, previous: Chunk | None = None) -> Chunk:

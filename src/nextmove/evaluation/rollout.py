@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from nextmove.contracts import Actor, seeded
-from nextmove.control import Receding
+from nextmove.control import Receding, suited
 from nextmove.evaluation.batched import Batched
 from nextmove.evaluation.episode import Array, Env, EpisodeResult, Trace
 from nextmove.evaluation.latency import TimedActor
@@ -100,7 +100,7 @@ def rollout(
     video: int = 0,
     progress: bool = False,
     policy_seed: int = 0,
-    controller: Callable[[Actor], Controller] = Receding,
+    controller: Callable[[Actor], Controller] = suited,
     n_action_steps: int | None = None,
 ) -> list[EpisodeResult]:
     """One episode for every seed, in the order of `seeds`.
@@ -113,12 +113,12 @@ def rollout(
         make_env, make_policy: Called once per process; picklable (functools.partial of a module's function).
         workers: Processes of the exact mode; 0 runs it here.
         video: How many episodes to film, about half of them failures, by replaying their actions.
-        controller: What stands between policy and robot in exact mode.
+        controller: What stands between policy and robot in exact mode; as the policy asks for if not given.
         max_steps, n_action_steps: Overrule the environment's and the policy's own numbers.
 
     Raises RolloutError once all have run if some failed, SetupError if environment or policy could not be built.
     """
-    seeds = _checked(seeds, controller is Receding, batched or n_action_steps is not None)
+    seeds = _checked(seeds, controller is suited, batched or n_action_steps is not None)
     with _bar(progress, len(seeds)) as done:
         if batched:
             outcome = Batched(make_env, make_policy, envs, policy_seed, max_steps, n_action_steps)(seeds, done)
@@ -135,7 +135,7 @@ def _checked(seeds: Sequence[int], usual: bool, needs_usual: bool) -> list[int]:
     if len(set(seeds)) != len(seeds):
         raise ValueError("seeds: expected every seed once, since a repeated episode is no further evidence")
     if needs_usual and not usual:
-        raise ValueError("controller: expected control.Receding in batched mode or with n_action_steps")
+        raise ValueError("controller: expected control.suited in batched mode or with n_action_steps")
     return seeds
 
 

@@ -48,8 +48,6 @@ class Loaded:
     """The foreign configuration, checked."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Tensor names of the file -> names in `policy.state_dict()`."""
-    ensemble: float | None = None
-    """Coefficient of the temporal ensembling the policy asks for (`control.Ensembling`), if it does."""
 
     def preprocess(self, obs: Batch) -> Context:
         """Raw observations (B, T, D) by name to what the decoder is told."""

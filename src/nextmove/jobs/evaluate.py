@@ -203,7 +203,7 @@ def _try(policy: Policy, simulator: str, seed: int) -> None:
     if unnamed := fits_simulator(policy, simulator):
         print(unnamed)
     env = sim.make(simulator)
-    controller = control.Receding(TimedActor(policy, env.fps))
+    controller = control.suited(TimedActor(policy, env.fps))
     controller.reset(seeded(0, seed))
     env.step(controller.step(env.reset(seed=seed)[0]))
 
@@ -212,6 +212,8 @@ def _told(policy: Policy, run: str | Path | None) -> dict[str, Any]:
     """Facts and training curve of a policy, as far as it and its run tell."""
     log = None if run is None else Path(run) / "train.jsonl"
     facts = {**provenance.facts(policy), "parameters": sum(p.numel() for p in policy.parameters())}
+    if policy.ensemble is not None:
+        facts["control"] = f"temporal ensembling, coefficient {policy.ensemble:g}"
     if run is not None:
         facts["weights_hash"] = store.weights_hash(run)
     return {"facts": facts, "curve": read_train_log(log) if log is not None and log.is_file() else None}

@@ -50,6 +50,8 @@ def offline(policy: Policy, data: Path | str, *, windows: int = 2048) -> tuple[e
         )  # fmt: skip
     drawn = tuple(_followed(policy, judged, int(number)) for number in chosen.episodes[:DRAWN])
     what = f"{len(picks)} windows out of {choice.sentence}. {unnamed}".strip()
+    if policy.ensemble is not None:
+        what += " Each plan is judged by itself, without the temporal ensembling that the policy asks for."
     return replace(found, trajectories=drawn), f"Plans beside what was demonstrated in {data}: {what}", choice
 
 

@@ -68,9 +68,8 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
     notes += ["'_orig_mod' of a compiled network was taken out of the names"] if strip else []
     used = (*names, *scales.used)
     report = Report(config.type, str(version), used, ignored, computed, tuple(notes))
-    ensemble = config.temporal_ensemble_coeff if isinstance(config, ActConfig) else None
     where = {name: f"decoder.{own}" for name, own in names.items()}
-    return Loaded(policy.eval(), report, config, where, ensemble)
+    return Loaded(policy.eval(), report, config, where)
 
 
 def _strip(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:

@@ -92,7 +92,12 @@ def act(config: ActConfig, roles: Roles, version: Version) -> tuple[Any, Timing,
     if config.use_vae:
         posterior = Posterior(**sizes, layers=config.n_vae_encoder_layers, state=roles.state)
         decoder = Latent(inner, posterior, config.latent_dim, config.kl_weight)
-    timing = Timing(n_obs_steps=1, horizon=config.chunk_size, n_action_steps=config.n_action_steps)
+    timing = Timing(
+        n_obs_steps=1,
+        horizon=config.chunk_size,
+        n_action_steps=config.n_action_steps,
+        ensemble=config.temporal_ensemble_coeff,
+    )
 
     def foreign(name: str) -> str | None:
         part, _, rest = name.partition(".")

@@ -5,6 +5,7 @@ Letters: B batch, T observation steps, H horizon, A action width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -39,8 +40,18 @@ class Timing:
     """Actions executed of each plan before the next."""
     align: Literal["now", "first_observation"] = "now"
     """The step that the first predicted action belongs to (Diffusion Policy starts at the first observed step)."""
+    ensemble: float | None = None
+    """Coefficient of temporal ensembling (`control.Ensembling`; ACT's code: 0.01), which plans at every step; none: the
+    first actions of each plan are executed."""
 
     def __post_init__(self) -> None:
+        if self.ensemble is not None and not math.isfinite(self.ensemble):
+            raise ValueError(f"timing.ensemble: expected a finite coefficient or none, found {self.ensemble}")
+        if self.ensemble is not None and self.n_action_steps != 1:
+            raise ValueError(
+                f"timing.n_action_steps: expected 1, for temporal ensembling plans at every step, found "
+                f"{self.n_action_steps}; choose 1, or no timing.ensemble"
+            )
         for name in ("n_obs_steps", "horizon", "n_action_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"timing.{name}: expected at least 1, found {getattr(self, name)}")
@@ -56,8 +67,8 @@ class Timing:
         return self.n_obs_steps - 1 if self.align == "first_observation" else 0
 
     def executing(self, steps: int) -> Timing:
-        """The same with another number of actions executed of each plan."""
-        return replace(self, n_action_steps=steps)
+        """The same with the first `steps` actions of each plan executed, whatever it was before; not ensembled."""
+        return replace(self, n_action_steps=steps, ensemble=None)
 
     @property
     def obs_offsets(self) -> tuple[int, ...]:
@@ -143,6 +154,11 @@ class Policy(nn.Module):
     def n_action_steps(self) -> int:
         """Actions executed of each plan."""
         return self.timing.n_action_steps
+
+    @property
+    def ensemble(self) -> float | None:
+        """Coefficient of the temporal ensembling it asks for, if it does; `control.suited` heeds it."""
+        return self.timing.ensemble
 
     @property
     def horizon(self) -> int:
