@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Batch, Chunk, Context, Known, Rng
+from nextmove.contracts import Actor, Batch, Chunk, Context, Known, Rng
 from nextmove.models.policy.observed import checked
 
 
@@ -212,3 +212,7 @@ class Policy(nn.Module):
     def act(self, obs: Batch, *, rng: Rng, previous: Chunk | None = None) -> Chunk:
         """A plan in raw units whose first action is due now."""
         return Chunk(self.generate(obs, rng=rng)[:, self.timing.first :], 1 / self.spec.fps)
+
+
+_ACTOR: type[Actor] = Policy
+"""What controllers drive: a type checker sees here that every policy is one."""
