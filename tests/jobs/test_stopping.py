@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +17,12 @@ import pytest
 from safetensors.torch import load_file
 from tests.jobs.test_jobs import random_set
 
-from nextmove import store
+from nextmove import jobs, store
 from nextmove.cli.main import main
+from nextmove.evaluation.kept import Kept
 from nextmove.host.files import Appended
 from nextmove.models.policy.policy import Policy
+from nextmove.sim.pusht import PushT
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
@@ -118,3 +122,51 @@ def test_a_damaged_model_is_no_hindrance(
 def test_resuming_nothing_begins(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "bc", str(small), "--steps", "1", "--out", str(tmp_path / "run"), "--resume"]) == 0
     assert "there is no checkpoint to resume; beginning anew" in capsys.readouterr().out.replace("\n", " ")
+
+
+def episodes(report: Path) -> Any:
+    policies = json.loads((report / "report.json").read_text())["policies"]
+    return {name: [(e["seed"], e["success"], e["max_reward"]) for e in p["episodes"]] for name, p in policies.items()}
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_a_stopped_evaluation_goes_on_as_if_it_had_not_been(
+    run: Path, tmp_path: Path, number: int, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = ["evaluate", str(run), "--episodes", "4", "--workers", "0", "--video", "0", "--out"]
+    with pytest.MonkeyPatch.context() as short:
+        short.setattr(PushT, "max_steps", 5)
+        assert main([*evaluate, str(tmp_path / "through")]) == 0
+        capsys.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Kept, "add", at_call(3, Kept.add, lambda: signal.raise_signal(number)))
+            assert main([*evaluate, str(tmp_path / "out")]) == status
+        told = capsys.readouterr().err.replace("\r", "\n").splitlines(True)[-1]
+        assert f"stopped; 2 finished rollouts are kept in {tmp_path / 'out' / 'rollouts'}; to go on" in told
+        played: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Kept, "add", lambda self, episode: played.append(episode.seed))
+            assert main(onwards(told)) == 0
+        assert played == [100002, 100003]
+    assert episodes(tmp_path / "out") == episodes(tmp_path / "through")
+    assert not (tmp_path / "out" / "rollouts").exists()
+
+
+def test_a_model_of_a_stopped_training_says_so(
+    small: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    config = tmp_path / "run" / "model" / "config.json"
+    content = json.loads(config.read_text())
+    assert content["facts"]["finished"]
+    told = "its training was stopped at step 30 of a budget of 30 steps"
+    assert told not in str(jobs.inspect(tmp_path / "run"))
+    content["facts"]["finished"] = None
+    config.write_text(json.dumps(content))
+    assert f"! not finished: {told}" in jobs.inspect(tmp_path / "run")
+    with pytest.MonkeyPatch.context() as short:
+        short.setattr(PushT, "max_steps", 5)
+        written = jobs.evaluate(tmp_path / "run", episodes=1, workers=0, video=0, out=tmp_path / "out")
+    assert written["verdict"].endswith(f"run is not finished: {told}.")
+    assert f"run is not finished: {told}." in capsys.readouterr().out
+    assert f"run is not finished: {told}." in (tmp_path / "out" / "report.html").read_text()

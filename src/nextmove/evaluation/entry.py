@@ -34,6 +34,13 @@ class Entry:
     """What trains it."""
 
 
+def unfinished(facts: Mapping[str, Any]) -> str:
+    """Of a model whose training was stopped: that it was; nothing else."""
+    if "finished" not in facts or facts["finished"] is not None:
+        return ""
+    return f"its training was stopped at step {facts.get('steps')} of a budget of {facts.get('budget')}"
+
+
 def read_train_log(path: str | Path, points: int = 200) -> dict[str, list[float]]:
     """`step` and `loss` of a train.jsonl's lines of `kind` step, at most `points` means over neighbouring lines."""
     found = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.evaluation import gallery, plots
+from nextmove.evaluation.entry import unfinished
 from nextmove.evaluation.episode import plain
 from nextmove.evaluation.machine import machine, versions
 from nextmove.host.files import write_text
@@ -44,6 +45,7 @@ def write_generator(judged: Judged, out: Path, *, title: str, commands: Sequence
         "machine": machine(), "versions": versions(), "name": judged.name, "facts": dict(judged.facts),
         "likelihood": dict(judged.likelihood), "quality": dict(judged.quality), "speed": dict(judged.speed),
         "texts": list(judged.texts),
+        "caution": f"{judged.name} is not finished: {told}." if (told := unfinished(judged.facts)) else "",
     })  # fmt: skip
     environment = Environment(
         loader=PackageLoader("nextmove.evaluation"), autoescape=True, undefined=StrictUndefined,

@@ -11,7 +11,7 @@ from typing import Any
 
 from nextmove.evaluation import plots
 from nextmove.evaluation.beside import labels, worst_dims
-from nextmove.evaluation.entry import Entry
+from nextmove.evaluation.entry import Entry, unfinished
 from nextmove.evaluation.intervals import wilson
 from nextmove.evaluation.offline_plots import PANELS, error_plot, trajectory_plot
 from nextmove.evaluation.rollout import ranges
@@ -44,6 +44,8 @@ def write_report(
         data: What they were judged on, for programs.
     """
     out = Path(out)
+    stopped = [f"{e.name} is not finished: {told}." for e in entries if (told := unfinished(e.facts))]
+    caution = " ".join([caution, *stopped]).strip()
     texts = {"title": title, "task": task, "commands": list(commands), "notes": notes, "data": dict(data or {})}
     summary = summarise(entries, confidence=confidence, unit=unit, caution=caution, **texts)
     page = render(summary, entries)

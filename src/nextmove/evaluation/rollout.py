@@ -17,6 +17,7 @@ from nextmove.contracts import Actor, seeded
 from nextmove.control import Receding, suited
 from nextmove.evaluation.batched import Batched
 from nextmove.evaluation.episode import Array, Env, EpisodeResult, Trace
+from nextmove.evaluation.kept import Kept
 from nextmove.evaluation.latency import TimedActor
 from nextmove.evaluation.pool import Failure, run_tasks
 from nextmove.evaluation.progress import progress_bar
@@ -102,6 +103,7 @@ def rollout(
     policy_seed: int = 0,
     controller: Callable[[Actor], Controller] = suited,
     n_action_steps: int | None = None,
+    kept: Kept | None = None,
 ) -> list[EpisodeResult]:
     """One episode for every seed, in the order of `seeds`.
 
@@ -115,18 +117,33 @@ def rollout(
         video: How many episodes to film, about half of them failures, by replaying their actions.
         controller: What stands between policy and robot in exact mode; as the policy asks for if not given.
         max_steps, n_action_steps: Overrule the environment's and the policy's own numbers.
+        kept: Where finished episodes are kept, which are not played again; in batched mode only where all are there,
+            for the rounding of one depends on those beside it.
 
     Raises RolloutError once all have run if some failed, SetupError if environment or policy could not be built.
     """
     seeds = _checked(seeds, controller is suited, batched or n_action_steps is not None)
-    with _bar(progress, len(seeds)) as done:
+    known = kept.known(seeds) if kept else {}
+    if batched and len(known) < len(seeds):
+        known = {}
+    left = [seed for seed in seeds if seed not in known]
+    with _bar(progress, len(seeds)) as show:
+        for result in known.values():
+            show(result)
+
+        def done(result: Any) -> None:
+            show(result)
+            if kept and isinstance(result, EpisodeResult):
+                kept.add(result)
+
         if batched:
-            outcome = Batched(make_env, make_policy, envs, policy_seed, max_steps, n_action_steps)(seeds, done)
+            outcome = Batched(make_env, make_policy, envs, policy_seed, max_steps, n_action_steps)(left, done)
         else:
             choose = controller if n_action_steps is None else _Shortened(n_action_steps)
             exact = _Exact(make_env, make_policy, choose, policy_seed, max_steps)
-            outcome = run_tasks(exact, seeds, workers=workers, done=done)
-    results = _settled(seeds, outcome)
+            outcome = run_tasks(exact, left, workers=workers, done=done) if left else []
+    played = dict(zip(left, outcome, strict=True))
+    results = _settled(seeds, [known[seed] if seed in known else played[seed] for seed in seeds])
     return film(make_env, results, video, workers=workers) if video else results
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from nextmove import evaluation, parts, sim
 from nextmove.config import ConfigError
+from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.machine import machine
 from nextmove.host.files import write_text
 from nextmove.host.lock import hold
-from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, solved, timed
+from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, played, solved, timed
 from nextmove.jobs.fit import once
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.provenance import seeds_caution
@@ -203,11 +204,13 @@ def compare(
             if why:
                 print(f"{line.name}: {why} since it was judged; it is judged anew", flush=True)
             if why or not path.is_file():
-                entry = judge(
-                    make, name=line.name, simulator=simulator, seeds=seeds, workers=workers, batched=batched,
-                    video=video, run=run,
-                )  # fmt: skip
-                Judged(line, entry, now | {"compare": again}).write(path)
+                key = played(run, simulator, batched, (line.sampler, line.steps))
+                with keeping(out / "rollouts" / line.name, key) as kept:
+                    entry = judge(
+                        make, name=line.name, simulator=simulator, seeds=seeds, workers=workers, batched=batched,
+                        video=video, run=run, kept=kept,
+                    )  # fmt: skip
+                    Judged(line, entry, now | {"compare": again}).write(path)
             elif retime:
                 found = Judged.read(path)
                 entry = replace(found.entry, latency=timed(make(), simulator, seed))

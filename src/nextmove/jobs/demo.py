@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nextmove.evaluation.kept import keeping
 from nextmove.host.lock import hold
-from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, report, solved
+from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, played, report, solved
 from nextmove.jobs.fit import once
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.record import record
@@ -49,11 +50,13 @@ def demo(
         once(run, partial(train, system, demos, minutes=minutes))
         print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
         seeds = range(HELD_OUT, HELD_OUT + episodes)
-        entry = judge(
-            partial(load_policy, run), name=system, simulator="pusht", seeds=seeds, workers=workers, video=4, run=run
-        )
         command = f"nextmove demo --minutes {minutes:g} --demonstrations {demonstrations} --episodes {episodes}"
-        written = report([entry], out, simulator="pusht", title="PushT in one command", commands=[command])
+        with keeping(out / "rollouts", played(run, "pusht")) as kept:
+            entry = judge(
+                partial(load_policy, run), name=system, simulator="pusht", seeds=seeds, workers=workers, video=4,
+                run=run, kept=kept,
+            )  # fmt: skip
+            written = report([entry], out, simulator="pusht", title="PushT in one command", commands=[command])
         print(
             f"{system}: {solved(written['policies'][system])} "
             f"after {(time.perf_counter() - began) / 60:.1f} minutes in all; open {out / 'report.html'}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from nextmove import data as sets
 from nextmove.config import ConfigError, nearest
 from nextmove.contracts import seeded
 from nextmove.evaluation.entry import read_train_log
+from nextmove.evaluation.kept import Kept, keeping
 from nextmove.evaluation.latency import TimedActor
 from nextmove.evaluation.terminal import show_beside
 from nextmove.host.lock import hold
@@ -164,12 +166,13 @@ def evaluate(
                 caution=choice.caution, data={"path": str(data), **choice.record()},
             )  # fmt: skip
         else:
-            entry = judge(
-                make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
-                batched=batched, video=video, run=Path(model),
-            )  # fmt: skip
             again = command(evaluate, [model], options, always="episodes seed")
-            written = report([entry], out, simulator=simulator, title=f"{name} on {simulator}", commands=[again])
+            with keeping(out / "rollouts", played(model, simulator, batched, asked)) as kept:
+                entry = judge(
+                    make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
+                    batched=batched, video=video, run=Path(model), kept=kept,
+                )  # fmt: skip
+                written = report([entry], out, simulator=simulator, title=f"{name} on {simulator}", commands=[again])
     print(f"{written['verdict']} Open {out / 'report.html'}")
     return written
 
@@ -184,18 +187,31 @@ def judge(
     batched: bool = False,
     video: int = 0,
     run: str | Path | None = None,
+    kept: Kept | None = None,
 ) -> evaluation.Entry:
-    """One policy's entry of a report: rollouts on the seeds, then its latency alone; its training as `run` tells."""
+    """One policy's entry of a report: rollouts on the seeds, then its latency alone; its training as `run` tells.
+
+    kept: where finished rollouts are kept.
+    """
     if not seeds:
         raise ConfigError("episodes: expected at least 1, found 0")
     policy = make()
     _try(policy, simulator, seeds[0])
     results = evaluation.rollout(
-        partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video, progress=True
-    )
+        partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video, progress=True,
+        kept=kept,
+    )  # fmt: skip
     entry = evaluation.Entry(name, results, latency=timed(policy, simulator, seeds[0]), **_told(policy, run))
     shown = provenance.demonstrated(policy, simulator, seeds)
     return replace(entry, facts={**entry.facts, provenance.SHOWN: shown})
+
+
+def played(model: str | Path, simulator: str, batched: bool = False, how: Sequence[Any] = ()) -> dict[str, Any]:
+    """What rollouts depend on besides their seed: the model's files, the simulator, how it is sampled and stepped."""
+    files = [Path(model) / place / "config.json" for place in (".", "model")]
+    config = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
+    weights = store.weights_hash(model)
+    return {"config": config, "weights": weights, "simulator": simulator, "batched": batched, "how": list(how)}
 
 
 def _try(policy: Policy, simulator: str, seed: int) -> None:

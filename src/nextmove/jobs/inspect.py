@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from nextmove import data, store
+from nextmove.evaluation.entry import unfinished
 from nextmove.jobs import provenance
 from nextmove.systems import find
 
@@ -55,5 +56,7 @@ def _model(folder: Path) -> str:
     system, size = find(config["system"]), sum(p.numel() for p in model.parameters())
     lines = [f"{folder}: {system.title} ({system.sentence}), {size / 1e6:.2f} M parameters"]
     lines += [f"  {key:12} {value}" for key, value in provenance.facts(model).items()]
+    if told := unfinished(config["facts"]):
+        lines.append(f"  ! not finished: {told}")
     lines += ["  recipe"] + ["    " + row for row in json.dumps(config["recipe"], indent=2).splitlines()]
     return "\n".join(lines)

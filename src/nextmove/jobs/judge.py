@@ -87,7 +87,7 @@ def evaluate_generator(
         written = write_generator(judged, out, title=judged.name, commands=commands)
         for figure, told, explained in rows(written):
             print(f"{figure}: {told}" + f" ({explained})" * bool(explained))
-        print(f"open {out / 'report.html'}")
+        print(" ".join(part for part in (written["caution"], f"open {out / 'report.html'}") if part))
         return written
 
 

@@ -1,0 +1,72 @@
+"""Finished episodes on disk while an evaluation runs, so that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from nextmove.evaluation.episode import EpisodeResult, episode_json, read_episode
+from nextmove.host.files import full, write_text
+from nextmove.host.signals import StoppedError
+
+KEY = "key.json"
+
+
+class Kept:
+    """A folder of episodes by seed, of one policy played in one way: `key`, plain JSON values.
+
+    Episodes of another key that lie there are removed: they are of other weights or settings.
+    """
+
+    def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
+        self.folder, self._key = folder, json.loads(json.dumps(key))
+        if folder.is_dir() and not self._same():
+            shutil.rmtree(folder)
+        write_text(folder / KEY, json.dumps(self._key))
+
+    def known(self, seeds: Sequence[int]) -> dict[int, EpisodeResult]:
+        """The finished ones of these seeds; a file that is damaged counts as absent."""
+        found = {}
+        for seed in seeds:
+            with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
+                found[seed] = read_episode(json.loads(self._path(seed).read_text(encoding="utf-8")))
+        return found
+
+    def add(self, episode: EpisodeResult) -> None:
+        """Keeps a finished episode."""
+        write_text(self._path(episode.seed), json.dumps(episode_json(episode)))
+
+    def _same(self) -> bool:
+        try:
+            return bool(json.loads((self.folder / KEY).read_text(encoding="utf-8")) == self._key)
+        except (FileNotFoundError, ValueError):
+            return False
+
+    def _path(self, seed: int) -> Path:
+        return self.folder / f"{seed}.json"
+
+
+@contextmanager
+def keeping(folder: Path, key: Mapping[str, Any]) -> Iterator[Kept]:
+    """What keeps finished episodes until the block that uses them ends; a stop or a full disk says what is kept."""
+    kept = Kept(folder, key)
+    try:
+        yield kept
+    except KeyboardInterrupt as stop:
+        raise StoppedError.of(stop, f"stopped; {_told(folder)}") from None
+    except OSError as problem:
+        if full(problem):
+            problem.add_note(f"{_told(folder).capitalize()}.")
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # it holds others
+        folder.parent.rmdir()
+
+
+def _told(folder: Path) -> str:
+    """What is kept, in words."""
+    return f"{sum(path.stem.isdecimal() for path in folder.glob('*.json'))} finished rollouts are kept in {folder}"
