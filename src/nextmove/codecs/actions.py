@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nextmove.codecs.scaled import Array
+from nextmove.codecs.scaled import Parts
+from nextmove.codecs.summary import Array, Summary
 from nextmove.contracts import Codec
 from nextmove.nn.planar import along, back, heading
 
@@ -54,9 +55,17 @@ class Actions(nn.Module):
 
     def fit(self, values: Array, *, size: Array | float = 0.0) -> None:
         """Fits the scale on `values` of all windows (N, D), and bins on what becomes of it; `size` of the same."""
-        self.scale.fit(values, size=size)  # type: ignore[attr-defined]
+        self.fit_parts(lambda: [(values, size)])
+
+    def fit_parts(self, parts: Parts) -> None:
+        """The same of values that come part by part, as `Scaled.fit_parts` takes them."""
+        self.take(*self.scale.summary(parts))  # type: ignore[attr-defined]
+
+    def take(self, found: Summary, quantiles: Array | None = None, size: Array | float = 0.0) -> None:
+        """The same from statistics that were found already, as `Scaled.take`."""
+        self.scale.take(found, quantiles, size)  # type: ignore[attr-defined]
         if self.bins is not None and math.isinf(self.end):
-            ends = torch.from_numpy(np.stack([values.min(0), values.max(0)]))
+            ends = torch.from_numpy(np.stack([found.low, found.high])).float()
             self.bins.fit(self.scale.encode(ends).reshape(-1, self.bins.width))  # type: ignore[attr-defined]
 
     def relative(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:

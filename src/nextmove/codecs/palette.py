@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from nextmove.contracts import Rng
@@ -111,5 +110,7 @@ def lloyd(points: Array, weights: Array, centres: Array, rounds: int) -> tuple[A
 
 def _nearest(points: Array, centres: Array) -> tuple[Array, Array]:
     """Index of and squared distance to the nearest centre of each point."""
+    from scipy.spatial import cKDTree  # a quarter of a second that most commands have no use for
+
     distance, owner = cKDTree(centres).query(points)
     return owner, distance**2

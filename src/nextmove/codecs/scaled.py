@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -15,9 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nextmove.codecs.summary import Array, Summary
+
 _log = logging.getLogger(__name__)
 
-Array = NDArray[Any]
+Parts = Callable[[], Iterable[tuple[Array, Array | float]]]
+"""Values (N, D) part by part, each with its `size`; called again where they are needed again."""
+GATHERED = 1 << 25
+"""Numbers of which quantiles are taken at once."""
 Mode = Literal["identity", "mean_std", "min_max", "quantiles", "quantile10"]
 STATISTICS: dict[str, tuple[str, str]] = {
     "identity": ("", ""),
@@ -92,17 +97,53 @@ class Scaled(nn.Module):
         if bad.any():
             row, dim = map(int, np.argwhere(bad)[0])
             raise ValueError(f"{self.name}[{dim}]: expected finite values, found {values[row, dim]} in row {row}")
+        return self.fit_parts(lambda: [(values, size)])
+
+    def fit_parts(self, parts: Parts) -> list[int]:
+        """The same of values that come part by part, each with its size; they are gone through again for quantiles.
+
+        Needs memory for one part, and for quantiles for some dimensions of all of them at a time.
+        """
+        return self.take(*self.summary(parts))
+
+    def summary(self, parts: Parts) -> tuple[Summary, Array | None, Array]:
+        """What `take` asks for, of values that come part by part."""
+        found, largest = Summary.none(self.width), np.zeros(self.width)
+        for values, size in parts():
+            found, largest = found + Summary.of(np.asarray(values)), np.maximum(largest, size)
+        return found, self._quantiles(parts, found) if self.levels else None, largest
+
+    @property
+    def levels(self) -> tuple[float, float] | None:
+        """The quantiles that are needed, if any."""
+        return LEVELS.get(self.mode) if self.mode != "min_max" else None
+
+    def _quantiles(self, parts: Parts, found: Summary) -> Array:
+        """(2, D) exact: every group of dimensions is gathered on its own."""
+        group = max(1, int(GATHERED // found.count))
+        columns = []
+        for first in range(0, self.width, group):
+            gathered = np.concatenate([np.asarray(values)[:, first : first + group] for values, _ in parts()])
+            columns += [np.quantile(column.astype(np.float64), self.levels or ()) for column in gathered.T]
+        return np.stack(columns, 1)
+
+    def take(self, found: Summary, quantiles: Array | None = None, size: Array | float = 0.0) -> list[int]:
+        """Statistics that were found already, with the quantiles (2, D) at `levels` if there are such; see `fit`."""
         if self.mode == "identity":
             return []
-        low, high = values.min(0).astype(np.float64), values.max(0).astype(np.float64)
+        if not found.count or len(found.mean) != self.width:
+            raise ValueError(
+                f"{self.name}: expected values of width {self.width}, found {found.count:.0f} of {len(found.mean)}"
+            )
+        bad = np.flatnonzero(~(np.isfinite(found.low) & np.isfinite(found.high)))
+        if len(bad):
+            raise ValueError(f"{self.name}[{bad[0]}]: expected finite values, found NaN or infinity")
+        low, high = found.low, found.high
         flat = constant(low, high, size)
         if self.mode == "mean_std":
-            shift, scale = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
-            offset = np.zeros(self.width)
+            shift, scale, offset = found.mean, found.std, np.zeros(self.width)
         else:
-            # One column at a time: a float64 copy of all values could be large.
-            columns = [np.quantile(column.astype(np.float64), LEVELS[self.mode]) for column in values.T]
-            first, last = np.stack(columns, 1)
+            first, last = (low, high) if quantiles is None else quantiles
             narrow = constant(first, last, size)
             first, last = np.where(narrow, low, first), np.where(narrow, high, last)
             shift, scale, offset = first, (last - first) / 2, np.full(self.width, -1.0)
@@ -111,10 +152,10 @@ class Scaled(nn.Module):
         shift, offset = np.where(flat, value, shift), np.where(flat, 0.0, offset)
         way_in, back = np.where(flat, np.inf, scale), np.where(flat, 0.0, scale)
         self._store(*(torch.from_numpy(part).float() for part in (shift, way_in, offset, shift, back)))
-        found = [int(dim) for dim in np.flatnonzero(flat)]
-        if found:
-            _log.info("%s: dimensions %s are constant; decoded as their value", self.name, found)
-        return found
+        still = [int(dim) for dim in np.flatnonzero(flat)]
+        if still:
+            _log.info("%s: dimensions %s are constant; decoded as their value", self.name, still)
+        return still
 
     def set(
         self,

@@ -43,7 +43,7 @@ class Identity:
 def identify(dataset: Dataset, observations: Sequence[str], action: str = "action") -> Identity:
     """Identity of the selected episodes by these columns of numbers; reads each once and copies an episode at most."""
     names = [*sorted(observations), action]
-    columns = dataset.columns(names)
+    columns = dataset.floats(names)
     digests = np.empty((len(dataset.episodes), len(names), BYTES), np.uint8)
     starts = np.empty(len(dataset.episodes), np.uint64)
     for i, episode in enumerate(dataset.episodes):
@@ -126,18 +126,18 @@ def _spans(dataset: Dataset, observations: Sequence[str], action: str) -> Iterat
 
 def _rows(dataset: Dataset, names: Sequence[str]) -> Array:
     """(n,) uint64: a hash of each selected frame (multilinear, Thorup 2015), a block at a time."""
-    columns = dataset.columns(names)
+    columns = dataset.floats(names)
     bits = np.random.PCG64(1)
     widths = [int(np.prod(columns[name].shape[1:], dtype=np.int64)) for name in names]
     factors = [bits.random_raw(width) | np.uint64(1) for width in widths]
-    out = np.empty(len(dataset.rows), np.uint64)
-    for at in range(0, len(out), BLOCK):
-        chosen = dataset.rows[at : at + BLOCK]
-        total = np.zeros(len(chosen), np.uint64)
+    out, at = np.empty(len(dataset), np.uint64), 0
+    for chosen in dataset.spans(BLOCK):
+        total = np.zeros(chosen.stop - chosen.start, np.uint64)
         for name, factor in zip(names, factors, strict=True):
-            part = _single(columns[name][chosen]).reshape(len(chosen), -1)
+            part = _single(columns[name][chosen]).reshape(len(total), -1)
             total += part.view(np.uint32).astype(np.uint64) @ factor
-        out[at : at + BLOCK] = _mixed(total)
+        out[at : at + len(total)] = _mixed(total)
+        at += len(total)
     return out
 
 

@@ -127,6 +127,15 @@ def _numbers(flat: Any) -> Array:
     return np.frombuffer(flat.buffers()[1], flat.type.to_pandas_dtype())[flat.offset : flat.offset + len(flat)]
 
 
+def _lengths(lists: Any) -> Array:
+    """Lengths of lists without absent ones; `value_lengths` would import all of arrow's functions for them."""
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(lists.type):
+        return np.full(len(lists), lists.type.list_size)
+    return np.diff(_numbers(lists.offsets))
+
+
 def _refuse_null(column: Any, feature: Feature, where: str, first: int) -> None:
     if column.null_count:
         row = first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
@@ -142,7 +151,7 @@ def _flatten(column: Any, shape: Sequence[int], feature: Feature, where: str, fi
     kinds = pa.types
     while any(kind(column.type) for kind in (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)):
         size = expected.pop(0) if expected else 1
-        lengths = _numbers(column.value_lengths())
+        lengths = _lengths(column)
         wrong = np.flatnonzero(lengths != size)
         if len(wrong):
             raise DataError(

@@ -13,11 +13,9 @@ from nextmove.data.stats import check_finite
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.jobs.repeat import at_least, place, share
+from nextmove.jobs.scales import fit_scales
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.training.distributed import alone
-
-FIT_WINDOWS = 4096
-"""Windows read at once while scales are fitted."""
 
 
 def spec_of(dataset: data.Dataset) -> PolicySpec:
@@ -140,7 +138,7 @@ def _train(
     print(kept_back(held, len(chosen), holdout))
     check_finite(dataset.select(np.concatenate([chosen, held])), [*policy.encoder.features, "action"])
     seen = windows(dataset, policy, chosen)
-    policy.fit(seen.batch(np.arange(i, min(i + FIT_WINDOWS, len(seen)))) for i in range(0, len(seen), FIT_WINDOWS))
+    fit_scales(policy, seen)
     judged = held_batches(windows(dataset, policy, held), policy.card["recipe"].optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": str(data_dir), "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()

@@ -6,7 +6,7 @@ Letters: B batch, T observation steps, H horizon, A action width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -170,18 +170,22 @@ class Policy(nn.Module):
         """Observation features it reads, in file order."""
         return tuple(self.spec.features)
 
-    def fit(self, batches: Iterable[Batch]) -> None:
-        """Fits the scales of observations and actions on training windows (exact over all batches given)."""
-        shown, acted, sizes = [], [], []
-        for batch in batches:
-            shown.append(self.encoder.show(batch).flatten(0, 1))
-            acted.append(self.codec.values(batch["action"], batch))
-            sizes.append((self.encoder.size(batch), self.codec.size(batch["action"], batch)))
-        if not shown:
+    def fit(self, batches: Collection[Batch]) -> None:
+        """Fits the scales of observations and actions on training windows (exact over all batches given).
+
+        Batches are gone through once for each scale, and again for quantiles; one is in memory at a time.
+        """
+        if not len(batches):
             raise ValueError("fit: expected at least one batch of training windows, found none")
-        seen, done = (torch.stack(each).amax(0).numpy() for each in zip(*sizes, strict=True))
-        self.encoder.scale.fit(torch.cat(shown).numpy(), size=seen)
-        self.codec.fit(torch.cat(acted).numpy(), size=done)
+        self.encoder.scale.fit_parts(
+            lambda: ((self.encoder.show(b).flatten(0, 1).numpy(), self.encoder.size(b).numpy()) for b in batches)
+        )
+        self.codec.fit_parts(lambda: (self.acted(b) for b in batches))
+
+    def acted(self, batch: Batch) -> tuple[Any, Any]:
+        """What the scale of actions is fitted on, and the size of what that was computed from."""
+        action = batch["action"]
+        return self.codec.values(action, batch).numpy(), self.codec.size(action, batch).numpy()
 
     def context(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
         """What the decoder is told; with `rng` the training noise on observations is drawn from it."""
