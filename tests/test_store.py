@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from nextmove import store
 from nextmove.cli.main import main
-from nextmove.config import ConfigError
+from nextmove.config import ConfigError, decode
+from nextmove.contracts import Context, ContextSpec, normal, seeded, total
 from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.generators import family
 from nextmove.models.policy import PolicySpec
+from nextmove.parts import PARTS, SPECS
+from nextmove.systems import find
+
+FORMAT_1: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "store_format1.json").read_text())
 
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no system": (lambda c: c.pop("system"), "missing key 'system'"),
@@ -22,7 +30,7 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no spec": (lambda c: c.pop("spec"), "missing key 'spec'"),
     "no facts": (lambda c: c.pop("facts"), "missing key 'facts'"),
     "facts of another kind": (lambda c: c.update(facts=[1]), r"facts: expected dict, found \[1\]"),
-    "another format": (lambda c: c.update(format=2), "format: expected 1, found 2"),
+    "another format": (lambda c: c.update(format=3), "format: expected 1 or 2, found 3"),
     "unknown system": (lambda c: c.update(system="bcc"), "'bcc', did you mean 'bc'"),
 }
 
@@ -100,3 +108,35 @@ def test_whose_folder_it_is(folder: Path, tmp_path: Path) -> None:
         assert family(tmp_path) == "policy"
     with pytest.raises(FileNotFoundError, match="expected a saved model"):
         store.foreign(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("system", FORMAT_1)
+def test_models_saved_in_format_1_load_and_answer_as_they_did(system: str, tmp_path: Path) -> None:
+    """Names and shapes as format 1 had them, weights drawn from each name, and the loss that release computed."""
+    case = FORMAT_1[system]
+    weights = {n: 0.3 * normal(shape, seeded(zlib.crc32(n.encode()))) for n, shape in case["tensors"].items()}
+    (tmp_path / "config.json").write_text(json.dumps(case["config"]))
+    card = case["config"]
+    recipe = decode(find(system).load(), card["recipe"], parts=PARTS)
+    spec = decode(get_type_hints(recipe.build)["spec"], card["spec"], parts=(*PARTS, *SPECS))
+    model = store.create(system, spec, recipe)
+    learned = {name for name, _ in model.named_parameters()}
+    save_file(
+        weights | {n: v for n, v in model.state_dict().items() if n not in learned}, tmp_path / "model.safetensors"
+    )
+    model = store.load(tmp_path)
+    promised = ContextSpec() if model.encoder is None else model.encoder.spec
+    vector = normal((2, promised.vector), seeded(1)) if promised.vector else None
+    tokens = normal((2, promised.tokens, promised.token), seeded(2)) if promised.token else None
+    ctx = Context(2, vector, tokens)
+    shape = (2, *model.shape)
+    x = {
+        "gpt": torch.tensor([[0, 1, 2, 2, 1, 0], [2, 2, 0, 1, 0, 1]]),
+        "imagegpt": torch.randint(4, (2, 64), generator=seeded(4)),
+    }.get(system.removesuffix("-modern"), normal(shape, seeded(4)))
+    loss = total(model.decoder.loss(ctx.replace(null=ctx), x, weight=None, rng=seeded(3)))
+    assert loss.item() == pytest.approx(case["loss"], rel=1e-5)
+    store.save(model, tmp_path / "new")
+    assert store.read_config(tmp_path / "new")["format"] == 2
+    again = store.load(tmp_path / "new").state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in model.named_parameters())

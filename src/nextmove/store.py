@@ -14,7 +14,8 @@ from nextmove.config import ConfigError, decode, encode
 from nextmove.host.files import save_tensors, sync, write_text
 from nextmove.systems import find, recipes
 
-FORMAT = 1
+FORMAT, READABLE = 2, (1, 2)
+"""What is written and what can be read: format 1 had other names for the parts of transformers (nn.renamed)."""
 KEYS: dict[str, type] = {"system": str, "recipe": dict, "spec": dict, "facts": dict}
 """What a config must hold besides its format."""
 
@@ -65,6 +66,7 @@ def load(folder: Path | str) -> Any:
     """
     from nextmove.decoders.reach import as_saved
     from nextmove.interop.weights import read_tensors
+    from nextmove.nn.renamed import up_to_date
     from nextmove.parts import PARTS, SPECS
 
     folder = Path(folder)
@@ -75,7 +77,7 @@ def load(folder: Path | str) -> Any:
         spec = decode(kind, config["spec"], parts=(*PARTS, *SPECS, *recipes()), where="spec")
         with as_saved(str(folder)):
             model = create(config["system"], spec, recipe)
-    check_keys(model, read_tensors(weights), weights)
+    check_keys(model, up_to_date(model, read_tensors(weights), config["format"]), weights)
     model.facts = config["facts"]
     return model.eval()
 
@@ -83,8 +85,8 @@ def load(folder: Path | str) -> Any:
 def read_config(folder: Path | str) -> dict[str, Any]:
     """config.json of a saved model; raises FileNotFoundError, or ConfigError naming file and key."""
     path, config = Path(folder) / "config.json", _object(folder)
-    if config.get("format") != FORMAT:
-        raise ConfigError(f"{path}: format: expected {FORMAT}, found {config.get('format')!r}")
+    if config.get("format") not in READABLE:
+        raise ConfigError(f"{path}: format: expected {' or '.join(map(str, READABLE))}, found {config.get('format')!r}")
     for key, kind in KEYS.items():
         if key not in config:
             raise ConfigError(f"{path}: missing key {key!r}")

@@ -212,11 +212,11 @@ def test_biases_and_other_activations(folder):
     tensors(folder, biased)
     model = hf.load(folder)
     assert len(model.report.used) == 21 + 14
-    block = model.decoder.net.blocks[0]
+    block = model.decoder.net.stream.blocks[0]
     packed = [torch.linspace(-1, 1, n) for n in (64, 32, 32)]
     assert torch.equal(block.attention.in_proj_bias, torch.cat(packed))
-    assert torch.equal(block.up.bias, torch.cat([torch.linspace(-1, 1, 96)] * 2))
-    assert torch.equal(block.down.bias, block.attention.out_proj.bias)
+    assert torch.equal(block.feedforward.up.bias, torch.cat([torch.linspace(-1, 1, 96)] * 2))
+    assert torch.equal(block.feedforward.down.bias, block.attention.out_proj.bias)
 
 
 @pytest.mark.parametrize("folder", ["gpt2"], indirect=True)

@@ -180,7 +180,7 @@ def test_files_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown key 'timming', did you mean 'timing'"):
         store.load(folder)
     rewrite({"format": 9})
-    with pytest.raises(ConfigError, match="format: expected 1, found 9"):
+    with pytest.raises(ConfigError, match="format: expected 1 or 2, found 9"):
         store.load(folder)
     rewrite({})
     name = sorted(tensors)[0]

@@ -6,7 +6,6 @@ from torch import nn
 
 from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.cache import grow
-from nextmove.nn.layers import Decoder, DecoderLayer, Encoder, EncoderLayer, Sizes
 from nextmove.nn.mask import CAUSAL, block_mask, key_mask
 from nextmove.nn.norm import RmsNorm
 from nextmove.nn.rope import rotary, rotate
@@ -23,10 +22,6 @@ def pair(width=16, heads=4):
     ours = Attention(width, heads)
     ours.load_state_dict(theirs.state_dict())
     return ours, theirs
-
-
-def flat(state):
-    return {key.replace("feedforward.", ""): value for key, value in state.items()}
 
 
 def test_equals_multihead_attention_with_separate_inputs_and_key_mask():
@@ -160,61 +155,6 @@ def test_dropout_acts_in_training_only():
 def test_heads_must_divide_width():
     with pytest.raises(ValueError, match=r"heads: expected a divisor of width 16, found 3"):
         Attention(16, 3)
-
-
-@pytest.mark.parametrize("pre", [False, True])
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_layers_without_positions_equal_pytorch(pre, activation):
-    sizes = Sizes(16, 4, 32, 0.0, activation, pre)
-    options = {"dropout": 0.0, "activation": activation, "batch_first": True, "norm_first": pre}
-    x, memory = torch.randn(2, 5, 16), torch.randn(2, 3, 16)
-    keep = torch.tensor([[1, 1, 1, 0, 1], [1, 0, 1, 1, 0]], dtype=torch.bool)
-    encoder, theirs = EncoderLayer(sizes), nn.TransformerEncoderLayer(16, 4, 32, **options)
-    randomise(theirs)
-    load(encoder, theirs)
-    torch.testing.assert_close(encoder(x, None, keep), theirs(x, src_key_padding_mask=~keep))
-    torch.testing.assert_close(encoder(x, torch.zeros(5, 16), keep), encoder(x, None, keep))
-    decoder, theirs = DecoderLayer(sizes), nn.TransformerDecoderLayer(16, 4, 32, **options)
-    randomise(theirs)
-    load(decoder, theirs)
-    past = ~torch.ones(5, 5, dtype=torch.bool).tril()
-    torch.testing.assert_close(decoder(x, memory, causal=True), theirs(x, memory, tgt_mask=past))
-
-
-def load(ours, theirs):
-    names = {key.replace("linear", "feedforward.linear"): value for key, value in theirs.state_dict().items()}
-    ours.load_state_dict(names)
-
-
-def randomise(module):
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.3)
-
-
-def test_positions_reach_queries_and_keys_but_not_values():
-    layer = EncoderLayer(Sizes(16, 4, 32)).eval()
-    x, position = torch.randn(2, 5, 16), torch.randn(5, 16)
-    told = x + position
-    attended = layer.self_attn(told, told, x)[0]
-    h = layer.norm1(x + attended)
-    expected = layer.norm2(h + layer.feedforward(h))
-    torch.testing.assert_close(layer(x, position), expected)
-
-
-def test_pre_norm_stacks_end_in_a_norm_and_decoders_always():
-    for pre in (False, True):
-        sizes = Sizes(16, 4, 32, pre_norm=pre)
-        assert ("norm.weight" in Encoder(sizes, 1).state_dict()) is pre
-        assert "norm.weight" in Decoder(sizes, 1).state_dict()
-
-
-def test_glu_gates_the_first_half():
-    layer = EncoderLayer(Sizes(4, 1, 6, activation="glu")).feedforward
-    x = torch.randn(3, 4)
-    a, b = layer.linear1(x).chunk(2, -1)
-    torch.testing.assert_close(layer(x), layer.linear2(a * b.sigmoid()))
-    with pytest.raises(ValueError, match="activation"):
-        EncoderLayer(Sizes(4, 1, 6, activation="tanh"))
 
 
 def test_rotary_turns_by_the_angle_and_scores_depend_on_distance_only():

@@ -27,7 +27,13 @@ RENAME = {
     "encoder_1d_feature_pos_embed.": "position.",
     "decoder_pos_embed.": "query.",
     "action_head.": "head.",
-    ".linear": ".feedforward.linear",
+    ".layers.": ".blocks.",
+    ".self_attn.": ".attention.",
+    ".multihead_attn.": ".cross.",
+    ".linear1.": ".feedforward.up.",
+    ".linear2.": ".feedforward.down.",
+    ".norm1.": ".attention_branch.norm.",
+    ".norm3.": ".feedforward_branch.norm.",
 }
 
 
@@ -59,6 +65,8 @@ def reference(tmp_path_factory):
         part = posterior if name.startswith("vae_encoder") else detr
         for theirs, ours in RENAME.items():
             name = name.replace(theirs, ours)
+        stack = "cross" if name.startswith("decoder") else "feedforward"
+        name = name.replace(".norm2.", f".{stack}_branch.norm.")
         part[name] = value
     io = load_file(folder / "io.safetensors")
     stats = load_file(folder / "policy_preprocessor_step_3_normalizer_processor.safetensors")
@@ -88,7 +96,7 @@ def test_chunk_and_losses_of_the_reference(reference):
     l1 = ((y - action).abs() * valid[..., None]).sum() / (valid.sum() * 6)
     torch.testing.assert_close(l1, io["loss.l1_loss"], atol=1e-5, rtol=1e-5)
     with torch.no_grad():
-        net.encoder.layers[0].feedforward.linear1.weight[0, 0] += 1.0
+        net.encoder.blocks[0].feedforward.up.weight[0, 0] += 1.0
     changed = net(nothing, None, Context(2, torch.cat([z, vector], 1)))
     assert not torch.allclose(changed, y, atol=1e-5)
 
@@ -109,20 +117,22 @@ def test_equations_written_out(pre):
     first = [net.inputs[0](ctx.vector[:, :2])[:, None] + time, net.inputs[1](ctx.vector[:, 2:])[:, None] + time]
     m = torch.cat([*first, net.token(ctx.tokens)], 1)
     p = torch.cat([net.position.weight, net.token_position.weight])
-    layer = net.encoder.layers[0]
-    before = lambda norm, x: norm(x) if pre else x  # noqa: E731
-    after = lambda norm, x: x if pre else norm(x)  # noqa: E731
-    h = before(layer.norm1, m)
-    m = after(layer.norm1, m + attend(layer.self_attn, h + p, h + p, h))
-    m = after(layer.norm2, m + layer.feedforward(before(layer.norm2, m)))
+    layer = net.encoder.blocks[0]
+    before = lambda branch, x: branch.norm(x) if pre else x  # noqa: E731
+    after = lambda branch, x: x if pre else branch.norm(x)  # noqa: E731
+    one, two = layer.attention_branch, layer.feedforward_branch
+    h = before(one, m)
+    m = after(one, m + attend(layer.attention, h + p, h + p, h))
+    m = after(two, m + layer.feedforward(before(two, m)))
     m = net.encoder.norm(m) if pre else m
-    layer, d = net.decoder.layers[0], net.query.weight
+    layer, d = net.decoder.blocks[0], net.query.weight
+    one, two, three = layer.attention_branch, layer.cross_branch, layer.feedforward_branch
     y = net.action(x)
-    h = before(layer.norm1, y)
-    y = after(layer.norm1, y + attend(layer.self_attn, h + d, h + d, h))
-    h = before(layer.norm2, y)
-    y = after(layer.norm2, y + attend(layer.multihead_attn, h + d, m + p, m))
-    y = after(layer.norm3, y + layer.feedforward(before(layer.norm3, y)))
+    h = before(one, y)
+    y = after(one, y + attend(layer.attention, h + d, h + d, h))
+    h = before(two, y)
+    y = after(two, y + attend(layer.cross, h + d, m + p, m))
+    y = after(three, y + layer.feedforward(before(three, y)))
     torch.testing.assert_close(net(x, t, ctx), net.head(net.decoder.norm(y)))
 
 
@@ -152,7 +162,7 @@ def test_keys_start_and_norms():
     plain = SMALL.build(shape=(6, 0), out=3, times=0, context=spec)
     assert "encoder.norm.weight" not in plain.state_dict()
     assert "decoder.norm.weight" in plain.state_dict()
-    weight = plain.encoder.layers[0].self_attn.in_proj_weight
+    weight = plain.encoder.blocks[0].attention.in_proj_weight
     assert weight.abs().max().item() == pytest.approx((6 / 64) ** 0.5, rel=0.05)
     same = SMALL.build(shape=(6, 0), out=3, times=0, context=ContextSpec(token=16))
     assert not any(key.startswith(("token", "position", "action", "inputs")) for key in same.state_dict())
@@ -220,7 +230,7 @@ def test_what_does_not_fit_is_named():
     spec = ContextSpec(vector=5, token=3, tokens=2)
     with pytest.raises(ValueError, match=r"parts: expected widths that add up to 5, found \(2, 2\)"):
         Detr(parts=(2, 2)).build(shape=(6, 0), out=3, times=0, context=spec)
-    with pytest.raises(ValueError, match="state: expected at most the 5 columns told, found 6"):
+    with pytest.raises(ValueError, match="state: expected at most the 5 columns of the context, found 6"):
         Posterior(state=6).build(shape=(6, 4), context=spec, latent=3)
     net = SMALL.build(shape=(6, 0), out=3, times=1, context=spec)
     x, ctx = torch.zeros(2, 6, 0), told(spec)

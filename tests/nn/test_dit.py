@@ -43,13 +43,14 @@ def theirs_as_ours(tensors, layers, width):
         "times.nets.0.0.weight": torch.cat([columns[1], columns[0]], 1),
         "times.nets.0.0.bias": tensors[f"{first}.bias"],
     }  # fmt: skip
-    names = {"times.nets.0.2": first.replace("linear_1", "linear_2"), "adaptive.linear": "proj_out_1"}
+    names = {"times.nets.0.2": first.replace("linear_1", "linear_2"), "stream.adaptive.linear": "proj_out_1"}
     names["head"] = "proj_out_2"
     for i in range(layers):
-        theirs, ours = f"transformer_blocks.{i}", f"blocks.{i}"
+        theirs, ours = f"transformer_blocks.{i}", f"stream.blocks.{i}"
         names[f"{ours}.adaptive.linear"] = f"{theirs}.norm1.linear"
         names[f"{ours}.attention.out_proj"] = f"{theirs}.attn1.to_out.0"
-        names[f"{ours}.mlp.0"], names[f"{ours}.mlp.3"] = f"{theirs}.ff.net.0.proj", f"{theirs}.ff.net.2"
+        names[f"{ours}.feedforward.up"] = f"{theirs}.ff.net.0.proj"
+        names[f"{ours}.feedforward.down"] = f"{theirs}.ff.net.2"
         for kind in ("weight", "bias"):
             packed = torch.cat([tensors[f"{theirs}.attn1.to_{part}.{kind}"] for part in "qkv"])
             out[f"{ours}.attention.in_proj_{kind}"] = packed
@@ -106,8 +107,8 @@ def test_every_pixel_reaches_every_other(shape, patch):
 
 def test_patches_keep_their_place():
     net = loud(SMALL.build(shape=(2, 4, 6), out=2, times=1, context=NOTHING))
-    nn.init.zeros_(net.adaptive.linear.weight)
-    for block in net.blocks:
+    nn.init.zeros_(net.stream.adaptive.linear.weight)
+    for block in net.stream.blocks:
         nn.init.zeros_(block.adaptive.linear.weight)
         nn.init.zeros_(block.adaptive.linear.bias)
     x = torch.randn(1, 2, 4, 6, requires_grad=True)
@@ -139,7 +140,7 @@ def test_starts_at_zero_with_open_ends_only_where_the_paper_has_them():
         for name, weight in net.named_parameters()
         if name.endswith("weight") and not weight.any()
     }
-    assert zero == {"blocks.0.adaptive.linear", "blocks.1.adaptive.linear", "adaptive.linear", "head"}
+    assert zero == {*(f"stream.{part}adaptive.linear" for part in ("blocks.0.", "blocks.1.", "")), "head"}
 
 
 def test_errors():

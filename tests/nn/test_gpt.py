@@ -110,7 +110,7 @@ def test_learned_positions_count_ids_only():
     net, ids = small(spec), torch.randint(0, 9, (2, 3))
     with torch.no_grad():
         net.position[3:] = torch.nan
-        net.told.position[2:] = torch.nan
+        net.context.position[2:] = torch.nan
     ctx = told(spec).replace(tokens=torch.randn(2, 2, 3))
     assert net(ids, ctx, None)[0].isfinite().all()
     with pytest.raises(ValueError, match="ids: expected at most 7 in a sequence, found 8"):
@@ -133,10 +133,10 @@ def test_gpt2_initialisation():
         (net.embedding.weight, 0.02),
         (net.position, 0.02),
         (net.head.weight, 0.02),
-        (net.blocks[3].attention.in_proj_weight, 0.02),
-        (net.blocks[3].up.weight, 0.02),
-        (net.blocks[3].down.weight, 0.005),
-        (net.blocks[3].attention.out_proj.weight, 0.005),
+        (net.stream.blocks[3].attention.in_proj_weight, 0.02),
+        (net.stream.blocks[3].feedforward.up.weight, 0.02),
+        (net.stream.blocks[3].feedforward.down.weight, 0.005),
+        (net.stream.blocks[3].attention.out_proj.weight, 0.005),
     ]:
         assert weight.std().item() == pytest.approx(std, rel=0.05)
     assert net.head.bias.abs().max() == 0
@@ -173,7 +173,7 @@ def test_wrong_parts_are_named(wrong, message):
 def test_a_tied_head_is_the_embedding_without_the_start_symbol():
     net = small(ContextSpec(), head="tied")
     ids = torch.randint(0, 10, (2, 5))
-    h = net.norm(net.read(ids, Context.empty(2))[0])
+    h = net.read(ids, Context.empty(2))[0]
     torch.testing.assert_close(net(ids, Context.empty(2))[0], h @ net.embedding.weight[:9].T)
     assert not any(name.startswith("head") for name in net.state_dict())
     bare = Gpt(head="tied").build_tokens(length=7, classes=9, context=ContextSpec(), start=False)
@@ -185,7 +185,7 @@ def test_one_modern_block_equals_the_equations():
     net = net.build_tokens(length=7, classes=9, context=ContextSpec())
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.5)
-    block, ids = net.blocks[0], torch.randint(0, 10, (1, 3))
+    block, ids = net.stream.blocks[0], torch.randint(0, 10, (1, 3))
 
     def rms(x, gain):
         return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * gain
@@ -200,15 +200,15 @@ def test_one_modern_block_equals_the_equations():
         return out
 
     x = 2 * net.embedding.weight[ids[0]]
-    q1, q2, k, v = (rms(x, block.norm1.weight) @ block.attention.in_proj_weight.T).split(4, 1)
+    q1, q2, k, v = (rms(x, block.attention_branch.norm.weight) @ block.attention.in_proj_weight.T).split(4, 1)
     heads = []
     for q in (q1, q2):
         score = (0.3 * turned(q) @ turned(k).T).masked_fill(torch.ones(3, 3).triu(1) > 0, -torch.inf)
         heads.append(score.softmax(1) @ v)
     x = x + torch.cat(heads, 1) @ block.attention.out_proj.weight.T
-    gate, up = (rms(x, block.norm2.weight) @ block.up.weight.T).chunk(2, 1)
-    x = x + (gate * gate.sigmoid() * up) @ block.down.weight.T
-    expected = rms(x, net.norm.weight) @ net.head.weight.T
+    gate, up = (rms(x, block.feedforward_branch.norm.weight) @ block.feedforward.up.weight.T).chunk(2, 1)
+    x = x + (gate * gate.sigmoid() * up) @ block.feedforward.down.weight.T
+    expected = rms(x, net.stream.norm.weight) @ net.head.weight.T
     torch.testing.assert_close(net(ids, Context.empty(1))[0][0], expected, atol=1e-5, rtol=1e-5)
 
 
@@ -227,11 +227,11 @@ def test_norms_and_units_are_what_they_say():
         "silu": x * x.sigmoid(),
         "gelu_tanh": 0.5 * x * (1 + (0.7978845608 * (x + 0.044715 * x**3)).tanh()),
     }.items():
-        up, down = Dense(8, name).build(8)
-        nn.init.eye_(up.weight)
-        nn.init.zeros_(up.bias)
-        torch.testing.assert_close(up(x), expected, atol=1e-5, rtol=1e-5)
-        assert down.weight.shape == (8, 8)
+        part = Dense(8, name).build(8)
+        for layer in (part.up, part.down):
+            nn.init.eye_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        torch.testing.assert_close(part(x), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_stretched_rotary_slows_long_waves_only():

@@ -27,8 +27,8 @@ def published(net, ids, heads):
     """The equations of Chen et al. 2020 as its code has them, head by head; ids begin with the start symbol."""
     x = net.embedding.weight[ids] + net.position[: ids.shape[1]]
     hidden = torch.ones(ids.shape[1], ids.shape[1]).triu(1).bool()
-    for block in net.blocks:
-        h, own = rms(x, block.norm1.weight), x.shape[-1] // heads
+    for block in net.stream.blocks:
+        h, own = rms(x, block.attention_branch.norm.weight), x.shape[-1] // heads
         y = 0
         for k in range(heads):
             at = slice(k * own, (k + 1) * own)
@@ -36,9 +36,9 @@ def published(net, ids, heads):
             scores = (q @ key.mT / math.sqrt(own)).masked_fill(hidden, -1e10)
             y = y + scores.softmax(-1) @ v @ block.attention.out_proj.weight[:, at].T
         x = x + y
-        h = rms(x, block.norm2.weight) @ block.up.weight.T
-        x = x + (h * torch.sigmoid(1.702 * h)) @ block.down.weight.T
-    return rms(x, net.norm.weight) @ net.head.weight.T
+        h = rms(x, block.feedforward_branch.norm.weight) @ block.feedforward.up.weight.T
+        x = x + (h * torch.sigmoid(1.702 * h)) @ block.feedforward.down.weight.T
+    return rms(x, net.stream.norm.weight) @ net.head.weight.T
 
 
 def test_it_is_the_published_network():
@@ -56,10 +56,10 @@ def test_it_starts_as_published():
     stds = {
         "embedding.weight": 0.02,
         "position": 0.01,
-        "blocks.1.attention.in_proj_weight": d**-0.5,
-        "blocks.1.attention.out_proj.weight": (d * layers) ** -0.5,
-        "blocks.1.up.weight": 0.02,
-        "blocks.1.down.weight": 0.02,
+        "stream.blocks.1.attention.in_proj_weight": d**-0.5,
+        "stream.blocks.1.attention.out_proj.weight": (d * layers) ** -0.5,
+        "stream.blocks.1.feedforward.up.weight": 0.02,
+        "stream.blocks.1.feedforward.down.weight": 0.02,
         "head.weight": 0.0,
     }
     weights = dict(net.named_parameters())

@@ -111,13 +111,23 @@ def test_each_time_and_order_of_tokens_matter():
     assert not torch.allclose(y, net(x, t, ctx.replace(tokens=ctx.tokens.flip(1))), atol=1e-5)
 
 
+def torch_name(name):
+    """A name of our decoder as torch calls it."""
+    name = (
+        name.replace("blocks.", "layers.").replace(".attention.", ".self_attn.").replace(".cross.", ".multihead_attn.")
+    )
+    for i, part in enumerate(("attention", "cross", "feedforward"), 1):
+        name = name.replace(f"{part}_branch.norm", f"norm{i}")
+    return name.replace("feedforward.up", "linear1").replace("feedforward.down", "linear2")
+
+
 def test_matches_pytorch_decoder_on_equal_weights():
     net = loud(SMALL.build(shape=(6, 4), out=3, times=1, context=TOKENS))
     layer = torch.nn.TransformerDecoderLayer(16, 4, 64, 0.0, "gelu", batch_first=True, norm_first=True)
     theirs = torch.nn.TransformerDecoder(layer, 2, torch.nn.LayerNorm(16)).eval()
-    theirs.load_state_dict({k.replace("feedforward.", ""): v for k, v in net.decoder.state_dict().items()})
+    theirs.load_state_dict({torch_name(k): v for k, v in net.decoder.state_dict().items()})
     x, t, ctx = torch.randn(2, 6, 4), torch.rand(2, 1), told(TOKENS)
-    memory = torch.cat([net.times(t)[:, None], net.told.token(ctx.tokens)], 1) + net.told.position
+    memory = torch.cat([net.times(t)[:, None], net.context.token(ctx.tokens)], 1) + net.context.position
     i, s = torch.arange(6)[:, None], torch.arange(3)[None]
     blocked = torch.arange(6)[:, None] < torch.arange(6)[None]
     h = theirs(net.input(x) + net.position, net.memory(memory), tgt_mask=blocked, memory_mask=~(i >= s - 1))

@@ -73,10 +73,10 @@ def expected_idle(trunk, spec, times, actions):
     """What no answer depends on, by the equations: how one asks where there is but one answer."""
     if trunk == "detr" and not actions:
         # The first self-attention reads zeros, all of whose values are alike.
-        return ["decoder.layers.0.self_attn.in_proj_weight"]
+        return ["decoder.blocks.0.attention.in_proj_weight"]
     if trunk == "transformer" and spec == "vector" and not times:
         # The memory is one token, and what asks for it is normalised here.
-        return [f"decoder.layers.{i}.norm2.{part}" for i in range(2) for part in ("weight", "bias")]
+        return [f"decoder.blocks.{i}.cross_branch.norm.{part}" for i in range(2) for part in ("weight", "bias")]
     return []
 
 

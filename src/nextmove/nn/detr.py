@@ -1,24 +1,32 @@
 """ACT's networks: a DETR over what is observed with one query per action, and the encoder of its variational posterior.
 
 Zhao et al. 2023 (section IV-B, figure 4); the layers are DETR's (Carion et al. 2020), positions entering queries and
-keys only. Letters: B batch, H horizon, A action width, S tokens, Z latent, W width.
+keys only. Shapes: B batch, H horizon, A action width, S tokens, Z latent, W width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
+from nextmove.nn.block import Block, Source
 from nextmove.nn.embedding import Times, table
-from nextmove.nn.layers import Activation, Decoder, Encoder, Sizes, kept
+from nextmove.nn.feedforward import Dense, Gated
+from nextmove.nn.mask import CAUSAL, extend_valid, key_mask
+from nextmove.nn.norm import LayerNorm
+from nextmove.nn.renamed import Renames, of_stacks
+from nextmove.nn.stream import Stream
+
+Activation = Literal["relu", "gelu", "glu"]
 
 
 @dataclass(frozen=True)
 class Detr:
-    """Encoder over the told tokens, decoder over H learned queries."""
+    """Encoder over the context's tokens, decoder over H learned queries."""
 
     width: int = 512
     heads: int = 8
@@ -34,9 +42,9 @@ class Detr:
     -1 = what the others leave."""
 
     @property
-    def sizes(self) -> Sizes:
-        """What the layers share."""
-        return Sizes(self.width, self.heads, self.feedforward, self.dropout, self.activation, self.pre_norm)
+    def block(self) -> Block:
+        """One of its encoder's layers."""
+        return _block(self)
 
     def build(
         self, *, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool = False
@@ -63,13 +71,36 @@ class Posterior:
     """How many leading columns of the context vector it sees: -1 = all, 0 = none."""
 
     @property
-    def sizes(self) -> Sizes:
-        """What the layers share."""
-        return Sizes(self.width, self.heads, self.feedforward, self.dropout, self.activation, self.pre_norm)
+    def block(self) -> Block:
+        """One of its encoder's layers."""
+        return _block(self)
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec, latent: int) -> PosteriorNet:
         """The network (x (B, H, A), ctx, valid (B, H) bool | None) -> mean and log variance (B, Z) each."""
         return PosteriorNet(self, shape, context, latent)
+
+
+def _block(config: Detr | Posterior) -> Block:
+    """DETR's encoder layer."""
+    hidden, activation, p = config.feedforward, config.activation, config.dropout
+    if activation not in ("relu", "gelu", "glu"):
+        raise ValueError(f"activation: expected relu, gelu or glu, found {activation!r}")
+    # torch's glu gates by the sigmoid of the second half.
+    glu = Gated(hidden, "sigmoid", bias=True, gate="second")
+    return Block(
+        config.width,
+        config.heads,
+        glu if activation == "glu" else Dense(hidden, activation),
+        place="before" if config.pre_norm else "after",
+        dropout=p,
+        attention_dropout=p,
+        hidden_dropout=p,
+    )
+
+
+def _encoder(config: Detr | Posterior, layers: int) -> Stream:
+    """Normalised at its end only where it normalises before its parts."""
+    return Stream([config.block] * layers, norm=LayerNorm() if config.pre_norm else None)
 
 
 class DetrNet(nn.Module):
@@ -78,6 +109,8 @@ class DetrNet(nn.Module):
     Every part has a learned position; so has every context token if their largest number is known (otherwise the
     tokens must bring their own). The queries' content is 0, or x projected where there is an x.
     """
+
+    RENAMED: ClassVar[dict[int, Renames]] = {1: of_stacks("encoder")}
 
     def __init__(
         self, config: Detr, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool
@@ -91,8 +124,8 @@ class DetrNet(nn.Module):
         if sum(self.parts) != context.vector or min(self.parts, default=1) < 1:
             raise ValueError(f"parts: expected widths that add up to {context.vector}, found {config.parts}")
         self.causal, self.spec, self.width = causal, context, width
-        # A token of zeros stands for an absent vector where a time needs a place, or nothing at all is told. Another
-        # joins a lone token: of one alone every query would be told the same, whatever it asks.
+        # A token of zeros stands for an absent vector where a time needs a place, or there is no context. Another joins
+        # a lone token: reading one alone, every query would get the same answer.
         self.first = len(self.parts) or int(bool(times) or not context.token)
         if self.first + ((context.tokens or 2) if context.token else 0) == 1:
             self.first += 1
@@ -103,8 +136,9 @@ class DetrNet(nn.Module):
         self.token_position = nn.Embedding(context.tokens, width) if context.token and context.tokens else None
         self.action = nn.Linear(actions, width) if actions else None
         self.query = nn.Embedding(horizon, width)
-        self.encoder = Encoder(config.sizes, config.encoder_layers)
-        self.decoder = Decoder(config.sizes, config.decoder_layers)
+        self.encoder = _encoder(config, config.encoder_layers)
+        reading = replace(config.block, cross=width)
+        self.decoder = Stream([reading] * config.decoder_layers, norm=LayerNorm())
         self.head = nn.Linear(width, out)
         for weight in (*self.encoder.parameters(), *self.decoder.parameters()):
             if weight.dim() > 1:
@@ -112,37 +146,40 @@ class DetrNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """x (B, H, A), t (B, times) or None if there are none -> (B, H, out)."""
-        told, position = self._told(t, ctx)
-        keep = kept(ctx.mask if self.spec.token else None, self.first, ctx.batch)
-        memory = self.encoder(told, position, keep)
+        tokens, position = self._tokens(t, ctx)
+        valid = ctx.mask if self.spec.token else None
+        mask = None if valid is None else key_mask(extend_valid(valid, before=self.first))
+        memory, _ = self.encoder(tokens, position=position, mask=mask, remember=False)
         query = self.query.weight[: x.shape[1]]
         h = torch.zeros_like(query).expand(x.shape[0], -1, -1) if self.action is None else self.action(x)
-        y: Tensor = self.head(self.decoder(h, memory, query, position, keep=keep, causal=self.causal))
+        source, order = Source(memory, mask, position), CAUSAL if self.causal else None
+        h, _ = self.decoder(h, position=query, mask=order, source=source, remember=False)
+        y: Tensor = self.head(h)
         return y
 
-    def _told(self, t: Tensor | None, ctx: Context) -> tuple[Tensor, Tensor]:
+    def _tokens(self, t: Tensor | None, ctx: Context) -> tuple[Tensor, Tensor]:
         """Tokens (B, S, W) and their positions (S, W)."""
-        told, positions = [], []
+        tokens, positions = [], []
         if self.position is not None:
-            told.append(self._first(t, ctx))
+            tokens.append(self._first(t, ctx))
             positions.append(self.position.weight)
         if self.spec.token:
             if ctx.tokens is None:
                 raise ValueError(f"context.tokens: expected tokens of width {self.spec.token}, found none")
-            told.append(ctx.tokens if self.token is None else self.token(ctx.tokens))
+            tokens.append(ctx.tokens if self.token is None else self.token(ctx.tokens))
             positions.append(self._where(ctx.tokens))
-        return torch.cat(told, 1), torch.cat(positions)
+        return torch.cat(tokens, 1), torch.cat(positions)
 
     def _first(self, t: Tensor | None, ctx: Context) -> Tensor:
         """The tokens (B, ., W) of the parts of the vector, then zeros, the times added to each."""
-        told = []
+        tokens = []
         if self.parts:
             if ctx.vector is None:
                 raise ValueError(f"context.vector: expected width {self.spec.vector}, found none")
             columns = torch.split(ctx.vector, list(self.parts), 1)
-            told = [net(part)[:, None] for net, part in zip(self.inputs, columns, strict=True)]
-        zeros = self.query.weight.new_zeros(ctx.batch, self.first - len(told), self.width)
-        h = torch.cat([*told, zeros], 1)
+            tokens = [net(part)[:, None] for net, part in zip(self.inputs, columns, strict=True)]
+        zeros = self.query.weight.new_zeros(ctx.batch, self.first - len(tokens), self.width)
+        h = torch.cat([*tokens, zeros], 1)
         if self.times is None:
             return h
         time: Tensor = self.times(t)
@@ -161,6 +198,7 @@ class DetrNet(nn.Module):
 class PosteriorNet(nn.Module):
     """q(z | x, state); padded actions are not attended to."""
 
+    RENAMED: ClassVar[dict[int, Renames]] = {1: of_stacks("encoder")}
     position: Tensor
 
     def __init__(self, config: Posterior, shape: tuple[int, ...], context: ContextSpec, latent: int) -> None:
@@ -168,23 +206,25 @@ class PosteriorNet(nn.Module):
         (horizon, actions), width = shape, config.width
         self.columns = context.vector if config.state < 0 else config.state
         if self.columns > context.vector:
-            raise ValueError(f"state: expected at most the {context.vector} columns told, found {config.state}")
+            raise ValueError(
+                f"state: expected at most the {context.vector} columns of the context, found {config.state}"
+            )
         self.cls = nn.Embedding(1, width)
         self.state = nn.Linear(self.columns, width) if self.columns else None
         self.action = nn.Linear(actions, width)
-        self.encoder = Encoder(config.sizes, config.layers)
+        self.encoder = _encoder(config, config.layers)
         self.latent = nn.Linear(width, 2 * latent)
         self.register_buffer("position", table(horizon + 1 + bool(self.columns), width), persistent=False)
 
     def forward(self, x: Tensor, ctx: Context, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log variance (B, Z) of z given x (B, H, A); valid (B, H) bool, False = padding."""
-        told = [self.cls.weight.expand(x.shape[0], 1, -1)]
+        front = [self.cls.weight.expand(x.shape[0], 1, -1)]
         if self.state is not None:
             if ctx.vector is None:
                 raise ValueError(f"context.vector: expected at least {self.columns} columns, found none")
-            told.append(self.state(ctx.vector[:, : self.columns])[:, None])
-        keep = kept(valid, len(told), x.shape[0])
-        h = torch.cat([*told, self.action(x)], 1)
-        h = self.encoder(h, self.position[: h.shape[1]].to(h), keep)
+            front.append(self.state(ctx.vector[:, : self.columns])[:, None])
+        mask = None if valid is None else key_mask(extend_valid(valid, before=len(front)))
+        h = torch.cat([*front, self.action(x)], 1)
+        h, _ = self.encoder(h, position=self.position[: h.shape[1]].to(h), mask=mask, remember=False)
         mean, logvar = self.latent(h[:, 0]).chunk(2, -1)
         return mean, logvar

@@ -1,79 +1,58 @@
-"""DiT: a transformer over patches of an image, told by adaptive norms (Peebles & Xie 2023).
+"""DiT: a transformer over patches of an image, conditioned by adaptive norms (Peebles & Xie 2023).
 
-Letters: B batch, C channels, p side of a patch, L patches, W width.
+Shapes: B batch, C channels, p side of a patch, L patches, W width.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
-from nextmove.nn.attention import Attention
-from nextmove.nn.dropout import Dropout
+from nextmove.nn.block import Adaptive, Block
 from nextmove.nn.embedding import Times, cells
+from nextmove.nn.feedforward import Dense
 from nextmove.nn.flat import flat, flat_width
+from nextmove.nn.norm import LayerNorm
+from nextmove.nn.renamed import Renames
+from nextmove.nn.stream import Stream
 
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
 """The paper's width, layers and heads (table 1)."""
 
 
-class Adaptive(nn.Module):
-    """Layer norms without own weights, whose `count` shifts, scales and gates come from the condition (adaLN-zero)."""
-
-    def __init__(self, width: int, count: int) -> None:
-        super().__init__()
-        self.count = count
-        self.linear = nn.Linear(width, count * width)
-
-    def forward(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """`count` rows (B, 1, W) from the activated condition (B, W)."""
-        return self.linear(condition)[:, None].chunk(self.count, -1)
-
-
-class Block(nn.Module):
-    """Attention and a two-layer network, each scaled, shifted and gated by the condition."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.adaptive = Adaptive(width, 6)
-        self.attention = Attention(width, heads)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU("tanh"), Dropout(dropout), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, L, W) and the activated condition (B, W) -> (B, L, W)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaptive(condition)
-        h = modulated(x, shift1, scale1)
-        x = torch.addcmul(x, gate1, self.attention(h, h, h)[0])
-        return torch.addcmul(x, gate2, self.mlp(modulated(x, shift2, scale2)))
-
-
 class DiffusionTransformer(nn.Module):
     """(x (B, C, height, width), t, ctx) -> (B, out, height, width)."""
 
+    RENAMED: ClassVar[dict[int, Renames]] = {
+        1: (
+            (r"^told\.", "condition."),
+            (r"^adaptive\.", "stream.adaptive."),
+            (r"^blocks\.(\d+)\.mlp\.0\.", r"stream.blocks.\1.feedforward.up."),
+            (r"^blocks\.(\d+)\.mlp\.3\.", r"stream.blocks.\1.feedforward.down."),
+            (r"^blocks\.", "stream.blocks."),
+        )
+    }
     position: Tensor
 
     def __init__(self, config: Dit, shape: tuple[int, ...], out: int, times: int, context: ContextSpec) -> None:
         super().__init__()
         C, *sides = shape
-        p, width, told = config.patch, config.width, flat_width(context)
+        p, width, given = config.patch, config.width, flat_width(context)
         if len(shape) != 3 or any(side % p for side in sides):
             raise ValueError(f"shape: expected (C, height, width) of patches of side {p}, found {shape}")
-        if not times and not told:
+        if not times and not given:
             raise ValueError("context: expected a time, a vector or tokens to be conditioned on, found none")
         self.spec, self.patch = context, p
         self.times = Times(times, config.time_width, width, width, "silu") if times else None
-        self.told = nn.Linear(told, width) if told and told != width else nn.Identity()
+        self.condition = nn.Linear(given, width) if given and given != width else nn.Identity()
         self.input = nn.Linear(C * p * p, width)
         self.register_buffer("position", cells(sides[0] // p, sides[1] // p, width), persistent=False)
-        self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.layers))
-        self.adaptive = Adaptive(width, 2)
+        self.stream = Stream([config.block] * config.layers, norm=config.block.norm)
         self.head = nn.Linear(width, p * p * out)
         self._init()
 
@@ -94,17 +73,16 @@ class DiffusionTransformer(nn.Module):
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """y (B, out, height, width)."""
         p, parts = self.patch, [] if self.times is None else [self.times(t)]
-        told = flat(ctx, self.spec)
-        if told:
-            parts.append(self.told(torch.cat(told, -1)))
+        given = flat(ctx, self.spec)
+        if given:
+            parts.append(self.condition(torch.cat(given, -1)))
         condition = F.silu(parts[0] if len(parts) == 1 else parts[0] + parts[1])
         # (B, C, rows, p, columns, p) to one row of C p p numbers a patch.
         rows, columns = x.shape[2] // p, x.shape[3] // p
         patches = x.reshape(len(x), -1, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
         h = self.input(patches.flatten(3).flatten(1, 2)) + self.position
-        for block in self.blocks:
-            h = block(h, condition)
-        y: Tensor = self.head(modulated(h, *self.adaptive(condition)))
+        h, _ = self.stream(h, condition=condition, remember=False)
+        y: Tensor = self.head(h)
         y = y.view(len(x), rows, columns, p, p, -1)
         return y.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, *x.shape[2:])
 
@@ -122,6 +100,14 @@ class Dit:
     dropout: float = 0.0
     """Within the two-layer networks (the paper has none)."""
 
+    @property
+    def block(self) -> Block:
+        """One of its layers: norms without own weights, all of whose scales come from the condition."""
+        norm = LayerNorm(1e-6, gain=False)
+        return Block(
+            self.width, self.heads, Dense(), norm, condition=self.width, hidden_dropout=self.dropout
+        )  # fmt: skip
+
     @classmethod
     def sized(cls, size: Literal["S", "B", "L", "XL"], patch: int = 2) -> Dit:
         """DiT-S, B, L or XL."""
@@ -133,14 +119,9 @@ class Dit:
     ) -> nn.Module:
         """The network; raises ValueError for an image its patches do not cover, or where a causal one is asked for.
 
-        What is told (the context, flattened) is added to the time's embedding, as it is if it is `width` wide and else
+        The condition (the context, flattened) is added to the time's embedding, as it is if it is `width` wide and else
         through a linear map. The times' sinusoid ends at frequency 1e-4; the paper's, one step above.
         """
         if causal:
             raise ValueError("Dit: every patch sees all others and cannot be causal")
         return DiffusionTransformer(self, shape, out, times, context)
-
-
-def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x (B, L, W) normalised over W, scaled and shifted."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)

@@ -1,6 +1,6 @@
-"""Feed-forward parts of a transformer block: how the hidden units are made; a linear map always leads back.
+"""Feed-forward parts of a transformer block, dense or gated.
 
-Letters: W width, F hidden units.
+Shapes: W width, F hidden units.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "silu"]
+from nextmove.nn.dropout import Dropout
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "sigmoid", "silu"]
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -32,6 +34,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": quick_gelu,
     "relu": F.relu,
     "relu2": relu2,
+    "sigmoid": F.sigmoid,
     "silu": F.silu,
 }
 
@@ -45,10 +48,10 @@ class Dense:
     activation: Activation = "gelu_tanh"
     bias: bool = True
 
-    def build(self, width: int) -> tuple[nn.Module, nn.Linear]:
-        """`up` (..., W) -> (..., F), its activation included, and `down` (..., F) -> (..., W)."""
+    def build(self, width: int, dropout: float = 0.0) -> FeedForward:
+        """The module (..., W) -> (..., W); dropout: of hidden units."""
         hidden = self.hidden or 4 * width
-        return Units(width, hidden, self.bias, self.activation), nn.Linear(hidden, width, self.bias)
+        return FeedForward(LinearAct(width, hidden, self.bias, self.activation), hidden, width, self.bias, dropout)
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,35 @@ class Gated:
     """Hidden units; 0 = 8 W / 3, as many weights as `Dense`."""
     activation: Activation = "silu"
     bias: bool = False
+    gate: Literal["first", "second"] = "first"
+    """Which half of the upward map's outputs is the gate (torch's `glu`: the second)."""
 
-    def build(self, width: int) -> tuple[nn.Module, nn.Linear]:
-        """`up` (..., W) -> (..., F) and `down` (..., F) -> (..., W)."""
+    def build(self, width: int, dropout: float = 0.0) -> FeedForward:
+        """The module (..., W) -> (..., W); dropout: of hidden units."""
+        if self.gate not in ("first", "second"):
+            raise ValueError(f"gate: expected first or second, found {self.gate!r}")
         hidden = self.hidden or 8 * width // 3
-        return GatedUnits(width, 2 * hidden, self.bias, self.activation), nn.Linear(hidden, width, self.bias)
+        up = GatedLinear(width, 2 * hidden, self.bias, self.activation)
+        up.first = self.gate == "first"
+        return FeedForward(up, hidden, width, self.bias, dropout)
 
 
-class Units(nn.Linear):
+class FeedForward(nn.Module):
+    """down(dropout(up(x))), the activation within `up`."""
+
+    def __init__(self, up: LinearAct, hidden: int, width: int, bias: bool, dropout: float) -> None:
+        super().__init__()
+        self.up, self.down = up, nn.Linear(hidden, width, bias)
+        self.dropout = Dropout(dropout) if dropout else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., W) -> (..., W)."""
+        h = self.up(x)
+        y: Tensor = self.down(h if self.dropout is None else self.dropout(h))
+        return y
+
+
+class LinearAct(nn.Linear):
     """A linear map and its activation."""
 
     def __init__(self, width: int, out: int, bias: bool, activation: Activation) -> None:
@@ -80,10 +104,12 @@ class Units(nn.Linear):
         return self.activation(super().forward(x))
 
 
-class GatedUnits(Units):
-    """One linear map for gates and values; the first half of its outputs gates the second."""
+class GatedLinear(LinearAct):
+    """One linear map for gates and values; the `first` half of its outputs gates the other, or the second."""
+
+    first = True
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., F)."""
         gate, value = F.linear(x, self.weight, self.bias).chunk(2, -1)
-        return self.activation(gate) * value
+        return self.activation(gate) * value if self.first else gate * self.activation(value)

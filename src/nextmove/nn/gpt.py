@@ -3,31 +3,29 @@
 The parts are chosen one by one: GPT-2 has layer norms, dense GELU units and learned positions; its successors have
 root-mean-square norms, gated units, rotary positions, fewer heads of keys and values, and no biases.
 
-Letters: B batch, L ids, K classes, P tokens of the context, W width.
+Shapes: B batch, L ids, K classes, P tokens of the context, W width.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.contracts import Cache, Context, ContextSpec
-from nextmove.nn.attention import Attention, KeyValue, as_heads
+from nextmove.nn.block import Block
+from nextmove.nn.context_tokens import ContextTokens
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.feedforward import Dense
-from nextmove.nn.layers import kept
-from nextmove.nn.mask import CAUSAL, Mask, block_mask
+from nextmove.nn.init import init_normal
+from nextmove.nn.mask import CAUSAL, Mask, block_mask, extend_valid
 from nextmove.nn.norm import LayerNorm
-from nextmove.nn.rope import Rotary, rotate
-from nextmove.nn.transformer import Told, init_normal
-
-Angles = tuple[Tensor, Tensor]
-"""Cosines and sines of the rotary positions."""
+from nextmove.nn.renamed import Renames
+from nextmove.nn.rope import Rotary
+from nextmove.nn.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,18 @@ class Gpt:
     scale: float = 1.0
     """What embedded ids are multiplied by (Gemma: sqrt(width))."""
 
+    @property
+    def block(self) -> Block:
+        """One of its layers."""
+        return Block(
+            self.width,
+            self.heads,
+            self.feedforward,
+            self.norm,
+            dropout=self.dropout,
+            attention_dropout=self.dropout,
+        )
+
     def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool = True) -> GptNet:
         """The network (ids (B, L), ctx, cache) -> (logits (B, L, K), cache); `start`: the id `classes` may be read.
 
@@ -59,28 +69,19 @@ class Gpt:
         return GptNet(self, length, classes, context, start)
 
 
-class Block(nn.Module):
-    """Pre-norm causal self-attention, then feed-forward."""
-
-    def __init__(self, config: Gpt) -> None:
-        super().__init__()
-        width = config.width
-        self.norm1, self.norm2 = config.norm.build(width), config.norm.build(width)
-        self.attention = Attention(width, config.heads, config.dropout)
-        self.up, self.down = config.feedforward.build(width)
-        self.dropout = Dropout(config.dropout) if config.dropout else nn.Identity()
-
-    def forward(self, x: Tensor, mask: Mask, cache: KeyValue | None, angles: Angles | None) -> tuple[Tensor, KeyValue]:
-        """x (B, L, W), mask over all tokens so far -> the same, and all keys and values so far."""
-        h = self.norm1(x)
-        turn = None if angles is None else partial(rotate, cosines=angles[0], sines=angles[1])
-        y, cache = self.attention(h, h, h, mask=mask, cache=cache, rotate=turn)
-        x = x + self.dropout(y)
-        return x + self.dropout(self.down(self.up(self.norm2(x)))), cache
-
-
 class GptNet(nn.Module):
-    """[context, ids] through causal blocks; logits for the ids."""
+    """[context, ids] through a causal stream; logits for the ids."""
+
+    RENAMED: ClassVar[dict[int, Renames]] = {
+        1: (
+            (r"^told\.", "context."),
+            (r"^norm\.", "stream.norm."),
+            (r"^blocks\.(\d+)\.norm1\.", r"stream.blocks.\1.attention_branch.norm."),
+            (r"^blocks\.(\d+)\.norm2\.", r"stream.blocks.\1.feedforward_branch.norm."),
+            (r"^blocks\.(\d+)\.(up|down)\.", r"stream.blocks.\1.feedforward.\2."),
+            (r"^blocks\.", "stream.blocks."),
+        )
+    }
 
     def __init__(self, config: Gpt, length: int, classes: int, context: ContextSpec, start: bool) -> None:
         super().__init__()
@@ -89,19 +90,19 @@ class GptNet(nn.Module):
         if config.head not in ("biased", "plain", "tied"):
             raise ValueError(f"head: expected biased, plain or tied, found {config.head!r}")
         self.config, self.length, self.classes = config, length, classes
-        self.told = Told(context, config.width)
+        self.context = ContextTokens(context, config.width)
         self.embedding = nn.Embedding(classes + start, config.width)
-        self.position = nn.Parameter(torch.empty(length, config.width)) if config.positions == "learned" else None
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = config.norm.build(config.width)
+        learned = config.positions == "learned"
+        self.position = nn.Parameter(torch.empty(length, config.width)) if learned else None
+        rotary = None if learned else config.rotary
+        self.stream = Stream([config.block] * config.layers, norm=config.norm, rotary=rotary)
         tied = config.head == "tied"
         self.head = None if tied else nn.Linear(config.width, classes, bias=config.head == "biased")
         self.dropout = Dropout(config.dropout) if config.dropout else nn.Identity()
-        self.turned = as_heads(config.heads).settled(config.width).width
         init_normal(self)
         if self.position is not None:
             nn.init.normal_(self.position, std=0.02)
-        for name, weight in self.blocks.named_parameters():
+        for name, weight in self.stream.blocks.named_parameters():
             if name.endswith(("out_proj.weight", "down.weight")):
                 # What the blocks add to the residual stream keeps its size at any depth.
                 nn.init.normal_(weight, std=0.02 / (2 * config.layers) ** 0.5)
@@ -121,30 +122,29 @@ class GptNet(nn.Module):
 
     def logits(self, h: Tensor) -> Tensor:
         """(B, L, K) of what `read` gives."""
-        h, table = self.norm(h), self.embedding.weight
         if self.head is None:
+            table = self.embedding.weight
             return F.linear(h, table if len(table) == self.classes else table[: self.classes])
         y: Tensor = self.head(h)
         return y
 
     def read(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
-        """What the blocks make of ids (B, L): (B, L, W), not yet normalised, and the cache."""
-        prefix = self.told.count(ctx)
+        """What the stream makes of ids (B, L): (B, L, W), normalised, and the cache."""
+        prefix, length = self.context.count(ctx), ids.shape[1]
         before = 0 if cache is None else cache[0][0].shape[2] - prefix
-        x = self._embed(ids, before)
+        x = self.embed(ids, before)
         if cache is None and prefix:
-            x = torch.cat([self.told(ctx).to(x), x], 1)
-        mask = self._mask(ctx, before + ids.shape[1], x.shape[1])
-        angles = self._angles(x, before + ids.shape[1])
-        x, kept_layers = self.dropout(x), []
-        for i, block in enumerate(self.blocks):
-            x, layer = block(x, mask, None if cache is None else cache[i], angles)
-            kept_layers.append(layer)
+            x = torch.cat([self.context(ctx).to(x), x], 1)
+        # The last token is id `before + length - 1`; the context's positions are negative.
+        end = before + length
+        positions = torch.arange(end - x.shape[1], end, device=x.device) if self.position is None else None
+        mask = self._mask(ctx, end, x.shape[1])
+        h, cache = self.stream(self.dropout(x), positions=positions, mask=mask, memory=cache)
         # A slice of all of it would be copied on the way back.
-        return x if x.shape[1] == ids.shape[1] else x[:, -ids.shape[1] :], tuple(kept_layers)
+        return h if h.shape[1] == length else h[:, -length:], cache
 
-    def _embed(self, ids: Tensor, before: int) -> Tensor:
-        """(B, L, W), position i of an id being the number of ids before it."""
+    def embed(self, ids: Tensor, before: int = 0) -> Tensor:
+        """What the stream reads for ids (B, L) that follow `before` others: (B, L, W)."""
         x: Tensor = self.embedding(ids)
         if self.config.scale != 1:
             x = x * self.config.scale
@@ -156,15 +156,8 @@ class GptNet(nn.Module):
 
     def _mask(self, ctx: Context, ids: int, queries: int) -> Mask:
         """Each of the last tokens of [context, all ids so far] attends to those up to itself that are not masked."""
-        keep = kept(ctx.mask if self.told.token is not None else None, self.told.first, ctx.batch)
-        if keep is None:
+        valid = self.context.valid(ctx)
+        if valid is None:
             return CAUSAL
-        valid = torch.cat([keep, keep.new_ones(ctx.batch, ids)], 1)
+        valid = extend_valid(valid, after=ids)
         return block_mask(valid, torch.arange(valid.shape[1], device=valid.device), queries)
-
-    def _angles(self, x: Tensor, end: int) -> Angles | None:
-        """Rotary angles of the tokens x, the last of which is id `end` - 1; the context's positions are negative."""
-        if self.config.positions == "learned":
-            return None
-        positions = torch.arange(end - x.shape[1], end, device=x.device)
-        return self.config.rotary.angles(positions, self.turned)

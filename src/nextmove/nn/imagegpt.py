@@ -53,10 +53,10 @@ def initialise(net: GptNet, layers: int) -> None:
     Deviations: embeddings and feed-forward 0.02, positions 0.01, queries, keys and values 1 / sqrt(W), what leaves
     attention 1 / sqrt(W layers), head 0.
     """
-    for part in net.blocks.modules():
+    for part in net.stream.blocks.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=0.02)
-    for part in net.blocks.modules():
+    for part in net.stream.blocks.modules():
         if isinstance(part, Attention):
             width = part.out_proj.out_features
             for weight in part.projections():

@@ -31,6 +31,12 @@ def key_mask(valid: Tensor) -> Tensor:
     return valid[:, None, None]
 
 
+def extend_valid(valid: Tensor, *, before: int = 0, after: int = 0) -> Tensor:
+    """valid (B, S) with so many valid positions in front of it and behind it."""
+    batch = valid.shape[0]
+    return torch.cat([valid.new_ones(batch, before), valid, valid.new_ones(batch, after)], 1)
+
+
 def block_mask(valid: Tensor, block: Tensor, queries: int = 0) -> Tensor:
     """(B, 1, L, S): position i attends to j where valid_j and block_j <= block_i.
 

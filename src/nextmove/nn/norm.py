@@ -18,10 +18,12 @@ class LayerNorm:
 
     eps: float = 1e-5
     bias: bool = True
+    gain: bool = True
+    """Without it there is no bias either."""
 
     def build(self, width: int) -> nn.Module:
         """The module (..., D) -> (..., D)."""
-        return nn.LayerNorm(width, self.eps, bias=self.bias)
+        return nn.LayerNorm(width, self.eps, self.gain, self.bias)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,28 @@
-"""Diffusion Policy's transformer: actions attend to each other and to what they are told, as tokens (Chi et al. 2023).
+"""Diffusion Policy's transformer: actions attend to each other and to the context's tokens (Chi et al. 2023).
 
-Letters: B batch, H horizon, A action width, S told tokens, W width.
+Shapes: B batch, H horizon, A action width, S tokens of time and context, W width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
-from nextmove.nn.attention import Attention
+from nextmove.nn.block import Block, Source
+from nextmove.nn.context_tokens import ContextTokens
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.embedding import Times
-from nextmove.nn.layers import Decoder, Encoder, Sizes, kept
+from nextmove.nn.feedforward import Dense
+from nextmove.nn.init import init_normal
+from nextmove.nn.mask import CAUSAL, Mask, key_mask
 from nextmove.nn.mish import Mish
+from nextmove.nn.norm import LayerNorm
+from nextmove.nn.renamed import Renames, of_stacks
+from nextmove.nn.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,14 @@ class Transformer:
     """Actions see earlier actions only and, if the context is one token for each of the first observed steps, action i
     sees observations up to step i: for horizons that start at the first observed step, as Diffusion Policy's do."""
 
+    @property
+    def block(self) -> Block:
+        """One of its layers over the memory; without cross-attention, one within it."""
+        width, p = self.width, self.dropout
+        return Block(
+            width, self.heads, Dense(activation="gelu"), dropout=p, attention_dropout=p, hidden_dropout=p, cross=width
+        )  # fmt: skip
+
     def build(
         self, *, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool = False
     ) -> TransformerNet:
@@ -39,45 +54,10 @@ class Transformer:
         return TransformerNet(self, shape, out, times, context, causal)
 
 
-class Told(nn.Module):
-    """The context as tokens with learned positions: the vector projected to one token, then each token projected."""
-
-    def __init__(self, spec: ContextSpec, width: int, before: int = 0) -> None:
-        """`before`: how many tokens the caller puts in front. Raises ValueError if the number of tokens is unknown."""
-        super().__init__()
-        if spec.token and not spec.tokens:
-            raise ValueError(f"context.tokens: expected the largest number of tokens, found {spec.tokens}")
-        self.spec = spec
-        self.vector = nn.Linear(spec.vector, width) if spec.vector else None
-        self.token = nn.Linear(spec.token, width) if spec.token else None
-        self.first = before + (spec.vector > 0)
-        count = self.first + (spec.tokens if spec.token else 0)
-        self.position = nn.Parameter(0.02 * torch.randn(count, width)) if count else None
-
-    def count(self, ctx: Context) -> int:
-        """The number S of tokens `forward` gives when nothing is put in front."""
-        tokens = 0 if self.token is None or ctx.tokens is None else ctx.tokens.shape[1]
-        return (self.vector is not None) + tokens
-
-    def forward(self, ctx: Context, *before: Tensor) -> Tensor:
-        """(B, S, W), S > 0: `before` (B, W) each, the vector, the tokens; raises ValueError naming a missing part."""
-        parts = [x[:, None] for x in before]
-        if self.vector is not None:
-            if ctx.vector is None:
-                raise ValueError(f"context.vector: expected width {self.spec.vector}, found none")
-            parts.append(self.vector(ctx.vector)[:, None])
-        if self.token is not None:
-            if ctx.tokens is None or ctx.tokens.shape[1] > self.spec.tokens:
-                found = "none" if ctx.tokens is None else f"{ctx.tokens.shape[1]}"
-                raise ValueError(f"context.tokens: expected at most {self.spec.tokens} tokens, found {found}")
-            parts.append(self.token(ctx.tokens))
-        told = torch.cat(parts, 1)
-        return told if self.position is None else told + self.position[: told.shape[1]]
-
-
 class TransformerNet(nn.Module):
     """Pre-norm layers; the memory is [time, vector, tokens] + positions."""
 
+    RENAMED: ClassVar[dict[int, Renames]] = {1: ((r"^told\.", "context."), *of_stacks("memory"))}
     mask: Tensor | None
 
     def __init__(
@@ -92,60 +72,61 @@ class TransformerNet(nn.Module):
         super().__init__()
         (horizon, actions), width = shape, config.width
         self.causal, self.actions = causal or config.causal, actions
-        # With nothing to be told, the memory is one empty token: attention needs at least one.
+        # Without time and context the memory is one empty token: attention needs at least one.
         self.empty = not (times or context.vector or context.token)
         self.times = Times(times, width) if times else None
-        self.told = Told(context, width, before=int(bool(times) or self.empty))
-        sizes = Sizes(width, config.heads, 4 * width, config.dropout, "gelu", pre_norm=True)
+        self.context = ContextTokens(context, width, before=int(bool(times) or self.empty))
         self.memory: nn.Module = (
-            Encoder(sizes, config.memory_layers)
+            Stream([replace(config.block, cross=0)] * config.memory_layers, norm=LayerNorm())
             if config.memory_layers
             else nn.Sequential(nn.Linear(width, 4 * width), Mish(), nn.Linear(4 * width, width))
         )
         self.input = nn.Linear(actions, width) if actions else None
         self.position = nn.Parameter(0.02 * torch.randn(horizon, width))
         self.dropout = Dropout(config.dropout)
-        self.decoder, self.head = Decoder(sizes, config.layers), nn.Linear(width, out)
+        self.decoder = Stream([config.block] * config.layers, norm=LayerNorm())
+        self.head = nn.Linear(width, out)
         steps = config.causal and not context.vector and 0 < context.tokens <= horizon
-        mask = _steps(horizon, context.tokens, self.told.first) if steps else None
+        mask = _steps(horizon, context.tokens, self.context.first) if steps else None
         self.register_buffer("mask", mask, persistent=False)
-        for part in (self.told, self.memory, self.input, self.decoder, self.head):
+        for part in (self.context, self.memory, self.input, self.decoder, self.head):
             init_normal(part)
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """x (B, H, A), t (B, times) or None if there are none -> (B, H, out)."""
-        told, keep = self._told(t, ctx)
-        told = self.memory(told, keep=keep) if isinstance(self.memory, Encoder) else self.memory(told)
+        tokens, valid = self._tokens(t, ctx), self.context.valid(ctx)
+        keys = None if valid is None else key_mask(valid)
+        if isinstance(self.memory, Stream):
+            tokens, _ = self.memory(tokens, mask=keys, remember=False)
+        else:
+            tokens = self.memory(tokens)
         h = self.position[: x.shape[1]].expand(x.shape[0], -1, -1)
         h = h if self.input is None else self.input(x) + h
-        mask = None if self.mask is None else self.mask[: x.shape[1], : told.shape[1]]
-        y: Tensor = self.head(self.decoder(self.dropout(h), told, keep=keep, mask=mask, causal=self.causal))
+        order: Mask = CAUSAL if self.causal else None
+        source = Source(tokens, self._seen(x.shape[1], tokens.shape[1], keys))
+        h, _ = self.decoder(self.dropout(h), mask=order, source=source, remember=False)
+        y: Tensor = self.head(h)
         return y
 
-    def _told(self, t: Tensor | None, ctx: Context) -> tuple[Tensor, Tensor | None]:
-        """The memory before its own layers, and which of it may be attended to."""
+    def _tokens(self, t: Tensor | None, ctx: Context) -> Tensor:
+        """Time and context (B, S, W) before the memory's own layers."""
         before = []
         if self.times is not None:
             before.append(self.times(t))
         elif self.empty:
             before.append(self.position.new_zeros(ctx.batch, self.position.shape[1]))
-        told = self.dropout(self.told(ctx, *before))
-        return told, kept(ctx.mask if self.told.token is not None else None, self.told.first, ctx.batch)
+        tokens: Tensor = self.dropout(self.context(ctx, *before))
+        return tokens
 
-
-def init_normal(module: nn.Module | None) -> None:
-    """GPT-2's start: matrices normal with deviation 0.02, biases 0 (Radford et al. 2019)."""
-    for part in [] if module is None else module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
-        if isinstance(part, Attention):
-            for weight in part.projections():
-                nn.init.normal_(weight, std=0.02)
+    def _seen(self, actions: int, tokens: int, keys: Tensor | None) -> Tensor | None:
+        """Which tokens of the memory each action attends to."""
+        if self.mask is None:
+            return keys
+        mask = self.mask[:actions, :tokens]
+        return mask if keys is None else keys & mask
 
 
 def _steps(horizon: int, observed: int, before: int) -> Tensor:
-    """(H, before + observed) bool: action i sees what stands in front and the observed steps up to i."""
+    """(H, before + observed) bool: action i attends to the tokens in front and the observed steps up to i."""
     seen = torch.ones(horizon, observed, dtype=torch.bool).tril()
     return torch.cat([seen.new_ones(horizon, before), seen], 1)

@@ -24,13 +24,13 @@ NAMES = {
     "head": "lm_head",
 }
 BLOCK = {
-    "norm1": "ln_1",
-    "norm2": "ln_2",
+    "attention_branch.norm": "ln_1",
+    "feedforward_branch.norm": "ln_2",
     "attention.in_proj_weight": "attn.c_attn.weight",
     "attention.in_proj_bias": "attn.c_attn.bias",
     "attention.out_proj": "attn.c_proj",
-    "up": "mlp.c_fc",
-    "down": "mlp.c_proj",
+    "feedforward.up": "mlp.c_fc",
+    "feedforward.down": "mlp.c_proj",
 }
 
 
@@ -75,6 +75,7 @@ def family(data: Mapping[str, Any]) -> Family:
 
 def foreign(name: str) -> str | None:
     """A tensor of our network under GPT-2's name."""
+    name = name.removeprefix("stream.")
     part, _, rest = name.partition(".")
     if part != "blocks":
         return renamed(name, NAMES)

@@ -18,13 +18,13 @@ from nextmove.nn.norm import RmsNorm
 
 NAMES = {"embedding": "embed_tokens", "norm": "norm", "head": "lm_head"}
 BLOCK = {
-    "norm1": "input_layernorm",
-    "norm2": "post_attention_layernorm",
+    "attention_branch.norm": "input_layernorm",
+    "feedforward_branch.norm": "post_attention_layernorm",
     "attention.in_proj_weight": "self_attn.qkv_proj.weight",
     "attention.in_proj_bias": "self_attn.qkv_proj.bias",
     "attention.out_proj": "self_attn.o_proj",
-    "up": "mlp.gate_up_proj",
-    "down": "mlp.down_proj",
+    "feedforward.up": "mlp.gate_up_proj",
+    "feedforward.down": "mlp.down_proj",
 }
 
 
@@ -97,6 +97,7 @@ def family(data: Mapping[str, Any]) -> Family:
 
 def foreign(name: str) -> str | None:
     """A tensor of our network under Llama's name, packed ones under a name of their own."""
+    name = name.removeprefix("stream.")
     part, _, rest = name.partition(".")
     if part != "blocks":
         return renamed(name, NAMES)

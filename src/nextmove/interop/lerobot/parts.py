@@ -60,17 +60,29 @@ _NET = {
     "inputs.2": "encoder_env_state_input_proj",
     "position": "encoder_1d_feature_pos_embed",
     "query": "decoder_pos_embed",
-    "encoder": "encoder",
-    "decoder": "decoder",
+    "encoder.blocks": "encoder.layers",
+    "encoder.norm": "encoder.norm",
+    "decoder.blocks": "decoder.layers",
+    "decoder.norm": "decoder.norm",
     "head": "action_head",
 }
 _POSTERIOR = {
     "cls": "vae_encoder_cls_embed",
     "state": "vae_encoder_robot_state_input_proj",
     "action": "vae_encoder_action_input_proj",
-    "encoder": "vae_encoder",
+    "encoder.blocks": "vae_encoder.layers",
+    "encoder.norm": "vae_encoder.norm",
     "latent": "vae_encoder_latent_output_proj",
 }
+_LAYER = {
+    ".attention.": ".self_attn.",
+    ".cross.": ".multihead_attn.",
+    ".feedforward.up.": ".linear1.",
+    ".feedforward.down.": ".linear2.",
+    ".attention_branch.norm.": ".norm1.",
+    ".cross_branch.norm.": ".norm2.",
+}
+"""Within a layer of either stack; the last norm's number is that of the stack's parts."""
 POSITIONS = "model.vae_encoder_pos_enc"
 
 
@@ -105,6 +117,11 @@ def act(config: ActConfig, roles: Roles, version: Version) -> tuple[Any, Timing,
             found = renamed(rest, _POSTERIOR)
         else:
             found = renamed(rest.removeprefix("inner.").removeprefix("net."), _NET)
-        return None if found is None else f"model.{found.replace('.feedforward.linear', '.linear')}"
+        if found is None:
+            return None
+        for ours, theirs in _LAYER.items():
+            found = found.replace(ours, theirs)
+        last = ".norm3." if found.startswith("decoder") else ".norm2."
+        return f"model.{found.replace('.feedforward_branch.norm.', last)}"
 
     return decoder, timing, foreign
