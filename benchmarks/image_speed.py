@@ -3,7 +3,8 @@
     python benchmarks/image_speed.py [--size cifar|small] [--images 4] [--steps 10] [--threads 2] [--repeats 5]
 
 Both start from the same noise with weights drawn once (an untrained network costs what a trained one does). The two
-take turns, the median of `repeats` counts, and `ratio` is their time over ours: above 1, ours is faster. `bf16` runs
+take turns; seconds are medians of `repeats`, and `ratio` is the median of paired ratios, their time over ours: above
+1, ours is faster. `bf16` runs
 both networks under autocast; `bf16_against_float32` is their float32 time over our bf16 time. `max_abs_diff` compares
 images in [0, 1].
 """
@@ -18,7 +19,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +32,7 @@ from nextmove.decoders.paths import DiscreteVP
 from nextmove.decoders.solvers import Ddim
 from nextmove.interop.diffusers import unet2d_tensors
 from nextmove.nn import UNet2d, count
+from turns import ratio, seconds, turns
 
 SIZES = {
     "cifar": (UNet2d(), (3, 32, 32)),
@@ -85,19 +86,6 @@ def runs(decoder: Any, pipeline: Any, noise: Tensor, steps: int) -> dict[str, Ca
     return {"ours": ours, "theirs": theirs, "pipeline": whole}
 
 
-def timed(makers: dict[str, Callable[[], Tensor]], repeats: int, bf16: bool) -> dict[str, float]:
-    """Median seconds of each, taking turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in makers}
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        for turn in range(repeats + 1):
-            for name, make in makers.items():
-                begin = time.perf_counter()
-                make()
-                if turn:
-                    seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(found) for name, found in seconds.items()}
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -119,10 +107,11 @@ def main() -> None:
     whole: Tensor = makers["pipeline"]()
     out["max_abs_diff_pipeline"] = float((makers["ours"]() - whole).abs().max())
     for name, bf16 in (("float32", False), ("bf16", True)):
-        found = timed(makers, given.repeats, bf16)
-        out[name] = {f"{who}_s": round(seconds, 4) for who, seconds in found.items()}
-        out[name]["ratio"] = round(found["pipeline"] / found["ours"], 3)
-        out[name]["ratio_loop"] = round(found["theirs"] / found["ours"], 3)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found = turns({who: seconds(make) for who, make in makers.items()}, given.repeats)
+        out[name] = {f"{who}_s": round(statistics.median(taken), 4) for who, taken in found.items()}
+        out[name]["ratio"] = round(ratio(found["pipeline"], found["ours"]), 3)
+        out[name]["ratio_loop"] = round(ratio(found["theirs"], found["ours"]), 3)
     out["bf16_against_float32"] = round(out["float32"]["pipeline_s"] / out["bf16"]["ours_s"], 3)
     print(json.dumps({**out, "load_average": os.getloadavg()[0]}, indent=1))
 

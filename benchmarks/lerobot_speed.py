@@ -1,13 +1,12 @@
-"""LeRobot's side of the speed comparison, run in its own environment beside ours, in one sitting on an idle machine.
+"""LeRobot's side of the speed comparison, run in its own environment beside ours.
 
+    python benchmarks/policy_speed.py --peer /path/to/lerobot/bin/python    # starts `policies` here, and takes turns
+    python benchmarks/startup.py --peer /path/to/lerobot/bin/python
     python benchmarks/data_speed.py --keep SETS                             # ours; writes the two sets
     /path/to/lerobot/bin/python benchmarks/lerobot_speed.py data SETS       # LeRobot 0.6.1 on the same files
-    /path/to/lerobot/bin/python benchmarks/lerobot_speed.py policies NETS   # its networks; saves them
-    python benchmarks/policy_speed.py --folders NETS                        # ours, from the saved weights too
-    /path/to/lerobot/bin/python benchmarks/lerobot_speed.py start
 
 The environment: Python 3.12, `pip install "lerobot[dataset]==0.6.1" "diffusers<0.40"`. Set OMP_WAIT_POLICY=PASSIVE for
-both sides. JSON lines; time is the wall's, medians where there are repetitions.
+both sides. JSON lines; time is the wall's.
 """
 
 from __future__ import annotations
@@ -15,9 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +21,16 @@ from typing import Any
 
 import torch
 
+import turns
+
 STATE, ENVIRONMENT, ACTION = 2, 16, 2
 
 
-def policies(folder: Path, seconds: float, threads: int) -> None:
-    """Training steps a second at batch 256 and milliseconds per chunk at batch 1; saves weights, inputs, outputs."""
+def policies(folder: Path, threads: int) -> None:
+    """Saves its networks with weights, an input and an output, then answers `policy_speed.py`, one repetition a line.
+
+    NAME train: training steps a second at batch 256 over `seconds`; NAME chunk: milliseconds of a chunk at batch 1.
+    """
     from lerobot.configs import FeatureType, PolicyFeature
     from lerobot.policies.act.configuration_act import ACTConfig
     from lerobot.policies.act.modeling_act import ACTPolicy
@@ -37,7 +38,6 @@ def policies(folder: Path, seconds: float, threads: int) -> None:
     from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
     from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
     from lerobot.policies.diffusion.processor_diffusion import make_diffusion_pre_post_processors
-    from safetensors.torch import save_file
 
     torch.set_num_threads(threads)
     features: dict[str, Any] = {
@@ -65,56 +65,68 @@ def policies(folder: Path, seconds: float, threads: int) -> None:
         "diffusion_unet_128_256_512_h16_b256": lambda: unet(128, 256, 512),
         "act_d256_l4_chunk16_b256": act,
     }
-    widths = {"observation.state": STATE, "observation.environment_state": ENVIRONMENT, "action": ACTION}
-    stats = {
-        name: {"mean": torch.zeros(n), "std": torch.ones(n), "min": -torch.ones(n), "max": torch.ones(n)}
-        for name, n in widths.items()
-    }
+    actions: dict[str, Callable[..., float]] = {}
+    sizes = {}
     for name, make in runs.items():
         torch.manual_seed(0)
-        policy, processors = make()
-        lead = () if name.startswith("act") else (2,)
-        one = {n: torch.randn(1, *lead, w) for n, w in widths.items() if n != "action"}
-        noise = torch.randn(1, 16, ACTION)
-        options = {"noise": noise} if lead else {}
-        policy.eval()
-        before, after = processors(policy.config, dataset_stats=stats)
-        for part in (policy, before, after):
-            part.save_pretrained(folder / name)
-        times = []
+        side = Side(name, *make())
+        side.save(folder / name)
+        actions |= {f"{name} train": side.train, f"{name} chunk": side.chunk}
+        sizes[name] = round(sum(p.numel() for p in side.policy.parameters()) / 1e6, 2)
+    turns.answer(actions, sizes)
+
+
+class Side:
+    """One of its policies, an input for it, and what is measured on it."""
+
+    def __init__(self, name: str, policy: Any, processors: Any) -> None:
+        self.policy, self.processors = policy, processors
+        self.lead = () if name.startswith("act") else (2,)
+        self.widths = {"observation.state": STATE, "observation.environment_state": ENVIRONMENT, "action": ACTION}
+        self.one = {n: torch.randn(1, *self.lead, w) for n, w in self.widths.items() if n != "action"}
+        self.noise = torch.randn(1, 16, ACTION)
+        self.optim = torch.optim.AdamW(policy.parameters(), 1e-4)
+        self.batch = {n: torch.randn(256, *self.lead, w) for n, w in self.widths.items() if n != "action"}
+        self.batch |= {
+            "action": torch.randn(256, 16, ACTION).clamp(-1, 1),
+            "action_is_pad": torch.zeros(256, 16, dtype=torch.bool),
+        }
+
+    def save(self, folder: Path) -> None:
+        """The checkpoint as its users save it, and in case.safetensors an input, noise and the chunk they give."""
+        from safetensors.torch import save_file
+
+        stats = {
+            name: {"mean": torch.zeros(n), "std": torch.ones(n), "min": -torch.ones(n), "max": torch.ones(n)}
+            for name, n in self.widths.items()
+        }
+        before, after = self.processors(self.policy.config, dataset_stats=stats)
+        for part in (self.policy, before, after):
+            part.save_pretrained(folder)
+        self.chunk()
+        case = {f"in.{n}": v.contiguous() for n, v in self.one.items()}
+        save_file(case | {"noise": self.noise, "out": self.made.contiguous()}, folder / "case.safetensors")
+
+    def chunk(self) -> float:
+        """Milliseconds of a chunk from the one input."""
+        self.policy.eval()
+        options = {"noise": self.noise} if self.lead else {}
         with torch.inference_mode():
-            for _ in range(33):
-                began = time.perf_counter()
-                made = policy.predict_action_chunk(dict(one), **options)
-                times.append(1000 * (time.perf_counter() - began))
-        case = {f"in.{n}": v.contiguous() for n, v in one.items()}
-        save_file(case | {"noise": noise, "out": made.contiguous()}, folder / name / "case.safetensors")
-        rate = _steps(policy.train(), widths, lead, seconds)
-        row = {
-            "run": name, "params_M": round(sum(p.numel() for p in policy.parameters()) / 1e6, 2),
-            "steps_per_s": round(rate, 3), "ms_per_chunk": round(statistics.median(times[3:]), 2), "threads": threads,
-        }  # fmt: skip
-        print(json.dumps(row), flush=True)
-
-
-def _steps(policy: Any, widths: dict[str, int], lead: tuple[int, ...], seconds: float) -> float:
-    optim = torch.optim.AdamW(policy.parameters(), 1e-4)
-    batch = {n: torch.randn(256, *lead, w) for n, w in widths.items() if n != "action"}
-    batch |= {
-        "action": torch.randn(256, 16, ACTION).clamp(-1, 1),
-        "action_is_pad": torch.zeros(256, 16, dtype=torch.bool),
-    }
-    count, began = -1, 0.0
-    while True:
-        loss, _ = policy.forward(dict(batch))
-        optim.zero_grad()
-        loss.backward()
-        optim.step()
-        count += 1
-        if count == 0:  # The first step warms up.
             began = time.perf_counter()
-        elif time.perf_counter() - began > seconds:
-            return count / (time.perf_counter() - began)
+            self.made = self.policy.predict_action_chunk(dict(self.one), **options)
+            return 1000 * (time.perf_counter() - began)
+
+    def train(self, seconds: float) -> float:
+        """Training steps a second over about so many seconds, at least one step."""
+        self.policy.train()
+        count, began = 0, time.perf_counter()
+        while not count or time.perf_counter() - began < seconds:
+            loss, _ = self.policy.forward(dict(self.batch))
+            self.optim.zero_grad()
+            loss.backward()
+            self.optim.step()
+            count += 1
+        return count / (time.perf_counter() - began)
 
 
 def data(root: Path, batches: int, video_batches: int) -> None:
@@ -149,44 +161,20 @@ def data(root: Path, batches: int, video_batches: int) -> None:
     print(json.dumps(out), flush=True)
 
 
-def start() -> None:
-    """Seconds of fresh processes, best of three, and the size of what is installed."""
-    python = Path(sys.executable)
-    commands = {
-        "lerobot-train --help": [str(python.parent / "lerobot-train"), "--help"],
-        "import LeRobotDataset": [str(python), "-c", "from lerobot.datasets import LeRobotDataset"],
-        "import lerobot": [str(python), "-c", "import lerobot"],
-    }
-    seconds = {}
-    for name, command in commands.items():
-        times = []
-        for _ in range(4):
-            began = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
-            times.append(time.perf_counter() - began)
-        seconds[name] = round(statistics.median(times[1:]), 2)
-    packages = [Path(p) for p in sys.path if p.endswith("site-packages")]
-    size = sum(f.stat().st_size for p in packages for f in p.rglob("*") if f.is_file() and not f.is_symlink())
-    print(json.dumps({"seconds": seconds, "installed_MB": round(size / 2**20)}), flush=True)
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("policies", "data", "start"))
+    parser.add_argument("what", choices=("policies", "data"))
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/speed"))
-    parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--video-batches", type=int, default=6)
     args = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if args.what == "policies":
-        policies(args.folder, args.seconds, args.threads)
-    elif args.what == "data":
-        data(args.folder, args.batches, args.video_batches)
+        policies(args.folder, args.threads)
     else:
-        start()
+        data(args.folder, args.batches, args.video_batches)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/runtime_speed.py RUN[@SAMPLER:STEPS] ... [--plans 100] [--threads 1] [--simulator pusht]
 
-Both plan from the start of a held-out episode with the same noise and take turns. Milliseconds at p50 and p99, plans a
-second that hold in 99 of 100 cases, and how far the two plans are apart. Quote ratios of an idle machine.
+Both plan from the start of a held-out episode with the same noise and take turns; `ratio` is the median of paired
+ratios. Milliseconds at p50 and p99, plans a second that hold in 99 of 100 cases, and how far the two plans are apart.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import argparse
 import json
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ import torch
 from nextmove import control, sim
 from nextmove.contracts import Rows, seeded
 from nextmove.jobs.evaluate import HELD_OUT, load_policy
+from nextmove.models.policy import Policy
+from turns import ratio, turns
 
 RUNTIMES = ("torch", "openvino")
 WARM = 3
@@ -39,18 +42,20 @@ def compare(asked: str, plans: int, simulator: str) -> dict[str, Any]:
     began = time.perf_counter()
     made[1].act(shown, rng=Rows([seeded(0)]))
     row: dict[str, Any] = {"policy": asked, "compiled_s": round(time.perf_counter() - began, 1), "max_abs_diff": 0.0}
-    ms: dict[str, list[float]] = {name: [] for name in RUNTIMES}
-    for call in range(WARM + plans):
-        answers = []
-        for name, policy in zip(RUNTIMES, made, strict=True):
-            began = time.perf_counter()
-            answers.append(policy.act(shown, rng=Rows([seeded(call)])).actions)
-            ms[name].append(1000 * (time.perf_counter() - began))
-        row["max_abs_diff"] = max(row["max_abs_diff"], float((answers[0] - answers[1]).abs().max()))
+    answers: dict[str, list[torch.Tensor]] = {name: [] for name in RUNTIMES}
+
+    def plan(name: str, policy: Policy) -> float:
+        rng = Rows([seeded(len(answers[name]))])
+        began = time.perf_counter()
+        answers[name].append(policy.act(shown, rng=rng).actions)
+        return 1000 * (time.perf_counter() - began)
+
+    ms = turns({name: partial(plan, name, p) for name, p in zip(RUNTIMES, made, strict=True)}, plans, WARM)
+    row["max_abs_diff"] = max(float((a - b).abs().max()) for a, b in zip(*answers.values(), strict=True))
     for name, times in ms.items():
-        p50, p99 = np.percentile(times[WARM:], [50, 99])
+        p50, p99 = np.percentile(times, [50, 99])
         row[name] = {"p50": round(p50, 2), "p99": round(p99, 2), "hz": round(1000 / p99, 1)}
-    return row | {"ratio": round(row["torch"]["p50"] / row["openvino"]["p50"], 2)}
+    return row | {"ratio": round(ratio(ms["torch"], ms["openvino"]), 2)}
 
 
 def main() -> None:

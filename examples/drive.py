@@ -1,13 +1,14 @@
-"""A trained policy in a control loop: an observation in, the action that is due out, every tick.
+"""A trained policy in a control loop: every tick an observation in, the action that is due out, at the policy's rate.
 
-python examples/drive.py RUN [torch|openvino] [SEED]
+    python examples/drive.py RUN [--runtime openvino] [--seed 100000] [--real]
 
-The simulator stands where a robot would; exchange `robot` for what reads your sensors and moves your arm.
+The simulator stands where a robot would; exchange `robot` for what reads your sensors and moves your arm. Time passes
+only as the clock says, so that the loop is the same everywhere; with --real it is the wall's, and ticks come late
+where a plan takes longer than a tick.
 """
 
-import sys
+import argparse
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,22 +16,38 @@ import torch
 from nextmove import control, jobs, sim
 from nextmove.contracts import seeded
 
-if __name__ == "__main__":
-    given = dict(enumerate(sys.argv[1:]))
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--runtime", choices=("torch", "openvino"), default="torch")
+    parser.add_argument("--seed", type=int, default=100_000)
+    parser.add_argument("--real", action="store_true")
+    given = parser.parse_args()
     torch.set_num_threads(1)  # small networks are quickest on one
-    controller = control.suited(jobs.load_policy(Path(given[0]), runtime=given.get(1, "torch")))
+    policy = jobs.load_policy(given.run, runtime=given.runtime)
+    controller = control.suited(policy)
     robot = sim.make("pusht")
-    observation, _ = robot.reset(seed=int(given.get(2, 100_000)))
+    observation, info = robot.reset(seed=given.seed)
     controller.reset(seeded(0))
     controller.step(observation)  # warms up; OpenVINO compiles
     controller.reset(seeded(0))
-    ms, over, info = [], False, {}
+    virtual = control.VirtualTime()
+    fps = policy.spec.fps
+    clock = control.Clock(fps) if given.real else control.Clock(fps, now=virtual.now, sleep=virtual.sleep)
+    ms, late, over = [], 0, False
     while not over and len(ms) < robot.max_steps:
         began = time.perf_counter()
         action = controller.step(observation)
         ms.append(1000 * (time.perf_counter() - began))
-        observation, _, terminated, truncated, info = robot.step(action)
+        observation, _, terminated, truncated, info = robot.step(action)  # a robot is sent the action here
+        late += clock.wait() > 0  # and read after the wait
         over = terminated or truncated
     planning = np.sort(ms)[-len(ms) // controller.n_action_steps :]
-    print(f"{'solved' if info['is_success'] else 'not solved'} in {len(ms)} ticks at {robot.fps:g} a second")
+    print(f"{'solved' if info['is_success'] else 'not solved'} in {len(ms)} ticks at {fps:g} a second")
     print(f"a tick takes {np.median(ms):.2f} ms, one that plans {np.median(planning):.1f}, the slowest {max(ms):.1f}")
+    print(f"{late} ticks late, {clock.missed} missed, the latest by {1000 * clock.worst:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

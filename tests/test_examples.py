@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
+import itertools
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from nextmove import control, sim
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -16,24 +23,49 @@ def test_every_example_is_run_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {"drive.py", "ten_lines.py", "two_modes.py"}
 
 
-def test_ten_lines_and_driving_what_they_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(sys, "argv", ["ten_lines.py", "0.05", "2", "1", str(tmp_path)])
-    runpy.run_path(str(EXAMPLES / "ten_lines.py"), run_name="__main__")
-    assert "'episodes': 1" in capsys.readouterr().out
-    for runtime in ("torch", "openvino"):
-        monkeypatch.setattr(sys, "argv", ["drive.py", str(tmp_path / "flow"), runtime])
-        runpy.run_path(str(EXAMPLES / "drive.py"), run_name="__main__")
-        assert "ticks at 10 a second\na tick takes" in capsys.readouterr().out
+def example(name: str, *given: str) -> str:
+    """What an example prints."""
+    told, threads = io.StringIO(), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(told):
+        patch.setattr(sys, "argv", [name, *given])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     torch.set_num_threads(threads)
+    return told.getvalue()
 
 
-def test_two_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["two_modes.py", "300", str(tmp_path / "modes.png")])
-    runpy.run_path(str(EXAMPLES / "two_modes.py"), run_name="__main__")
-    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The run that ten_lines.py leaves."""
+    folder = tmp_path_factory.mktemp("ten")
+    assert "'episodes': 1" in example("ten_lines.py", "0.05", "2", "1", str(folder))
+    return str(folder / "flow")
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_driving_what_ten_lines_trained(trained: str, runtime: str) -> None:
+    told = example("drive.py", trained, "--runtime", runtime)
+    assert "ticks at 10 a second\na tick takes" in told
+    assert told.endswith("\n0 ticks late, 0 missed, the latest by 0.0 ms\n")
+
+
+def test_late_ticks_are_counted(trained: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real time, of a robot that takes a tick and a half every second time."""
+    wall, taken = control.VirtualTime(), itertools.cycle((0.01, 0.15))
+
+    class Slow(sim.pusht.PushT):
+        def step(self, action: Any) -> Any:
+            wall.sleep(next(taken))
+            return super().step(action)
+
+    monkeypatch.setattr(sim, "make", lambda name: Slow())
+    monkeypatch.setattr(control, "Clock", functools.partial(control.Clock, now=wall.now, sleep=wall.sleep))
+    told = example("drive.py", trained, "--real")
+    ticks = int(told.split(" in ")[1].split()[0])
+    assert told.endswith(f"\n{ticks // 2} ticks late, {ticks // 2} missed, the latest by 50.0 ms\n")
+
+
+def test_two_modes(tmp_path: Path) -> None:
+    rows = {line.split()[0]: line for line in example("two_modes.py", "300", str(tmp_path / "modes.png")).splitlines()}
     avoided = {name: int(row.split("obstacle")[1].split("%")[0]) for name, row in rows.items()}
     above = {name: int(row.split("above")[1].split("%")[0]) for name, row in rows.items()}
     assert avoided["regression"] == 0

@@ -1,0 +1,90 @@
+"""Two sides of a speed comparison take turns, and their ratio is the median of paired ratios; standard library only.
+
+A machine's speed drifts within minutes: a side that runs whole before the other is measured on another machine. A peer
+that lives in an environment of its own is a process that does one repetition for each line it is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Times = dict[str, list[float]]
+
+
+def seconds(act: Callable[[], object]) -> Callable[[], float]:
+    """What `act` takes, as a repetition of `turns`."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        act()
+        return time.perf_counter() - began
+
+    return once
+
+
+def turns(sides: Mapping[str, Callable[[], float]], rounds: int, warm: int = 1) -> Times:
+    """What every side measures in each round, A B A B; the first `warm` rounds are left out."""
+    found: Times = {name: [] for name in sides}
+    for turn in range(warm + rounds):
+        for name, repetition in sides.items():
+            value = repetition()
+            if turn >= warm:
+                found[name].append(value)
+    return found
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> float:
+    """The median of the paired ratios."""
+    return statistics.median(a / b for a, b in zip(over, under, strict=True))
+
+
+class Peer:
+    """A process that answers: `peer(NAME, **options)` is one repetition there; leave the `with` to end it.
+
+    It runs `answer` below, under the same settings of threads as this process. Raises RuntimeError where it ends.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.command = list(command)
+        self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.ready = self._read()
+        """What it says once, when it has built what it measures."""
+
+    def __call__(self, name: str, **options: Any) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([name, options]) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line[len(MARK) :])
+        raise RuntimeError(f"{' '.join(self.command)}: ended with {self._process.wait()} before it answered")
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+MARK = "turns: "
+"""Begins an answer; whatever else a peer prints is passed over."""
+
+
+def answer(actions: Mapping[str, Callable[..., Any]], ready: Any = None) -> None:
+    """The peer's side: says it is ready, then does the action that each line names and says what it gives."""
+    print(MARK + json.dumps(ready), flush=True)
+    for line in sys.stdin:
+        name, options = json.loads(line)
+        print(MARK + json.dumps(actions[name](**options)), flush=True)
