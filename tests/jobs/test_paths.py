@@ -62,3 +62,8 @@ def test_a_type_checker_takes_a_policy_for_an_actor() -> None:
     assert typing.get_type_hints(jobs.load_policy)["return"] is Policy
     for name in ("n_obs_steps", "n_action_steps", "horizon"):
         assert isinstance(inspect.getattr_static(contracts.Actor, name), property), name
+
+
+@pytest.mark.parametrize("name", jobs.__all__)
+def test_every_job_says_what_it_raises(name: str) -> None:
+    assert "\n    Raises:\n" in (getattr(jobs, name).__doc__ or "")

@@ -174,6 +174,13 @@ def compare(
         batched: Step all episodes in one process with batched network calls (noise is still each episode's own).
         video: Episodes to film of each.
         retime: Measure the latency of what is judged already anew: run it with the machine to itself.
+
+    Raises:
+        ConfigError, DataError: for an entry, an option or demonstrations that do not fit, and for what OUT holds of
+            other episodes, budgets or demonstrations, before any training.
+        InUseError: where another run writes into OUT.
+
+    Besides what `train` and `evaluate` raise.
     """
     data_dir, out = Path(data_dir), Path(out)
     again = command(compare, [data_dir], {name: value for name, value in locals().items() if name != "data_dir"})

@@ -13,7 +13,7 @@ from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, played, report,
 from nextmove.jobs.fit import once
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.record import record
-from nextmove.jobs.repeat import place
+from nextmove.jobs.repeat import command, place
 from nextmove.jobs.train import train
 from nextmove.training import TrainConfig
 
@@ -38,8 +38,17 @@ def demo(
         episodes: Held-out episodes to judge on.
         system: The policy.
         workers: Processes that record and evaluate.
+
+    Raises:
+        SimulatorError: where the simulator is not installed.
+        ConfigError: for what OUT holds of another budget or other demonstrations.
+        InUseError: where another run writes into OUT.
+
+    Besides what `record`, `train` and `evaluate` raise.
     """
-    out = place(Path(out))
+    out = Path(out)
+    again = command(demo, [], locals(), always="minutes demonstrations episodes")
+    place(out)
     with hold(out):
         began = time.perf_counter()
         print(f"1/3 recording {demonstrations} demonstrations of PushT", flush=True)
@@ -50,13 +59,12 @@ def demo(
         once(run, partial(train, system, demos, minutes=minutes))
         print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
         seeds = range(HELD_OUT, HELD_OUT + episodes)
-        command = f"nextmove demo --minutes {minutes:g} --demonstrations {demonstrations} --episodes {episodes}"
         with keeping(out / "rollouts", played(run, "pusht")) as kept:
             entry = judge(
                 partial(load_policy, run), name=system, simulator="pusht", seeds=seeds, workers=workers, video=4,
                 run=run, kept=kept,
             )  # fmt: skip
-            written = report([entry], out, simulator="pusht", title="PushT in one command", commands=[command])
+            written = report([entry], out, simulator="pusht", title="PushT in one command", commands=[again])
         print(
             f"{system}: {solved(written['policies'][system])} "
             f"after {(time.perf_counter() - began) / 60:.1f} minutes in all; open {out / 'report.html'}"

@@ -127,6 +127,14 @@ def evaluate(
         classified: Images drawn to count each class's share, where the data have classes; 0 leaves it out.
         guidance: Weight of classifier-free guidance for generators that know labels; 1 is none.
         out: Folder of the report; default MODEL/evaluation.
+
+    Raises:
+        FileNotFoundError: for a folder without a model.
+        ConfigError, DataError: for a model, data set or option that does not fit, before any episode.
+        SimulatorError: for a simulator that is unknown or not installed.
+        RolloutError: for an episode that failed, naming its seed.
+        InUseError: where another run writes into OUT.
+        OSError: for a disk that is full, naming the file.
     """
     options = {name: value for name, value in locals().items() if name != "model"}
     if family(model) != "policy":

@@ -70,6 +70,10 @@ def generate(
         top_p: Tokens: keep the likeliest of this total probability.
         seed: Decides the draws.
         threads: Threads of the arithmetic.
+
+    Raises:
+        FileNotFoundError: for a folder without a model.
+        ConfigError: for a model, option, label or kind of picture that does not fit; the message names it.
     """
     at_least(1, n=n, length=length, threads=threads)
     at_least(0, seed=seed)

@@ -19,6 +19,10 @@ def inspect(folder: str | Path) -> str:
 
     Args:
         folder: Data set (LeRobot v3.0 or v2.1), saved model, run, or LeRobot checkpoint.
+
+    Raises:
+        FileNotFoundError: for a folder with none of these.
+        ConfigError, DataError: for files that cannot be read, naming file and key.
     """
     folder = Path(folder)
     if (folder / "meta" / "info.json").is_file():

@@ -36,6 +36,12 @@ def record(
         images: Store the 96 x 96 camera as video.
         seed: First episode's seed.
         workers: Processes that record.
+
+    Raises:
+        SimulatorError: for a simulator that is unknown or not installed.
+        DataError: where OUT holds something else.
+        RecordingError: where an episode raised, a process died, the disk is full or too many episodes failed.
+        ValueError: for numbers out of bounds.
     """
     return data.record(
         Path(out) if out else Path("runs") / simulator,

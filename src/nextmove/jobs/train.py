@@ -102,6 +102,15 @@ def train(
         log_every: Steps that a line of train.jsonl and TensorBoard is the mean of.
         resume: Go on from the run's last checkpoint; where there is none, begin.
         recipe: Sizes and settings of the system.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: for an option, a data set or a checkpoint that does not fit, and other
+            ValueErrors for numbers out of bounds; the message names field or file.
+        FileExistsError: where OUT holds a run and `resume` is off.
+        InUseError: where another run writes into OUT.
+        DivergedError: where the loss is not finite any more; the last checkpoint stays.
+        OSError: for a disk that is full, naming the file.
+        StoppedError: a KeyboardInterrupt, when SIGINT or SIGTERM asked it to stop; it says what is kept.
     """
     config = training.TrainConfig(
         steps=steps, minutes=minutes, clock=clock, seed=seed, threads=threads, bf16=bf16, accumulate=accumulate,
