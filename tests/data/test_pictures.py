@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,8 @@ import torch
 from PIL import Image
 
 from nextmove.contracts import seeded
-from nextmove.data import Affine, DataError, Loader, Pictures, pictures
-from nextmove.data.pictures import shrink
+from nextmove.data import Affine, DataError, DatasetWriter, Loader, Pictures, pictures
+from nextmove.data.pictures import _episode_ids, held_out, shrink
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -99,13 +100,74 @@ def test_a_data_sets_camera_gives_pictures_and_holds_out_whole_episodes():
     from nextmove.data import open_dataset
 
     dataset = open_dataset(GOLDEN / "lerobot_dataset_v3" / "dataset")
-    start, stop = dataset.bounds(dataset.rows[-1:])
-    assert last == int(stop[0] - start[0])
+    camera = next(name for name in dataset.features if dataset.layout.feature(name).is_camera)
+    (episode,) = np.flatnonzero(_episode_ids(dataset, camera) == found.test.ids[0])
+    held = dataset.select([episode])
+    assert last == len(held)
+    assert (found.test.ids == found.test.ids[0]).all()
     assert len(found.train) + last == len(dataset.rows)
     # In an order of their own, not that of time.
-    camera = next(name for name in dataset.features if dataset.layout.feature(name).is_camera)
-    frames = dataset.video(camera).frames(dataset.rows[-last:])
+    frames = dataset.video(camera).frames(held.rows)
     film = shrink(torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255, 16)
     places = (found.test.image.flatten(1)[:, None] == film.flatten(1)).all(2).float().argmax(1)
     assert sorted(places.tolist()) == list(range(last))
     assert places.tolist() != list(range(last))
+
+
+def noise(folder: Path, seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        name = f"{rng.integers(10**6):06d}-{seed}-{i}.png"
+        Image.fromarray(rng.integers(0, 256, (6, 9, 3), np.uint8)).save(folder / name)
+
+
+def test_a_folder_that_grows_never_trains_on_what_was_for_tests(tmp_path):
+    noise(tmp_path, 0, 60)
+    before = pictures(tmp_path, size=4)
+    assert 3 <= len(before.test) <= 10
+    for seed in range(1, 6):
+        noise(tmp_path, seed, 20)
+        after = pictures(tmp_path, size=4)
+        assert set(before.test.ids.tolist()) <= set(after.test.ids.tolist())
+        assert not set(before.train.ids.tolist()) & set(after.test.ids.tolist())
+        before = after
+    assert len(after.train) + len(after.test) == 160
+    assert 8 <= len(after.test) <= 26
+    # Another name, folder, compression or size asked for changes nothing.
+    moved = tmp_path / "moved" / "deep"
+    moved.mkdir(parents=True)
+    for i, path in enumerate(sorted(tmp_path.glob("*.png"))):
+        Image.open(path).save(moved / f"{159 - i:03d}.png", compress_level=0)
+    again = pictures(tmp_path / "moved", size=3)
+    assert again.test.ids.tolist() == after.test.ids.tolist()
+    assert again.train.ids.tolist() == after.train.ids.tolist()
+
+
+def test_a_camera_set_that_grows_never_trains_on_what_was_for_tests(tmp_path):
+    entries = {
+        "observation.image": {"dtype": "image", "shape": [8, 8, 3], "names": ["height", "width", "channels"]},
+        "action": {"dtype": "float32", "shape": [2], "names": None},
+    }
+    rng, tests = np.random.default_rng(0), []
+    for grown in range(3):
+        writer = DatasetWriter(tmp_path / "set", entries, 10, resume=bool(grown))
+        for _ in range(12):
+            frames = rng.integers(0, 256, (3, 8, 8, 3), np.uint8)
+            writer.add_episode({"observation.image": frames, "action": rng.normal(size=(3, 2)).astype(np.float32)}, "x")
+        writer.finalize()
+        found = pictures(tmp_path / "set", size=8)
+        assert not set(found.test.ids.tolist()) & set(found.train.ids.tolist())
+        tests.append((set(found.test.ids.tolist()), set(found.train.ids.tolist())))
+    for (old_test, old_train), (test, train) in itertools.pairwise(tests):
+        assert old_test <= test
+        assert old_train <= train
+
+
+def test_so_few_pictures_that_none_is_for_tests_are_said(tmp_path):
+    ids = np.array([7, 5, 9], np.uint64) << np.uint64(60)
+    held, (note,) = held_out(ids, tmp_path, "picture")
+    assert held.tolist() == [False, True, False]
+    assert "of so few pictures one is kept for tests" in note
+    assert held_out(np.array([1, 2, 2], np.uint64), tmp_path, "picture")[0].tolist() == [True, False, False]
+    with pytest.raises(DataError, match="expected at least 2 different episodes, found 1"):
+        held_out(np.array([7, 7], np.uint64), tmp_path, "episode")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nextmove import jobs, nn, store
+from nextmove import data, jobs, nn, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError
 from nextmove.data import Affine, DataError
@@ -202,18 +202,23 @@ def test_the_side_of_pictures_is_an_option_beside_published_sizes(
     assert "--size: expected 'published', found '8'; the size of pictures is --side" in capsys.readouterr().err
 
 
+def noise(folder: Path, count: int, seed: int = 0) -> Path:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
 def test_a_generator_is_resumed_on_its_own_data_only(tmp_path: Path) -> None:
     folders = {}
-    for name, spread in (("own", 20), ("other", 60)):
-        folders[name] = tmp_path / name
-        folders[name].mkdir()
-        for i in range(12):
-            Image.effect_noise((8, 8), spread).save(folders[name] / f"{i}.png")
+    for name, seed in (("own", 0), ("other", 1)):
+        folders[name] = noise(tmp_path / name, 12, seed)
     small = replace(PIXELS, optim=replace(PIXELS.optim, batch=2))
     options: dict[str, Any] = {"out": tmp_path / "run", "threads": 1, "recipe": small, "side": 8}
     jobs.train_generator("pixelcnn", str(folders["own"]), steps=1, **options)
     for wrong, message in (
-        ({"source": folders["other"]}, "data.means.image: the checkpoint was written with '"),
+        ({"source": folders["other"]}, "data.content.image: the checkpoint was written with '"),
         ({"holdout": 0.5}, "data.pictures: the checkpoint was written with 11, this run has 6"),
         ({"augment": Affine(shift=1.0)}, "data.augment: the checkpoint was written with None, this run has {'kind'"),
     ):
@@ -326,3 +331,54 @@ def test_nan_stops_training_and_the_last_good_checkpoint_stays(tmp_path: Path) -
     broken = replace(FLOW, optim=replace(FLOW.optim, lr=1e30, warmup=0, clip=0.0))
     with pytest.raises(DivergedError, match=r"(loss term|gradient of).*last good checkpoint"):
         jobs.train_generator("flow", "digits", out=tmp_path, steps=50, threads=1, recipe=broken)
+
+
+def test_pictures_that_were_trained_on_are_not_judged_as_if_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = replace(PIXELS, optim=replace(PIXELS.optim, batch=2))
+    folder = noise(tmp_path / "folder", 40)
+    run = train("pixelcnn", str(folder), tmp_path / "run", small, side=8)
+    found = data.pictures(folder, size=8)
+    options: dict[str, Any] = {"samples": 2, "likelihood": 2, "classified": 0, "out": tmp_path / "out"}
+
+    def judged(source: Path) -> str:
+        report = jobs.evaluate(run, data=source, **options)
+        told = f"{report['judged_on']['sentence']}. {report['judged_on']['caution']}".strip()
+        assert f"judged on {told}" in capsys.readouterr().out
+        assert told in (tmp_path / "out" / "report.html").read_text()
+        return told
+
+    assert "content" not in jobs.evaluate(run, **options)["facts"]
+    assert judged(folder) == f"the {len(found.test)} pictures kept from training."
+    moved = folder.rename(tmp_path / "moved")
+    noise(moved / "more", 20, seed=1)
+    grown = data.pictures(moved, size=8)
+    new = len(grown.test) - len(found.test)
+    assert judged(moved) == (
+        f"the {len(found.test)} pictures kept from training and the {new} pictures that the model was not trained on."
+    )
+    # A folder of training pictures alone: some of them are for tests there.
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    pixels = (found.train.image[:2] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    for i, one in enumerate(pixels):
+        Image.fromarray(one).save(seen / f"{i}.png")
+    assert "It was trained on these pictures" in judged(seen)
+    config = json.loads((run / "model" / "config.json").read_text())
+    del config["facts"]["content"]
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    assert "It may have been trained on these pictures" in judged(moved)
+
+
+def test_text_that_was_trained_on_is_not_judged_as_if_held_out(text: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    other = "".join(rng.choice(sorted(set(TEXT)), 3000))
+    for name, content, told in (
+        ("same", TEXT, "the 1 text kept from training"),
+        ("longer", TEXT + TEXT, "It may have been trained on these texts: parts of them"),
+        ("other", other, "the 1 text that the model was not trained on"),
+    ):
+        (tmp_path / f"{name}.txt").write_text(content)
+        found = jobs.evaluate(text, data=tmp_path / f"{name}.txt", out=tmp_path / name)["judged_on"]
+        assert told in f"{found['sentence']}. {found['caution']}"

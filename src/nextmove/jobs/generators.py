@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from nextmove.data import Affine, DataError, texts
 from nextmove.decoders import Flow
 from nextmove.decoders.diffusion import DiffusionDecoder
 from nextmove.decoders.reflow import simulate
+from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.jobs.repeat import at_least, place, share
 from nextmove.models.generator import Generator, ImageSpec, TextSpec
@@ -140,7 +142,7 @@ def text_task(system: str, source: str, unit: Any, vocabulary: int, length: int,
     from nextmove.codecs import Text
 
     whole = texts.text(source)
-    train, _ = texts.split(whole)
+    train, test = texts.split(whole)
     # An alphabet is no statistic: it is the whole text's, or a character of the test part would have no id.
     codec = Text.fit(unit, whole if unit == "characters" else train, size=vocabulary)
     spec = TextSpec(unit=codec.unit, length=length, vocabulary=codec.vocabulary, merges=codec.merges)
@@ -152,7 +154,13 @@ def text_task(system: str, source: str, unit: Any, vocabulary: int, length: int,
         model,
         texts.windows(ids[:kept], length, training=True),
         held_batches(held, 64, 512) if held else [],
-        {"data": source, "tokens": kept, "unit": unit, "vocabulary": codec.classes},
+        {
+            "data": source,
+            "tokens": kept,
+            "unit": unit,
+            "vocabulary": codec.classes,
+            "content": provenance.text_content(train, test),
+        },
     )
 
 
@@ -172,7 +180,7 @@ def image_task(
     found = data.pictures(source, size=side)
     for note in found.notes:
         print(f"{source}: {note}")
-    whole = found.train if labels else data.Pictures(found.train.image)
+    whole = found.train if labels else replace(found.train, label=None)
     if labels and not whole.classes:
         raise DataError(f"{source}: expected pictures with labels, found none; leave out --labels")
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed)).numpy()
@@ -184,6 +192,7 @@ def image_task(
     if isinstance(model.codec, Palette):
         model.codec.fit(seen.image)
     facts = {"data": source, "pictures": kept, "levels": spec.levels, "labels": labels}
+    facts["content"] = provenance.picture_content(seen, found.test)
     most = min(1024, max(128, HELD_VALUES // spec.values))
     held = held_batches(whole.take(order[kept:]), 256, most)
     return Task(model, seen, held, facts, None if augment == STILL else augment)
@@ -201,7 +210,7 @@ def reflow_task(system: str, source: str, teacher: str | Path, pairs: int, holdo
     label = torch.arange(pairs) % trained.spec.classes if trained.spec.classes else None
     made = simulate(trained, pairs, rng=seeded(seed, 9), label=label)
     kept = pairs - int(pairs * holdout)
-    facts = {**trained.facts, "teacher": str(teacher), "pairs": kept}
+    facts = {**trained.facts, "teacher": str(teacher), "teacher_hash": store.weights_hash(teacher), "pairs": kept}
     return Task(trained, made.take(slice(kept)), held_batches(made.take(slice(kept, None)), 256, 1024), facts)
 
 

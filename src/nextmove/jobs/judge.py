@@ -26,6 +26,7 @@ from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.generator_report import Judged, rows, write_generator
 from nextmove.evaluation.ngram import best_order
 from nextmove.host.lock import hold
+from nextmove.jobs import provenance
 from nextmove.jobs.generate import labels, load_generator, stream_text
 from nextmove.jobs.generators import saved
 from nextmove.jobs.repeat import at_least, place
@@ -72,7 +73,8 @@ def evaluate_generator(
         source = str(source or found.facts["data"])
         log = folder.parent / "train.jsonl"
         curve = read_train_log(log) if log.is_file() else None
-        facts = {**found.facts, "parameters": sum(p.numel() for p in found.parameters())}
+        facts = {**provenance.facts(found), "parameters": sum(p.numel() for p in found.parameters())}
+        facts["weights_hash"] = store.weights_hash(folder)
         judged = Judged(Path(model).name, facts, curve=curve)
         if isinstance(found, Tokenizer):
             if sampler or steps or guidance != 1:
@@ -85,6 +87,7 @@ def evaluate_generator(
             else:
                 judged = _images(judged, generator, source, samples, likelihood, classified, seed)
         written = write_generator(judged, out, title=judged.name, commands=commands)
+        print(f"judged on {written['judged_on']['sentence']}. {written['judged_on']['caution']}".strip())
         for figure, told, explained in rows(written):
             print(f"{figure}: {told}" + f" ({explained})" * bool(explained))
         print(" ".join(part for part in (written["caution"], f"open {out / 'report.html'}") if part))
@@ -139,7 +142,8 @@ def _images(
         spec.check(found.test.image)
     except ValueError as problem:
         raise ConfigError(f"{source}: {problem}") from None
-    test = quantised(found.test.image, spec.levels)
+    held, choice = provenance.choose_pictures(model, found)
+    test = quantised(held.image, spec.levels)
     train = quantised(found.train.image, spec.levels)
     label = found.train.label if classified else None
     drawn, speed = draw(model, max(samples, classified if label is not None else 0), seed)
@@ -150,8 +154,14 @@ def _images(
         f"samples, {judged.name}": gallery.png(gallery.grid(drawn[:64].numpy())),
         "held out, real images": gallery.png(gallery.grid(test[:64].numpy())),
     }
-    likely = image_likelihood(model, found.test.image[:most], seed) if most else {}
-    return replace(judged, likelihood=likely, quality=close, speed=speed, pictures=pictures)
+    likely = image_likelihood(model, held.image[:most], seed) if most else {}
+    return replace(judged, likelihood=likely, quality=close, speed=speed, pictures=pictures, judged_on=_told(choice))
+
+
+def _told(choice: provenance.Choice) -> dict[str, Any]:
+    """What a generator is judged on, for its report."""
+    counts = {name: count for name, count in choice.counts.items() if count}
+    return {"sentence": choice.sentence, "caution": choice.caution, "unit": choice.unit, "counts": counts}
 
 
 def draw(model: Generator, count: int, seed: int) -> tuple[torch.Tensor, dict[str, float]]:
@@ -202,15 +212,19 @@ def _text(judged: Judged, model: Generator, source: str, seed: int) -> Judged:
     none = torch.zeros(0, dtype=torch.long)
     ids = list(stream_text(model, none, 400, Sampling(0.8), rng))
     speed = {"tokens_per_second": len(ids) / (time.perf_counter() - began)}
-    return replace(judged, likelihood=likely, speed=speed, texts=[model.codec.decode(torch.tensor(ids))])
+    told = _told(provenance.judge_text(model, test))
+    return replace(
+        judged, likelihood=likely, speed=speed, texts=[model.codec.decode(torch.tensor(ids))], judged_on=told
+    )
 
 
 def _tokenizer(judged: Judged, model: Tokenizer, source: str) -> Judged:
-    test = quantised(data.pictures(source, size=model.spec.height).test.image, model.spec.levels)
+    held, choice = provenance.choose_pictures(model, data.pictures(source, size=model.spec.height))
+    test = quantised(held.image, model.spec.levels)
     with torch.no_grad():
         made = model.reconstruct(test[:64])
     pictures = {
         "reconstructed, from their tokens": gallery.png(gallery.grid(made.numpy())),
         "held out, real images": gallery.png(gallery.grid(test[:64].numpy())),
     }
-    return replace(judged, likelihood=model.figures(test), pictures=pictures)
+    return replace(judged, likelihood=model.figures(test), pictures=pictures, judged_on=_told(choice))

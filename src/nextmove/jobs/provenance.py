@@ -37,6 +37,24 @@ def facts(policy: Any) -> dict[str, Any]:
     return {**known, "data_hash": identity.whole(found["features"])} if found else known
 
 
+def picture_content(trained: sets.Pictures, held: sets.Pictures) -> dict[str, Any]:
+    """What a saved generator keeps of its pictures: their hashes (of frames those of their episodes)."""
+    assert trained.ids is not None
+    assert held.ids is not None
+    whole = {"image": f"{identity.hashed(trained.ids):016x}"}
+    ids = {"trained": trained.ids, "held": held.ids}
+    return {"features": whole, **{name: identity.to_hex(np.unique(found)) for name, found in ids.items()}}
+
+
+def text_content(trained: str, held: str) -> dict[str, Any]:
+    """What a saved language model keeps of its text: hashes of both parts, and of passages that it was trained on."""
+    found = identity.passages(trained)
+    some = found[np.linspace(0, len(found) - 1, min(len(found), PASSAGES)).astype(np.int64)]
+    texts = {"trained": trained, "held": held}
+    hashes = {name: f"{identity.hashed(text):016x}" for name, text in texts.items()}
+    return {"features": {"text": hashes["trained"]}, **hashes, "traces": identity.to_hex(np.unique(some))}
+
+
 @dataclass(frozen=True)
 class Choice:
     """Episodes of a data set to judge a policy on, and how they relate to what it was trained on.
@@ -50,30 +68,34 @@ class Choice:
     judged: tuple[str, ...]
     hash: str = ""
     reason: str = ""
+    unit: str = "episode"
+    who: str = "the policy"
 
     @property
     def sentence(self) -> str:
         """Which episodes these are, and what was left out."""
-        told = " and ".join(f"the {_told(self.counts[name], name)}" for name in self.judged)
+        told = " and ".join(f"the {self._told(name)}" for name in self.judged)
         rest = [name for name in ("seen", "alike") if self.counts[name] and name not in self.judged]
-        left = " and ".join(_told(self.counts[name], name) for name in rest)
+        left = " and ".join(self._told(name) for name in rest)
         return f"{told}{f'; left out: {left}' if left else ''}"
 
     @property
     def caution(self) -> str:
         """What has to be known before the error is believed; nothing where no judged episode can have been seen."""
+        these = f"these {self.unit}s"
         if "unknown" in self.judged:
-            return f"It may have been trained on these episodes: {self.reason}."
+            return f"It may have been trained on {these}: {self.reason}."
         if "alike" in self.judged:
-            return "It may have been trained on these episodes: they share frames with those it was trained on."
+            return f"It may have been trained on {these}: parts of them are parts of what it was trained on."
         if "seen" in self.judged:
-            return "It was trained on these episodes: the error says nothing about new ones."
+            return f"It was trained on {these}: the figures say nothing about new ones."
         if self.counts["alike"]:
-            return (
-                f"{_count(self.counts['alike'])} that may have been trained on, for they share frames with training "
-                f"episodes, {'is' if self.counts['alike'] == 1 else 'are'} left out."
-            )
+            many = _count(self.counts["alike"], self.unit)
+            return f"Left out: {many} that may have been trained on, sharing frames with training episodes."
         return ""
+
+    def _told(self, relation: str) -> str:
+        return f"{_count(self.counts[relation], self.unit)} {_RELATIONS[relation].format(self.who)}"
 
     def record(self) -> dict[str, Any]:
         """All of it as plain values, for a report."""
@@ -96,13 +118,47 @@ def choose(policy: Any, dataset: sets.Dataset) -> Choice:
     kept = np.isin(found.episodes, identity.from_hex(known["held"])) & ~seen
     alike = identity.sharing(dataset, identity.from_hex(known["traces"]), names) & ~seen & ~kept
     masks = {"kept": kept, "new": ~(seen | kept | alike), "seen": seen, "alike": alike}
+    return _chosen(dataset.episodes, masks, hash=identity.whole(found.features))
+
+
+def _chosen(numbers: Array, masks: Mapping[str, Array], **more: str) -> Choice:
+    """Of what there is that which was not trained on, or else what may have been, or else everything."""
     counts = {name: int(mask.sum()) for name, mask in masks.items()} | {"unknown": 0}
     for judged in (("kept", "new"), ("alike",), ("seen",)):
         chosen = np.logical_or.reduce([masks[name] for name in judged])
         if chosen.any():
             break
-    relations = tuple(name for name in judged if counts[name])
-    return Choice(dataset.episodes[chosen], counts, relations, identity.whole(found.features))
+    return Choice(numbers[chosen], counts, tuple(name for name in judged if counts[name]), **more)
+
+
+NO_HASHES = "the model keeps no hashes of its data"
+
+
+def choose_pictures(model: Any, found: sets.PictureSet) -> tuple[sets.Pictures, Choice]:
+    """Those test pictures of a source that a model was not trained on; all of them if nothing else is left."""
+    assert found.test.ids is not None
+    ids, known = np.unique(found.test.ids), getattr(model, "facts", {}).get("content")
+    if known is None:
+        counts = {**dict.fromkeys(("kept", "new", "seen", "alike"), 0), "unknown": len(ids)}
+        return found.test, Choice(ids, counts, ("unknown",), reason=NO_HASHES, unit=found.unit, who="the model")
+    seen = np.isin(ids, identity.from_hex(known["trained"]))
+    kept = np.isin(ids, identity.from_hex(known["held"])) & ~seen
+    masks = {"kept": kept, "new": ~(seen | kept), "seen": seen, "alike": np.zeros(len(ids), bool)}
+    choice = _chosen(ids, masks, unit=found.unit, who="the model")
+    return found.test.take(np.flatnonzero(np.isin(found.test.ids, choice.episodes))), choice
+
+
+def judge_text(model: Any, test: str) -> Choice:
+    """How a test text relates to what a model was trained on."""
+    known, name = getattr(model, "facts", {}).get("content"), "unknown"
+    if known is not None:
+        shared = np.isin(identity.passages(test), identity.from_hex(known["traces"]))
+        name = "alike" if shared.any() else "new" if len(shared) else "unknown"
+        if f"{identity.hashed(test):016x}" == known["held"]:
+            name = "kept"
+    counts = {**dict.fromkeys(("kept", "new", "seen", "alike", "unknown"), 0), name: 1}
+    reason = NO_HASHES if known is None else "it is too short to tell"
+    return Choice(np.zeros(1, np.int64), counts, (name,), reason=reason, unit="text", who="the model")
 
 
 def _by_number(policy: Any, dataset: sets.Dataset, whole: str) -> Choice:
@@ -110,7 +166,7 @@ def _by_number(policy: Any, dataset: sets.Dataset, whole: str) -> Choice:
     told = getattr(policy, "facts", {})
     kept = np.array([e for e in told.get("held_episodes", ()) if e < dataset.num_episodes], np.int64)
     counts = dict.fromkeys(("kept", "new", "seen", "alike"), 0)
-    reason = "the model keeps no hashes of its data"
+    reason = NO_HASHES
     if len(kept) and "data" in told and Path(told["data"]).resolve() == dataset.root.resolve():
         count = told.get("episodes", 0) + len(kept)
         frames = int(dataset.episode_to[count - 1]) if count <= dataset.num_episodes else -1
@@ -122,21 +178,19 @@ def _by_number(policy: Any, dataset: sets.Dataset, whole: str) -> Choice:
 
 _RELATIONS = {
     "kept": "kept from training",
-    "new": "that the policy was not trained on",
-    "seen": "that the policy was trained on",
-    "alike": "that the policy may have been trained on",
-    "unknown": "that the policy may have been trained on",
+    "new": "that {} was not trained on",
+    "seen": "that {} was trained on",
+    "alike": "that {} may have been trained on",
+    "unknown": "that {} may have been trained on",
 }
 
 
-def _count(number: int, what: str = "episode") -> str:
+def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _told(number: int, relation: str) -> str:
-    return f"{_count(number)} {_RELATIONS[relation]}"
-
-
+PASSAGES = 4096
+"""Passages of a text that a language model remembers it was trained on."""
 SHOWN = "demonstrated_seeds"
 """Name of the fact that lists them."""
 
