@@ -7,7 +7,7 @@ Time runs from noise (t = 0) to data (t = 1) everywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -26,11 +26,26 @@ class Rows:
 
 @dataclass(frozen=True)
 class Shard:
-    """This rank's rows of draws made for the whole global batch, so that they do not depend on the number of ranks."""
+    """This rank's rows of draws made for the whole global batch, so that they do not depend on the number of ranks.
+
+    masks: of the whole global batch, by name: a mean over what a mask counts is divided by the whole's count.
+    """
 
     generator: torch.Generator
     rank: int
     world: int
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def rows(self, whole: Tensor) -> Tensor:
+        """This rank's rows of a tensor for the whole batch."""
+        size = len(whole) // self.world
+        return whole[self.rank * size : (self.rank + 1) * size]
+
+    def fork(self) -> torch.Generator:
+        """A generator that draws for the whole batch what comes next here, which it leaves alone."""
+        other = torch.Generator()
+        other.set_state(self.generator.get_state())
+        return other
 
 
 Rng = torch.Generator | Rows | Shard
@@ -51,8 +66,7 @@ def _draw(kind: str, shape: Sequence[int], rng: Rng) -> Tensor:
             raise ValueError(f"rng: expected one generator for each of {shape[0]} rows, found {len(rng.generators)}")
         return torch.stack([_draw(kind, shape[1:], g) for g in rng.generators])
     if isinstance(rng, Shard):
-        rows = _draw(kind, (shape[0] * rng.world, *shape[1:]), rng.generator)
-        return rows[rng.rank * shape[0] : (rng.rank + 1) * shape[0]]
+        return rng.rows(_draw(kind, (shape[0] * rng.world, *shape[1:]), rng.generator))
     draw: Tensor = getattr(torch, kind)(tuple(shape), generator=rng)
     return draw
 
@@ -233,6 +247,13 @@ class Decoder(Protocol):
         """Named scalar terms whose sum is the loss; `weight` broadcasts to x (or its positions), None counts all."""
         ...
 
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """By term, the weights (B, ...) over which `loss` on x of `shape`, with this `rng`, takes its mean.
+
+        Terms that are means over all rows alike are left out.
+        """
+        ...
+
     def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, known: Known | None = None) -> Tensor:
         """x of shape (B, *shape), B from the context."""
         ...
@@ -304,6 +325,12 @@ def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
     weight = weight.to(error.dtype)
     weight = weight.reshape(*weight.shape, *[1] * (error.dim() - weight.dim())).expand_as(error)
     return (error * weight).sum() / weight.sum().clamp_min(torch.finfo(error.dtype).tiny)
+
+
+def counts(model: Any, batch: Batch, rng: Rng) -> dict[str, float]:
+    """By term of the model's loss on this batch, how much its mean counts, where it tells; else that is the rows."""
+    told = getattr(model, "counts", None)
+    return {} if told is None else {name: float(count) for name, count in told(batch, rng=rng).items()}
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:

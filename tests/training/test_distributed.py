@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.training.masked import RULES, apart, gradients
 from tests.training.two_processes import go
 
 from nextmove.training.distributed import World, _buckets
@@ -46,6 +47,10 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path):
     for name, value in result.ema.items():
         if name != "seen":
             torch.testing.assert_close(saved[f"ema/{name}"], value, rtol=1e-4, atol=1e-5)
+    # So do losses that leave out padding, of which these processes have unlike shares.
+    for rule in RULES:
+        for rank in (0, 1):
+            assert apart(gradients(rule), load_file(tmp_path / "two" / f"{rule}-{rank}.safetensors")) < 1e-6
     # Every process reports the same numbers, to the last bit.
     texts = [(tmp_path / "two" / f"loss-{rank}.txt").read_text() for rank in (0, 1)]
     assert texts[0] == texts[1]

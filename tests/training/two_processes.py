@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+from tests.training.masked import RULES, gradients
 from tests.training.tiny import Tiny, held, run
 
 from nextmove.contracts import normal
+from nextmove.training.distributed import joined
 
 
 class Inside(Tiny):
@@ -43,4 +46,7 @@ if __name__ == "__main__":
     assert result.first == (rank == 0)
     assert result.checkpoint is not None
     assert result.checkpoint.name == "last-10"
+    with joined() as world:
+        for rule in RULES:
+            save_file(gradients(rule, 2, world), folder / f"{rule}-{rank}.safetensors")
     (folder / f"loss-{rank}.txt").write_text(repr([r.loss for r in reports]))

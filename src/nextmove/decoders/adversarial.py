@@ -139,6 +139,10 @@ class AdversarialDecoder(nn.Module):
         super().__init__()
         self.config, self.generator, self.critic = config, generator, critic
 
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """Nothing: all terms are means over rows."""
+        return {}
+
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
         """`loss_at` with z drawn from `rng`, then the moves of the data, then those of the samples."""
         if weight is not None:

@@ -81,15 +81,18 @@ class AutoregressiveDecoder(nn.Module):
         """`loss_at`; nothing is drawn."""
         return self.loss_at(ctx, x, weight=weight)
 
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """{nll: the ids that count}."""
+        if weight is None:
+            return {}
+        return {"nll": self._by_id(weight, shape[1])[:, int(not self.config.start) :]}
+
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None) -> dict[str, Tensor]:
         """{nll: mean cross entropy a token} of ids x (B, L), the first not counted where no start symbol predicts it.
 
         weight: (B, L), or (B, n) with n a divisor of L, each counting for L / n ids in a row (one action step).
         """
-        if weight is not None and weight.shape[1] != x.shape[1]:
-            if x.shape[1] % weight.shape[1]:
-                raise ValueError(f"weight: expected a divisor of {x.shape[1]} columns, found {weight.shape[1]}")
-            weight = weight.repeat_interleave(x.shape[1] // weight.shape[1], 1)
+        weight = None if weight is None else self._by_id(weight, x.shape[1])
         logits = self.logits(ctx, x)
         given = x.shape[1] - logits.shape[1]
         x, weight = x[:, given:], None if weight is None else weight[:, given:]
@@ -97,6 +100,11 @@ class AutoregressiveDecoder(nn.Module):
         smoothing, reduction = self.config.smoothing, "mean" if weight is None else "none"
         error = F.cross_entropy(logits.flatten(0, 1), x.flatten(), label_smoothing=smoothing, reduction=reduction)
         return {"nll": error if weight is None else weighted_mean(error.view_as(x), weight)}
+
+    def _by_id(self, weight: Tensor, length: int) -> Tensor:
+        if length % weight.shape[1]:
+            raise ValueError(f"weight: expected a divisor of {length} columns, found {weight.shape[1]}")
+        return weight.repeat_interleave(length // weight.shape[1], 1)
 
     def log_prob(self, ctx: Context, ids: Tensor) -> Tensor:
         """log p (B, L) of each id given those before it, at temperature 1 and without filters; 0 for a given first."""

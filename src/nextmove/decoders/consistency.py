@@ -67,6 +67,10 @@ class ConsistencyDecoder(nn.Module):
         t = uniform(x.shape[:1], rng, like=x) * (1 - self.config.eps) + self.config.eps
         return self.loss_at(ctx, x, weight=weight, t=t, noise=normal(x.shape, rng, like=x))
 
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """{consistency, velocity: `weight`}."""
+        return {} if weight is None else {"consistency": weight, "velocity": weight}
+
     def loss_at(
         self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, t: Tensor, noise: Tensor
     ) -> dict[str, Tensor]:

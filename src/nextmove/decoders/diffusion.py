@@ -173,14 +173,38 @@ class DiffusionDecoder(nn.Module):
 
         noise: like x, instead of the draw: noise and data that belong together, as in reflow.
         """
-        c, batch = self.config, x.shape[0]
-        t = c.times.draw(batch, rng, c.path).to(x.device)
-        if noise is None:
-            noise = normal(x.shape, rng, like=x)
-            noise = pairing.optimal(noise, x) if c.pairing == "optimal" else noise
-        keep = uniform((batch,), rng).to(x.device) >= c.drop if c.drop else None
-        prefix = (uniform((batch,), rng) * (c.prefix + 1)).long().to(x.device) if c.prefix else None
-        return self.loss_at(ctx, x, weight=weight, t=t, noise=noise.to(x), keep=keep, prefix=prefix)
+        t, drawn, keep, prefix = self._draws(x.shape, rng, noise is None)
+        if drawn is not None:
+            noise = drawn.to(x)
+            noise = pairing.optimal(noise, x) if self.config.pairing == "optimal" else noise
+        assert noise is not None
+        keep, prefix = (None if part is None else part.to(x.device) for part in (keep, prefix))
+        return self.loss_at(ctx, x, weight=weight, t=t.to(x.device), noise=noise.to(x), keep=keep, prefix=prefix)
+
+    def _draws(
+        self, shape: Sequence[int], rng: Rng, noisy: bool = True
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Times, noise, whose context is kept, and lengths of prefixes, in the order in which they are drawn."""
+        c, batch = self.config, shape[0]
+        t = c.times.draw(batch, rng, c.path)
+        noise = normal(shape, rng) if noisy else None
+        keep = uniform((batch,), rng) >= c.drop if c.drop else None
+        prefix = (uniform((batch,), rng) * (c.prefix + 1)).long() if c.prefix else None
+        return t, noise, keep, prefix
+
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """{target: `weight` behind the prefixes that are given clean}."""
+        if not self.config.prefix:
+            return {} if weight is None else {self.config.target: weight}
+        prefix = self._draws(shape, rng)[3]
+        assert prefix is not None
+        return {self.config.target: self._free(prefix, shape[1], weight, torch.float32)}
+
+    def _free(self, prefix: Tensor, length: int, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """The weights of what is not given clean, (B, length) or like `weight`."""
+        clean = torch.arange(length, device=prefix.device) < prefix[:, None]
+        free = (~clean).to(dtype).reshape(*clean.shape, *[1] * (0 if weight is None else weight.dim() - 2))
+        return free if weight is None else weight * free
 
     def loss_at(
         self,
@@ -207,8 +231,7 @@ class DiffusionDecoder(nn.Module):
             clean = torch.arange(x.shape[1], device=x.device) < prefix[:, None]
             x_t = torch.where(clean[..., None], x, x_t)
             told.append(prefix.to(told[0]))
-            free = (~clean).to(x.dtype).reshape(*clean.shape, *[1] * (0 if weight is None else weight.dim() - 2))
-            weight = free if weight is None else weight * free
+            weight = self._free(prefix, x.shape[1], weight, x.dtype)
         y = self.net(x_t, torch.stack(told, 1), ctx if keep is None else drop(ctx, keep))
         error = (y - target_value(c.target, x, noise, node)) ** 2
         if c.min_snr:

@@ -44,6 +44,10 @@ class RegressionDecoder(nn.Module):
         """`loss_at`; nothing is drawn."""
         return self.loss_at(ctx, x, weight=weight)
 
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """{mse or l1: `weight`}."""
+        return {} if weight is None else {self.config.loss: weight}
+
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None) -> dict[str, Tensor]:
         """{mse or l1: the mean over the entries that `weight` (B, H) or like x counts}."""
         error = self._answer(ctx, x.shape[1]).to(x) - x
@@ -106,6 +110,12 @@ class MixtureDecoder(nn.Module):
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
         """`loss_at`; nothing is drawn."""
         return self.loss_at(ctx, x, weight=weight)
+
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """{nll: the steps of which any value counts}."""
+        if weight is None:
+            return {}
+        return {"nll": weight.amax(-1) > 0 if weight.dim() > len(shape) - 1 else weight}
 
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None) -> dict[str, Tensor]:
         """{nll: mean over steps of -log p(x), nats}; weight (B, H), or like x with 0 for values to leave out."""

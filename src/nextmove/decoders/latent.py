@@ -45,6 +45,12 @@ class LatentDecoder(nn.Module):
         z, kl = self._posterior(ctx, x, weight, normal((x.shape[0], self.config.latent), rng, like=x))
         return {**self.inner.loss(_told(ctx, z), x, weight=weight, rng=rng), "kl": kl}  # type: ignore[operator]
 
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """What the inner decoder counts; kl is a mean over rows."""
+        normal((shape[0], self.config.latent), rng)  # as drawn before the inner decoder's turn
+        found: dict[str, Tensor] = self.inner.counted(weight, shape=shape, rng=rng)  # type: ignore[operator]
+        return found
+
     def loss_at(
         self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, eps: Tensor, **draws: Any
     ) -> dict[str, Tensor]:

@@ -74,6 +74,10 @@ class MeanFlowDecoder(nn.Module):
         keep = uniform((batch,), rng).to(x.device) >= c.drop if c.drop else None
         return self.loss_at(ctx, x, weight=weight, t=t.to(x), h=h.to(x), noise=noise, keep=keep)
 
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """{mean_flow: the rows of which anything counts}."""
+        return {} if weight is None else {"mean_flow": weight.flatten(1).amax(1) > 0}
+
     def loss_at(
         self,
         ctx: Context,

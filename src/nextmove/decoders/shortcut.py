@@ -77,6 +77,10 @@ class ShortcutDecoder(nn.Module):
         noise = normal(x.shape, rng, like=x)
         return self.loss_at(ctx, x, weight=weight, t=t, level=level, noise=noise, teacher=teacher)
 
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """{flow, bootstrap: `weight`}."""
+        return {} if weight is None else {"flow": weight, "bootstrap": weight}
+
     def loss_at(
         self,
         ctx: Context,

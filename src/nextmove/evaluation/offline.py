@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextmove.contracts import Actor, Batch, Rows, seeded
+from nextmove.contracts import Actor, Batch, Rows, counts, seeded
 from nextmove.evaluation.baselines import baselines
 from nextmove.evaluation.beside import POLICY, Beside, Tally
 from nextmove.evaluation.episode import Array, roughness
@@ -191,7 +191,7 @@ class _Loss:
     def __init__(self, policy: Any) -> None:
         self.policy = policy
         self.sums: dict[str, float] = {}
-        self.count = 0
+        self.total: dict[str, float] = {}
 
     def add(self, batch: Batch, seed: int, first: int, size: int) -> None:
         if not hasattr(self.policy, "loss"):
@@ -199,12 +199,14 @@ class _Loss:
         own = {k: v[:, -self.policy.horizon :] if k.startswith("action") else v for k, v in batch.items()}
         with torch.no_grad():
             terms = self.policy.loss(own, rng=seeded(seed, first, 1))
+        counted = counts(self.policy, own, seeded(seed, first, 1))
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value) * size
-        self.count += size
+            count = counted.get(name, size)
+            self.sums[name] = self.sums.get(name, 0.0) + float(value) * count
+            self.total[name] = self.total.get(name, 0.0) + count
 
     def means(self) -> dict[str, float]:
-        return {name: value / self.count for name, value in self.sums.items()}
+        return {name: value / self.total[name] for name, value in self.sums.items()}
 
 
 def _figures(

@@ -41,6 +41,10 @@ class OverAllDecoder(nn.Module):
         """The inner decoder's terms."""
         return _scaled(self.inner.loss(ctx, x, weight=weight, rng=rng), weight)  # type: ignore[operator]
 
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """Nothing: every term is a sum over all positions, as many in every part of a batch."""
+        return {}
+
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, **draws: Any) -> dict[str, Tensor]:
         """The inner decoder's terms with its draws given."""
         return _scaled(self.inner.loss_at(ctx, x, weight=weight, **draws), weight)  # type: ignore[operator]
@@ -80,6 +84,11 @@ class CentreDecoder(nn.Module):
         """The inner decoder's terms."""
         terms: dict[str, Tensor] = self.inner.loss(self._told(ctx), x, weight=weight, rng=rng)  # type: ignore[operator]
         return terms
+
+    def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
+        """What the inner decoder counts."""
+        found: dict[str, Tensor] = self.inner.counted(weight, shape=shape, rng=rng)  # type: ignore[operator]
+        return found
 
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, **draws: Any) -> dict[str, Tensor]:
         """The inner decoder's terms with its draws given."""

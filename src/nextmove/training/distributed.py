@@ -42,6 +42,14 @@ class World:
         torch.distributed.all_reduce(sums)
         return sums.tolist()
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, in the order of their ranks, equal on each; bool on the CPU."""
+        if self.size == 1:
+            return rows
+        found = [torch.empty_like(rows, dtype=torch.uint8) for _ in range(self.size)]
+        torch.distributed.all_gather(found, rows.to(torch.uint8).contiguous())
+        return torch.cat(found).bool()
+
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replaces every gradient by its mean over the processes; None counts as 0 unless it is None on all."""
         if self.size == 1:

@@ -37,7 +37,8 @@ class Step:
 
     Noise comes from the seed (seed, step, 2) and is drawn for the whole global batch, of which each process and each
     accumulated part takes its rows. Dropout comes from torch's own generators, seeded by (seed, step, 4, rank, part).
-    Terms that average over a weight (padding) are averaged within a part, then over parts and processes alike.
+    A term that averages over what a mask counts (padding) is divided by what the whole batch's mask counts: parts and
+    processes get the masks of all of it, those of the batch named *_is_pad.
     """
 
     def __init__(
@@ -62,21 +63,29 @@ class Step:
         self._check(step, terms, norm)
         return terms, {"grad_norm": norm, "lr": self.update.apply(rate, norm)}
 
-    def rng(self, step: int, index: int) -> Rng:
-        """The draws of part number `index` of this process's rows."""
+    def rng(self, step: int, index: int, masks: Mapping[str, Tensor]) -> Rng:
+        """The draws of part number `index` of this process's rows; masks: those of the whole batch."""
         generator, parts = seeded(self.config.seed, step, NOISE), self.config.accumulate
         count = self.world.size * parts
-        return generator if count == 1 else Shard(generator, self.world.rank * parts + index, count)
+        return generator if count == 1 else Shard(generator, self.world.rank * parts + index, count, masks)
+
+    def _masks(self, batch: Batch) -> dict[str, Tensor]:
+        """The masks of the whole batch, where it is cut."""
+        if self.world.size * self.config.accumulate == 1:
+            return {}
+        own = {name: torch.as_tensor(value).cpu() for name, value in batch.items() if name.endswith("_is_pad")}
+        return {name: self.world.gather(mask) for name, mask in sorted(own.items())}
 
     def _gradients(self, step: int, batch: Batch) -> tuple[list[str], Tensor]:
         """Gradients left on the parameters; names of the terms and their means (terms,) over the parts."""
         parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
+        masks = self._masks(batch)
         for index in range(parts):
             piece = to(part(batch, index, parts), self.device)
             seed_dropout(seeded(self.config.seed, step, DROPOUT, self.world.rank, index), self.device)
             with autocast(self.device, self.mixed):
-                terms = self.loss(piece, rng=self.rng(step, index))
+                terms = self.loss(piece, rng=self.rng(step, index, masks))
             _scalars(terms)
             (total(terms) / parts).backward()  # type: ignore[no-untyped-call]
             for name, value in terms.items():

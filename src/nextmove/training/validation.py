@@ -8,14 +8,14 @@ from typing import cast
 import torch
 from torch import nn
 
-from nextmove.contracts import Batch, Trainable, seeded
+from nextmove.contracts import Batch, Trainable, counts, seeded
 from nextmove.training.distributed import World
 from nextmove.training.parts import rows, to
 from nextmove.training.step import VALIDATION, autocast
 
 
 class Validation:
-    """Mean loss terms over fixed batches, each row counting the same; batch i draws from the seed (seed, i, 3)."""
+    """Mean loss terms over fixed batches, whatever a mean counts counting the same; batch i draws from (seed, i, 3)."""
 
     def __init__(self, batches: Iterable[Batch], *, seed: int, world: World, device: torch.device, mixed: bool) -> None:
         self.batches = list(batches)
@@ -27,18 +27,23 @@ class Validation:
         mode = model.training
         model.eval()
         sums: dict[str, float] = {}
+        total: dict[str, float] = {}
         try:
             for index, batch in enumerate(self.batches):
                 mine = index % self.world.size == self.world.rank
                 # Batch 0 tells every process the names of the terms, so that all sum over the same ones.
                 if not mine and index:
                     continue
-                rng = seeded(self.seed, index, VALIDATION)
+                placed, rng = to(batch, self.device), seeded(self.seed, index, VALIDATION)
                 with autocast(self.device, self.mixed):
-                    terms = cast(Trainable, model).loss(to(batch, self.device), rng=rng)
+                    terms = cast(Trainable, model).loss(placed, rng=rng)
+                counted = counts(model, placed, seeded(self.seed, index, VALIDATION))
                 for name, value in terms.items():
-                    sums[name] = sums.get(name, 0.0) + (float(value) * rows(batch) if mine else 0.0)
+                    count = counted.get(name, rows(batch)) if mine else 0.0
+                    sums[name] = sums.get(name, 0.0) + float(value) * count
+                    total[name] = total.get(name, 0.0) + count
         finally:
             model.train(mode)
-        total = sum(rows(batch) for batch in self.batches)
-        return {n: v / total for n, v in zip(sums, self.world.sum(list(sums.values())), strict=True)}
+        values, weights = self.world.sum(list(sums.values())), self.world.sum(list(total.values()))
+        # Where nothing counts every mean is 0.
+        return {name: value / max(weight, 1e-30) for name, value, weight in zip(sums, values, weights, strict=True)}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Actor, Batch, Chunk, Context, Known, Rng
+from nextmove.contracts import Actor, Batch, Chunk, Context, Known, Rng, Shard
 from nextmove.models.policy.observed import checked
 
 
@@ -195,10 +195,34 @@ class Policy(nn.Module):
         """Named scalar terms of the decoder's loss; windows of raw observations (B, T, D) and `action` (B, H, A)."""
         ctx = self.context(batch, rng if self.training else None)
         x = self.codec.encode(batch["action"], batch)
-        weight = None
-        if self.mask_padding and "action_is_pad" in batch:
-            weight = ~batch["action_is_pad"]
-        return self.decoder.loss(ctx, x, weight=weight, rng=rng)
+        shares = self._shares(batch, rng)
+        terms = self.decoder.loss(ctx, x, weight=self._weight(batch), rng=rng)
+        return {name: term * shares[name].to(term) if name in shares else term for name, term in terms.items()}
+
+    def counts(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
+        """By term of `loss` (of a policy in evaluation mode, with the same arguments), how much its mean counts.
+
+        Terms that are means over rows are left out.
+        """
+        shape = (len(batch["action"]), *self.shape)
+        counted = self.decoder.counted(self._weight(batch), shape=shape, rng=rng)
+        return {name: weight.sum() for name, weight in counted.items()}
+
+    def _weight(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """Which actions (B, H) count, where padding does not."""
+        return ~batch["action_is_pad"] if self.mask_padding and "action_is_pad" in batch else None
+
+    def _shares(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
+        """Of a part of a batch: by term, what its mean counts over what the parts' means count on average.
+
+        The mean over all parts of terms times these is the term of the whole batch.
+        """
+        if not isinstance(rng, Shard) or (self._weight(batch) is not None and "action_is_pad" not in rng.masks):
+            return {}
+        shape = (len(batch["action"]) * rng.world, *self.shape)
+        counted = self.decoder.counted(self._weight(rng.masks), shape=shape, rng=rng.fork())
+        sums = {name: (rng.rows(weight).sum().double(), weight.sum().double()) for name, weight in counted.items()}
+        return {name: rng.world * own / whole.clamp_min(1e-30) for name, (own, whole) in sums.items()}
 
     def generate(self, obs: Mapping[str, Tensor], *, rng: Rng, known: Known | None = None, **options: Any) -> Tensor:
         """The whole horizon in raw units, (B, H, A), its first step at `timing.align`.
