@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -91,3 +93,14 @@ def test_no_window_is_kept_while_scales_are_fitted(
     tracemalloc.stop()
     # The columns are half a megabyte, one copy of the windows' actions 4 and 51.
     assert most < 4e6, most
+
+
+def test_training_imports_no_compiler_and_no_tables(planar: data.Dataset, tmp_path: Path) -> None:
+    code = (
+        "import sys; from nextmove.cli.main import main;"
+        "assert main(sys.argv[1:]) == 0;"
+        "print(*sorted({'torch._dynamo', 'pandas', 'pyarrow.compute', 'scipy', 'sympy'} & sys.modules.keys()))"
+    )
+    call = ["train", "bc", str(planar.root), "--steps", "1", "--out", str(tmp_path / "run"), "--threads", "1"]
+    done = subprocess.run([sys.executable, "-c", code, *call], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,18 @@ def undecayed(model: nn.Module) -> set[str]:
     return {n for n, p in named if p.dim() <= 1 or id(p) in spared or n.rpartition(".")[2] == "position"}
 
 
+class _AdamW(torch.optim.AdamW):
+    """Torch's own, without what torch.compile needs around it: that imports the compiler, a second and 60 MB."""
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step; the arithmetic is torch's."""
+        return inspect.unwrap(torch.optim.Adam.step)(self, closure)
+
+
 class Update:
     """Moves one set of named parameters along their gradients.
 
@@ -46,7 +60,7 @@ class Update:
         ]
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda", "mps") for p in self.parameters)
         groups = [group for group in groups if group["params"]]
-        self.adamw = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)
+        self.adamw = _AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)
 
     def zero(self) -> None:
         """Forgets the gradients."""
