@@ -12,6 +12,7 @@ from typing import Any, Literal, get_type_hints
 from nextmove import __version__
 from nextmove.config import ConfigError, decode, encode
 from nextmove.host.files import save_tensors, sync, write_text
+from nextmove.host.found import found
 from nextmove.systems import find, recipes
 
 FORMAT, READABLE = 2, (1, 2)
@@ -133,7 +134,7 @@ def _object(folder: Path | str) -> dict[str, Any]:
 
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder}: expected a saved model with config.json, found none")
+        raise FileNotFoundError(f"{folder}: expected a saved model with config.json; {found(folder, 'model')}")
     return read_json(path)
 
 

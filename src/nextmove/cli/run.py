@@ -49,6 +49,7 @@ def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> in
     result = call()
     if command == "inspect":
         print(result)
+        return int(getattr(result, "errors", 0) > 0)
     return 0
 
 

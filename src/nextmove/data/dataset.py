@@ -29,15 +29,21 @@ def open_dataset(
     *,
     tolerance: float = 1e-4,
     frame_cache_mb: float = 0.0,
+    empty: bool = False,
 ) -> Dataset:
     """The data set in the folder `root`, reading only its descriptions; columns and frames are read when asked for.
 
     episodes: keep only these (all if absent); tolerance: seconds a video frame may lie beside its timestamp;
-    frame_cache_mb: decoded frames kept in memory (of each process), in 2^20 bytes.
+    frame_cache_mb: decoded frames kept in memory (of each process), in 2^20 bytes; empty: whether a set without an
+    episode may be opened.
     Raises `DataError` naming the file for anything missing, truncated or of another version.
     """
     info = read_info(Path(root))
     dataset = Dataset(info, read_episodes(info), read_tasks(info), tolerance, int(frame_cache_mb * 2**20))
+    if not dataset.num_frames and not empty:
+        raise DataError(
+            f"{root}: the data set holds no frame, its tables name {dataset.num_episodes} episodes; record some"
+        )
     return dataset if episodes is None else dataset.select(episodes)
 
 

@@ -251,7 +251,8 @@ def _statistics(dataset: Dataset) -> Iterator[Finding]:
     try:
         stored = dataset.stats
     except DataError as problem:
-        yield Finding("warning", "stats", str(problem))
+        there = any((dataset.root / "meta" / name).exists() for name in ("stats.json", "episodes_stats.jsonl"))
+        yield Finding("error" if there else "warning", "stats", str(problem))
         return
     for name, values in _features(dataset):
         shape = dataset.layout.features[name].shape

@@ -11,6 +11,7 @@ from typing import Any
 from nextmove.config import nearest
 from nextmove.data.errors import DataError
 from nextmove.data.names import dimension_names
+from nextmove.host.found import found
 
 DEFAULTS: dict[str, str] = {
     "timestamp": "float32",
@@ -183,6 +184,8 @@ def read_info(root: Path) -> Info:
         raise DataError(f"{root}: a writer stopped while it finalized; DatasetWriter(..., resume=True) finishes it")
     if not path.exists() and (root / STAGING).exists():
         raise DataError(f"{root}: never finalized; DatasetWriter(..., resume=True).finalize() completes it")
+    if not path.exists():
+        raise DataError(f"{path}: file is missing; {found(root, 'dataset')}")
     raw = read_json(path)
     if not isinstance(raw, Mapping):
         raise DataError(f"{path}: expected an object, found {type(raw).__name__}")

@@ -20,6 +20,7 @@ from nextmove.data.dataset import Dataset, open_dataset
 from nextmove.data.errors import DataError, missing
 from nextmove.data.picture_files import SUFFIXES, picture_files, read_picture
 from nextmove.data.tables import Array
+from nextmove.host.found import found as there
 
 HELD = 0.1
 """Share of a folder's pictures or of a data set's episodes that is for tests."""
@@ -116,7 +117,9 @@ def pictures(source: str | Path, *, size: int = 32, most: int = 20000, seed: int
     if (folder / "meta" / "info.json").is_file():
         return _cameras(folder, size, most, seed)
     if not folder.is_dir():
-        raise DataError(f"{source}: expected {', '.join(NAMED)}, a folder of pictures or a data set, found neither")
+        raise DataError(
+            f"{source}: expected {', '.join(NAMED)}, a folder of pictures or a data set; {there(source, 'dataset')}"
+        )
     return _files(folder, size)
 
 

@@ -54,7 +54,7 @@ class VideoFile:
         from av.video.frame import PictureType
         from av.video.reformatter import VideoReformatter
 
-        if not path.exists():
+        if not path.is_file():
             raise DataError(f"{path}: video file of {feature.name!r} is missing")
         _check_whole(path)
         try:
@@ -142,6 +142,27 @@ class VideoFile:
             if found is not None:
                 return found
         raise DataError(f"{self.path}: frame {number} of {len(self._pts)} cannot be decoded, {why}")
+
+    def broken(self) -> Array:
+        """Which frames (F,) do not come out whole when the file is decoded from end to end."""
+        out, damaged = np.ones(len(self._pts), bool), False
+        self._decoder = None
+        try:
+            self._container.seek(int(self._pts[0]) - self._lead, stream=self._stream, backward=True)
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except self._problem:
+                    damaged = True  # What refers to this packet is not to be trusted, up to the next key frame.
+                    continue
+                for frame in frames:
+                    damaged = damaged and not frame.key_frame
+                    place = int(np.searchsorted(self._pts, -1 if frame.pts is None else frame.pts))
+                    if place < len(out) and self._pts[place] == frame.pts and not frame.is_corrupt:
+                        out[place] = damaged
+        except self._problem:
+            pass  # The container ends here; the frames behind stay broken.
+        return out
 
     def _landings(self, before: int) -> Iterator[int]:
         """Times to seek to, in ticks, each earlier than the last, for a frame that has `before` key frames up to it."""

@@ -83,7 +83,7 @@ class DatasetWriter:
         self._info |= {**found, "data_path": DATA_PATH, "video_path": self._info["video_path"]}
         self.features = {name: self.features[name] for name in found["features"]}  # Columns keep their order.
         (self.root / STAGING).mkdir(exist_ok=True)  # Marks the set as being written to.
-        dataset = open_dataset(self.root)
+        dataset = open_dataset(self.root, empty=True)
         stats = dataset.stats if (self.root / "meta" / "stats.json").exists() else None
         return Base(dataset.num_episodes, dataset.num_frames, dataset.tasks, stats)
 

@@ -3,45 +3,63 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 from nextmove import data, store
+from nextmove.config import ConfigError
+from nextmove.data.deep import Decoding, Part, parts
 from nextmove.evaluation.entry import unfinished
+from nextmove.evaluation.pool import Failure, run_tasks
+from nextmove.evaluation.progress import progress_bar
+from nextmove.host.found import found
 from nextmove.jobs import provenance
+from nextmove.jobs.repeat import at_least
 from nextmove.systems import find
 
 
-def inspect(folder: str | Path) -> str:
-    """What is in a folder, and what is wrong with it.
+class Inspection(str):
+    """What was found in a folder, as text, and `errors`, the number of findings that break reading or training."""
+
+    errors: int = 0
+
+
+def inspect(folder: str | Path, *, deep: bool = False, workers: int = 2) -> Inspection:
+    """What is in a folder, and what is wrong with it; ends with 1 where it finds errors, with 0 for warnings.
 
     A data set: features, episodes, statistics, and the doctor's findings. A saved model or run: system, parts, sizes,
     training. A LeRobot checkpoint: which keys are used, ignored (and why), or missing.
 
     Args:
         folder: Data set (LeRobot v3.0 or v2.1), saved model, run, or LeRobot checkpoint.
+        deep: Decode every picture of every camera too, to find damage inside videos; takes minutes to hours.
+        workers: Processes that decode; 0 decodes in this one.
 
     Raises:
         FileNotFoundError: for a folder with none of these.
         ConfigError, DataError: for files that cannot be read, naming file and key.
     """
+    at_least(0, workers=workers)
     folder = Path(folder)
     if (folder / "meta" / "info.json").is_file():
-        return _dataset(folder)
+        return _dataset(folder, deep, workers)
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"{folder}: expected a data set (meta/info.json) or a model (config.json), found neither"
+            f"{folder}: expected a data set (meta/info.json) or a model (config.json); {found(folder, 'dataset')}"
         )
+    if deep:
+        raise ConfigError(f"{folder}: --deep decodes the pictures of a data set, found a model; leave it out")
     origin = store.foreign(folder)
     if origin:
         from nextmove import interop
 
-        return str((interop.load if origin == "lerobot" else interop.hf.load)(folder).report)
-    return _model(folder)
+        return Inspection((interop.load if origin == "lerobot" else interop.hf.load)(folder).report)
+    return Inspection(_model(folder))
 
 
-def _dataset(folder: Path) -> str:
+def _dataset(folder: Path, deep: bool, workers: int) -> Inspection:
     dataset = data.open_dataset(folder)
     lines = [
         f"{folder}: LeRobot data set {dataset.info['codebase_version']}, {dataset.num_episodes} episodes, "
@@ -50,8 +68,31 @@ def _dataset(folder: Path) -> str:
     for name, feature in dataset.features.items():
         lines.append(f"  {name:34} {feature['dtype']:8} {tuple(feature['shape'])}")
     findings = data.doctor(dataset)
+    if deep:
+        findings += _decoded(dataset, workers)
     lines += [f"  ! {finding}" for finding in findings] or ["  nothing wrong found"]
-    return "\n".join(lines)
+    shown = Inspection("\n".join(lines))
+    shown.errors = sum(finding.level == "error" for finding in findings)
+    return shown
+
+
+def _decoded(dataset: data.Dataset, workers: int) -> list[data.Finding]:
+    """The findings of every picture decoded, with a bar on the way."""
+    todo = parts(dataset)
+    with progress_bar(True, "frames decoded", sum(part.frames for part in todo)) as move:
+
+        def done(result: tuple[Part, list[data.Finding]] | Failure) -> None:
+            if not isinstance(result, Failure):
+                move(result[0].frames, "frames decoded")
+
+        results = run_tasks(partial(Decoding, dataset.root), todo, workers=min(workers, len(todo)), done=done)
+    damage = []
+    for part, result in zip(todo, results, strict=True):
+        if isinstance(result, Failure):
+            damage.append(data.Finding("error", "decode", result.reason, part.camera, part.episodes[0]))
+        else:
+            damage += result[1]
+    return damage
 
 
 def _model(folder: Path) -> str:
