@@ -19,6 +19,7 @@ from tests.jobs.test_jobs import random_set
 
 from nextmove import jobs, store
 from nextmove.cli.main import main
+from nextmove.data.crew import RecordingError
 from nextmove.evaluation.kept import Kept
 from nextmove.host.files import Appended
 from nextmove.models.policy.policy import Policy
@@ -98,6 +99,18 @@ def test_a_full_disk_is_a_line_and_the_training_goes_on(
     assert main(onwards(told)) == 0
     one, other = weights(tmp_path / "through"), weights(tmp_path / "run")
     assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_a_recording_on_a_full_disk_names_what_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(root: Path, **_: Any) -> None:
+        raise RecordingError(f"{root}: No space left on device; 3 finished episodes are kept")
+
+    monkeypatch.setattr("nextmove.data.record", full)
+    record = ["record", "pusht", "--out", str(tmp_path / "a set")]
+    assert main(record) == 1
+    assert onwards(capsys.readouterr().err) == record
 
 
 @pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "folder"])

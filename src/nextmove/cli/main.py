@@ -84,9 +84,9 @@ def _onwards(args: list[str]) -> str:
 
 
 def _told(problem: Exception, args: list[str]) -> str:
-    """An error in a line; of a full disk also what is kept and how to go on."""
+    """An error in a line; of a full disk, or where a job says that it can, also what is kept and how to go on."""
     if not full(problem):
-        return str(problem)
+        return f"{problem}{_onwards(args) if getattr(problem, 'resumable', False) else ''}"
     assert isinstance(problem, OSError)
     notes = " ".join(getattr(problem, "__notes__", []))
     told = f"{problem.filename or 'a file'}: {problem.strerror}. {notes}".strip()

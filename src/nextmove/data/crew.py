@@ -20,6 +20,8 @@ _SINGLE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 class RecordingError(RuntimeError):
     """Recording stopped; what was finished is kept and the same call goes on from there."""
 
+    resumable = True
+
 
 Job = Callable[[int], bool]
 Take = Callable[[], int | None]
