@@ -8,7 +8,8 @@ from PIL import Image
 
 from nextmove.contracts import seeded
 from nextmove.data import Affine, DataError, DatasetWriter, Loader, Pictures, pictures
-from nextmove.data.pictures import _episode_ids, held_out, shrink
+from nextmove.data.identity import held_out
+from nextmove.data.pictures import _episode_ids, shrink
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -165,9 +166,9 @@ def test_a_camera_set_that_grows_never_trains_on_what_was_for_tests(tmp_path):
 
 def test_so_few_pictures_that_none_is_for_tests_are_said(tmp_path):
     ids = np.array([7, 5, 9], np.uint64) << np.uint64(60)
-    held, (note,) = held_out(ids, tmp_path, "picture")
+    held, (note,) = held_out(ids, 0.1, tmp_path, "picture")
     assert held.tolist() == [False, True, False]
     assert "of so few pictures one is kept for tests" in note
-    assert held_out(np.array([1, 2, 2], np.uint64), tmp_path, "picture")[0].tolist() == [True, False, False]
+    assert held_out(np.array([1, 2, 2], np.uint64), 0.1, tmp_path, "picture")[0].tolist() == [True, False, False]
     with pytest.raises(DataError, match="expected at least 2 different episodes, found 1"):
-        held_out(np.array([7, 7], np.uint64), tmp_path, "episode")
+        held_out(np.array([7, 7], np.uint64), 0.1, tmp_path, "episode")

@@ -14,7 +14,11 @@ from typing import Any
 from nextmove.cli import habits
 from nextmove.config import ConfigError, nearest
 
-PATHS: dict[Any, Any] = {str | Path: Path, str | Path | None: Path | None}
+PATHS: dict[Any, Any] = {
+    str | Path: Path,
+    str | Path | None: Path | None,
+    tuple[str | Path, ...]: tuple[Path, ...],
+}
 TAKEN = ("decoder", "trunk", "size")
 """Options of `train` that choose a recipe before its own are read."""
 
@@ -152,13 +156,20 @@ def _take(args: list[str], flag: str) -> tuple[list[str], str | None]:
 def signed(function: Callable[..., Any], recipe: Any = None, **given: Any) -> Callable[..., Any]:
     """The function as its options are read, for a later call: without those given, a `recipe` typed as what it is.
 
-    A path may be given in Python as a string too; in a help text one kind is enough.
+    A path may be given in Python as a string too; in a help text one kind is enough. What Python takes by its place
+    has its place here too.
     """
+    import tyro
+
+    placed: Any = tyro.conf.Positional
     hints = typing.get_type_hints(function)
     kept = {name: p for name, p in inspect.signature(function).parameters.items() if name not in given}
     if recipe is not None:
         hints["recipe"], kept["recipe"] = type(recipe), kept["recipe"].replace(default=recipe)
     shown = {name: PATHS.get(hints[name], hints[name]) for name in kept}
+    for name, p in kept.items():
+        if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty:
+            shown[name] = placed[shown[name]]
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

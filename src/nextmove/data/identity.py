@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nextmove.data.dataset import Dataset
+from nextmove.data.errors import DataError
 from nextmove.data.tables import Array
 
 BYTES = 8
@@ -83,6 +85,22 @@ def passages(text: str, length: int = 64) -> Array:
         values = values[:-width] * np.uint64(factor) + values[width:]
         width, factor = 2 * width, factor * factor % 2**64
     return _mixed(values)
+
+
+def held_out(ids: Array, share: float, where: Path | str, unit: str) -> tuple[Array, tuple[str, ...]]:
+    """(N,) bool: about this share, which is for tests, by content hash (N,) alone; and what has to be said of it.
+
+    Where none falls to it, it is the one of the smallest hash. Raises `DataError` for fewer than two different ones.
+    """
+    if len(np.unique(ids)) < 2:
+        raise DataError(f"{where}: expected at least 2 different {unit}s, found {len(np.unique(ids))}")
+    held = ids < np.uint64(share * 2**64)
+    if held.all():
+        held = ids != ids.max()
+    if held.any():
+        return held, ()
+    note = f"of so few {unit}s one is kept for tests, which may be another one after more are added"
+    return ids == ids.min(), (note,)
 
 
 def traces(dataset: Dataset, observations: Sequence[str], action: str = "action") -> Array:

@@ -136,22 +136,6 @@ def _ids(image: Tensor) -> Array:
     return np.array([identity.hashed(one) for one in image.numpy()], np.uint64)
 
 
-def held_out(ids: Array, where: Path, unit: str) -> tuple[Array, tuple[str, ...]]:
-    """(N,) bool: the tenth that is for tests, by content hash alone; and what has to be said of it.
-
-    Where none falls to it, it is the one of the smallest hash. Raises `DataError` for fewer than two different ones.
-    """
-    if len(np.unique(ids)) < 2:
-        raise DataError(f"{where}: expected at least 2 different {unit}s, found {len(np.unique(ids))}")
-    held = ids < np.uint64(HELD * 2**64)
-    if held.all():
-        held = ids != ids.max()
-    if held.any():
-        return held, ()
-    note = f"of so few {unit}s one is kept for tests, which may be another one after more are added"
-    return ids == ids.min(), (note,)
-
-
 def _files(folder: Path, size: int) -> PictureSet:
     paths = picture_files(folder)
     if len(paths) < 2:
@@ -166,7 +150,7 @@ def _files(folder: Path, size: int) -> PictureSet:
     label = torch.tensor([names.index(p.parent) for p in paths]) if len(names) > 1 else None
     ids = np.array(hashes, np.uint64)
     whole = Pictures(torch.cat(rows), label, ids)
-    held, notes = held_out(ids, folder, "picture")
+    held, notes = identity.held_out(ids, HELD, folder, "picture")
     if transparent:
         notes += (f"{transparent} of {len(paths)} pictures are transparent in parts: shown on white",)
     # By hash rather than by name: the first test pictures shall be like the others.
@@ -187,7 +171,7 @@ def _cameras(folder: Path, size: int, most: int, seed: int) -> PictureSet:
     ]
     episode = dataset.table.of_rows(rows)
     ids = _episode_ids(dataset, cameras[0])[episode]
-    held, notes = held_out(ids, folder, "episode")
+    held, notes = identity.held_out(ids, HELD, folder, "episode")
     whole = Pictures(torch.cat(parts), None, ids)
     # The first of the test frames shall come from all of its episodes: neighbours in time hardly differ.
     test = np.random.default_rng(seed).permutation(np.flatnonzero(held))

@@ -17,6 +17,7 @@ from nextmove.evaluation.intervals import Rate, wilson
 from nextmove.evaluation.machine import machine, versions
 from nextmove.evaluation.offline import Offline
 from nextmove.evaluation.paired import by_seed, compare_all, paired_bootstrap
+from nextmove.evaluation.paired_errors import paired_json
 
 FORMAT = 1
 LEVEL = 0.05
@@ -34,29 +35,36 @@ def summarise(
         raise ValueError(f"entries: expected at least one, each with its own name, found {names}")
     table = {entry.name: _policy(entry, confidence) for entry in entries}
     comparisons, reason = _comparisons([entry for entry in entries if entry.results], confidence)
-    order = sorted(names, key=lambda name: standing(table[name]))
+    beside = {e.name: e.offline.beside for e in entries if e.offline is not None and e.offline.beside is not None}
+    paired = paired_json(beside, confidence)
+    order = sorted(names, key=lambda name: standing(table[name], paired["means"].get(name)))
     summary = {
         "format": FORMAT,
         **texts,
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "confidence": confidence,
         "unit": unit,
-        "verdict": f"{verdict(order, table, comparisons, unit, confidence)} {caution}".strip(),
+        "verdict": f"{verdict(order, table, comparisons, unit, confidence, paired)} {caution}".strip(),
         "best_first": order,
         "policies": table,
         "comparisons": comparisons,
         "not_compared": reason,
+        "paired_errors": paired,
         "machine": machine(),
         "versions": versions(),
     }
     return dict(plain(summary))
 
 
-def standing(policy: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Sorts policies best first: by success, then mean max reward, then held-out error."""
+def standing(policy: Mapping[str, Any], error: float | None = None) -> tuple[float, float, float]:
+    """Sorts policies best first: by success, then mean max reward, then held-out error.
+
+    error: over what all of them plan, where they are compared so.
+    """
     success, held_out = policy["success"], policy["offline"]
     rate, reward = (success["rate"], policy["mean_max_reward"]) if success else (-1.0, 0.0)
-    return -rate, -reward, held_out["mae"] if held_out and held_out["mae"] is not None else np.inf
+    own = held_out["mae"] if held_out and held_out["mae"] is not None else np.inf
+    return -rate, -reward, own if error is None or not np.isfinite(error) else error
 
 
 def _policy(entry: Entry, confidence: float) -> dict[str, Any]:
@@ -160,6 +168,7 @@ def verdict(
     comparisons: Sequence[Mapping[str, Any]],
     unit: str,
     confidence: float,
+    paired: Mapping[str, Any] | None = None,
 ) -> str:
     """One or two sentences that claim no more than the intervals and tests allow; `order` is best first."""
     first = order[0]
@@ -168,7 +177,9 @@ def verdict(
         mae, windows = held_out["mae"], held_out["windows"]
         error = "not a number" if mae is None or not np.isfinite(mae) else f"{mae:.3g} {unit}"
         beside = held_out["beside"]["verdict"] if held_out["beside"] else ""
-        return f"{first} misses the demonstrated action by {error} on average over {windows} windows. {beside}".strip()
+        told = f"{first} misses the demonstrated action by {error} on average over {windows} windows. {beside}".strip()
+        others = [name for name in order[1:] if paired and name in paired["means"]]
+        return f"{told} {_against(first, others, paired['pairs'], 'episodes')}" if others and paired else told
     rate, low, high = (f"{100 * success[name]:.0f}" for name in ("rate", "low", "high"))
     share = f"{rate} %, {100 * confidence:g} % interval {low} to {high} %"
     told = f"{first} succeeds in {success['successes']} of {success['episodes']} episodes ({share})."
@@ -180,7 +191,7 @@ def verdict(
     return f"{told} {_against(first, others, comparisons)}"
 
 
-def _against(first: str, others: Sequence[str], comparisons: Sequence[Mapping[str, Any]]) -> str:
+def _against(first: str, others: Sequence[str], comparisons: Sequence[Mapping[str, Any]], what: str = "seeds") -> str:
     """Whom the first beats beyond chance and whom it doesn't."""
     p = {frozenset((c["a"], c["b"])): c["p_adjusted"] for c in comparisons}
     beaten = [n for n in others if p[frozenset((first, n))] < LEVEL]
@@ -191,7 +202,7 @@ def _against(first: str, others: Sequence[str], comparisons: Sequence[Mapping[st
         bound = "< 0.001" if worst < 0.001 else f"≤ {worst:.3f}"
         parts.append(f"It beats {_join(beaten, 'and')} beyond chance (p {bound}).")
     if level:
-        parts.append(f"These seeds cannot tell it from {_join(level, 'or')}.")
+        parts.append(f"These {what} cannot tell it from {_join(level, 'or')}.")
     return " ".join(parts)
 
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nextmove import evaluation, parts, sim
+from nextmove import evaluation, sim
 from nextmove.config import ConfigError
 from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.machine import machine
-from nextmove.host.files import write_text
 from nextmove.host.lock import hold
+from nextmove.jobs.compare_offline import compare_offline
+from nextmove.jobs.compare_runs import named, runs_offline, runs_simulated
 from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, played, solved, timed
 from nextmove.jobs.fit import once
 from nextmove.jobs.kept import Demonstrations
+from nextmove.jobs.lines import Contestant, Judged
 from nextmove.jobs.provenance import seeds_caution
-from nextmove.jobs.repeat import at_least, command, place
+from nextmove.jobs.repeat import at_least, command, left_out, place, share
 from nextmove.jobs.train import spec_of, train
-from nextmove.systems import find
 
 ENTRIES = (
     "bc",
@@ -39,111 +38,24 @@ ENTRIES = (
     "meanflow-policy",
     "action-tokens",
 )
-MADE = ("simulator", "compare", "date", "machine")
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """One line of a comparison: a trained system and how it is sampled."""
-
-    system: str
-    sampler: str | None
-    steps: int
-    episodes: int
-    seed: int
-
-    @property
-    def run(self) -> str:
-        """Name of the training; contestants that only sample otherwise share it."""
-        return f"{self.system}-n{self.episodes}-s{self.seed}"
-
-    @property
-    def name(self) -> str:
-        """Name of the line."""
-        return f"{self.run}-{self.sampler or 'steps'}{self.steps}" if self.steps else self.run
-
-    @property
-    def entry(self) -> str:
-        """What it is apart from its training data and seed."""
-        return f"{self.system}@{self.sampling}" if self.sampling else self.system
-
-    @property
-    def sampling(self) -> str:
-        """SAMPLER:STEPS, STEPS, or nothing."""
-        return ":".join(str(part) for part in (self.sampler, self.steps or None) if part)
-
-    @classmethod
-    def parse(cls, text: str, episodes: int, seed: int) -> Contestant:
-        """From SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS; raises ConfigError, also where it cannot be sampled so."""
-        system, at, sampling = text.partition("@")
-        known = find(system)
-        if known.family != "policy":
-            raise ConfigError(f"entries: expected policies, found {system!r}, a system of {known.family}")
-        decoder = known.load()().decoder
-        sampler, _, steps = sampling.rpartition(":")
-        if at and not (steps.isdigit() and int(steps)):
-            raise ConfigError(
-                f"entries: expected SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS, such as flow-policy@euler:4; "
-                f"found {text!r}"
-            )
-        chosen = parts.asked_sampler(decoder, sampler or None, int(steps or 0))
-        if chosen is not None:
-            chosen.plan(decoder.path, decoder.target)
-        return cls(system, sampler or None, int(steps or 0), episodes, seed)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A line with its episodes, and what its file says of how it was judged.
-
-    made: simulator, `compare` (the command line), date and machine, as far as the file has them.
-    """
-
-    line: Contestant
-    entry: evaluation.Entry
-    made: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, path: Path) -> Judged:
-        """From a file of `write`; raises ValueError that names the file."""
-        entry, record = evaluation.read_entry(path), json.loads(path.read_text())
-        if "line" not in record:
-            raise ValueError(f"{path}: expected a key 'line', found {sorted(record)}")
-        return cls(Contestant(**record["line"]), entry, {name: record[name] for name in MADE if name in record})
-
-    def write(self, path: Path) -> None:
-        """Whole or not at all."""
-        content = evaluation.entry_json(self.entry) | {"line": asdict(self.line), **self.made}
-        write_text(path, json.dumps(content))
-
-    def played(self, simulator: str, seeds: range) -> bool:
-        """Whether it was judged on these episodes; a file that names no simulator is taken to be of this one."""
-        own = sorted(result.seed for result in self.entry.results)
-        return self.made.get("simulator", simulator) == simulator and own == list(seeds)
-
-    @property
-    def episodes(self) -> str:
-        """What it was judged on, in words."""
-        seeds = [result.seed for result in self.entry.results]
-        return f"{len(seeds)} from seed {min(seeds)} on {self.made.get('simulator', 'a simulator')}"
-
-    def reported(self) -> evaluation.Entry:
-        """The entry, its facts with those of the line and of the measurement."""
-        line = {"entry": self.line.entry, "demonstrations": self.line.episodes}
-        when = {name: self.made[name] for name in ("date", "machine") if name in self.made}
-        return replace(self.entry, facts={**self.entry.facts, **line, **when})
+OTHERWISE = "; --offline compares on held-out demonstrations of any robot"
 
 
 def compare(
-    data_dir: str | Path,
+    data_dir: str | Path | None = None,
     *,
+    runs: tuple[str | Path, ...] = (),
     out: str | Path = Path("runs/compare"),
     entries: tuple[str, ...] = ENTRIES,
-    demonstrations: tuple[int, ...] = (100,),
+    demonstrations: tuple[int, ...] = (),
     train_seeds: tuple[int, ...] = (0,),
     minutes: float = 10.0,
     steps: int = 0,
     simulator: str = "pusht",
+    offline: bool = False,
+    test: float = 0.2,
+    windows: int = 2048,
+    allow_trained: bool = False,
     episodes: int = 100,
     seed: int = HELD_OUT,
     workers: int = 2,
@@ -151,7 +63,11 @@ def compare(
     video: int = 2,
     retime: bool = False,
 ) -> dict[str, Any]:
-    """Trains every entry on the same demonstrations and judges all on the same held-out seeds.
+    """Trains every entry on the same demonstrations and judges all on the same held-out seeds or episodes.
+
+    `compare FOLDER` judges on a simulator; `compare FOLDER --offline` judges on a part of the demonstrations that none
+    is trained on, paired by episode, beside those who do nothing; `compare --runs A B` and `compare FOLDER --runs A B`
+    do the same with finished runs, on seeds or episodes that none of them was trained on.
 
     What is done already is kept: the same command goes on after an interruption, and adds entries, sizes and seeds to
     an earlier comparison. Writes one JSON file a line in OUT/judged, and OUT/report.html and OUT/report.json of all
@@ -159,15 +75,20 @@ def compare(
     weights: a training on what DATA_DIR held before is refused, a judgement of a training that is gone is made anew.
 
     Args:
-        data_dir: Folder of the demonstrations.
+        data_dir: Folder of the demonstrations; with `runs` of those to judge on, none for the simulator.
+        runs: Finished runs, saved models or LeRobot checkpoints to compare instead of training.
         out: Folder of the comparison.
         entries: SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS; those that differ only in sampling share one training.
-        demonstrations: Numbers of demonstrations to train on.
+        demonstrations: Numbers of demonstrations to train on; default 100, offline all that are not judged on.
         train_seeds: Seeds of training.
         minutes: Training budget of each, on all threads, in busy minutes (processor time): other programs on the
             machine make a comparison longer but take nothing from a contestant.
         steps: Budget in steps instead of minutes.
         simulator: Name of the simulator.
+        offline: Judge on held-out demonstrations instead of a simulator.
+        test: Offline: share of the episodes to judge on, chosen by their content.
+        windows: Offline: windows judged, evenly out of all frames; 0 for all.
+        allow_trained: Finished runs: judge on seeds and episodes that some were trained on; the report says so.
         episodes: Held-out episodes of each.
         seed: First held-out episode's seed.
         workers: Processes of the evaluation.
@@ -182,13 +103,40 @@ def compare(
 
     Besides what `train` and `evaluate` raise.
     """
-    data_dir, out = Path(data_dir), Path(out)
-    again = command(compare, [data_dir], {name: value for name, value in locals().items() if name != "data_dir"})
-    lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
-    at_least(1, episodes=episodes, demonstrations=min(demonstrations))
-    at_least(0, seed=seed, workers=workers, train_seeds=min(train_seeds))
-    demos = _check(data_dir, max(demonstrations), simulator)
+    options = {name: value for name, value in locals().items() if name != "data_dir"}
+    out, again = Path(out), command(compare, [] if data_dir is None else [data_dir], options)
+    at_least(1, episodes=episodes, demonstrations=min(demonstrations, default=1))
+    at_least(0, seed=seed, workers=workers, windows=windows, train_seeds=min(train_seeds))
+    share(test=test)
     seeds = range(seed, seed + episodes)
+    if runs:
+        left_out(compare, options, "entries demonstrations train_seeds minutes steps test retime", "for trainings")
+        if data_dir is not None:
+            left_out(
+                compare, options, "simulator episodes seed workers batched video", "for a simulator, found a folder"
+            )
+            return runs_offline(
+                named(runs), Path(data_dir), out, windows=windows, allow_trained=allow_trained, again=again
+            )
+        left_out(compare, options, "offline windows", "for demonstrations, found none; name their folder")
+        return runs_simulated(
+            named(runs), simulator, out, seeds=seeds, workers=workers, batched=batched, video=video,
+            allow_trained=allow_trained, again=again,
+        )  # fmt: skip
+    if data_dir is None:
+        raise ConfigError("data_dir: expected a folder of demonstrations, or --runs with finished runs, found neither")
+    data_dir = Path(data_dir)
+    left_out(compare, options, "allow_trained", "for finished runs, which --runs names")
+    if offline:
+        left_out(compare, options, "simulator episodes seed workers batched video retime", "for a simulator")
+        return compare_offline(
+            data_dir, out, entries=entries, demonstrations=demonstrations, train_seeds=train_seeds, minutes=minutes,
+            steps=steps, test=test, windows=windows, again=again,
+        )  # fmt: skip
+    left_out(compare, options, "test windows", "for --offline")
+    demonstrations = demonstrations or (100,)
+    lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
+    demos = _check(data_dir, max(demonstrations), simulator)
     folder = place(out / "judged")
     with hold(out):
         _refuse(folder, lines, simulator, seeds)
@@ -250,9 +198,12 @@ def _check(data_dir: Path, demonstrations: int, simulator: str) -> Demonstration
     spec, there = spec_of(dataset), sim.features(simulator)
     for name, width in {**spec.features, "action": spec.action}.items():
         if name not in there:
-            raise ConfigError(f"{data_dir}: {name}: expected a feature of {simulator}, found none of this name there")
+            raise ConfigError(
+                f"{data_dir}: {name}: expected a feature of {simulator}, found none of this name there{OTHERWISE}"
+            )
         if list(there[name]["shape"]) != [width]:
-            raise ConfigError(f"{data_dir}: {name}: expected shape {list(there[name]['shape'])}, found {[width]}")
+            shape = list(there[name]["shape"])
+            raise ConfigError(f"{data_dir}: {name}: expected shape {shape}, found {[width]}{OTHERWISE}")
     return found
 
 

@@ -166,7 +166,7 @@ def evaluate(
         if data is not None:
             policy = make()
             beside, task, choice = offline(policy, data, windows=windows)
-            entry = evaluation.Entry(name, offline=beside, **_told(policy, Path(model)))
+            entry = evaluation.Entry(name, offline=beside, **told(policy, Path(model)))
             show_beside(beside.beside, name)
             again = command(evaluate, [model], options)
             written = evaluation.write_report(
@@ -209,7 +209,7 @@ def judge(
         partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video, progress=True,
         kept=kept,
     )  # fmt: skip
-    entry = evaluation.Entry(name, results, latency=timed(policy, simulator, seeds[0]), **_told(policy, run))
+    entry = evaluation.Entry(name, results, latency=timed(policy, simulator, seeds[0]), **told(policy, run))
     shown = provenance.demonstrated(policy, simulator, seeds)
     return replace(entry, facts={**entry.facts, provenance.SHOWN: shown})
 
@@ -232,7 +232,7 @@ def _try(policy: Policy, simulator: str, seed: int) -> None:
     env.step(controller.step(env.reset(seed=seed)[0]))
 
 
-def _told(policy: Policy, run: str | Path | None) -> dict[str, Any]:
+def told(policy: Policy, run: str | Path | None) -> dict[str, Any]:
     """Facts and training curve of a policy, as far as it and its run tell."""
     log = None if run is None else Path(run) / "train.jsonl"
     facts = {**provenance.facts(policy), "parameters": sum(p.numel() for p in policy.parameters())}

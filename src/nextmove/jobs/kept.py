@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,36 @@ TOLD = ("steps", "minutes", "loss", "seed", "budget", "finished", "windows")
 class Demonstrations:
     """A folder of demonstrations as it is now, to know trainings on it by content."""
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, leave_out: Sequence[int] = ()) -> None:
+        """leave_out: numbers of episodes that no training shall have used."""
         self.folder = folder
         self.dataset = sets.open_dataset(folder)
+        self.rest = np.setdiff1d(self.dataset.episodes, np.array(leave_out, np.int64))
         self._known: dict[tuple[int, tuple[str, ...]], Mapping[str, str]] = {}
 
     def made(self, facts: Mapping[str, Any], episodes: int = 0) -> bool:
-        """Whether a model with these facts can be of the first so many episodes (0: of all).
+        """Whether a model with these facts can be of the first so many episodes (0: of all) of those not left out.
 
         By content; for models that keep no hashes by the number of frames.
         """
-        count = episodes or self.dataset.num_episodes
-        if count > self.dataset.num_episodes:
+        count = episodes or len(self.rest)
+        if count > len(self.rest):
             return False
+        used = self.rest[:count]
         if "content" in facts:
             features = facts["content"]["features"]
             names = tuple(name for name in features if name != "action")
             if not set(features) <= set(self.dataset.features):
                 return False
             if (count, names) not in self._known:
-                self._known[count, names] = identity.identify(self.dataset.select(range(count)), names).features
+                self._known[count, names] = identity.identify(self.dataset.select(used), names).features
             return bool(self._known[count, names] == features)
         held = np.array(facts.get("held_episodes", ()), np.int64)
         if "windows" not in facts or "episodes" not in facts:
             return True
-        if facts["episodes"] + len(held) != count or (held >= count).any():
+        if facts["episodes"] + len(held) != count or not np.isin(held, used).all():
             return False
-        return int(self.dataset.episode_to[count - 1]) - len(self.dataset.select(held)) == facts["windows"]
+        return bool(len(self.dataset.select(used)) - len(self.dataset.select(held)) == facts["windows"])
 
     def refuse(self, run: Path, budget: str, episodes: int = 0) -> None:
         """Raises ConfigError for a finished training of another budget or of other episodes than asked for."""

@@ -29,15 +29,18 @@ DRAWN = 2
 """Episodes whose plans are drawn, each up to `trajectory.LONGEST` steps."""
 
 
-def offline(policy: Policy, data: Path | str, *, windows: int = 2048) -> tuple[evaluation.Offline, str, Choice]:
+def offline(
+    policy: Policy, data: Path | str, *, windows: int = 2048, choice: Choice | None = None
+) -> tuple[evaluation.Offline, str, Choice]:
     """Errors of a policy and of the baselines on a data set, in words what they were measured on, and the episodes.
 
-    windows: how many, evenly out of all frames of the episodes; 0 for all.
+    windows: how many, evenly out of all frames of the episodes; 0 for all. choice: the episodes, if not those that the
+    policy was not trained on.
     """
     at_least(0, windows=windows)
     dataset = sets.open_dataset(data)
     unnamed = fits_data(policy, dataset)
-    choice = choose(policy, dataset)
+    choice = choice or choose(policy, dataset)
     chosen = dataset.select(choice.episodes)
     check_order(chosen)
     check_finite(chosen, [*policy.encoder.features, "action"])

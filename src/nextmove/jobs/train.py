@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +66,7 @@ def train(
     steps: int = 0,
     episodes: int = 0,
     holdout: float = 0.05,
+    leave_out: tuple[int, ...] = (),
     seed: int = 0,
     workers: int = 0,
     threads: int = 2,
@@ -91,6 +93,7 @@ def train(
         steps: Budget in optimiser steps.
         episodes: Use only the first so many episodes; 0 means all.
         holdout: Share of episodes kept for the validation loss.
+        leave_out: Numbers of episodes that are neither trained on nor validated with, so that they can be judged on.
         seed: Decides initial weights, order, noise and dropout.
         workers: Processes that load data; 0 loads in the training process, which is fastest for states.
         threads: Threads of the arithmetic.
@@ -120,7 +123,7 @@ def train(
     share(holdout=holdout)
     out = place(Path(out) if out else Path("runs") / system)
     with alone(out):
-        return _train(system, data_dir, out, config, episodes, holdout, seed, workers, recipe)
+        return _train(system, data_dir, out, config, episodes, holdout, leave_out, workers, recipe)
 
 
 def _train(
@@ -130,7 +133,7 @@ def _train(
     config: training.TrainConfig,
     episodes: int,
     holdout: float,
-    seed: int,
+    leave_out: tuple[int, ...],
     workers: int,
     recipe: Any,
 ) -> Policy:
@@ -140,10 +143,10 @@ def _train(
     spec = spec_of(dataset)
     if spec.ignored:
         print(f"not used yet: {', '.join(spec.ignored)} (cameras and other features that are no state)")
-    torch.manual_seed(seed)
+    torch.manual_seed(config.seed)
     policy = store.create(system, spec, recipe)
     check_order(dataset)
-    chosen, held = split(dataset, episodes, holdout, seed)
+    chosen, held = split(dataset, episodes, holdout, config.seed, leave_out)
     print(kept_back(held, len(chosen), holdout))
     check_finite(dataset.select(np.concatenate([chosen, held])), [*policy.encoder.features, "action"])
     seen = windows(dataset, policy, chosen)
@@ -157,20 +160,26 @@ def _train(
     return trained
 
 
-def split(dataset: data.Dataset, episodes: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Episode numbers for training and for the validation loss, out of the first `episodes` (0: all).
+def split(
+    dataset: data.Dataset, episodes: int, holdout: float, seed: int, leave_out: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Episode numbers for training and for the validation loss, out of the first `episodes` (0: all) not left out.
 
     Of two or more episodes at least one is kept for the validation loss, unless `holdout` is 0.
     """
-    if episodes < 0 or episodes > dataset.num_episodes:
-        raise ValueError(f"episodes: expected 0 to {dataset.num_episodes}, found {episodes}")
-    count = episodes or dataset.num_episodes
+    for number in leave_out:
+        if not 0 <= number < dataset.num_episodes:
+            raise ValueError(f"leave_out: expected episodes 0 to {dataset.num_episodes - 1}, found {number}")
+    rest = np.setdiff1d(np.arange(dataset.num_episodes), np.array(leave_out, np.int64))
+    if episodes < 0 or episodes > len(rest) or not len(rest):
+        raise ValueError(f"episodes: expected 0 to {len(rest)}, found {episodes}")
+    count = episodes or len(rest)
     order = np.random.default_rng([seed, 1]).permutation(count)
     held = max(round(count * holdout), int(holdout > 0 and count > 1))
     if held >= count:
         raise ValueError(f"holdout: expected to leave an episode for training, found {holdout} of {count}")
     kept = count - held
-    return np.sort(order[:kept]), np.sort(order[kept:])
+    return rest[np.sort(order[:kept])], rest[np.sort(order[kept:])]
 
 
 def kept_back(held: np.ndarray, left: int, holdout: float) -> str:

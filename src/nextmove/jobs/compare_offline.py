@@ -1,0 +1,163 @@
+"""Many policies on the user's own demonstrations: the same episodes to learn from, the same ones to be judged on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmove import data as sets
+from nextmove import evaluation
+from nextmove.config import ConfigError
+from nextmove.data import identity
+from nextmove.evaluation.machine import machine
+from nextmove.evaluation.rollout import ranges
+from nextmove.host.lock import hold
+from nextmove.jobs.evaluate import load_policy, told
+from nextmove.jobs.fit import once
+from nextmove.jobs.kept import Demonstrations
+from nextmove.jobs.lines import Contestant, Judged
+from nextmove.jobs.offline import offline
+from nextmove.jobs.provenance import choose
+from nextmove.jobs.repeat import place
+from nextmove.jobs.train import spec_of, train
+
+UNIT = "action units"
+
+
+def judged_episodes(dataset: sets.Dataset, share: float) -> tuple[np.ndarray, str, tuple[str, ...]]:
+    """Numbers of the episodes to judge on, a hash of what they hold, and what has to be said of the choice.
+
+    Chosen by content, so that an episode judged on is never trained on after others are added.
+    """
+    ids = identity.identify(dataset, list(spec_of(dataset).features)).episodes
+    held, notes = identity.held_out(ids, share, dataset.root, "episode")
+    return np.flatnonzero(held), f"{identity.hashed(np.sort(ids[held])):016x}", notes
+
+
+def compare_offline(
+    data_dir: Path,
+    out: Path,
+    *,
+    entries: Sequence[str],
+    demonstrations: Sequence[int],
+    train_seeds: Sequence[int],
+    minutes: float,
+    steps: int,
+    test: float,
+    windows: int,
+    again: str,
+) -> dict[str, Any]:
+    """Trains every entry on the same episodes and judges all on the same others; see `compare`."""
+    dataset = sets.open_dataset(data_dir)
+    numbers, judged_on, notes = judged_episodes(dataset, test)
+    demos, key = Demonstrations(data_dir, leave_out=numbers.tolist()), f"{judged_on}:{windows}"
+    sizes = demonstrations or (len(demos.rest),)
+    if max(sizes) > len(demos.rest):
+        raise ConfigError(
+            f"demonstrations: expected at most {len(demos.rest)}, those of {data_dir} that are not judged on, found "
+            f"{max(sizes)}"
+        )
+    for note in (f"judged on {len(numbers)} of {dataset.num_episodes} episodes: {_list(numbers)}", *notes):
+        print(note)
+    lines = [Contestant.parse(e, n, s) for n in sizes for s in train_seeds for e in entries]
+    folder, budget = place(out / "judged"), f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
+    with hold(out):
+        for line in lines:
+            demos.refuse(out / "train" / line.run, budget, line.episodes)
+        for i, line in enumerate(lines, 1):
+            print(f"[{i}/{len(lines)}] {line.name}", flush=True)
+            run, path = out / "train" / line.run, folder / f"{line.name}.json"
+            once(
+                run,
+                partial(
+                    train, line.system, data_dir, minutes=0 if steps else minutes, clock="busy", steps=steps,
+                    episodes=line.episodes, seed=line.seed, leave_out=tuple(numbers.tolist()),
+                ),
+            )  # fmt: skip
+            why = _outdated(path, demos, run, line, key) if path.is_file() else ""
+            if why:
+                print(f"{line.name}: {why} since it was judged; it is judged anew", flush=True)
+            if why or not path.is_file():
+                now = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
+                entry = _judge(line, run, data_dir, dataset.select(numbers), windows)
+                Judged(line, entry, {**now, "judged_on": key, "compare": again}).write(path)
+        return _report(out, lines, demos, key, again, {"path": str(data_dir), "hash": judged_on, "numbers": numbers})
+
+
+def _judge(line: Contestant, run: Path, data_dir: Path, judged: sets.Dataset, windows: int) -> evaluation.Entry:
+    policy = load_policy(run, sampler=line.sampler, steps=line.steps)
+    found, _, _ = offline(policy, data_dir, windows=windows, choice=choose(policy, judged))
+    return evaluation.Entry(line.name, offline=found, **told(policy, run))
+
+
+def _outdated(path: Path, demos: Demonstrations, run: Path, line: Contestant, key: str) -> str:
+    """Why a judgement is not of this run on these episodes; nothing if it is."""
+    judged = Judged.read(path)
+    other = "" if judged.made.get("judged_on") == key else "the episodes or windows judged on were others"
+    return demos.outdated(judged.entry.facts, run, line.episodes) or other
+
+
+def _report(
+    out: Path, asked: Sequence[Contestant], demos: Demonstrations, key: str, again: str, what: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Reports on all lines judged on these episodes, those asked for first, and says how they did, best first."""
+    names = [line.name for line in asked]
+    shown: list[evaluation.Entry] = []
+    left: list[str] = []
+    for name in dict.fromkeys([*names, *(path.stem for path in sorted((out / "judged").glob("*.json")))]):
+        path = out / "judged" / f"{name}.json"
+        judged = Judged.read(path)
+        why = _outdated(path, demos, out / "train" / judged.line.run, judged.line, key)
+        if why:
+            left.append(f"Left out: {name} ({why}).")
+        else:
+            shown.append(judged.reported())
+    return write(shown, out, what, caution="", again=again, notes=" ".join(left))
+
+
+def write(
+    entries: Sequence[evaluation.Entry],
+    out: Path,
+    what: Mapping[str, Any],
+    *,
+    caution: str,
+    again: str,
+    notes: str = "",
+) -> dict[str, Any]:
+    """The report of policies judged on the same demonstrations; prints their errors, best first, and the verdict."""
+    count, numbers = len(entries), what["numbers"]
+    some = "1 episode" if len(numbers) == 1 else f"the same {len(numbers)} episodes"
+    written = evaluation.write_report(
+        entries,
+        out,
+        title=f"{count} {'policy' if count == 1 else 'policies'} on {what['path']}",
+        task=f"Plans beside what was demonstrated in {what['path']}: {some} for all of them ({_list(numbers)}).",
+        unit=UNIT,
+        commands=[again],
+        caution=caution,
+        notes=notes,
+        data=what,
+    )
+    for line in table(written):
+        print(line)
+    print(" ".join(part for part in (written["verdict"], written["notes"], f"Open {out / 'report.html'}") if part))
+    return written
+
+
+def table(written: Mapping[str, Any]) -> list[str]:
+    """Errors over the spread of the demonstrated actions, policies best first and then the baselines."""
+    beside = {name: written["policies"][name]["offline"]["beside"] for name in written["best_first"]}
+    first = next(iter(beside.values()))
+    rows = [(name, found["errors"]["policy"]["mean"]) for name, found in beside.items()]
+    rows += [(name, found["mean"]) for name, found in first["errors"].items() if name != "policy"]
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:{width}}  error {'n/a' if mean is None else f'{mean:.3f}'} of the spread" for name, mean in rows]
+
+
+def _list(numbers: Sequence[int] | np.ndarray) -> str:
+    return ranges([int(number) for number in numbers])

@@ -1,0 +1,165 @@
+"""Finished runs against each other: on the same seeds of a simulator or the same episodes, none of them trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmove import data as sets
+from nextmove import evaluation, sim, store
+from nextmove.config import ConfigError
+from nextmove.data import identity
+from nextmove.evaluation.kept import keeping
+from nextmove.evaluation.rollout import ranges
+from nextmove.host.files import write_text
+from nextmove.host.lock import hold
+from nextmove.jobs.compare_offline import write
+from nextmove.jobs.evaluate import judge, load_policy, played, report, solved, told
+from nextmove.jobs.offline import offline
+from nextmove.jobs.provenance import Choice, choose, demonstrated
+from nextmove.jobs.repeat import place
+from nextmove.jobs.robot import fits_data, fits_simulator
+from nextmove.models.policy import Policy
+
+UNSEEN = ("kept", "new")
+ALL_THE_SAME = "; --allow-trained judges on them all the same"
+
+
+def named(runs: Sequence[str | Path]) -> dict[str, Path]:
+    """Runs by a name of their own: that of the folder, with the folder above where two are named alike.
+
+    Raises ConfigError for fewer than two, and for one folder given twice.
+    """
+    if len(runs) < 2:
+        raise ConfigError(f"runs: expected at least two, found {len(runs)}")
+    where = [run.parent if run.name == "model" else run for run in (Path(run).resolve() for run in runs)]
+    for depth in (1, 2, 3):
+        names = ["-".join(folder.parts[-depth:]) for folder in where]
+        if len(set(names)) == len(names):
+            return dict(zip(names, map(Path, runs), strict=True))
+    twice = next(str(run) for run in runs if [Path(r).resolve() for r in runs].count(Path(run).resolve()) > 1)
+    raise ConfigError(f"runs: expected each run once, found {twice} again")
+
+
+def runs_offline(
+    runs: Mapping[str, Path], data_dir: Path, out: Path, *, windows: int, allow_trained: bool, again: str
+) -> dict[str, Any]:
+    """Judges runs on those episodes of a data set that none of them was trained on."""
+    dataset = sets.open_dataset(data_dir)
+    policies = {name: load_policy(run, fps=dataset.fps) for name, run in runs.items()}
+    for policy in policies.values():
+        fits_data(policy, dataset)
+    choices = {name: choose(policy, dataset) for name, policy in policies.items()}
+    numbers = common(choices, dataset, allow_trained)
+    folder = place(out / "runs")
+    entries, cautions = [], []
+    with hold(out):
+        for i, (name, policy) in enumerate(policies.items(), 1):
+            print(f"[{i}/{len(runs)}] {name}", flush=True)
+            choice = _all_of(choose(policy, dataset.select(numbers)), numbers)
+            cautions += [f"{name}: {choice.caution}"] if choice.caution else []
+            ids = identity.identify(dataset.select(numbers), list(policy.encoder.features)).episodes
+            key = {"weights": store.weights_hash(runs[name]), "data": identity.to_hex(ids), "windows": windows}
+            entries.append(
+                _once(folder / f"{name}.json", key, partial(_beside, name, policy, runs, data_dir, choice, windows))
+            )
+        what = {"path": str(data_dir), "hash": choices[next(iter(choices))].hash, "numbers": numbers}
+        return write(entries, out, what, caution=" ".join(cautions), again=again)
+
+
+def common(choices: Mapping[str, Choice], dataset: sets.Dataset, allow_trained: bool) -> np.ndarray:
+    """Episodes that no run was trained on, as far as is known; raises ConfigError where none is left."""
+    if allow_trained:
+        return dataset.episodes
+    left = dataset.episodes
+    for choice in choices.values():
+        fine = set(choice.judged) <= {*UNSEEN, "unknown"}
+        left = np.intersect1d(left, choice.episodes if fine else [])
+    if not len(left):
+        seen = ", ".join(
+            f"{name} {choice.counts['seen'] + choice.counts['alike']} of {dataset.num_episodes}"
+            for name, choice in choices.items()
+        )
+        raise ConfigError(
+            f"{dataset.root}: expected episodes that no run was trained on, found none (trained on or maybe: {seen})"
+            f"{ALL_THE_SAME}"
+        )
+    return np.asarray(left, np.int64)
+
+
+def _all_of(choice: Choice, numbers: np.ndarray) -> Choice:
+    """All of these episodes are judged, whatever they are to this run; its caution says what they are."""
+    relations = tuple(name for name, count in choice.counts.items() if count)
+    return choice if len(choice.episodes) == len(numbers) else replace(choice, episodes=numbers, judged=relations)
+
+
+def _beside(
+    name: str, policy: Policy, runs: Mapping[str, Path], data_dir: Path, choice: Choice, windows: int
+) -> evaluation.Entry:
+    found, _, _ = offline(policy, data_dir, windows=windows, choice=choice)
+    return evaluation.Entry(name, offline=found, **told(policy, runs[name]))
+
+
+def runs_simulated(
+    runs: Mapping[str, Path],
+    simulator: str,
+    out: Path,
+    *,
+    seeds: range,
+    workers: int,
+    batched: bool,
+    video: int,
+    allow_trained: bool,
+    again: str,
+) -> dict[str, Any]:
+    """Judges runs on the same seeds of a simulator, none of them demonstrated."""
+    makers = {name: partial(load_policy, run, fps=sim.fps(simulator)) for name, run in runs.items()}
+    for name, make in makers.items():
+        policy = make()
+        fits_simulator(policy, simulator)
+        shown = demonstrated(policy, simulator, seeds)
+        if shown and not allow_trained:
+            raise ConfigError(
+                f"seed: expected seeds that no run was shown, found {len(shown)} of {len(seeds)} demonstrated to "
+                f"{name} ({ranges(shown)}); choose others with --seed{ALL_THE_SAME}"
+            )
+    folder, entries = place(out / "runs"), []
+    with hold(out):
+        for i, (name, make) in enumerate(makers.items(), 1):
+            print(f"[{i}/{len(runs)}] {name}", flush=True)
+            key = {**played(runs[name], simulator, batched), "seeds": [seeds.start, seeds.stop], "video": video}
+
+            def play(
+                name: str = name, make: Callable[[], Policy] = make, key: dict[str, Any] = key
+            ) -> evaluation.Entry:
+                with keeping(out / "rollouts" / name, key) as kept:
+                    return judge(
+                        make, name=name, simulator=simulator, seeds=seeds, workers=workers, batched=batched,
+                        video=video, run=runs[name], kept=kept,
+                    )  # fmt: skip
+
+            entries.append(_once(folder / f"{name}.json", key, play))
+        title = f"{len(entries)} runs on {simulator}"
+        written = report(entries, out, simulator=simulator, title=title, commands=[again])
+    width = max(map(len, runs))
+    for name in written["best_first"]:
+        print(f"{name:{width}}  {solved(written['policies'][name])}")
+    print(f"{written['verdict']} Open {out / 'report.html'}")
+    return written
+
+
+def _once(path: Path, key: Mapping[str, Any], judge: Callable[[], evaluation.Entry]) -> evaluation.Entry:
+    """The entry of a file of the same key: weights, and what they are judged on; else it is made and kept there."""
+    known = json.loads(json.dumps(key))
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("key") == known:
+        print(f"{path.stem}: judged before, the same weights on the same episodes")
+        return evaluation.read_entry(path)
+    entry = judge()
+    write_text(path, json.dumps(evaluation.entry_json(entry) | {"key": known}))
+    return entry

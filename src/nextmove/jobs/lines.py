@@ -1,0 +1,111 @@
+"""One line of a comparison: a trained system and how it is sampled, and how it was judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nextmove import evaluation, parts
+from nextmove.config import ConfigError
+from nextmove.host.files import write_text
+from nextmove.systems import find
+
+MADE = ("simulator", "compare", "date", "machine", "judged_on")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One line of a comparison: a trained system and how it is sampled."""
+
+    system: str
+    sampler: str | None
+    steps: int
+    episodes: int
+    seed: int
+
+    @property
+    def run(self) -> str:
+        """Name of the training; contestants that only sample otherwise share it."""
+        return f"{self.system}-n{self.episodes}-s{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """Name of the line."""
+        return f"{self.run}-{self.sampler or 'steps'}{self.steps}" if self.steps else self.run
+
+    @property
+    def entry(self) -> str:
+        """What it is apart from its training data and seed."""
+        return f"{self.system}@{self.sampling}" if self.sampling else self.system
+
+    @property
+    def sampling(self) -> str:
+        """SAMPLER:STEPS, STEPS, or nothing."""
+        return ":".join(str(part) for part in (self.sampler, self.steps or None) if part)
+
+    @classmethod
+    def parse(cls, text: str, episodes: int, seed: int) -> Contestant:
+        """From SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS; raises ConfigError, also where it cannot be sampled so."""
+        system, at, sampling = text.partition("@")
+        known = find(system)
+        if known.family != "policy":
+            raise ConfigError(f"entries: expected policies, found {system!r}, a system of {known.family}")
+        decoder = known.load()().decoder
+        sampler, _, steps = sampling.rpartition(":")
+        if at and not (steps.isdigit() and int(steps)):
+            raise ConfigError(
+                f"entries: expected SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS, such as flow-policy@euler:4; "
+                f"found {text!r}"
+            )
+        chosen = parts.asked_sampler(decoder, sampler or None, int(steps or 0))
+        if chosen is not None:
+            chosen.plan(decoder.path, decoder.target)
+        return cls(system, sampler or None, int(steps or 0), episodes, seed)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A line with its episodes, and what its file says of how it was judged.
+
+    made: simulator, `compare` (the command line), date, machine and `judged_on` (offline: a hash of the episodes, and
+    the number of windows), as far as the file has them.
+    """
+
+    line: Contestant
+    entry: evaluation.Entry
+    made: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Judged:
+        """From a file of `write`; raises ValueError that names the file."""
+        entry, record = evaluation.read_entry(path), json.loads(path.read_text())
+        if "line" not in record:
+            raise ValueError(f"{path}: expected a key 'line', found {sorted(record)}")
+        return cls(Contestant(**record["line"]), entry, {name: record[name] for name in MADE if name in record})
+
+    def write(self, path: Path) -> None:
+        """Whole or not at all."""
+        content = evaluation.entry_json(self.entry) | {"line": asdict(self.line), **self.made}
+        write_text(path, json.dumps(content))
+
+    def played(self, simulator: str, seeds: range) -> bool:
+        """Whether it was judged on these episodes; a file that names no simulator is taken to be of this one."""
+        own = sorted(result.seed for result in self.entry.results)
+        return self.made.get("simulator", simulator) == simulator and own == list(seeds)
+
+    @property
+    def episodes(self) -> str:
+        """What it was judged on, in words."""
+        seeds = [result.seed for result in self.entry.results]
+        if not seeds:
+            return "held-out demonstrations"
+        return f"{len(seeds)} from seed {min(seeds)} on {self.made.get('simulator', 'a simulator')}"
+
+    def reported(self) -> evaluation.Entry:
+        """The entry, its facts with those of the line and of the measurement."""
+        line = {"entry": self.line.entry, "demonstrations": self.line.episodes}
+        when = {name: self.made[name] for name in ("date", "machine") if name in self.made}
+        return replace(self.entry, facts={**self.entry.facts, **line, **when})
