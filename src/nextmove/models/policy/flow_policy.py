@@ -6,8 +6,8 @@ matching, Lipman et al. 2023; for robots Black et al. 2024), so that ten Euler s
 How it is composed: `Flow` around the residual `Mlp`; `--decoder` and `--trunk` exchange either.
 
 Deviations: no pretrained backbone; the trunk is an MLP over the flattened chunk, small enough that a
-plan of ten steps takes milliseconds. Nothing is dropped in training: measured with 25, 100, 400 and 949
-demonstrations, dropout costs steps and successes.
+plan of ten steps takes milliseconds. Nothing is dropped in training (docs/results.md, "Dropout by
+number of demonstrations", says where that is right and where long training wants `dropout=0.1`).
 """
 
 from __future__ import annotations
