@@ -174,7 +174,9 @@ def look(dataset: data.Dataset, names: Sequence[str]) -> None:
         print(f"and {len(found) - FINDINGS} more; `nextmove inspect {dataset.root}` lists all")
     broken = next((finding for finding in found if finding.level == "error"), None)
     if broken:
-        raise data.DataError(f"{dataset.root}: {broken}; mend the episode or leave it out (--leave-out {broken.episode})")
+        raise data.DataError(
+            f"{dataset.root}: {broken}; mend the episode or leave it out (--leave-out {broken.episode})"
+        )
 
 
 def split(
