@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nextmove.contracts import Context, Rows, Shard, normal, seeded, total, uniform, weighted_mean
+from nextmove.contracts import Context, KeyValue, Memory, Rows, Shard, normal, seeded, total, uniform, weighted_mean
 
 
 def test_seeded_is_a_function_of_all_seeds_in_order() -> None:
@@ -41,7 +41,7 @@ def full(batch: int, fill: float) -> Context:
         torch.full((batch, 2), fill),
         torch.full((batch, 3, 2), fill),
         torch.ones(batch, 3, dtype=torch.bool),
-        ((key, key),),
+        Memory((KeyValue(key, key),), None, torch.full((batch,), 3)),
     )
 
 
@@ -51,8 +51,9 @@ def test_context_repeats_rows_in_place() -> None:
     assert ctx.batch == 6
     assert ctx.vector is not None
     assert ctx.vector[:, 0].tolist() == [1, 1, 1, 2, 2, 2]
-    assert ctx.cache is not None
-    assert ctx.cache[0][0].shape[0] == 6
+    assert ctx.memory is not None
+    assert ctx.memory.layers[0] is not None
+    assert ctx.memory.layers[0].keys.shape[0] == len(ctx.memory.count) == 6
     assert Context.empty(2).repeat(3).batch == 6
 
 
@@ -61,8 +62,9 @@ def test_context_where_cat_and_detach() -> None:
     mixed = mine.where(torch.tensor([True, False]), null)
     assert mixed.vector is not None
     assert mixed.tokens is not None
-    assert mixed.cache is not None
-    for part in (mixed.vector, mixed.tokens, mixed.cache[0][1]):
+    assert mixed.memory is not None
+    assert mixed.memory.layers[0] is not None
+    for part in (mixed.vector, mixed.tokens, mixed.memory.layers[0].values):
         assert part[0].eq(1).all()
         assert part[1].eq(0).all()
     both = mine.cat(null)

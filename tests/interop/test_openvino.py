@@ -16,7 +16,7 @@ from tests.models.test_policies import NAMES, make, windows
 
 from nextmove import interop, parts, store
 from nextmove.config import ConfigError
-from nextmove.contracts import Context, Known, Rows, seeded
+from nextmove.contracts import Context, Known, Memory, Rows, seeded
 from nextmove.interop.openvino import ROWS, Compiled, compiled
 from nextmove.jobs.evaluate import load_policy
 
@@ -83,13 +83,13 @@ def test_it_compiles_once_for_a_shape_and_number_of_threads():
     assert len(fast._ready) == 3
 
 
-@pytest.mark.parametrize("why", ["rows", "gradient", "training", "float64", "cache", "a number that is none"])
+@pytest.mark.parametrize("why", ["rows", "gradient", "training", "float64", "memory", "a number that is none"])
 def test_the_network_itself_answers_where_it_must(why):
     net = Counted().eval()
     x, t, ctx = asked(ROWS + 1 if why == "rows" else 1)
     if why == "float64":
         net, x, t, ctx = net.double(), x.double(), t.double(), ctx.map(torch.Tensor.double)
-    ctx = ctx.replace(cache=()) if why == "cache" else ctx
+    ctx = ctx.replace(memory=Memory((), None, torch.zeros(1))) if why == "memory" else ctx
     net.train(why == "training")
     if why == "a number that is none":
         x = x.clone().fill_(torch.nan)

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from nextmove.nn.attention import Attention, Heads
-from nextmove.nn.cache import grow
 from nextmove.nn.mask import CAUSAL, block_mask, key_mask
 from nextmove.nn.norm import RmsNorm
 from nextmove.nn.rope import rotary, rotate
@@ -60,17 +59,18 @@ def test_causal_with_everything_before_masked_sees_itself():
 
 
 @pytest.mark.parametrize("cuts", [(1, 1, 1, 1, 1, 1), (3, 1, 2), (4, 2)])
-def test_cache_in_pieces_equals_all_at_once(cuts):
+def test_in_pieces_equals_all_at_once(cuts):
     ours, _ = pair()
     x = torch.randn(2, 6, 16)
-    expected, (k, _) = ours(x, x, x, mask=CAUSAL)
-    cache, parts = None, []
+    expected, whole = ours(x, x, x, mask=CAUSAL)
+    past, parts = None, []
     for piece in x.split(list(cuts), 1):
-        y, cache = ours(piece, piece, piece, mask=CAUSAL, cache=cache)
+        y, past = ours(piece, piece, piece, mask=CAUSAL, past=past)
         parts.append(y)
     torch.testing.assert_close(torch.cat(parts, 1), expected)
-    torch.testing.assert_close(cache[0], k)
-    assert k.shape == (2, 4, 6, 4)
+    torch.testing.assert_close(past.keys, whole.keys)
+    torch.testing.assert_close(past.values, whole.values)
+    assert whole.keys.shape == (2, 4, 6, 4)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_shared_heads_equal_heads_repeated(causal, masked, length):
     if keep is not None:
         mask = block_mask(keep, torch.arange(length)) if causal else key_mask(keep)
     torch.testing.assert_close(ours(x, x, x, mask=mask)[0], whole(x, x, x, mask=mask)[0])
-    assert ours(x, x, x)[1][0].shape == (2, 2, length, 4)
+    assert ours(x, x, x)[1].keys.shape == (2, 2, length, 4)
 
 
 def test_queries_and_keys_are_normed_by_head_and_scores_scaled():
@@ -115,33 +115,6 @@ def test_queries_and_keys_are_normed_by_head_and_scores_scaled():
     score = 0.7 * rms(q, ours.query_norm) @ rms(k, ours.key_norm).mT
     expected = (score.softmax(-1) @ v).transpose(0, 1).flatten(1) @ ours.out_proj.weight.T
     torch.testing.assert_close(ours(x, x, x)[0][0], expected, atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_growing_copies_only_where_the_place_is_taken():
-    new = list(torch.randn(200, 2, 3, 1, 4))
-    past, places = new[0], set()
-    for part in new[1:]:
-        before = past
-        past = grow(past, part)
-        places.add(past.data_ptr())
-        assert torch.equal(past, torch.cat([before, part], 2))
-    assert torch.equal(past, torch.cat(new, 2))
-    assert len(places) < 5
-    old = past[:, :, :50]
-    for other in (old, past):
-        grown = grow(other, torch.ones(2, 3, 1, 4))
-        assert torch.equal(grown[:, :, :-1], other)
-    twice = grow(past, torch.zeros(2, 3, 1, 4))
-    assert twice[:, :, -1].abs().max() == 0
-    assert (grown[:, :, -1] == 1).all()
-
-
-def test_growing_keeps_gradients():
-    past, new = torch.randn(1, 1, 2, 3, requires_grad=True), torch.randn(1, 1, 1, 3, requires_grad=True)
-    grow(grow(past, new), new).sum().backward()
-    assert past.grad.tolist() == torch.ones(1, 1, 2, 3).tolist()
-    assert new.grad.tolist() == torch.full((1, 1, 1, 3), 2.0).tolist()
 
 
 def test_dropout_acts_in_training_only():
@@ -258,11 +231,11 @@ def test_capped_scores_and_sliding_windows_equal_their_equations(mask, train):
     assert not torch.allclose(capped(x, x, x, mask=mask)[0], written_out(capped, x, past), atol=1e-3)
 
 
-def test_a_window_counts_places_of_the_cache():
+def test_a_window_counts_places_of_the_past():
     ours, x = Attention(8, Heads(2, window=3)), torch.randn(2, 6, 8)
-    whole, cache, parts = ours(x, x, x, mask=CAUSAL)[0], None, []
+    whole, past, parts = ours(x, x, x, mask=CAUSAL)[0], None, []
     for piece in x.split([2, 1, 3], 1):
-        y, cache = ours(piece, piece, piece, mask=CAUSAL, cache=cache)
+        y, past = ours(piece, piece, piece, mask=CAUSAL, past=past)
         parts.append(y)
     torch.testing.assert_close(torch.cat(parts, 1), whole)
 

@@ -162,8 +162,7 @@ class Numbers:
         (self._good if success else self._bad).add(number)
         failed = len(self.failed())
         if failed > max(10, self.wanted):
-            told = f"{failed} of {self.end} episodes failed; is this the right expert?"
-            raise RecordingError(told, resumable=False)
+            raise RecordingError(f"{failed} of {self.end} episodes failed; is this the right expert?")
 
     def succeeded(self) -> list[int]:
         """The numbers to keep, in order."""

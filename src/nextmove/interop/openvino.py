@@ -49,7 +49,7 @@ class Compiled(nn.Module):
     """`net(x, t, ctx)` by OpenVINO on as many threads as torch has, compiled at the first call of each shape.
 
     Weights that were changed in place or loaded since are compiled anew. More than `ROWS` rows, training, gradients and
-    tangents, caches, numbers that are not finite and anything but float32 on a CPU go to the network itself. Threads
+    tangents, memories, numbers that are not finite and anything but float32 on a CPU go to the network itself. Threads
     take turns. Saved, copied or pickled it is the network it stands for.
     """
 
@@ -78,7 +78,7 @@ class Compiled(nn.Module):
             return self._ready[key]([part.detach().contiguous().numpy() for part in given.values()])
 
     def _fits(self, x: Tensor, ctx: Context) -> bool:
-        if self.net.training or torch.is_grad_enabled() or len(x) > ROWS or ctx.cache is not None:
+        if self.net.training or torch.is_grad_enabled() or len(x) > ROWS or ctx.memory is not None:
             return False
         # Tangents and batches of torch.func exist in torch only.
         if forward_ad._current_level >= 0 or torch._C._functorch.is_functorch_wrapped_tensor(x):

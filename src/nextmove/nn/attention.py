@@ -1,6 +1,6 @@
-"""Multi-head attention: packed projections, grouped heads, one mask, a key-value cache.
+"""Multi-head attention: packed projections, grouped heads, one mask, keys and values that are kept.
 
-Shapes: B batch, L queries, S keys, D width, P keys already in the cache, E width of a head.
+Shapes: B batch, L queries, S keys, D width, P keys of a memory, E width of a head.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nextmove.nn.cache import grow
+from nextmove.contracts import KeyValue
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.mask import Mask, sdpa_mask
 from nextmove.nn.norm import RmsNorm
-
-KeyValue = tuple[Tensor, Tensor]
-"""Keys and values of one layer, each (B, heads of keys and values, S, E)."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +101,11 @@ class Attention(nn.Module):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        *,
         mask: Mask = None,
-        cache: KeyValue | None = None,
+        past: KeyValue | None = None,
         rotate: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, KeyValue]:
-        """y (B, L, D) and the keys and values that were attended to; the cache given comes first among them.
+        """y (B, L, D) and the keys and values (B, ., P + S, E) that were attended to, those of `past` first.
 
         query (B, L, D); key, value (B, S, D) or `source` wide; mask: over P + S keys (`nn.mask`).
         rotate: applied to queries and new keys (B, heads, ., E).
@@ -117,9 +113,8 @@ class Attention(nn.Module):
         q, k, v = self.project(query, key, value)
         if rotate is not None:
             q, k = rotate(q), rotate(k)
-        if cache is not None:
-            k, v = grow(cache[0].to(k), k), grow(cache[1].to(v), v)
-        return self.attend(q, k, v, mask), (k, v)
+        known = KeyValue(k, v) if past is None else past.append(k, v)
+        return self.attend(q, known.keys, known.values, mask), known
 
     def project(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Tensor]:
         """Queries, keys and values (B, heads, ., E), normed but not rotated, in as few products as the inputs allow."""
@@ -169,4 +164,5 @@ class Attention(nn.Module):
 
     def _in_heads(self, x: Tensor) -> Tensor:
         """(B, L, heads E) -> (B, heads, L, E)."""
-        return x.view(*x.shape[:2], -1, self.heads.width).transpose(1, 2)
+        batch, length, _ = x.shape
+        return x.view(batch, length, -1, self.heads.width).transpose(1, 2)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nextmove.nn.attention import Attention, Heads, KeyValue
+from nextmove.contracts import KeyValue
+from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.feedforward import Dense, Gated
 from nextmove.nn.mask import Mask
@@ -138,7 +139,7 @@ class Branch(nn.Module):
             y = y * self.scale
         if self.gate is not None:
             y = y * self.gate.tanh()
-        if self.dropout is not None:
+        if self.dropout is not None and self.training:
             y = self.dropout(y)
         x = x + y if by is None or by.gate is None else torch.addcmul(x, by.gate, y)
         return self.norm(x) if self.after else x
@@ -165,37 +166,37 @@ class TransformerBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        *,
         mask: Mask = None,
-        cache: KeyValue | None = None,
+        past: KeyValue | None = None,
         rotate: Callable[[Tensor], Tensor] | None = None,
         position: Tensor | None = None,
         source: Source | None = None,
         condition: Tensor | None = None,
     ) -> tuple[Tensor, KeyValue | None]:
-        """x (B, L, W) -> the same, and its keys and values, those of `cache` in front.
+        """x (B, L, W) -> the same, and its keys and values, those of `past` in front.
 
-        mask: over cached and own keys; rotate: applied to queries and new keys of self-attention; position: broadcasts
+        mask: over past and own keys; rotate: applied to queries and new keys of self-attention; position: broadcasts
         to x, added to the queries and keys of self-attention and the queries of cross-attention (Carion et al. 2020,
         appendix A.3); condition: (B, C) or (B, L, C), activated.
         """
-        changes = _UNCHANGED if self.adaptive is None else iter(self.adaptive(condition))
-        part, branch = self.attention, self.attention_branch
-        if part is not None and branch is not None:
-            by = next(changes)
+        # From the table itself: looking modules up as attributes costs a small stream a few percent of its time.
+        parts: dict[str, Any] = self._modules
+        adaptive, part = parts.get("adaptive"), parts.get("attention")
+        changes = _UNCHANGED if adaptive is None else iter(adaptive(condition))
+        if part is not None:
+            by, branch = next(changes), parts["attention_branch"]
             h = branch.enter(x, by)
             asked = h if position is None else h + position
-            y, cache = part(asked, asked, h, mask=mask, cache=cache, rotate=rotate)
+            y, past = part(asked, asked, h, mask, past, rotate)
             x = branch.join(x, y, by)
-        part, branch = self.cross, self.cross_branch
-        if part is not None and branch is not None:
+        part = parts.get("cross")
+        if part is not None:
             if source is None:
                 raise ValueError("source: expected tokens for the cross-attention, found none")
-            by = next(changes)
+            by, branch = next(changes), parts["cross_branch"]
             h = branch.enter(x, by)
             asked = h if position is None else h + position
             keys = source.tokens if source.position is None else source.tokens + source.position
-            y, _ = part(asked, keys, source.tokens, mask=source.mask)
-            x = branch.join(x, y, by)
-        by, branch = next(changes), self.feedforward_branch
-        return branch.join(x, self.feedforward(branch.enter(x, by)), by), cache
+            x = branch.join(x, part(asked, keys, source.tokens, source.mask)[0], by)
+        by, branch = next(changes), parts["feedforward_branch"]
+        return branch.join(x, parts["feedforward"](branch.enter(x, by)), by), past

@@ -86,7 +86,9 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., W)."""
         h = self.up(x)
-        y: Tensor = self.down(h if self.dropout is None else self.dropout(h))
+        if self.dropout is not None and self.training:
+            h = self.dropout(h)
+        y: Tensor = self.down(h)
         return y
 
 
@@ -101,7 +103,7 @@ class LinearAct(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., F)."""
-        return self.activation(super().forward(x))
+        return self.activation(F.linear(x, self.weight, self.bias))
 
 
 class GatedLinear(LinearAct):

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nextmove.contracts import Cache, Context, ContextSpec
+from nextmove.contracts import Context, ContextSpec, Memory
 from nextmove.nn.block import Block
 from nextmove.nn.context_tokens import ContextTokens
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.feedforward import Dense
 from nextmove.nn.init import init_normal
-from nextmove.nn.mask import CAUSAL, Mask, block_mask, extend_valid
+from nextmove.nn.mask import CAUSAL, extend_valid
 from nextmove.nn.norm import LayerNorm
 from nextmove.nn.renamed import Renames
 from nextmove.nn.rope import Rotary
@@ -98,7 +98,7 @@ class GptNet(nn.Module):
         self.stream = Stream([config.block] * config.layers, norm=config.norm, rotary=rotary)
         tied = config.head == "tied"
         self.head = None if tied else nn.Linear(config.width, classes, bias=config.head == "biased")
-        self.dropout = Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.dropout = Dropout(config.dropout) if config.dropout else None
         init_normal(self)
         if self.position is not None:
             nn.init.normal_(self.position, std=0.02)
@@ -107,15 +107,15 @@ class GptNet(nn.Module):
                 # What the blocks add to the residual stream keeps its size at any depth.
                 nn.init.normal_(weight, std=0.02 / (2 * config.layers) ** 0.5)
 
-    def forward(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+    def forward(self, ids: Tensor, ctx: Context, cache: Memory | None = None) -> tuple[Tensor, Memory]:
         """ids (B, L) in 0..K, logits (B, L, K) of the id after each, and the cache that the next call goes on from.
 
-        The context is read only without a cache; its mask is needed at every call.
+        The context is read only without a cache.
         """
         h, cache = self.read(ids, ctx, cache)
         return self.logits(h), cache
 
-    def last(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+    def last(self, ids: Tensor, ctx: Context, cache: Memory | None = None) -> tuple[Tensor, Memory]:
         """As `forward`, but the logits (B, 1, K) of the last id only."""
         h, cache = self.read(ids, ctx, cache)
         return self.logits(h[:, -1:]), cache
@@ -128,20 +128,21 @@ class GptNet(nn.Module):
         y: Tensor = self.head(h)
         return y
 
-    def read(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+    def read(self, ids: Tensor, ctx: Context, cache: Memory | None = None) -> tuple[Tensor, Memory]:
         """What the stream makes of ids (B, L): (B, L, W), normalised, and the cache."""
-        prefix, length = self.context.count(ctx), ids.shape[1]
-        before = 0 if cache is None else cache[0][0].shape[2] - prefix
-        x = self.embed(ids, before)
+        length, prefix = ids.shape[1], self.context.count(ctx)
+        before = 0 if cache is None else cache.length - prefix
+        x, valid = self.embed(ids, before), None
         if cache is None and prefix:
-            x = torch.cat([self.context(ctx).to(x), x], 1)
+            x, valid = torch.cat([self.context(ctx).to(x), x], 1), self.context.valid(ctx)
+            valid = None if valid is None else extend_valid(valid, after=length)
         # The last token is id `before + length - 1`; the context's positions are negative.
         end = before + length
         positions = torch.arange(end - x.shape[1], end, device=x.device) if self.position is None else None
-        mask = self._mask(ctx, end, x.shape[1])
-        h, cache = self.stream(self.dropout(x), positions=positions, mask=mask, memory=cache)
+        x = x if self.dropout is None else self.dropout(x)
+        h, state = self.stream(x, positions=positions, mask=CAUSAL, memory=cache, valid=valid)
         # A slice of all of it would be copied on the way back.
-        return h if h.shape[1] == length else h[:, -length:], cache
+        return h if h.shape[1] == length else h[:, -length:], state
 
     def embed(self, ids: Tensor, before: int = 0) -> Tensor:
         """What the stream reads for ids (B, L) that follow `before` others: (B, L, W)."""
@@ -153,11 +154,3 @@ class GptNet(nn.Module):
         if before + ids.shape[1] > self.length:
             raise ValueError(f"ids: expected at most {self.length} in a sequence, found {before + ids.shape[1]}")
         return x + self.position[before : before + ids.shape[1]]
-
-    def _mask(self, ctx: Context, ids: int, queries: int) -> Mask:
-        """Each of the last tokens of [context, all ids so far] attends to those up to itself that are not masked."""
-        valid = self.context.valid(ctx)
-        if valid is None:
-            return CAUSAL
-        valid = extend_valid(valid, after=ids)
-        return block_mask(valid, torch.arange(valid.shape[1], device=valid.device), queries)

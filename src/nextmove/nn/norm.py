@@ -23,7 +23,7 @@ class LayerNorm:
 
     def build(self, width: int) -> nn.Module:
         """The module (..., D) -> (..., D)."""
-        return nn.LayerNorm(width, self.eps, self.gain, self.bias)
+        return nn.LayerNorm(width, self.eps, bias=self.bias) if self.gain else Centred(width, self.eps)
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,18 @@ class RmsNorm:
     def build(self, width: int) -> nn.Module:
         """The module (..., D) -> (..., D)."""
         return Rms(width, self)
+
+
+class Centred(nn.Module):
+    """The mean taken out and the deviation divided out."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.width, self.eps = (width,), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return F.layer_norm(x, self.width, None, None, self.eps)
 
 
 class Rms(nn.Module):

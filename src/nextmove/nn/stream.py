@@ -1,6 +1,6 @@
 """Blocks in a row over one stream of tokens.
 
-Shapes: B batch, L tokens, P tokens remembered, W width, C width of a condition.
+Shapes: B batch, L tokens, P tokens of a memory, W width, C width of a condition.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Cache
+from nextmove.contracts import KeyValue, Memory
 from nextmove.nn.attention import as_heads
 from nextmove.nn.block import Adaptive, Block, Source, modulated
-from nextmove.nn.mask import Mask
+from nextmove.nn.mask import Mask, block_mask, extend_valid, key_mask
 from nextmove.nn.rope import Rotary, rotate
 
 
@@ -40,38 +40,65 @@ class Stream(nn.Module):
         *,
         positions: Tensor | None = None,
         mask: Mask = None,
-        memory: Cache | None = None,
+        memory: Memory | None = None,
+        valid: Tensor | None = None,
         position: Tensor | None = None,
         source: Source | None = None,
         condition: Tensor | None = None,
         remember: bool = True,
-    ) -> tuple[Tensor, Cache]:
-        """h (B, L, W) of x and, to `remember`, the keys and values of each layer, those of `memory` in front.
+    ) -> tuple[Tensor, Memory | None]:
+        """h (B, L, W) of x and, to `remember`, the memory with the keys and values of x behind it.
 
-        positions: (L,) or, row by row, (B, L) integers for rotary positions; by default they go on from the memory's
-        number of tokens. mask: over the P + L tokens (`nn.mask`). position: added to queries and keys; source: what is
+        positions: (L,) or, row by row, (B, L) integers for rotary positions; by default each row's go on from the
+        memory's count. mask: over the P + L tokens (`nn.mask`); valid: (B, L) bool, False for padding, which with the
+        memory's own is masked where `mask` is no tensor. position: added to queries and keys; source: what is
         cross-attended to; condition: (B, C) or (B, L, C), activated. As of `TransformerBlock`.
         """
-        turn, layers = self._turn(x, positions, memory), []
+        mask = self._mask(mask, memory, valid, x.shape[1])
+        turn, layers = self._turn(x, positions, memory, valid), []
         for i, block in enumerate(self.blocks):
-            cache = None if memory is None else memory[i]
-            x, cache = block(
-                x, mask=mask, cache=cache, rotate=turn, position=position, source=source, condition=condition
-            )
+            past = None if memory is None else memory.layers[i]
+            # By position: keywords would be packed and unpacked at every block.
+            x, past = block(x, mask, past, turn, position, source, condition)
             if remember:
-                layers.append(cache)
+                layers.append(past)
         if self.norm is not None:
             x = self.norm(x)
         if self.adaptive is not None:
             x = modulated(x, self.adaptive(condition)[0])
-        return x, tuple(layers)
+        return x, _remembered(x, layers, memory, valid) if remember else memory
 
-    def _turn(self, x: Tensor, positions: Tensor | None, memory: Cache | None) -> Any:
+    def _mask(self, mask: Mask, memory: Memory | None, valid: Tensor | None, queries: int) -> Mask:
+        """The mask with padding masked, unless it is a tensor and says all."""
+        if isinstance(mask, Tensor) or (valid is None and (memory is None or memory.mask is None)):
+            return mask
+        if memory is not None:
+            valid = extend_valid(memory.valid, after=queries) if valid is None else torch.cat([memory.valid, valid], 1)
+        assert valid is not None
+        if mask is None:
+            return key_mask(valid)
+        return block_mask(valid, torch.arange(valid.shape[1], device=valid.device), queries)
+
+    def _turn(self, x: Tensor, positions: Tensor | None, memory: Memory | None, valid: Tensor | None) -> Any:
         """The rotation of this call's queries and keys."""
         if self.rotary is None:
             return None
         if positions is None:
-            before = 0 if memory is None else memory[0][0].shape[2]
-            positions = torch.arange(before, before + x.shape[1], device=x.device)
+            positions = torch.arange(x.shape[1], device=x.device) if valid is None else valid.cumsum(1) - 1
+            positions = positions if memory is None else memory.count[:, None] + positions
         cosines, sines = self.rotary.angles(positions, self.head)
         return partial(rotate, cosines=cosines, sines=sines)
+
+
+def _remembered(x: Tensor, layers: list[KeyValue | None], before: Memory | None, valid: Tensor | None) -> Memory:
+    """The memory of all tokens up to those of x (B, L, W)."""
+    batch, length = x.shape[:2]
+    if before is None:
+        count = x.new_full((batch,), length, dtype=torch.long) if valid is None else valid.sum(1)
+        return Memory(tuple(layers), valid, count)
+    mask = None
+    if valid is not None:
+        mask = torch.cat([before.valid, valid], 1)
+    elif before.mask is not None:
+        mask = extend_valid(before.mask, after=length)
+    return Memory(tuple(layers), mask, before.count + (length if valid is None else valid.sum(1)))

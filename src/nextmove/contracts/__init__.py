@@ -13,8 +13,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from nextmove.contracts.memory import KeyValue as KeyValue
+from nextmove.contracts.memory import Memory as Memory
+from nextmove.contracts.memory import MemorySpec as MemorySpec
+
 Batch = Mapping[str, Any]
 Cache = tuple[tuple[Tensor, Tensor], ...]
+"""What a recurrent network carries on; a transformer carries a `Memory`."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Context:
     """What a model is told before it generates.
 
     vector: (B, D); tokens: (B, S, D); mask: (B, S) bool, True where a token may be attended to;
-    cache: keys and values per layer, each (B, heads, S, D / heads);
+    memory: keys and values of a prefix that another network has read;
     null: what the model is told when it is told nothing (needed by classifier-free guidance).
     """
 
@@ -96,7 +101,7 @@ class Context:
     vector: Tensor | None = None
     tokens: Tensor | None = None
     mask: Tensor | None = None
-    cache: Cache | None = None
+    memory: Memory | None = None
     null: Context | None = None
 
     @classmethod
@@ -114,11 +119,11 @@ class Context:
         def one(part: Tensor | None) -> Tensor | None:
             return None if part is None else function(part)
 
-        cache = None if self.cache is None else tuple((function(k), function(v)) for k, v in self.cache)
+        memory = None if self.memory is None else self.memory.map(function)
         vector, tokens, mask = one(self.vector), one(self.tokens), one(self.mask)
-        found = [vector, tokens, mask, *(k for k, _ in cache or ())]
+        found = [vector, tokens, mask, None if memory is None else memory.count]
         batch = next((part.shape[0] for part in found if part is not None), self.batch)
-        return Context(batch, vector, tokens, mask, cache, None if self.null is None else self.null.map(function))
+        return Context(batch, vector, tokens, mask, memory, None if self.null is None else self.null.map(function))
 
     def detach(self) -> Context:
         """The same context, frozen: no gradient flows back into the encoder."""
@@ -133,26 +138,23 @@ class Context:
 
         self._like(other)
 
-        def pick(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
-            if mine is None or theirs is None:
-                return None
+        def either(mine: Tensor, theirs: Tensor) -> Tensor:
             return torch.where(keep.view(-1, *[1] * (mine.dim() - 1)), mine, theirs)
 
-        cache = self.cache
-        if cache is not None and other.cache is not None:
-            pairs = zip(cache, other.cache, strict=True)
-            cache = tuple((pick(k, k2), pick(v, v2)) for (k, v), (k2, v2) in pairs)  # type: ignore[misc]
+        def pick(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
+            return None if mine is None or theirs is None else either(mine, theirs)
+
         return replace(
             self,
             vector=pick(self.vector, other.vector),
             tokens=pick(self.tokens, other.tokens),
             mask=pick(self.mask, other.mask),
-            cache=cache,
+            memory=None if self.memory is None or other.memory is None else self.memory.join(other.memory, either),
         )
 
     def _like(self, other: Context) -> None:
         """Raises ValueError naming a part that only one of the two has: it would be lost without a word."""
-        for name in ("vector", "tokens", "mask", "cache"):
+        for name in ("vector", "tokens", "mask", "memory"):
             if (getattr(self, name) is None) != (getattr(other, name) is None):
                 raise ValueError(f"context.{name}: expected in both contexts or in none, found in one")
 
@@ -164,16 +166,15 @@ class Context:
         def join(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
             return None if mine is None or theirs is None else torch.cat([mine, theirs])
 
-        cache = None
-        if self.cache is not None and other.cache is not None:
-            pairs = zip(self.cache, other.cache, strict=True)
-            cache = tuple((torch.cat([k, k2]), torch.cat([v, v2])) for (k, v), (k2, v2) in pairs)
+        def both(mine: Tensor, theirs: Tensor) -> Tensor:
+            return torch.cat([mine, theirs])
+
         return Context(
             self.batch + other.batch,
             join(self.vector, other.vector),
             join(self.tokens, other.tokens),
             join(self.mask, other.mask),
-            cache,
+            None if self.memory is None or other.memory is None else self.memory.join(other.memory, both),
         )
 
 
@@ -184,6 +185,8 @@ class ContextSpec:
     vector: int = 0
     token: int = 0
     tokens: int = 0
+    memory: MemorySpec | None = None
+    """Sizes of a prefix's keys and values; None = there is none."""
 
 
 @dataclass(frozen=True)
