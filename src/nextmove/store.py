@@ -86,6 +86,11 @@ def load(folder: Path | str) -> Any:
 def read_config(folder: Path | str) -> dict[str, Any]:
     """config.json of a saved model; raises FileNotFoundError, or ConfigError naming file and key."""
     path, config = Path(folder) / "config.json", _object(folder)
+    if "format" not in config and ("type" in config or "model_type" in config):
+        whose = f"LeRobot ({config['type']})" if "type" in config else f"transformers ({config['model_type']})"
+        raise ConfigError(
+            f"{path}: expected a model of nextmove's, found one of {whose}, which `nextmove inspect` reads"
+        )
     if config.get("format") not in READABLE:
         raise ConfigError(f"{path}: format: expected {' or '.join(map(str, READABLE))}, found {config.get('format')!r}")
     for key, kind in KEYS.items():

@@ -20,8 +20,8 @@ def found(place: Path | str, kind: Literal["dataset", "model"]) -> str:
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(place)) and not path.parent.exists():
         repository = f"{place} --repo-type dataset" if kind == "dataset" else str(place)
         return (
-            f"there is no folder {place}, and nothing is downloaded: of a name on the Hugging Face hub, "
-            f"`hf download {repository} --local-dir {path.name}` makes the folder {path.name} to give here"
+            f"there is no folder {place}, and nothing is downloaded; if it is a name on the Hugging Face hub, run "
+            f"`hf download {repository} --local-dir {path.name}` and give the folder {path.name}"
         )
     return f"there is no folder {path}"
 

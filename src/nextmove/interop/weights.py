@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.config import ConfigError, nearest
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """What is wrong with a file's content is said with the folder it is in."""
+    try:
+        yield
+    except ConfigError as problem:
+        if str(folder) in str(problem):
+            raise
+        raise ConfigError(f"{folder}: {problem}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def inspect(folder: str | Path, *, deep: bool = False, workers: int = 2) -> Insp
     """
     at_least(0, workers=workers)
     folder = Path(folder)
-    if (folder / "meta" / "info.json").is_file():
+    if (folder / "meta" / "info.json").exists():
         return _dataset(folder, deep, workers)
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"

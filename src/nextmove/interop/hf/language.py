@@ -22,7 +22,7 @@ from nextmove.interop.hf.config import expect
 from nextmove.interop.hf.family import Family
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
 from nextmove.interop.report import Report
-from nextmove.interop.weights import fill, read_json
+from nextmove.interop.weights import fill, naming, read_json
 
 FAMILIES: dict[str, Callable[[Mapping[str, Any]], Family]] = {"gpt2": gpt2.family, "llama": llama.family}
 
@@ -74,7 +74,11 @@ def load(folder: Path | str) -> Language:
 
     Raises FileNotFoundError, or ConfigError (a ValueError) naming the key or tensor that is wrong.
     """
-    folder = Path(folder)
+    with naming(Path(folder)):
+        return _load(Path(folder))
+
+
+def _load(folder: Path) -> Language:
     data = read_json(folder / "config.json")
     kind = data.get("model_type")
     expect("model_type", kind, *FAMILIES)

@@ -27,7 +27,7 @@ from nextmove.interop.lerobot.config import (
 from nextmove.interop.lerobot.scaling import PROCESSORS, Scales, from_processors, from_weights, is_statistic
 from nextmove.interop.renamed import Renamed
 from nextmove.interop.report import Loaded, Report
-from nextmove.interop.weights import fill, read_json, read_tensors, same_table
+from nextmove.interop.weights import fill, naming, read_json, read_tensors, same_table
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.nn.embedding import table
 
@@ -44,6 +44,11 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
     folder = Path(folder)
     if not (folder / "config.json").is_file() and (folder / "pretrained_model").is_dir():
         folder = folder / "pretrained_model"
+    with naming(folder):
+        return _load(folder, fps)
+
+
+def _load(folder: Path, fps: float | None) -> Loaded:
     data = read_json(folder / "config.json")
     there = [file for file in PROCESSORS if (folder / file).is_file()]
     version = version_of(data, bool(there))
