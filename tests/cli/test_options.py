@@ -102,7 +102,7 @@ def on_pages() -> Iterator[str]:
 
 
 def in_the_program() -> Iterator[str]:
-    """Commands in back ticks, or on lines of their own, in the strings of the program; a value put in counts as 0."""
+    """Commands in back ticks, or at the end of a line, in the strings of the program; a value put in counts as 0."""
     for path in sorted((ROOT / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             text = ""
@@ -110,7 +110,8 @@ def in_the_program() -> Iterator[str]:
                 text = node.value
             elif isinstance(node, ast.JoinedStr):
                 text = "".join(str(part.value) if isinstance(part, ast.Constant) else "0" for part in node.values)
-            yield from re.findall(r"`([^`\n]+)`", text) + re.findall(r"^  (nextmove .*)", text, re.M)
+            alone = rf"(?:^  |: )(nextmove (?:{'|'.join(COMMANDS)}) [^`\n]*)$"
+            yield from re.findall(r"`([^`\n]+)`", text) + re.findall(alone, text, re.M)
 
 
 def named() -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any
 OPTION = "nextmove's option is "
 NO_HUB = "nothing is fetched or uploaded; leave it out"
 LOGS = "the log is OUT/train.jsonl and, for TensorBoard, OUT/tensorboard; leave it out"
-DATA = "the data set is a folder, after the system: nextmove train SYSTEM FOLDER"
-MODEL = "the model is a folder, named first: nextmove evaluate FOLDER"
+DATA = "the data set is a folder, after the system: `nextmove train SYSTEM FOLDER`"
+MODEL = "the model is a folder, named first: `nextmove evaluate FOLDER`"
 
 COMMON = {
     "output-dir": OPTION + "--out",
@@ -39,16 +39,16 @@ TRAIN = {
     "optimizer.lr": OPTION + "--recipe.optim.lr",
     "optimizer.weight-decay": OPTION + "--recipe.optim.weight-decay",
     "optimizer.grad-clip-norm": OPTION + "--recipe.optim.clip",
-    "policy.type": "the system is named first: nextmove train act FOLDER, nextmove train diffusion-policy FOLDER",
+    "policy.type": "the system is named first: `nextmove train act FOLDER`, `nextmove train diffusion-policy FOLDER`",
     "policy.path": "a training starts with new weights or goes on with --resume; leave it out",
     "policy.pretrained-path": "a training starts with new weights or goes on with --resume; leave it out",
     "config-path": OPTION + "--resume, beside the system, folder and --out of the run",
     "dataset.repo-id": DATA,
     "dataset.root": DATA,
     "dataset.episodes": OPTION + "--episodes N, the first N",
-    "env.type": "a training needs no simulator: nextmove evaluate RUN --simulator pusht",
-    "eval.n-episodes": "judging is a command of its own: nextmove evaluate RUN --episodes N",
-    "eval.batch-size": "judging is a command of its own: nextmove evaluate RUN --workers N",
+    "env.type": "a training needs no simulator: `nextmove evaluate RUN --simulator pusht`",
+    "eval.n-episodes": "judging is a command of its own: `nextmove evaluate RUN --episodes N`",
+    "eval.batch-size": "judging is a command of its own: `nextmove evaluate RUN --workers N`",
     "eval-freq": OPTION + "--validate-every",
     "log-freq": OPTION + "--log-every",
     "save-freq": OPTION + "--save-every",
