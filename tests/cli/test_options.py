@@ -119,7 +119,7 @@ def named() -> list[str]:
     found = set()
     for line in (*on_pages(), *in_the_program()):
         words = re.sub(r"[\[\]]", "", line).split()
-        if len(words) > 2 and re.fullmatch(r"(\S*bin/)?nextmove", words[0]) and "COMMAND" not in words:
+        if len(words) > 2 and re.fullmatch(r"(\S*bin/)?nextmove", words[0]) and not {"COMMAND", "OPTIONS"} & set(words):
             # A system that takes what the pages give any system.
             system = "pixelcnn" if "digits" in words else "diffusion-transformer"
             own = {"SYSTEM": system, "0": system if words[1] == "train" else "0", "FIRST": "0", "FRAME": "world"}
