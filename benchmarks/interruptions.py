@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from safetensors.torch import load_file
 
 from forked import Command, done, logged, run, steps
 from nextmove.evaluation.machine import machine
+from nextmove.models.policy import bc
+from nextmove.nn import PlainMlp
+from nextmove.sim.pusht import PushT
 
 PAUSE = 0.1
 COLUMNS = [
@@ -79,94 +83,35 @@ def compared(out: Path) -> Any:
     return episodes(out), [weights(path) for path in sorted((out / "train").iterdir())]
 
 
+def small() -> None:
+    """A small network for BC, and short episodes: what is tried here has nothing to do with either."""
+    bc.PlainMlp = partial(PlainMlp, widths=(32,))  # type: ignore[attr-defined]
+    PushT.max_steps = 60
+
+
 def jobs(data: Path, model: Path) -> list[Job]:
     """The four commands on small data."""
-    small = ["--recipe.decoder.trunk.widths", "32", "--threads", "1"]
+    train = f"train bc {data} --threads 1 --holdout 0.25 --log-every 1 --steps {{}} --out {{}} --save-every 10"
+    record = "record pusht --episodes 5 --workers 1 --out {}"
+    evaluate = f"evaluate {model} --episodes 12 --workers 0 --video 1 --out {{}}"
+    compare = f"compare {data} --entries bc --demonstrations 2 --train-seeds 0 1 --steps 15 --episodes 3 --out {{}}"
+
+    def rollouts(out: Path) -> int:
+        return sum(path.stem.isdecimal() for path in (out / "rollouts").glob("*.json"))
+
     return [
-        Job(
-            "train",
-            lambda out, length: (
-                [
-                    "train",
-                    "bc",
-                    str(data),
-                    "--out",
-                    str(out),
-                    "--steps",
-                    str(length or 60),
-                    *small,
-                    "--holdout",
-                    "0.25",
-                    "--log-every",
-                    "1",
-                    "--save-every",
-                    "10",
-                ]
-            ),
-            lambda out: logged(out),
-            weights,
-            "steps",
-            PAUSE,
-        ),
+        Job("train", lambda out, n: train.format(n or 60, out).split(), logged, weights, "steps", PAUSE),
         Job(
             "record",
-            lambda out, length: [
-                "record",
-                "pusht",
-                "--out",
-                str(out),
-                "--episodes",
-                str(length or 5),
-                "--workers",
-                "1",
-            ],
+            lambda out, _: record.format(out).split(),
             lambda out: len(list(out.with_name(out.name + ".recording").glob("*.npz"))),
             files,
             "finished episodes",
         ),
-        Job(
-            "evaluate",
-            lambda out, length: (
-                [
-                    "evaluate",
-                    str(model),
-                    "--out",
-                    str(out),
-                    "--episodes",
-                    str(length or 6),
-                    "--workers",
-                    "1",
-                    "--video",
-                    "1",
-                ]
-            ),
-            lambda out: len([path for path in (out / "rollouts").glob("*.json") if path.stem.isdecimal()]),
-            episodes,
-            "finished rollouts",
-        ),
+        Job("evaluate", lambda out, _: evaluate.format(out).split(), rollouts, episodes, "finished rollouts"),
         Job(
             "compare",
-            lambda out, length: (
-                [
-                    "compare",
-                    str(data),
-                    "--out",
-                    str(out),
-                    "--entries",
-                    "bc",
-                    "--demonstrations",
-                    "2",
-                    "--train-seeds",
-                    "0",
-                    "1",
-                    "--steps",
-                    str(length or 15),
-                    "--episodes",
-                    "3",
-                    "--video",
-                    "0",
-                ]
-            ),
+            lambda out, _: compare.format(out).split(),
             lambda out: len(list((out / "judged").glob("*.json"))),
             compared,
             "judged lines",
@@ -179,7 +124,7 @@ def killed(job: Job, place: Path, seconds: float, tries: int, parallel: int) -> 
     """kill -9 at random moments of a training of so many seconds, `parallel` trainings at a time."""
     length = round(seconds / PAUSE)
     # By time, as by default.
-    args = {i: [*job.args(place / f"kill-{i}", length)[:-2], "--log-every", "1"] for i in range(-1, tries)}
+    args = {i: job.args(place / f"kill-{i}", length)[:-2] for i in range(-1, tries)}
     moments = [seconds * (i + random.random()) / tries for i in range(tries)]
     whole = Command(args[-1], place / "kill.log", PAUSE)
     lost, later = [], []
@@ -290,6 +235,7 @@ def table(given: argparse.Namespace, place: Path) -> list[list[Any]]:
     """All rows."""
     data, model = place / "demos", place / "policy"
     done(["record", "pusht", "--out", str(data), "--episodes", "3", "--workers", "0"], place / "demos.log")
+    small()
     done(["train", "bc", str(data), "--out", str(model), "--steps", "30", "--threads", "1"], place / "policy.log")
     rows = []
     for job in jobs(data, model):
@@ -331,7 +277,7 @@ def main() -> None:
         "note": "Random moments, spread over the command's whole length; what was lost is what had been finished and "
         "was not kept. Then the command that the message names (after kill -9 the same with `--resume`) ran to its "
         "end, and its result was compared with that of a run that was left alone: weights and recorded files to the "
-        "bit, every episode of reports. The full disk is a tmpfs.",
+        "bit, every episode of reports. The full disk is a tmpfs; networks are small and episodes short.",
         "columns": COLUMNS,
         "rows": rows,
     }

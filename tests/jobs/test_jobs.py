@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import signal
 from functools import partial
@@ -18,7 +19,7 @@ from tests.jobs.conftest import SMALL
 from nextmove import data, jobs, parts, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError
-from nextmove.jobs.fit import once
+from nextmove.jobs.fit import HELD, held_batches, once
 from nextmove.jobs.train import kept_back, split
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.bc import BC
@@ -262,6 +263,69 @@ def test_training_says_what_is_kept_for_the_validation_loss(tmp_path: Path, caps
     assert "validation" in kinds
 
 
+def spoilt(root: Path, name: str, row: int, value: float) -> Path:
+    """A set of which one number is changed."""
+    rng = np.random.default_rng(0)
+    width = {"observation.state": 3, "action": 2}
+    features = {n: {"dtype": "float32", "shape": [w], "names": None} for n, w in width.items()}
+    writer = data.DatasetWriter(root, features, 10)
+    for episode in range(4):
+        columns = {n: rng.normal(size=(50, w)).astype(np.float32) for n, w in width.items()}
+        columns["observation.state"][:, 1] = 0.5
+        if episode == 1:
+            columns[name][row, 0] = value
+        writer.add_episode(columns, "x")
+    return writer.finalize()
+
+
+@pytest.mark.parametrize("name", ["action", "observation.state"])
+def test_training_refuses_a_number_beside_which_all_others_are_one(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = spoilt(tmp_path / "set", name, 7, 1e30)
+    assert main(["train", "bc", str(root), "--steps", "1", "--out", str(tmp_path / "run")]) == 1
+    told = capsys.readouterr()
+    assert re.search(
+        rf"set: error: range: 1 frames far outside .* in dimension 0, the first 1e\+30; .*{name}", told.err
+    )
+    assert "episode 1, frame 7" in told.err
+    (finding,) = [f for f in data.doctor(root) if f.level == "error"]
+    assert str(finding) in told.err
+
+
+def test_training_says_what_the_doctor_finds_in_what_it_uses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = spoilt(tmp_path / "set", "action", 9, 40.0)
+    jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert told == [str(f) for f in data.doctor(root)]
+    assert [line.split(": ")[1] for line in told] == ["constant", "range"]
+    assert "1 frames far outside" in told[1]
+
+
+def test_training_warns_of_numbers_that_float32_loses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = {"observation.clock": "float64", "observation.ticks": "int64", "action": "float32"}
+    features = {n: {"dtype": kind, "shape": [1], "names": None} for n, kind in kinds.items()}
+    writer, steps = data.DatasetWriter(tmp_path / "set", features, 10), np.arange(40)
+    for _ in range(2):
+        made = {"observation.clock": 1.7e9 + 0.1 * steps, "observation.ticks": 2**24 + steps}
+        writer.add_episode(made | {"action": np.sin(steps).astype(np.float32)}, "x")
+    jobs.train("bc", writer.finalize(), out=tmp_path / "run", steps=1, threads=1)
+    told = capsys.readouterr().out
+    assert "warning: precision: models compute in float32, which rounds dimension 0 by 3.9 of a range of 3.9" in told
+    assert "which rounds dimension 0 by 1 of a range of 39; subtract what never changes (observation.ticks)" in told
+
+
+def test_the_windows_kept_for_the_validation_loss_are_counted_in_numbers(demos: Path) -> None:
+    dataset = data.open_dataset(demos)
+    short, long = (
+        data.Windows(dataset, ["observation.state"], (0,), tuple(range(horizon))) for horizon in (16, 100_000)
+    )
+    assert sum(len(b["action"]) for b in held_batches(short, 64, 100)) == 100
+    assert 1 <= sum(len(b["action"]) for b in held_batches(long, 64, 100)) <= HELD / 200_000
+
+
 def test_the_flow_policy_drops_nothing_unless_asked() -> None:
     assert find("flow-policy").load()().decoder.trunk.dropout == 0
 
@@ -269,7 +333,7 @@ def test_the_flow_policy_drops_nothing_unless_asked() -> None:
 def test_inspect_tells_data_and_models(demos: Path, run: Path) -> None:
     assert "4 episodes" in jobs.inspect(demos)
     assert "Flow Policy" in jobs.inspect(run)
-    with pytest.raises(FileNotFoundError, match="neither"):
+    with pytest.raises(FileNotFoundError, match=r"expected a data set .* or a model .*is a folder of flow"):
         jobs.inspect(run.parent)
 
 

@@ -183,3 +183,11 @@ def test_a_model_of_a_stopped_training_says_so(
     assert written["verdict"].endswith(f"run is not finished: {told}.")
     assert f"run is not finished: {told}." in capsys.readouterr().out
     assert f"run is not finished: {told}." in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_run_without_a_model_yet_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run" / "checkpoints" / "last-7").mkdir(parents=True)
+    assert main(["evaluate", str(tmp_path / "run")]) == 1
+    assert "a run whose training has not ended; the command that began it goes on with --resume" in (
+        capsys.readouterr().err
+    )

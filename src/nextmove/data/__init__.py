@@ -5,11 +5,12 @@ from __future__ import annotations
 from nextmove.data.dataset import Dataset, open_dataset
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
-from nextmove.data.health import Finding, doctor
+from nextmove.data.health import doctor
 from nextmove.data.loader import Augment, Loader, Source, split
 from nextmove.data.pictures import Affine, Pictures, PictureSet, pictures
 from nextmove.data.record import record
 from nextmove.data.stats import exact_stats
+from nextmove.data.suspects import Finding
 from nextmove.data.windows import Windows
 from nextmove.data.writer import DatasetWriter
 

@@ -20,7 +20,9 @@ _SINGLE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 class RecordingError(RuntimeError):
     """Recording stopped; what was finished is kept and the same call goes on from there."""
 
-    resumable = True
+    def __init__(self, message: str, *, resumable: bool = True) -> None:
+        super().__init__(message)
+        self.resumable = resumable
 
 
 Job = Callable[[int], bool]

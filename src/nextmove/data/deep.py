@@ -15,7 +15,7 @@ import numpy as np
 from nextmove.data.cameras import ImageCamera, VideoCamera
 from nextmove.data.dataset import Dataset, open_dataset
 from nextmove.data.errors import DataError
-from nextmove.data.health import Finding
+from nextmove.data.suspects import Finding
 from nextmove.data.tables import Array
 from nextmove.data.video import VideoFile
 

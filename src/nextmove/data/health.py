@@ -6,46 +6,24 @@ Letters: N frames, D numbers of a feature.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from nextmove.data import suspects
 from nextmove.data.cameras import VideoCamera
 from nextmove.data.dataset import Dataset, open_dataset
 from nextmove.data.digits import Rounding, rounding
 from nextmove.data.errors import DataError
 from nextmove.data.stats import describe
+from nextmove.data.suspects import Finding, at
 from nextmove.data.tables import Array, open_parquet, read_columns, to_numpy
 from nextmove.data.video import VideoFile
 
 STUCK = 5
 """Equal frames in a row that count as a sensor that stood still."""
-FAR = 2.0
-"""Distances q99 - q01 beyond those quantiles from which an action counts as out of range."""
-
-
-Level = Literal["error", "warning"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing the doctor noticed; an error breaks reading or training, a warning may be meant."""
-
-    level: Level
-    check: str
-    message: str
-    feature: str | None = None
-    episode: int | None = None
-    frame: int | None = None
-    file: Path | None = None
-
-    def __str__(self) -> str:
-        named = [("", self.feature), ("episode ", self.episode), ("frame ", self.frame), ("", self.file)]
-        places = ", ".join(f"{word}{value}" for word, value in named if value is not None)
-        return f"{self.level}: {self.check}: {self.message}" + (f" ({places})" if places else "")
 
 
 def doctor(target: str | Path | Dataset) -> list[Finding]:
@@ -64,20 +42,13 @@ def doctor(target: str | Path | Dataset) -> list[Finding]:
     checks: list[Callable[[Dataset], Iterator[Finding]]] = [
         _counters,
         _numbers,
-        _rounded,
-        _actions,
+        _meanings,
         _repeats,
         _statistics,
     ]
     for check in checks:
         findings += check(dataset)
     return findings
-
-
-def _at(dataset: Dataset, row: int, level: Level, check: str, message: str, feature: str) -> Finding:
-    """A finding about a feature at a row, said as episode and frame."""
-    episode = int(dataset.table.of_rows(np.array([row]))[0])
-    return Finding(level, check, message, feature, episode, row - int(dataset.episode_from[episode]))
 
 
 def _totals(dataset: Dataset) -> Iterator[Finding]:
@@ -156,16 +127,16 @@ def _counters(dataset: Dataset) -> Iterator[Finding]:
     for name, values in expected.items():
         for row in np.flatnonzero(columns[name] != values)[:1].tolist():
             text = f"expected {values[row]}, found {columns[name][row]}"
-            yield _at(dataset, row, "error", "counter", text, name)
+            yield at(dataset, row, "error", "counter", text, name)
     late = np.abs(columns["timestamp"] - frame / dataset.fps) > dataset.tolerance + np.spacing(columns["timestamp"])
     for row in np.flatnonzero(late)[:1].tolist():
         text = f"{late.sum()} frames beside frame / fps: expected {frame[row] / dataset.fps:.6f} s, "
         text += f"found {columns['timestamp'][row]:.6f} s"
-        yield _at(dataset, row, "error", "timestamp", text, "timestamp")
+        yield at(dataset, row, "error", "timestamp", text, "timestamp")
     tasks = columns["task_index"]
     for row in np.flatnonzero(~np.isin(tasks, list(dataset.tasks)))[:1].tolist():
         text = f"task {tasks[row]} does not exist, there are {len(dataset.tasks)}"
-        yield _at(dataset, row, "error", "counter", text, "task_index")
+        yield at(dataset, row, "error", "counter", text, "task_index")
 
 
 def _features(dataset: Dataset) -> Iterator[tuple[str, Array]]:
@@ -177,7 +148,7 @@ def _features(dataset: Dataset) -> Iterator[tuple[str, Array]]:
 
 
 def _numbers(dataset: Dataset) -> Iterator[Finding]:
-    """Numbers that are not finite, and dimensions that never change."""
+    """Numbers that are not finite."""
     for name, values in _features(dataset):
         finite = np.isfinite(values)
         bad = np.flatnonzero(~finite.all(1))
@@ -185,40 +156,14 @@ def _numbers(dataset: Dataset) -> Iterator[Finding]:
             row = int(bad[np.searchsorted(bad, dataset.episode_from[episode])])
             count = int(((bad >= dataset.episode_from[episode]) & (bad < dataset.episode_to[episode])).sum())
             text = f"{count} frames with NaN or infinity, the first in dimension {int(np.argmin(finite[row]))}"
-            yield _at(dataset, row, "error", "finite", text, name)
-        if len(values) and len(values) > len(bad):
-            still = np.flatnonzero((values == values[:1]).all(0))
-            if len(still):
-                shown = ", ".join(f"{d} = {values[0, d]:g}" for d in still.tolist())
-                yield Finding("warning", "constant", f"never changes in dimension {shown}", name)
+            yield at(dataset, row, "error", "finite", text, name)
 
 
-def _rounded(dataset: Dataset) -> Iterator[Finding]:
-    """Wide numbers, such as seconds since 1970, of whose changes float32 keeps little or nothing."""
+def _meanings(dataset: Dataset) -> Iterator[Finding]:
+    """What a model would make of the numbers."""
     for name, values in _features(dataset):
-        yield from rounded(name, rounding(values) if values.dtype.itemsize > 2 else Rounding())
-
-
-def rounded(name: str, found: Rounding) -> Iterator[Finding]:
-    """What float32 makes of the numbers of a feature, where too little of their changes is left."""
-    for d in found.coarse():
-        text = f"models compute in float32, which rounds dimension {d} by {found.lost[d]:.3g} of a range of "
-        yield Finding("warning", "precision", f"{text}{found.extent[d]:.3g}; subtract what never changes", name)
-
-
-def _actions(dataset: Dataset) -> Iterator[Finding]:
-    """Actions far outside the quantiles of their dimension: typing errors, lost packets, wrong units."""
-    for name, values in _features(dataset):
-        if name.split(".")[0] != "action":
-            continue
-        for d in range(values.shape[1]):
-            x = values[:, d].astype(np.float64)
-            low, high = np.quantile(x[np.isfinite(x)], [0.01, 0.99]) if np.isfinite(x).any() else (0.0, 0.0)
-            reach = FAR * (high - low)
-            far = np.flatnonzero((x < low - reach) | (x > high + reach)) if reach else np.zeros(0, np.int64)
-            for row in far[:1].tolist():
-                text = f"{len(far)} frames far outside [{low:.4g}, {high:.4g}] in dimension {d}, the first {x[row]:.4g}"
-                yield _at(dataset, row, "warning", "range", text, name)
+        lost = rounding(values) if values.dtype.itemsize > 2 else Rounding()
+        yield from suspects.feature(dataset, name, values, lost)
 
 
 def _repeats(dataset: Dataset) -> Iterator[Finding]:

@@ -162,7 +162,8 @@ class Numbers:
         (self._good if success else self._bad).add(number)
         failed = len(self.failed())
         if failed > max(10, self.wanted):
-            raise RecordingError(f"{failed} of {self.end} episodes failed; is this the right expert?")
+            told = f"{failed} of {self.end} episodes failed; is this the right expert?"
+            raise RecordingError(told, resumable=False)
 
     def succeeded(self) -> list[int]:
         """The numbers to keep, in order."""

@@ -15,6 +15,8 @@ from nextmove.evaluation.trajectory import Trajectory
 DASHES = {REPEAT: "-", HOLD: "--", EXTRAPOLATE: ":"}
 COLUMNS, PANELS = 4, 32
 """Small pictures side by side, and the most of them."""
+TOGETHER = 2
+"""Policies in one picture: more hide each other."""
 
 
 def error_plot(found: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from nextmove.evaluation import plots
 from nextmove.evaluation.beside import labels, worst_dims
 from nextmove.evaluation.entry import Entry, unfinished
 from nextmove.evaluation.intervals import wilson
-from nextmove.evaluation.offline_plots import PANELS, error_plot, trajectory_plot
+from nextmove.evaluation.offline_plots import PANELS, TOGETHER, error_plot, trajectory_plot
 from nextmove.evaluation.rollout import ranges
 from nextmove.evaluation.summary import LEVEL, rate_json, summarise
 from nextmove.evaluation.trajectory import LONGEST
@@ -110,7 +110,7 @@ def _plots(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drawn(entries: Sequence[Entry], order: Sequence[str]) -> dict[int, Any]:
-    """Pictures of plans along demonstrated episodes, of all policies that were drawn on one, by its number."""
+    """Pictures of plans along demonstrated episodes, by number, of the best policies that were drawn on one."""
     from markupsafe import Markup
 
     found: dict[int, dict[str, Any]] = {}
@@ -120,8 +120,13 @@ def _drawn(entries: Sequence[Entry], order: Sequence[str]) -> dict[int, Any]:
             continue
         dims, names = dims or worst_dims(entry.offline.beside, PANELS), labels(entry.offline.beside)
         for trajectory in entry.offline.trajectories:
-            found.setdefault(trajectory.episode, {})[entry.name] = trajectory
-    return {n: Markup(trajectory_plot(drawn, order, names, dims or [])) for n, drawn in sorted(found.items())}
+            along = found.setdefault(trajectory.episode, {})
+            if len(along) < TOGETHER:
+                along[entry.name] = trajectory
+    return {
+        n: {"names": list(drawn), "picture": Markup(trajectory_plot(drawn, order, names, dims or []))}
+        for n, drawn in sorted(found.items())
+    }
 
 
 def by_demonstrations(policies: Mapping[str, Any]) -> dict[str, dict[int, dict[str, float]]]:

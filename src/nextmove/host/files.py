@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,6 +124,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
 
 
 def room(path: Path) -> int:
-    """Bytes that may still be written beside `path`."""
-    free: Any = os.statvfs(path)
-    return int(free.f_bavail * free.f_frsize)
+    """Bytes that may still be written beside `path`; more than any disk has where the file system does not tell."""
+    found = os.statvfs(path)
+    free = found.f_bavail if os.geteuid() else found.f_bfree
+    return free * found.f_frsize if found.f_blocks else 2**63

@@ -34,6 +34,8 @@ def _folder(path: Path) -> str:
         return "a data set"
     if (path / "config.json").is_file() or (path / "model" / "config.json").is_file():
         return "a model"
+    if (path / "checkpoints").is_dir():
+        return "a run whose training has not ended; the command that began it goes on with --resume"
     inner = next((name for name in names if (path / name / "meta" / "info.json").is_file()), None)
     if inner is not None:
         return f"a folder of data sets, such as {path / inner}"

@@ -23,6 +23,8 @@ from nextmove.training.parts import rows
 
 PLACES = ("data", "teacher")
 """Facts that say where something lies, not what it is."""
+HELD = 1 << 24
+"""Numbers that are kept for the validation loss at most: long windows take no more memory than short ones."""
 SAMPLED = 16
 """Rows that stand for what the data hold."""
 
@@ -142,8 +144,9 @@ def _done(model: Any, data: dict[str, Any], out: Path, config: training.TrainCon
 
 
 def held_batches(source: Source, size: int, most: int) -> list[Batch]:
-    """At most `most` rows, evenly out of all, in batches of about `size`; none for an empty source."""
+    """At most `most` rows of at most `HELD` numbers, evenly out of all, in batches of about `size`; none of no row."""
     if not len(source):
         return []
+    most = max(1, min(most, HELD // sum(value.numel() for value in source.batch([0]).values())))
     picks = np.linspace(0, len(source) - 1, min(len(source), most)).astype(np.int64)
     return [source.batch(part) for part in np.array_split(picks, max(1, len(picks) // size))]

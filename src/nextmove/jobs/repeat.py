@@ -60,8 +60,8 @@ def place(out: Path) -> Path:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
+        with tempfile.TemporaryFile(dir=out, buffering=0) as file:
+            file.write(bytes(4096))
     except OSError as problem:
         told = f"out: expected a folder that can be written to, found {out} ({problem.strerror})"
         raise ConfigError(told) from None

@@ -11,12 +11,16 @@ import numpy as np
 from nextmove import data, store, training
 from nextmove.data.order import check_order
 from nextmove.data.stats import check_finite
+from nextmove.data.suspects import suspects
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.jobs.repeat import at_least, place, share
 from nextmove.jobs.scales import fit_scales
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.training.distributed import alone
+
+FINDINGS = 12
+"""Lines about the data at the start of a training."""
 
 
 def spec_of(dataset: data.Dataset) -> PolicySpec:
@@ -148,7 +152,7 @@ def _train(
     check_order(dataset)
     chosen, held = split(dataset, episodes, holdout, config.seed, leave_out)
     print(kept_back(held, len(chosen), holdout))
-    check_finite(dataset.select(np.concatenate([chosen, held])), [*policy.encoder.features, "action"])
+    look(dataset.select(np.concatenate([chosen, held])), [*policy.encoder.features, "action"])
     seen = windows(dataset, policy, chosen)
     fit_scales(policy, seen)
     judged = held_batches(windows(dataset, policy, held), policy.card["recipe"].optim.batch, 1024) if len(held) else []
@@ -158,6 +162,21 @@ def _train(
     task = Task(policy, seen, judged, facts)
     trained: Policy = fit(task, out, config, workers=workers)
     return trained
+
+
+def look(dataset: data.Dataset, names: Sequence[str]) -> None:
+    """Says what the doctor finds in the features that are used; raises DataError where training would mean nothing."""
+    check_finite(dataset, names)
+    found = sorted(suspects(dataset, names), key=lambda finding: finding.level)
+    for finding in found[:FINDINGS]:
+        print(finding)
+    if len(found) > FINDINGS:
+        print(f"and {len(found) - FINDINGS} more; `nextmove inspect {dataset.root}` lists all")
+    broken = next((finding for finding in found if finding.level == "error"), None)
+    if broken:
+        raise data.DataError(
+            f"{dataset.root}: {broken}; mend the episode or leave it out (--leave-out {broken.episode})"
+        )
 
 
 def split(

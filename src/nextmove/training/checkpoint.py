@@ -86,7 +86,7 @@ def _write(
         for path in [*part.rglob("*"), part]:
             sync(path)
         os.rename(part, final)
-    except Exception:
+    except (Exception, KeyboardInterrupt):
         shutil.rmtree(part, ignore_errors=True)
         raise
     sync(folder)
