@@ -54,7 +54,16 @@ def test_policies_are_compared_on_held_out_episodes_of_any_robot(
     told = capsys.readouterr().out
     assert f"judged on {len(numbers)} of 24 episodes" in told
     assert "These episodes cannot tell it from" in told or "beyond chance" in told
-    assert "Paired errors" in (tmp_path / "report.html").read_text()
+    # BC plans one action: all are set beside each other in that alone.
+    assert report["paired_errors"]["steps"] == 1
+    assert "mean over the next action" in told
+    for name, error in {**report["paired_errors"]["means"], **report["paired_errors"]["baselines"]}.items():
+        assert f"{error:.3f}" in next(line for line in told.splitlines() if line.startswith(f"{name} "))
+    page = (tmp_path / "report.html").read_text()
+    assert "Paired errors" in page
+    # Baselines are shown as far as the longest plan reaches, not as far as BC's one action.
+    row = page.split('<tr class="baseline">')[1].split("</tr>")[0]
+    assert row.count("<td></td>") == 3
     # What is done is kept.
     kept = {path: path.stat().st_mtime_ns for path in [*tmp_path.glob("judged/*"), *tmp_path.rglob("*.safetensors")]}
     assert jobs.compare(own, out=tmp_path, **SMALL)["policies"].keys() == names

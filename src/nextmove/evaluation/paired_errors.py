@@ -71,8 +71,11 @@ def _pair(a: str, b: str, x: Array, y: Array, resamples: int, seed: int, confide
 
 
 def paired_json(found: Mapping[str, Beside], confidence: float) -> dict[str, Any]:
-    """What a report says of pairs: nothing for fewer than two policies, and why where they cannot be compared."""
-    none: dict[str, Any] = {"steps": 0, "episodes": 0, "means": {}, "pairs": [], "reason": ""}
+    """What a report says of pairs: nothing for fewer than two policies, and why where they cannot be compared.
+
+    means, baselines: mean error over episodes of each policy and baseline, over the steps that all policies plan.
+    """
+    none: dict[str, Any] = {"steps": 0, "episodes": 0, "means": {}, "baselines": {}, "pairs": [], "reason": ""}
     if len(found) < 2:
         return none
     try:
@@ -81,4 +84,12 @@ def paired_json(found: Mapping[str, Beside], confidence: float) -> dict[str, Any
         return none | {"reason": str(problem)}
     steps = common_steps(found)
     means = {name: float(np.nanmean(one.episode_errors(steps=steps))) for name, one in found.items()}
-    return {"steps": steps, "episodes": pairs[0]["episodes"], "means": means, "pairs": pairs, "reason": ""}
+    first = next(iter(found.values()))
+    others = {name: float(np.nanmean(first.episode_errors(name, steps))) for name in first.baselines}
+    return none | {
+        "steps": steps,
+        "episodes": pairs[0]["episodes"],
+        "means": means,
+        "baselines": others,
+        "pairs": pairs,
+    }

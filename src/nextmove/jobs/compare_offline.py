@@ -150,13 +150,19 @@ def write(
 
 
 def table(written: Mapping[str, Any]) -> list[str]:
-    """Errors over the spread of the demonstrated actions, policies best first and then the baselines."""
-    beside = {name: written["policies"][name]["offline"]["beside"] for name in written["best_first"]}
-    first = next(iter(beside.values()))
-    rows = [(name, found["errors"]["policy"]["mean"]) for name, found in beside.items()]
-    rows += [(name, found["mean"]) for name, found in first["errors"].items() if name != "policy"]
-    width = max(len(name) for name, _ in rows)
-    return [f"{name:{width}}  error {'n/a' if mean is None else f'{mean:.3f}'} of the spread" for name, mean in rows]
+    """Errors over the spread of the demonstrated actions, policies best first and then the baselines.
+
+    Of several policies over the steps that all of them plan: far steps are harder.
+    """
+    paired, first = written["paired_errors"], written["best_first"][0]
+    own = written["policies"][first]["offline"]["beside"]["errors"]
+    rows = {name: paired["means"].get(name) for name in written["best_first"]} | paired["baselines"]
+    steps = paired["steps"] or len(own["policy"]["by_step"])
+    if not paired["means"]:
+        rows = {first: own["policy"]["mean"]} | {name: found["mean"] for name, found in own.items() if name != "policy"}
+    width = max(map(len, rows))
+    what = f"error over the spread of the actions, mean over {'the next action' if steps == 1 else f'{steps} steps'}"
+    return [what, *(f"{name:{width}}  {'n/a' if mean is None else f'{mean:.3f}'}" for name, mean in rows.items())]
 
 
 def _list(numbers: Sequence[int] | np.ndarray) -> str:
