@@ -19,6 +19,7 @@ from tests.data.sets import GOLDEN, LENGTHS, columns, pictures, with_cameras
 from nextmove.data import DataError, open_dataset
 
 V3 = GOLDEN / "lerobot_dataset_v3" / "dataset"
+TACTILE = "observation.images.tactile"
 
 
 def test_columns_have_the_stored_dtype_and_every_frame(numbers: Path) -> None:
@@ -216,6 +217,14 @@ def test_wider_types_and_free_lists_are_cast_to_the_declared_type(broken: Path) 
         ("codebase_version", "v1.6", "expected v2.0, v2.1 or v3.x, found 'v1.6'"),
         ("codebase_version", None, "missing key 'codebase_version'"),
         ("fps", 0, "fps: expected a positive number, found 0"),
+        ("fps", True, "fps: expected a positive number, found True"),
+        ("fps", float("nan"), "fps: expected a positive number, found nan"),
+        ("chunks_size", "x", r"info\.json: chunks_size: expected a whole number of at least 1, found 'x'"),
+        (
+            "features",
+            {"c": {"dtype": "video", "shape": [4, 4, 3], "info": 1}},
+            "info: expected an object, found 1",
+        ),
         ("features", {"action": {"dtype": "float32"}}, "feature 'action' needs a 'shape'"),
         ("features", ["action"], r"info\.json: features: expected an object by name, found list"),
         ("features", {"action": {"dtype": "float99", "shape": [2]}}, "feature 'action': dtype: .*found 'float99'"),
@@ -255,3 +264,24 @@ def test_channels_first_cameras_of_old_sets_are_understood(broken: Path) -> None
     dataset = open_dataset(broken)
     assert dataset.layout.feature("observation.images.top").shape == (48, 64, 3)
     assert dataset.item(0)["observation.images.top"].shape == (3, 48, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tasks", 1, r"episode 0: tasks: expected a list of instructions, found 1"),
+        ("dataset_to_index", -5, r"episode 0: expected a first and a later last row, found rows 0 to -5"),
+    ],
+)
+def test_a_table_of_episodes_that_is_none_is_named(broken: Path, name: str, value: int, message: str) -> None:
+    path = next((broken / "meta/episodes").rglob("*.parquet"))
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.schema.get_field_index(name), name, pa.array([value] * len(table))), path)
+    with pytest.raises(DataError, match=message):
+        open_dataset(broken)
+
+
+def test_a_column_that_holds_no_pictures_is_named(broken: Path) -> None:
+    edit(broken, lambda t: t.set_column(t.schema.get_field_index(TACTILE), TACTILE, pa.array([1.0] * len(t))))
+    with pytest.raises(DataError, match=r"file-000\.parquet: column .*: expected encoded pictures, found double"):
+        open_dataset(broken).video(TACTILE).frames(np.array([0]))

@@ -198,7 +198,11 @@ class ImageCamera:
             if self.feature.name not in file.schema_arrow.names:
                 raise DataError(f"{path}: column {self.feature.name!r} is missing")
             column = file.read_row_group(group, columns=[self.feature.name], use_threads=False).column(0)
-        self._blobs[number] = column.combine_chunks().field("bytes")
+        kind = str(column.type)
+        if not kind.startswith(("struct<bytes", "binary", "large_binary")):
+            raise DataError(f"{path}: column {self.feature.name!r}: expected encoded pictures, found {kind}")
+        blobs = column.combine_chunks()
+        self._blobs[number] = blobs.field("bytes") if kind.startswith("struct") else blobs
         while len(self._blobs) > 1 and sum(b.nbytes for b in self._blobs.values()) > self._keep:
             self._blobs.popitem(last=False)
         return self._blobs[number]

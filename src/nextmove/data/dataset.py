@@ -210,7 +210,7 @@ class Dataset:
             picture = feature.is_camera
             values = self._picture(name, rows, return_uint8) if picture else _tensor(self._columns[name][rows])
             out[name] = values[0] if single else values
-        number = int(self._columns["task_index"][row])
+        number = int(self.column("task_index")[row])
         return {**out, **masks, "task": self.task(number, f"row {row}: ")}
 
     def _row(self, index: int) -> int:

@@ -100,6 +100,10 @@ def _read_v2(info: Info) -> Episodes:
     number = [r["episode_index"] for r in records]
     if number != list(range(len(number))):
         raise DataError(f"{info.root}/meta/episodes.jsonl: expected episodes 0 to {len(number) - 1}, found {number}")
+    for record in records:
+        if record["length"] < 0:
+            where = f"{info.root}/meta/episodes.jsonl: episode {record['episode_index']}"
+            raise DataError(f"{where}: length: expected at least 0, found {record['length']}")
     stop = np.cumsum([r["length"] for r in records], dtype=np.int64)
     start = np.concatenate([np.zeros(1, np.int64), stop[:-1]])[: len(stop)]
 
@@ -111,7 +115,8 @@ def _read_v2(info: Info) -> Episodes:
     order, zeros = np.arange(len(number)), np.zeros(len(number))
     cameras = [name for name, feature in info.features.items() if feature.is_video]
     clips = {c: Clips(place("video_path", V2_VIDEO_PATH, video_key=c), order, zeros) for c in cameras}
-    tasks = tuple(tuple(map(str, r.get("tasks", ()))) for r in records)
+    path = info.root / "meta" / "episodes.jsonl"
+    tasks = tuple(_tasks(r.get("tasks"), r["episode_index"], path) for r in records)
     return Episodes(start, stop, tasks, place("data_path", V2_DATA_PATH), clips)
 
 
@@ -135,10 +140,21 @@ def _read_v3(info: Info) -> Episodes:
     number = column("episode_index", "int64")
     if not np.array_equal(number, np.arange(len(number))):
         raise DataError(f"{folder}: episode_index: expected 0 to {len(number) - 1}, found {number.tolist()}")
-    tasks = [tuple(row or ()) for part in parts for row in part["tasks"].to_pylist()]
+    rows = [(row, path) for part, path in zip(parts, files, strict=True) for row in part["tasks"].to_pylist()]
+    tasks = [_tasks(rows[i][0], e, rows[i][1]) for e, i in enumerate(order.tolist())]
     clips = {c: _clips(info, c, column) for c in cameras}
     start, stop = column("dataset_from_index", "int64"), column("dataset_to_index", "int64")
-    return Episodes(start, stop, tuple(tasks[i] for i in order), tuple(files_in(info.root / "data")), clips)
+    wrong = np.flatnonzero((start < 0) | (stop < start))
+    if len(wrong):
+        found = f"rows {start[wrong[0]]} to {stop[wrong[0]]}"
+        raise DataError(f"{folder}: episode {wrong[0]}: expected a first and a later last row, found {found}")
+    return Episodes(start, stop, tuple(tasks), tuple(files_in(info.root / "data")), clips)
+
+
+def _tasks(row: Any, episode: int, path: Path) -> tuple[str, ...]:
+    if row is not None and not isinstance(row, list):
+        raise DataError(f"{path}: episode {episode}: tasks: expected a list of instructions, found {row!r:.60}")
+    return tuple(map(str, row or ()))
 
 
 def _clips(info: Info, camera: str, column: Any) -> Clips:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,8 @@ def parse_feature(name: str, entry: Any, where: str) -> Feature:
     if not isinstance(shape, Sequence) or isinstance(shape, str) or not all(isinstance(n, int) for n in shape):
         raise DataError(f"{where}: feature {name!r} needs a 'shape' list of integers, found {shape!r}")
     info = entry.get("info") or entry.get("video_info") or {}
+    if not isinstance(info, Mapping):
+        raise DataError(f"{where}: feature {name!r}: info: expected an object, found {info!r:.60}")
     names = dimension_names(entry.get("names"), shape[0]) if len(shape) == 1 else ()
     feature = Feature(name, dtype, tuple(shape), dict(info), names)
     if not feature.is_camera:
@@ -195,9 +198,12 @@ def read_info(root: Path) -> Info:
     version = str(raw["codebase_version"])
     if not version.startswith(("v2.", "v3.")):
         raise DataError(f"{path}: codebase_version: expected v2.0, v2.1 or v3.x, found {version!r}")
-    if not isinstance(raw["fps"], int | float) or raw["fps"] <= 0:
+    if not isinstance(raw["fps"], int | float) or isinstance(raw["fps"], bool) or not 0 < raw["fps"] < math.inf:
         raise DataError(f"{path}: fps: expected a positive number, found {raw['fps']!r}")
     if not isinstance(raw["features"], Mapping):
         raise DataError(f"{path}: features: expected an object by name, found {type(raw['features']).__name__}")
+    size = raw.get("chunks_size", 1000)
+    if not isinstance(size, int) or size < 1:
+        raise DataError(f"{path}: chunks_size: expected a whole number of at least 1, found {size!r}")
     features = {name: parse_feature(name, entry, str(path)) for name, entry in raw["features"].items()}
     return Info(root, version, raw["fps"], features, raw)
