@@ -7,6 +7,11 @@ action (14,), without pictures and with two 96x96 cameras as AV1 video (key fram
 windows of 2 observations and 16 actions, batches of 64 in random order (2 frames per camera per window) with 0, 1, 2
 workers: per second, and without workers also per second of this process's CPU time, which a busy machine does not
 change. `video_cached` keeps decoded frames in memory and is measured after all have been decoded once.
+
+    python benchmarks/data_speed.py --large SET [--beside a44a6f4=SRC] [--lerobot LEROBOT/bin/python] [--rounds 3]
+
+Makes a set of two million frames where SET is not there (a minute) and measures memory and seconds until the first step
+of a training on it, at horizons 16 and 100 (large_set.py); SRC is the folder src of another version (git worktree).
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
+import large_set
 from nextmove.data import Dataset, DatasetWriter, Loader, Windows, open_dataset
 
 BATCH, EPISODES, FRAMES = 64, 50, 100
@@ -114,7 +120,17 @@ def main() -> None:
     parser.add_argument("--video-batches", type=int, default=20)
     parser.add_argument("--keep", type=Path, help="folder for the sets, used again if they are there")
     parser.add_argument("--no-cold", action="store_true", help="leave out the process start times")
+    parser.add_argument("--large", type=Path, help="folder of a large set: measures the start of a training on it")
+    parser.add_argument("--frames", type=int, default=2_000_000)
+    parser.add_argument("--horizons", type=int, nargs="+", default=[16, 100])
+    parser.add_argument("--beside", nargs="*", default=[], metavar="NAME=SRC", help="other versions of nextmove")
+    parser.add_argument("--lerobot", type=Path, help="python of LeRobot's environment")
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    if given.large:
+        others = {name: Path(source) for name, source in (text.split("=", 1) for text in given.beside)}
+        large_set.measure(given.large, given.frames, given.horizons, others, given.lerobot, given.rounds)
+        return
     out: dict[str, Any] = {"cpus": os.cpu_count()}
     if not given.no_cold:
         out["process_import_nextmove_s"] = cold("import nextmove")
