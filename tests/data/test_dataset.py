@@ -274,7 +274,7 @@ def test_channels_first_cameras_of_old_sets_are_understood(broken: Path) -> None
     ],
 )
 def test_a_table_of_episodes_that_is_none_is_named(broken: Path, name: str, value: int, message: str) -> None:
-    path = next((broken / "meta/episodes").rglob("*.parquet"))
+    path = sorted((broken / "meta/episodes").rglob("*.parquet"))[0]
     table = pq.read_table(path)
     pq.write_table(table.set_column(table.schema.get_field_index(name), name, pa.array([value] * len(table))), path)
     with pytest.raises(DataError, match=message):
