@@ -29,7 +29,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from forked import Command, done, logged, run, steps
+from forked import Command, done, logged, steps
 from nextmove.evaluation.machine import machine
 from nextmove.models.policy import bc
 from nextmove.nn import PlainMlp
@@ -239,10 +239,12 @@ def table(given: argparse.Namespace, place: Path) -> list[list[Any]]:
     done(["train", "bc", str(data), "--out", str(model), "--steps", "30", "--threads", "1"], place / "policy.log")
     rows = []
     for job in jobs(data, model):
+        if job.name not in given.commands:
+            continue
         if job.name == "train" and "kill" in given.only:
             rows.append(killed(job, place, given.seconds, given.kills, given.parallel))
             print(rows[-1], flush=True)
-        whole = run(job.args(place / job.name, 0), place / f"{job.name}.log", job.pause)
+        whole = done(job.args(place / job.name, 0), place / f"{job.name}.log", job.pause)
         whole.seconds = time.monotonic() - whole.began  # type: ignore[attr-defined]
         expected = job.result(place / job.name)
         if "signals" in given.only:
@@ -260,6 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/data/interruptions.json"))
     parser.add_argument("--only", default="kill,signals,disk")
+    parser.add_argument("--commands", default="train,record,evaluate,compare")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--tries", type=int, default=5)
