@@ -78,6 +78,17 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(
     assert all(one[name].equal(other[name]) for name in one)
 
 
+def test_a_signal_in_the_last_step_is_heard(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = ["train", "bc", str(small), "--steps", "2", "--threads", "1", "--out", str(tmp_path)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Policy, "loss", at_call(2, Policy.loss, lambda: signal.raise_signal(signal.SIGTERM)))
+        assert main([*train, "--holdout", "0"]) == 143
+    told = capsys.readouterr().err
+    assert f"stopped at step 2 of a budget of 2 steps; kept as {tmp_path / 'model'}, finished" in told
+    assert main(onwards(told)) == 0
+    assert "already finished at step 2" in capsys.readouterr().out
+
+
 def test_a_full_disk_is_a_line_and_the_training_goes_on(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,9 +81,11 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
     model.facts = facts
     if result.first:
         store.save(model.eval(), out / "model", facts=facts)
-    if not result.finished:
-        told = f"{out}: stopped at step {result.step} of a budget of {config.budget}; kept as {result.checkpoint} and, "
-        raise StoppedError(f"{told}unfinished, as {out / 'model'}", result.stopped or signal.SIGINT)
+    if result.stopped or not result.finished:
+        saved = out / "model"
+        told = f"{out}: stopped at step {result.step} of a budget of {config.budget}; kept as "
+        told += f"{saved}, finished" if result.finished else f"{result.checkpoint} and, unfinished, {saved}"
+        raise StoppedError(told, result.stopped or signal.SIGINT)
     return model.eval()
 
 
