@@ -13,7 +13,7 @@ from tests.evaluation.toys import FPS
 
 from nextmove.contracts import Chunk
 from nextmove.evaluation import Entry, entry_json, offline, read_entry
-from nextmove.evaluation.baselines import EXTRAPOLATE, HOLD, REPEAT, baselines
+from nextmove.evaluation.baselines import EXTRAPOLATE, HOLD, REPEAT, ZERO, baselines
 from nextmove.evaluation.beside import verdict
 from nextmove.evaluation.terminal import show_beside
 from nextmove.evaluation.trajectory import Trajectory
@@ -53,10 +53,11 @@ def test_baselines_know_the_past_only():
     assert found[REPEAT].tolist() == [[[3, 0]] * 2, [[5, 1]] * 2, [[6, 0]] * 2]
     assert found[EXTRAPOLATE].tolist() == [[[5, 0], [7, 0]], [[5, 1]] * 2, [[6, 0]] * 2]
     blind = baselines(windows(), now=2, steps=2)
-    assert set(blind) == {REPEAT, EXTRAPOLATE}
+    assert set(blind) == {REPEAT, EXTRAPOLATE, ZERO}
+    assert blind[ZERO].tolist() == [[[0, 0]] * 2] * 3
     assert blind[REPEAT][2].isnan().all()
     assert set(baselines(windows(), now=0, steps=2, state="observation.state")) == {HOLD}
-    assert set(baselines(windows(), now=1, steps=2)) == {REPEAT}
+    assert set(baselines(windows(), now=1, steps=2)) == {REPEAT, ZERO}
 
 
 def test_errors_by_episode_step_and_dimension():
@@ -77,7 +78,7 @@ def test_errors_by_episode_step_and_dimension():
 def test_windows_of_whom_nothing_is_known_count_for_nobody():
     found = offline(Still(), [windows()], now=2).beside
     assert found.count.tolist() == [[1, 1], [1, 0]]
-    assert set(found.errors) == {"policy", REPEAT, EXTRAPOLATE}
+    assert set(found.errors) == {"policy", ZERO, REPEAT, EXTRAPOLATE}
 
 
 @pytest.mark.parametrize(

@@ -166,3 +166,9 @@ def test_too_many_demonstrations_and_left_out_ones_that_are_not_there_are_named(
 def test_runs_of_one_name_are_told_apart_by_the_folders_above() -> None:
     assert list(named(["x/run", "y/run/model"])) == ["x-run", "y-run"]
     assert list(named(["x/one", "y/two"])) == ["one", "two"]
+
+
+def test_runs_whose_last_folders_are_alike_are_told_apart_and_one_run_and_its_model_are_not_two() -> None:
+    assert list(named(["/a/x/y/z/run", "/b/x/y/z/run"])) == ["a-x-y-z-run", "b-x-y-z-run"]
+    with pytest.raises(ConfigError, match="runs: expected each run once, found x/run/model again"):
+        named(["x/run", "y/run", "x/run/model"])

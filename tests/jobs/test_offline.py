@@ -9,7 +9,7 @@ import pytest
 
 from nextmove import data, jobs
 from nextmove.config import ConfigError
-from nextmove.evaluation.baselines import HOLD, REPEAT
+from nextmove.evaluation.baselines import HOLD, REPEAT, ZERO
 from nextmove.jobs.offline import offline
 from nextmove.models.policy import Policy
 from nextmove.models.policy.bc import BC
@@ -84,8 +84,38 @@ def test_a_state_of_other_joints_is_not_held(arm: Path, tmp_path: Path) -> None:
     beside = offline(policy, root)[0].beside
     assert beside is not None
     assert HOLD not in beside.errors
+    assert beside.mean(ZERO) > 0
     # The first step of an episode has no action before it and nothing to stand for it: it counts for nobody.
     assert beside.count.sum() == 8
+
+
+@pytest.mark.parametrize(("rate", "baseline"), [(1, HOLD), (10, ZERO)])
+def test_velocities_named_as_the_joints_are_not_held_where_the_joints_are(
+    tmp_path: Path, rate: int, baseline: str
+) -> None:
+    root, vector = tmp_path / "data", {"dtype": "float32", "shape": [2], "names": ["pan", "lift"]}
+    writer = data.DatasetWriter(root, {"observation.state": vector, "action": vector}, 10)
+    path = np.cumsum(np.random.default_rng(0).normal(size=(40, 2)) * 0.1, 0).astype(np.float32) + 5
+    action = path[1:] if rate == 1 else np.diff(path, axis=0) * rate
+    writer.add_episode({"observation.state": path[:-1], "action": action}, "x")
+    writer.finalize()
+    policy = jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1, recipe=BC(), holdout=0)
+    beside = offline(policy, root)[0].beside
+    assert beside is not None
+    assert beside.baselines[0] == baseline
+    assert not {HOLD, ZERO} - {baseline} & set(beside.errors)
+
+
+def test_joints_that_cannot_be_compared_by_name_are_said(
+    arm: Path, policy: Policy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    shutil.copytree(arm, tmp_path / "set")
+    info = tmp_path / "set" / "meta" / "info.json"
+    info.write_text(info.read_text().replace('"pan"', '"j0"').replace('"lift"', '"j1"').replace('"fixed"', '"j2"'))
+    offline(policy, tmp_path / "set")
+    assert "Joints could not be compared by name: observation.state (" in capsys.readouterr().out
 
 
 def test_the_report_says_worse_than_doing_nothing(

@@ -11,7 +11,8 @@ from torch import Tensor
 from nextmove.contracts import Batch
 
 HOLD, REPEAT, EXTRAPOLATE = "holding the state", "repeating the last action", "extrapolating the last two"
-IDLE = (HOLD, REPEAT)
+ZERO = "commanding zero"
+IDLE = (HOLD, ZERO, REPEAT)
 """The baselines that amount to standing still."""
 
 
@@ -21,15 +22,18 @@ def baselines(batch: Batch, *, now: int, steps: int, state: str | None = None) -
     batch: windows with `action` (B, H', A) and, if any, `action_is_pad` (B, H'), as `offline` takes them.
     now: index along H' of the action that is due at the last observed step; the ones before it are the past, of which
         repeating needs one and extrapolating two.
-    state: the observed feature (B, T, A) that holds the robot where the action would put it; without it nothing is
-        held. At an episode's start, where there is no earlier action, the state stands for it, or nan where there is
-        none; where there is one only, nothing is extrapolated.
+    state: the observed feature (B, T, A) that holds the robot where the action would put it; without it zero is
+        commanded, which stops a robot whose actions are velocities or displacements. At an episode's start, where
+        there is no earlier action, the state stands for it, or nan where there is none; where there is one only,
+        nothing is extrapolated.
     """
     action, plans = batch["action"].float().cpu(), {}
     none = torch.full_like(action[:, 0], torch.nan)
     if state is not None:
         none = batch[state][:, -1].float().cpu()
         plans[HOLD] = none[:, None].expand(-1, steps, -1)
+    else:
+        plans[ZERO] = torch.zeros(len(action), steps, action.shape[2])
     if now >= 1:
         last = _before(batch, action[:, now - 1], now - 1, none)
         plans[REPEAT] = last[:, None].expand(-1, steps, -1)

@@ -39,12 +39,14 @@ def named(runs: Sequence[str | Path]) -> dict[str, Path]:
     if len(runs) < 2:
         raise ConfigError(f"runs: expected at least two, found {len(runs)}")
     where = [run.parent if run.name == "model" else run for run in (Path(run).resolve() for run in runs)]
-    for depth in (1, 2, 3):
+    for i, run in enumerate(runs):
+        if where[i] in where[:i]:
+            raise ConfigError(f"runs: expected each run once, found {run} again")
+    for depth in range(1, max(len(folder.parts) for folder in where)):
         names = ["-".join(folder.parts[-depth:]) for folder in where]
         if len(set(names)) == len(names):
             return dict(zip(names, map(Path, runs), strict=True))
-    twice = next(str(run) for run in runs if [Path(r).resolve() for r in runs].count(Path(run).resolve()) > 1)
-    raise ConfigError(f"runs: expected each run once, found {twice} again")
+    raise AssertionError("folders that differ have names that differ")
 
 
 def runs_offline(

@@ -40,11 +40,14 @@ def offline(
     at_least(0, windows=windows)
     dataset = sets.open_dataset(data)
     unnamed = fits_data(policy, dataset)
+    if unnamed:
+        print(unnamed)
     choice = choice or choose(policy, dataset)
     chosen = dataset.select(choice.episodes)
     check_order(chosen)
     check_finite(chosen, [*policy.encoder.features, "action"])
-    judged, state = _windows(policy, chosen), held_state(dataset)
+    state = held_state(chosen)
+    judged = _windows(policy, chosen, state)
     picks = np.linspace(0, len(judged) - 1, min(len(judged), windows or len(judged))).astype(np.int64)
     with progress_bar(True, "windows", len(picks)) as move:
         found = evaluation.offline(
@@ -58,9 +61,8 @@ def offline(
     return replace(found, trajectories=drawn), f"Plans beside what was demonstrated in {data}: {what}", choice
 
 
-def _windows(policy: Policy, chosen: sets.Dataset) -> sets.Windows:
+def _windows(policy: Policy, chosen: sets.Dataset, state: str | None) -> sets.Windows:
     """A policy's windows, with the state and the actions before it that the baselines know."""
-    state = held_state(chosen)
     return sets.Windows(
         chosen,
         observations=list(dict.fromkeys([*policy.encoder.features, *([state] if state else [])])),
@@ -94,8 +96,22 @@ def spread(actions: np.ndarray) -> np.ndarray:
 
 
 def held_state(dataset: sets.Dataset) -> str | None:
-    """The feature that holds the robot where an action would put it: the state, if it is as wide and named the same."""
+    """The feature that holds the robot where an action would put it, if any.
+
+    It is the state if that is as wide, named the same and mostly nearer to the actions than their mean is: joint
+    velocities and displacements are named as the joints' positions are.
+    """
     state, action = dataset.layout.features.get(STATE), dataset.layout.features["action"]
     if state is None or not state.is_number or state.shape != action.shape:
         return None
-    return STATE if state.names == action.names or not (state.names and action.names) else None
+    if state.names != action.names and state.names and action.names:
+        return None
+    return STATE if _near(*(dataset.column(name)[dataset.rows] for name in (STATE, "action"))) else None
+
+
+def _near(state: np.ndarray, action: np.ndarray) -> bool:
+    """Whether most dimensions of actions (N, A) that move are nearer to those of states (N, A) than to their mean."""
+    moves = spread(action) > 0
+    action, state = action[:, moves].astype(np.float64), state[:, moves].astype(np.float64)
+    nearer = np.abs(action - state).mean(0) < np.abs(action - action.mean(0)).mean(0)
+    return bool(nearer.mean() > 0.5) if moves.any() else True
