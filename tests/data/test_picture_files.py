@@ -165,3 +165,11 @@ def test_pictures_inside_a_data_set_are_read_the_same_way(tmp_path: Path) -> Non
         DataError, match=rf"file-000\.parquet: 'observation.images.skin', episode 0, frame {row}: no pic"
     ):
         open_dataset(tmp_path / "set").video(next(iter(camera))).frames(np.array([row]))
+
+
+def test_a_folder_of_equal_pictures_is_read_and_said_to_be_one(tmp_path: Path) -> None:
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(saved(Image.fromarray(HALVES)))
+    found = pictures(tmp_path, size=8)
+    assert (len(found.train), len(found.test)) == (3, 1)
+    assert found.notes == ("all 4 pictures are equal: what is kept for tests is trained on",)
