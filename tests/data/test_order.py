@@ -54,6 +54,30 @@ def out_of_order(root: Path) -> None:
     edit(root, 2, "frame_index", put(slice(4, 6), [5, 4]))
 
 
+def leave_rows_out(root: Path) -> None:
+    for path in sorted(root.glob("meta/episodes/*/*.parquet")):
+        table = pq.read_table(path)
+        values = np.array(table["dataset_from_index"]) + 5 * (np.array(table["episode_index"]) == 1)
+        place = table.schema.get_field_index("dataset_from_index")
+        pq.write_table(table.set_column(place, "dataset_from_index", pa.array(values)), path)
+
+
+def undeclared(*names: str, gone: bool = False) -> Callable[[Path], None]:
+    """Exchanged lengths in a set whose info.json (and whose files, if `gone`) do not have these counters."""
+
+    def harm(root: Path) -> None:
+        exchange_lengths(root)
+        info = json.loads((root / "meta/info.json").read_text())
+        for name in names:
+            del info["features"][name]
+        (root / "meta/info.json").write_text(json.dumps(info))
+        for path in root.glob("data/*/*.parquet"):
+            if gone:
+                pq.write_table(pq.read_table(path).drop_columns(list(names)), path)
+
+    return harm
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -63,6 +87,14 @@ def out_of_order(root: Path) -> None:
         ),
         (exchange_lengths, r"file-001.parquet: row 0 of the file belongs to episode 0, frame 20.* found 1"),
         (overlap, r"meta/episodes: episode 1: expected to begin at row 20 or later, found 17"),
+        (
+            leave_rows_out,
+            r"file-001.parquet: row 0 of the file belongs to no episode, as meta/episodes counts.* found 1",
+        ),
+        (undeclared("frame_index"), r"file-001.parquet: row 0 of the file belongs to episode 0, frame 20.* found 1"),
+        (undeclared("episode_index", "frame_index"), r"belongs to episode 0, frame 20.* found 1"),
+        (undeclared("episode_index", gone=True), r"episode 0: expected a frame_index above 19.* found 0"),
+        (undeclared("episode_index", "frame_index", gone=True), r"episode 0: expected a timestamp above 1.* found 0"),
         (out_of_order, r"file-002.parquet: row 5 of the file, episode 2: expected a frame_index above 5.* found 4"),
     ],
 )
@@ -98,3 +130,9 @@ def test_lengths_of_other_episodes_are_refused_in_v21(tmp_path: Path) -> None:
 def test_a_healthy_set_passes(root: Path) -> None:
     for folder in (root, GOLDEN / "lerobot_dataset_v3/dataset", GOLDEN / "lerobot_dataset_v21/dataset"):
         check_order(data.open_dataset(folder))
+
+
+def test_a_set_without_counters_says_that_it_cannot_be_checked(root: Path) -> None:
+    undeclared("episode_index", "frame_index", "timestamp", gone=True)(root)
+    with pytest.warns(UserWarning, match="no episode_index, frame_index or timestamp"):
+        check_order(open_dataset(root))

@@ -15,17 +15,21 @@ import numpy as np
 from nextmove.data.dataset import Dataset
 from nextmove.data.errors import DataError
 from nextmove.data.layout import DEFAULTS, Feature
-from nextmove.data.tables import Array, read_parts, to_numpy
-
-NAMES = ("episode_index", "frame_index")
+from nextmove.data.tables import Array, open_parquet, read_parts, to_numpy
 
 
 def check_order(dataset: Dataset) -> None:
     """Raises `DataError` naming file, episode, expected and found for the first row that belongs elsewhere.
 
-    Reads two columns of counters, once for a data set and its selections. A set that does not have them passes.
+    Reads two columns of counters, once for a data set and its selections; warns where a set has neither.
     """
     if "order" not in dataset.checked:
+        if not _named(dataset):
+            warnings.warn(
+                f"{dataset.root}: the data files have no episode_index, frame_index or timestamp: whether their rows "
+                "are those of the episodes that the table says cannot be checked",
+                stacklevel=2,
+            )
         dataset.checked["order"] = _problem(dataset)
     if dataset.checked["order"]:
         raise DataError(dataset.checked["order"])
@@ -46,20 +50,25 @@ def _problem(dataset: Dataset) -> str:
     if len(early):
         e = int(early[0]) + 1
         return f"{table}: episode {e}: expected to begin at row {stop[e - 1]} or later, found {start[e]}"
-    before = (-1, -1)
-    for path, first, row, episode, frame in _counters(dataset):
+    counters = _named(dataset)
+    clock, before = counters[-1] if counters else "", (-1, -np.inf)
+    for path, first, row, episode, frame in _counters(dataset, counters):
         rows = np.arange(row, row + len(episode))
         owner = np.minimum(dataset.table.of_rows(rows), max(0, dataset.num_episodes - 1))
         # Rows between two episodes belong to none.
         used = (rows < dataset.num_frames) & (rows >= start[owner])
-        other = np.flatnonzero(used & (episode != owner))
+        other = np.flatnonzero(
+            (episode >= 0) & (used | (episode < dataset.num_episodes)) & ~(used & (episode == owner))
+        )
         if len(other):
             i = int(other[0])
             e = int(owner[i])
+            where = f"belongs to episode {e}, frame {rows[i] - start[e]}" if used[i] else "belongs to no episode"
             return (
-                f"{path}: row {first + i} of the file belongs to episode {e}, frame {rows[i] - start[e]}, as {table} "
-                f"counts: expected episode_index {e}, found {episode[i]}. The data files are in another order, or "
-                f"lengths in that table are those of other episodes; `nextmove inspect {dataset.root}` looks at all"
+                f"{path}: row {first + i} of the file {where}, as {table} counts: expected "
+                f"{f'episode_index {e}' if used[i] else 'an episode_index beyond its last'}, found {episode[i]}. The "
+                f"data files are in another order, or lengths in that table are those of other episodes; `nextmove "
+                f"inspect {dataset.root}` looks at all"
             )
         last = np.concatenate([[before[1]], frame[:-1]])
         same = np.concatenate([[before[0]], owner[:-1]]) == owner
@@ -67,24 +76,40 @@ def _problem(dataset: Dataset) -> str:
         if len(back):
             i = int(back[0])
             return (
-                f"{path}: row {first + i} of the file, episode {owner[i]}: expected a frame_index above {last[i]}, "
-                f"that of the row before, found {frame[i]}; the rows of the episode are out of order"
+                f"{path}: row {first + i} of the file, episode {owner[i]}: expected a {clock} above {last[i]:.12g}, "
+                f"that of the row before, found {frame[i]:.12g}; the rows of the episode are out of order, or some of "
+                f"them are another's than {table} says"
             )
-        before = (int(owner[-1]), int(frame[-1])) if len(owner) else before
+        before = (int(owner[-1]), frame[-1]) if len(owner) else before
     return ""
 
 
-def _counters(dataset: Dataset) -> Iterator[tuple[Path, int, int, Array, Array]]:
-    """File, first row in the file, first row in the set, and the counters of one piece after the other."""
-    if not dataset.layout.features.keys() >= set(NAMES):
-        return
-    features, row = [Feature(n, DEFAULTS[n], (1,)) for n in NAMES], 0
-    for path in dataset.table.data_files:
+def _named(dataset: Dataset) -> list[str]:
+    """The counters that the data files have, declared or not; the timestamp stands for an absent frame_index."""
+    declared, files = dataset.layout.features, dataset.table.data_files
+    there = set(declared)
+    if files:
+        with open_parquet(files[0]) as file:
+            there |= set(file.schema_arrow.names)
+    clock = next((name for name in ("frame_index", "timestamp") if name in there), None)
+    return [name for name in ("episode_index", clock) if name in there and name]
+
+
+def _counters(dataset: Dataset, names: list[str]) -> Iterator[tuple[Path, int, int, Array, Array]]:
+    """File, first row in the file, first row in the set, and the counters of one piece after the other.
+
+    Without a number of the episode it is -1, without a clock the row's own number.
+    """
+    features, row = {n: Feature(n, DEFAULTS[n], (1,)) for n in names}, 0
+    for path in dataset.table.data_files if names else ():
         first = row
-        for part in read_parts(path, NAMES):
-            episode, frame = (to_numpy(part[f.name], f, str(path), row - first) for f in features)
-            yield path, row - first, row, episode, frame
-            row += len(episode)
+        for part in read_parts(path, names):
+            found = {n: to_numpy(part[n], f, str(path), row - first) for n, f in features.items()}
+            size = len(found[names[0]])
+            rows = np.arange(row, row + size)
+            episode = found.pop("episode_index", np.full(size, -1))
+            yield path, row - first, row, episode, next(iter(found.values()), rows)
+            row += size
 
 
 def _table(dataset: Dataset) -> str:
