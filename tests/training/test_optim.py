@@ -88,7 +88,7 @@ def test_no_decay_on_tables_of_positions():
         Gpt(width=8, layers=1, heads=2).build_tokens(length=4, classes=5, context=told),
     )
     for net in nets:
-        assert {"position", "told.position"} <= undecayed(net) < {name for name, _ in net.named_parameters()}
+        assert {"position", "context.position"} <= undecayed(net) < {name for name, _ in net.named_parameters()}
 
 
 def test_a_step_says_that_weights_have_moved():
