@@ -116,6 +116,11 @@ def test_finished_runs_are_compared_on_what_none_was_trained_on(
     told = capsys.readouterr().out
     assert "a-bc: judged before" not in told
     assert "b-bc: judged before" in told
+    # So are the same weights under a config that was changed.
+    config = runs[1] / "model" / "config.json"
+    config.write_text(config.read_text() + " ")
+    jobs.compare(copy, **{**options, "windows": 0})
+    assert "b-bc: judged before" not in capsys.readouterr().out
     assert report["policies"]["a-bc"]["facts"]["steps"] == 3
 
 

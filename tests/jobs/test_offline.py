@@ -89,15 +89,16 @@ def test_a_state_of_other_joints_is_not_held(arm: Path, tmp_path: Path) -> None:
     assert beside.count.sum() == 8
 
 
-@pytest.mark.parametrize(("rate", "baseline"), [(1, HOLD), (10, ZERO)])
-def test_velocities_named_as_the_joints_are_not_held_where_the_joints_are(
-    tmp_path: Path, rate: int, baseline: str
+@pytest.mark.parametrize(("rate", "unit", "baseline"), [(1, 1, HOLD), (10, 1, ZERO), (1, 1000, ZERO)])
+def test_velocities_and_other_units_named_as_the_joints_are_not_held_where_the_joints_are(
+    tmp_path: Path, rate: int, unit: int, baseline: str
 ) -> None:
-    root, vector = tmp_path / "data", {"dtype": "float32", "shape": [2], "names": ["pan", "lift"]}
+    root, vector = tmp_path / "data", {"dtype": "float32", "shape": [3], "names": ["pan", "lift", "grip"]}
     writer = data.DatasetWriter(root, {"observation.state": vector, "action": vector}, 10)
-    path = np.cumsum(np.random.default_rng(0).normal(size=(40, 2)) * 0.1, 0).astype(np.float32) + 5
+    path = np.cumsum(np.random.default_rng(0).normal(size=(40, 3)) * 0.1, 0).astype(np.float32) + 5
     action = path[1:] if rate == 1 else np.diff(path, axis=0) * rate
-    writer.add_episode({"observation.state": path[:-1], "action": action}, "x")
+    state = path[:-1] * np.array([1, 1, unit], np.float32)
+    writer.add_episode({"observation.state": state, "action": action}, "x")
     writer.finalize()
     policy = jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1, recipe=BC(), holdout=0)
     beside = offline(policy, root)[0].beside

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nextmove import data as sets
-from nextmove import evaluation, sim, store
+from nextmove import evaluation, sim
 from nextmove.config import ConfigError
 from nextmove.data import identity
 from nextmove.evaluation.kept import keeping
@@ -20,8 +20,8 @@ from nextmove.evaluation.rollout import ranges
 from nextmove.host.files import write_text
 from nextmove.host.lock import hold
 from nextmove.jobs.compare_offline import write
-from nextmove.jobs.evaluate import judge, load_policy, played, report, solved, told
-from nextmove.jobs.offline import offline
+from nextmove.jobs.evaluate import judge, load_policy, played, report, solved, told, written
+from nextmove.jobs.offline import held_state, offline
 from nextmove.jobs.provenance import Choice, choose, demonstrated
 from nextmove.jobs.repeat import place
 from nextmove.jobs.robot import fits_data, fits_simulator
@@ -66,8 +66,9 @@ def runs_offline(
             print(f"[{i}/{len(runs)}] {name}", flush=True)
             choice = _all_of(choose(policy, dataset.select(numbers)), numbers)
             cautions += [f"{name}: {choice.caution}"] if choice.caution else []
-            ids = identity.identify(dataset.select(numbers), list(policy.encoder.features)).episodes
-            key = {"weights": store.weights_hash(runs[name]), "data": identity.to_hex(ids), "windows": windows}
+            read = [*policy.encoder.features, *filter(None, [held_state(dataset)])]
+            ids = identity.identify(dataset.select(numbers), list(dict.fromkeys(read))).episodes
+            key = {**written(runs[name]), "data": identity.to_hex(ids), "windows": windows}
             entries.append(
                 _once(folder / f"{name}.json", key, partial(_beside, name, policy, runs, data_dir, choice, windows))
             )

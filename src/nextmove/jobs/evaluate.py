@@ -216,10 +216,14 @@ def judge(
 
 def played(model: str | Path, simulator: str, batched: bool = False, how: Sequence[Any] = ()) -> dict[str, Any]:
     """What rollouts depend on besides their seed: the model's files, the simulator, how it is sampled and stepped."""
+    return {**written(model), "simulator": simulator, "batched": batched, "how": list(how)}
+
+
+def written(model: str | Path) -> dict[str, Any]:
+    """Hashes of a model's files: a sampler or timing changed in its config is another model, as other weights are."""
     files = [Path(model) / place / "config.json" for place in (".", "model")]
     config = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
-    weights = store.weights_hash(model)
-    return {"config": config, "weights": weights, "simulator": simulator, "batched": batched, "how": list(how)}
+    return {"config": config, "weights": store.weights_hash(model)}
 
 
 def _try(policy: Policy, simulator: str, seed: int) -> None:

@@ -110,8 +110,12 @@ def held_state(dataset: sets.Dataset) -> str | None:
 
 
 def _near(state: np.ndarray, action: np.ndarray) -> bool:
-    """Whether most dimensions of actions (N, A) that move are nearer to those of states (N, A) than to their mean."""
+    """Whether states (N, A) are where actions (N, A) send the robot.
+
+    Most dimensions that move are nearer to the state than to their own mean, and none is ten times further from it, as
+    one in other units would be.
+    """
     moves = spread(action) > 0
     action, state = action[:, moves].astype(np.float64), state[:, moves].astype(np.float64)
-    nearer = np.abs(action - state).mean(0) < np.abs(action - action.mean(0)).mean(0)
-    return bool(nearer.mean() > 0.5) if moves.any() else True
+    apart, own = np.abs(action - state).mean(0), np.abs(action - action.mean(0)).mean(0)
+    return bool((apart < own).mean() > 0.5 and (apart < 10 * own).all()) if moves.any() else True
