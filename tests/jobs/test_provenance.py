@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,24 @@ def test_edited_copies_may_have_been_trained_on(home: Path, tmp_path: Path) -> N
     counts = report["data"]["episodes"]
     assert counts.get("alike", 0) + counts["new"] == 9
     assert ("may have been trained on" in report["verdict"]) == ("alike" in counts)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda x: x.astype(np.float16).astype(np.float32),
+        lambda x: np.degrees(np.radians(x)) + np.float32(1e-6),
+        lambda x: np.round(x, 2),
+    ],
+    ids=["float16", "degrees", "rounded"],
+)
+def test_copies_whose_numbers_were_rounded_may_have_been_trained_on(
+    home: Path, held: list[int], tmp_path: Path, changed: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    rows = [{n: changed(x) for n, x in row.items()} for e, row in enumerate(noise(0)) if e not in held]
+    report = judged(home / "run", stored(tmp_path / "copy", rows), tmp_path / "out")
+    assert report["data"]["episodes"] == {"alike": 6}
+    assert "may have been trained on" in report["verdict"]
 
 
 def test_other_data_is_called_new(home: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nextmove import data as sets
 from nextmove import evaluation, sim
-from nextmove.data import identity
+from nextmove.data import identity, outline
 from nextmove.data.tables import Array
 from nextmove.evaluation.rollout import ranges
 
@@ -27,6 +27,7 @@ def content(dataset: sets.Dataset, observations: Sequence[str], trained: Array, 
         "held": identity.to_hex(found.episodes[~own]),
         "starts": identity.to_hex(found.starts[own]),
         "traces": identity.to_hex(identity.traces(dataset.select(trained), observations)),
+        "outlines": outline.outlines(dataset.select(trained), observations),
     }
 
 
@@ -60,7 +61,8 @@ class Choice:
     """Episodes of a data set to judge a policy on, and how they relate to what it was trained on.
 
     episodes: (J,) their numbers; counts: of all episodes by relation: kept (held out of training), new, seen (trained
-    on), alike (sharing frames with those), unknown; judged: relations of the chosen ones; hash: of the whole data set.
+    on), alike (with frames or the outline of those), unknown; judged: relations of the chosen ones; hash: of the whole
+    data set.
     """
 
     episodes: Array
@@ -86,12 +88,12 @@ class Choice:
         if "unknown" in self.judged:
             return f"It may have been trained on {these}: {self.reason}."
         if "alike" in self.judged:
-            return f"It may have been trained on {these}: parts of them are parts of what it was trained on."
+            return f"It may have been trained on {these}: they are parts or changed copies of what it was trained on."
         if "seen" in self.judged:
             return f"It was trained on {these}: the figures say nothing about new ones."
         if self.counts["alike"]:
             many = _count(self.counts["alike"], self.unit)
-            return f"Left out: {many} that may have been trained on, sharing frames with training episodes."
+            return f"Left out: {many} that may have been trained on, parts or changed copies of training episodes."
         return ""
 
     def _told(self, relation: str) -> str:
@@ -116,7 +118,10 @@ def choose(policy: Any, dataset: sets.Dataset) -> Choice:
         return _by_number(policy, dataset, identity.whole(found.features))
     seen = np.isin(found.episodes, identity.from_hex(known["trained"]))
     kept = np.isin(found.episodes, identity.from_hex(known["held"])) & ~seen
-    alike = identity.sharing(dataset, identity.from_hex(known["traces"]), names) & ~seen & ~kept
+    alike = identity.sharing(dataset, identity.from_hex(known["traces"]), names)
+    if "outlines" in known:
+        alike |= outline.resembling(dataset, known["outlines"], names)
+    alike &= ~seen & ~kept
     masks = {"kept": kept, "new": ~(seen | kept | alike), "seen": seen, "alike": alike}
     return _chosen(dataset.episodes, masks, hash=identity.whole(found.features))
 
