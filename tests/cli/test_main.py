@@ -77,7 +77,8 @@ def test_every_built_system_has_help_with_its_own_options(system, capsys: pytest
         main(["train", system.name, "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert "--minutes" in text
+    for option in ("--minutes", "--save-every", "--validate-every", "--log-every"):
+        assert option in text
     assert ("--recipe.timing.horizon" if system.family == "policy" else "--recipe.optim.lr") in text
 
 
