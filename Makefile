@@ -16,12 +16,13 @@ demo: install  ## record demonstrations, train, evaluate, report: the whole main
 test: install-dev  ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: lint types  ## linters, types and the rules between the rooms
+check: lint types  ## linters, types, the rules between the rooms; pages say what docs/data says
 
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=src $(BIN)/lint-imports
+	$(BIN)/python scripts/results.py check
 
 types: install-dev
 	$(BIN)/mypy
