@@ -55,9 +55,10 @@ def _points(dataset: Dataset, observations: Sequence[str], action: str) -> Array
 
 
 def _outlined(points: Array, centre: Array, spread: Array) -> Array:
-    """(S, K) int64 in steps of the spread, along fixed directions; dimensions that never move say nothing."""
+    """(S, K) int64 in steps of the spread, along fixed directions; what never moves or is no number says nothing."""
     x = np.divide(points - centre, spread, out=np.zeros_like(points), where=spread > 0)
     rng = np.random.Generator(np.random.PCG64(2))
     directions = [rng.normal(size=(x.shape[2], count)) for count in PARTS]
+    x = np.nan_to_num(x, posinf=0, neginf=0)
     seen = [x[:, i] @ (d / np.linalg.norm(d, axis=0)) for i, d in enumerate(directions)]
     return np.round(np.concatenate(seen, 1) * UNITS).clip(-(2**15), 2**15 - 1).astype(np.int64)

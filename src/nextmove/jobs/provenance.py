@@ -88,7 +88,8 @@ class Choice:
         if "unknown" in self.judged:
             return f"It may have been trained on {these}: {self.reason}."
         if "alike" in self.judged:
-            return f"It may have been trained on {these}: they are parts or changed copies of what it was trained on."
+            why = "parts of them are parts of what it was trained on, or changed copies"
+            return f"It may have been trained on {these}: {why}."
         if "seen" in self.judged:
             return f"It was trained on {these}: the figures say nothing about new ones."
         if self.counts["alike"]:
