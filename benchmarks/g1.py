@@ -195,11 +195,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lines", nargs="*", default=POLICIES, choices=POLICIES)
     parser.add_argument("--best", type=int, default=2, help="policies that are trained in the other settings too")
+    others = list(VARIANTS)[1:]
+    parser.add_argument(
+        "--variants", nargs="*", default=others, choices=others, help="settings of these, beside absolute"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/g1"))
     parser.add_argument("--keep", default="g1", help="name of the table in docs/data; empty keeps none")
     args = parser.parse_args()
     entries = {line: judged(line, args.data, args) for line in (Line(policy, "absolute") for policy in args.lines)}
-    further = [Line(policy, variant) for policy in best(entries, args.best) for variant in list(VARIANTS)[1:]]
+    further = [Line(policy, variant) for policy in best(entries, args.best) for variant in args.variants]
     entries |= {line: judged(line, args.data, args) for line in further}
     found = list(entries.values())
     written = evaluation.write_report(
