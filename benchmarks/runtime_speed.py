@@ -24,7 +24,8 @@ import torch
 
 from nextmove import control, sim
 from nextmove.contracts import Rows, seeded
-from nextmove.jobs.evaluate import HELD_OUT, load_policy
+from nextmove.jobs.evaluate import load_policy
+from nextmove.jobs.simulated import HELD_OUT
 from nextmove.models.policy import Policy
 from turns import ratio, turns
 

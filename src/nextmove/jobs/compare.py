@@ -15,12 +15,13 @@ from nextmove.evaluation.machine import machine
 from nextmove.host.lock import hold
 from nextmove.jobs.compare_offline import compare_offline
 from nextmove.jobs.compare_runs import named, runs_offline, runs_simulated
-from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, played, solved, timed
+from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.fit import once
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import Contestant, Judged
 from nextmove.jobs.provenance import seeds_caution
 from nextmove.jobs.repeat import at_least, command, left_out, place, share
+from nextmove.jobs.simulated import HELD_OUT, judge, played, solved, timed
 from nextmove.jobs.train import spec_of, train
 
 ENTRIES = (

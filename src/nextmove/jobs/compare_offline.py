@@ -17,12 +17,12 @@ from nextmove.data import identity
 from nextmove.evaluation.machine import machine
 from nextmove.evaluation.rollout import ranges
 from nextmove.host.lock import hold
-from nextmove.jobs.evaluate import load_policy, told
+from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.fit import once
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import Contestant, Judged
 from nextmove.jobs.offline import offline
-from nextmove.jobs.provenance import choose
+from nextmove.jobs.provenance import choose, told
 from nextmove.jobs.repeat import place
 from nextmove.jobs.train import spec_of, train
 

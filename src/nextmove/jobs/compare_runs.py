@@ -20,11 +20,12 @@ from nextmove.evaluation.rollout import ranges
 from nextmove.host.files import write_text
 from nextmove.host.lock import hold
 from nextmove.jobs.compare_offline import write
-from nextmove.jobs.evaluate import judge, load_policy, played, report, solved, told, written
+from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.offline import held_state, offline
-from nextmove.jobs.provenance import Choice, choose, demonstrated
+from nextmove.jobs.provenance import Choice, choose, demonstrated, told, written
 from nextmove.jobs.repeat import place
 from nextmove.jobs.robot import fits_data, fits_simulator
+from nextmove.jobs.simulated import judge, played, report, solved
 from nextmove.models.policy import Policy
 
 UNSEEN = ("kept", "new")

@@ -9,11 +9,12 @@ from typing import Any
 
 from nextmove.evaluation.kept import keeping
 from nextmove.host.lock import hold
-from nextmove.jobs.evaluate import HELD_OUT, judge, load_policy, played, report, solved
+from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.fit import once
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.record import record
 from nextmove.jobs.repeat import command, place
+from nextmove.jobs.simulated import HELD_OUT, judge, played, report, solved
 from nextmove.jobs.train import train
 from nextmove.training import TrainConfig
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from nextmove import control, evaluation, parts, sim, store
 from nextmove import data as sets
+from nextmove import evaluation, parts, sim, store
 from nextmove.config import ConfigError, nearest
-from nextmove.contracts import seeded
-from nextmove.evaluation.entry import read_train_log
-from nextmove.evaluation.kept import Kept, keeping
-from nextmove.evaluation.latency import TimedActor
+from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.terminal import show_beside
 from nextmove.host.lock import hold
-from nextmove.jobs import provenance
 from nextmove.jobs.generators import family
 from nextmove.jobs.offline import offline
+from nextmove.jobs.provenance import told
 from nextmove.jobs.repeat import command, left_out, place
-from nextmove.jobs.robot import fits_simulator
+from nextmove.jobs.simulated import HELD_OUT, judge, played, report
 from nextmove.models.policy import Policy
 
 Runtime = Literal["torch", "openvino"]
-HELD_OUT = 100_000
-"""First seed of evaluation; demonstrations use seeds from 0."""
 
 
 def load_policy(
@@ -183,91 +175,3 @@ def evaluate(
                 written = report([entry], out, simulator=simulator, title=f"{name} on {simulator}", commands=[again])
     print(f"{written['verdict']} Open {out / 'report.html'}")
     return written
-
-
-def judge(
-    make: Callable[[], Policy],
-    *,
-    name: str,
-    simulator: str,
-    seeds: range,
-    workers: int = 2,
-    batched: bool = False,
-    video: int = 0,
-    run: str | Path | None = None,
-    kept: Kept | None = None,
-) -> evaluation.Entry:
-    """One policy's entry of a report: rollouts on the seeds, then its latency alone; its training as `run` tells.
-
-    kept: where finished rollouts are kept.
-    """
-    if not seeds:
-        raise ConfigError("episodes: expected at least 1, found 0")
-    policy = make()
-    _try(policy, simulator, seeds[0])
-    results = evaluation.rollout(
-        partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video, progress=True,
-        kept=kept,
-    )  # fmt: skip
-    entry = evaluation.Entry(name, results, latency=timed(policy, simulator, seeds[0]), **told(policy, run))
-    shown = provenance.demonstrated(policy, simulator, seeds)
-    return replace(entry, facts={**entry.facts, provenance.SHOWN: shown})
-
-
-def played(model: str | Path, simulator: str, batched: bool = False, how: Sequence[Any] = ()) -> dict[str, Any]:
-    """What rollouts depend on besides their seed: the model's files, the simulator, how it is sampled and stepped."""
-    return {**written(model), "simulator": simulator, "batched": batched, "how": list(how)}
-
-
-def written(model: str | Path) -> dict[str, Any]:
-    """Hashes of a model's files: a sampler or timing changed in its config is another model, as other weights are."""
-    files = [Path(model) / place / "config.json" for place in (".", "model")]
-    config = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
-    return {"config": config, "weights": store.weights_hash(model)}
-
-
-def _try(policy: Policy, simulator: str, seed: int) -> None:
-    """One step in the simulator, so that what does not fit together is found here, not in every process."""
-    if unnamed := fits_simulator(policy, simulator):
-        print(unnamed)
-    env = sim.make(simulator)
-    controller = control.suited(TimedActor(policy, env.fps))
-    controller.reset(seeded(0, seed))
-    env.step(controller.step(env.reset(seed=seed)[0]))
-
-
-def told(policy: Policy, run: str | Path | None) -> dict[str, Any]:
-    """Facts and training curve of a policy, as far as it and its run tell."""
-    log = None if run is None else Path(run) / "train.jsonl"
-    facts = {**provenance.facts(policy), "parameters": sum(p.numel() for p in policy.parameters())}
-    if policy.ensemble is not None:
-        facts["control"] = f"temporal ensembling, coefficient {policy.ensemble:g}"
-    if run is not None:
-        facts["weights_hash"] = store.weights_hash(run)
-    return {"facts": facts, "curve": read_train_log(log) if log is not None and log.is_file() else None}
-
-
-def timed(policy: Policy, simulator: str, seed: int) -> evaluation.Latency:
-    """What a hundred plans of a policy take on one thread, made at the start of an episode."""
-    obs, _ = sim.make(simulator).reset(seed=seed)
-    return evaluation.latency(policy, control.history([obs] * policy.n_obs_steps), n=100)
-
-
-def report(
-    entries: list[evaluation.Entry], out: str | Path, *, simulator: str, title: str, commands: list[str]
-) -> dict[str, Any]:
-    """Writes report.html and report.json on policies judged on a simulator; returns the latter's content."""
-    return evaluation.write_report(
-        entries, out, title=title, task=sim.task(simulator), unit="px", commands=commands,
-        caution=provenance.seeds_caution(entries),
-    )  # fmt: skip
-
-
-def solved(policy: Mapping[str, Any]) -> str:
-    """The success of a report's policy in words."""
-    success, shown = policy["success"], policy["facts"].get(provenance.SHOWN)
-    what = f"seeds ({len(shown)} of them demonstrated)" if shown else "held-out seeds"
-    return (
-        f"{success['successes']} of {success['episodes']} {what} solved "
-        f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%})"
-    )

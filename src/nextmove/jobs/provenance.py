@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from nextmove import data as sets
-from nextmove import evaluation, sim
+from nextmove import evaluation, sim, store
 from nextmove.data import identity, outline
 from nextmove.data.tables import Array
+from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.rollout import ranges
+from nextmove.models.policy import Policy
 
 
 def content(dataset: sets.Dataset, observations: Sequence[str], trained: Array, held: Array) -> dict[str, Any]:
@@ -36,6 +39,24 @@ def facts(policy: Any) -> dict[str, Any]:
     known = dict(getattr(policy, "facts", {}))
     found = known.pop("content", None)
     return {**known, "data_hash": identity.whole(found["features"])} if found else known
+
+
+def told(policy: Policy, run: str | Path | None) -> dict[str, Any]:
+    """Facts and training curve of a policy, as far as it and its run tell."""
+    log = None if run is None else Path(run) / "train.jsonl"
+    known = {**facts(policy), "parameters": sum(p.numel() for p in policy.parameters())}
+    if policy.ensemble is not None:
+        known["control"] = f"temporal ensembling, coefficient {policy.ensemble:g}"
+    if run is not None:
+        known["weights_hash"] = store.weights_hash(run)
+    return {"facts": known, "curve": read_train_log(log) if log is not None and log.is_file() else None}
+
+
+def written(model: str | Path) -> dict[str, Any]:
+    """Hashes of a model's files: a sampler or timing changed in its config is another model, as other weights are."""
+    files = [Path(model) / place / "config.json" for place in (".", "model")]
+    config = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
+    return {"config": config, "weights": store.weights_hash(model)}
 
 
 def picture_content(trained: sets.Pictures, held: sets.Pictures) -> dict[str, Any]:
