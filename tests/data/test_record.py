@@ -23,7 +23,6 @@ from nextmove.data.errors import DataError
 from nextmove.data.record import Numbers, describe, record
 from nextmove.data.staging import Staging
 from nextmove.data.writer import DatasetWriter
-from nextmove.host.files import write_whole
 from nextmove.host.signals import StoppedError, heard
 
 FEATURES = {
@@ -230,22 +229,6 @@ def test_a_damaged_file_is_named(tmp_path, go, toy):
     (tmp_path / "s" / "episode-000004.npz").write_bytes(b"PK nonsense")
     with pytest.raises(DataError, match=r"episode-000004.npz: unreadable"):
         staging.load(4)
-
-
-def test_files_are_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"before")
-
-    def interrupted(file):
-        file.write(b"after")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(path, interrupted)
-    assert path.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [path]
-    write_whole(path, lambda file: file.write(b"after"))
-    assert path.read_bytes() == b"after"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -212,7 +212,7 @@ def test_a_crash_while_finalizing_loses_nothing(tmp_path: Path, moves: int, monk
 
     def crash(source: Path, target: Path) -> None:
         nonlocal done
-        if not str(source).endswith(".new"):
+        if not str(source).endswith(".part"):
             if done == moves:
                 raise KeyboardInterrupt
             done += 1

@@ -18,12 +18,11 @@ import numpy as np
 
 from nextmove.data.draft import Episode
 from nextmove.data.encode import join_videos
-from nextmove.data.files import sync_tree, write_json
 from nextmove.data.layout import DATA_PATH, EPISODES_PATH, STAGING, VIDEO_PATH, Feature, read_json
 from nextmove.data.schema import episodes_table, tasks_table
 from nextmove.data.stats import PixelCounts, Stats, describe, merge, to_json
 from nextmove.data.tables import Array, files_in, read_columns, to_numpy
-from nextmove.host.files import sync
+from nextmove.host.files import sync, sync_tree, write_json
 
 COMMIT = "commit.json"
 MB = 2**20
@@ -65,11 +64,11 @@ def assemble(root: Path, info: dict[str, Any], features: Mapping[str, Feature], 
     tasks = dict(base.tasks) | {n: t for t, n in base.numbered(t for e in new for t in e.tasks).items()}
     _write_episodes(root, out, info, rows, new)
     _save(out / "meta" / "tasks.parquet", tasks_table(tasks))
-    write_json(out / "meta" / "stats.json", to_json(_stats(root, out, features, base, new)))
+    write_json(out / "meta" / "stats.json", to_json(_stats(root, out, features, base, new)), indent=4)
     totals = {"episodes": base.episodes + len(new), "frames": base.frames + sum(e.length for e in new)}
     info |= {f"total_{key}": value for key, value in {**totals, "tasks": len(tasks)}.items()}
     info["splits"] = {"train": f"0:{totals['episodes']}"}
-    write_json(out / "meta" / "info.json", info)
+    write_json(out / "meta" / "info.json", info, indent=4)
     sync_tree(out)
     names = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
     # Last, because a folder with info.json is a data set.

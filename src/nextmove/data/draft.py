@@ -18,11 +18,11 @@ import numpy as np
 
 from nextmove.data.encode import VideoCodec, encode_png, encode_video
 from nextmove.data.errors import DataError
-from nextmove.data.files import replace, sync_tree, write_json
 from nextmove.data.layout import Feature, read_json
 from nextmove.data.schema import data_table
 from nextmove.data.stats import PixelCounts, Stats, describe, parse_stats, sampled_images, to_json
 from nextmove.data.tables import Array
+from nextmove.host.files import replacing, write_json
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,10 @@ class Draft:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder / "new", ignore_errors=True)
         settings = json.loads(json.dumps(dict(settings)))  # As a file gives it back: lists for tuples.
         path = folder / "settings.json"
         if not path.exists():
-            write_json(path, settings)
+            write_json(path, settings, indent=4)
         found = read_json(path)
         for key, value in settings.items():
             if found.get(key) != value:
@@ -81,26 +80,23 @@ class Draft:
 
         columns: checked (T, ...) arrays; cameras are functions giving an iterator of T frames.
         """
-        new = self.folder / "new"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
         length = len(columns["index"])
         pixels = {name: PixelCounts() for name, feature in features.items() if feature.is_camera}
-        columns = {**columns, **_cameras(new, features, columns, length, pixels, fps, codec)}
-        stats = {
-            name: pixels[name].describe() if feature.is_camera else describe(columns[name], name)
-            for name, feature in features.items()
-            if feature.is_camera or feature.is_number
-        }
-        _write_table(new / "data.parquet", data_table(features, columns))
-        counts = {
-            c: {"images": p.images, "counts": p.counts.tolist()} for c, p in pixels.items() if p.counts is not None
-        }
-        record = {"length": length, "tasks": list(tasks), "stats": to_json(stats), "pixels": counts}
-        write_json(new / "episode.json", record)
-        sync_tree(new)
         folder = self.folder / f"episode-{len(self.episodes):06d}"
-        replace(new, folder)
+        with replacing(folder) as new:
+            new.mkdir()
+            columns = {**columns, **_cameras(new, features, columns, length, pixels, fps, codec)}
+            stats = {
+                name: pixels[name].describe() if feature.is_camera else describe(columns[name], name)
+                for name, feature in features.items()
+                if feature.is_camera or feature.is_number
+            }
+            _write_table(new / "data.parquet", data_table(features, columns))
+            counts = {
+                c: {"images": p.images, "counts": p.counts.tolist()} for c, p in pixels.items() if p.counts is not None
+            }
+            record = {"length": length, "tasks": list(tasks), "stats": to_json(stats), "pixels": counts}
+            write_json(new / "episode.json", record, indent=4)
         self.episodes.append(Episode.read(folder))
         return self.episodes[-1]
 

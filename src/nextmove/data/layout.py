@@ -12,6 +12,7 @@ from typing import Any
 from nextmove.config import nearest
 from nextmove.data.errors import DataError
 from nextmove.data.names import dimension_names
+from nextmove.host import files
 from nextmove.host.found import found
 
 DEFAULTS: dict[str, str] = {
@@ -141,9 +142,11 @@ class Info:
 def read_json(path: Path) -> Any:
     """The content of a JSON file; raises `DataError` naming the file when it is missing or broken."""
     try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as problem:
-        raise DataError(f"{path}: not valid JSON ({problem})") from None
+        return files.read_json(path, DataError)
+    except FileNotFoundError:
+        raise DataError(f"{path}: file is missing") from None
+    except OSError as problem:
+        raise DataError(f"{path}: expected a file in JSON ({problem})") from None
 
 
 def read_json_lines(path: Path, needed: Mapping[str, type]) -> list[dict[str, Any]]:

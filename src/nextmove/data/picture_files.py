@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nextmove.data.errors import DataError
-from nextmove.data.files import hidden
+from nextmove.data.hidden import hidden
 from nextmove.data.tables import Array
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")

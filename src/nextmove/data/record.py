@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -17,8 +16,9 @@ import numpy.typing as npt
 
 from nextmove.data.crew import RecordingError, crew
 from nextmove.data.errors import DataError
-from nextmove.data.staging import SETTINGS, Staging, difference, write_json
+from nextmove.data.staging import SETTINGS, Staging, difference
 from nextmove.data.writer import DatasetWriter
+from nextmove.host.files import read_json, write_json
 from nextmove.host.lock import hold
 from nextmove.host.signals import StoppedError
 
@@ -102,7 +102,7 @@ def _check_finished(root: Path, settings: Mapping[str, Any]) -> None:
     path = root / "meta" / SETTINGS
     if not path.exists():
         raise DataError(f"{root}: expected a folder that does not exist yet")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, DataError)
     found.pop("failed", None)
     differing = difference(found, settings)
     if differing:

@@ -12,17 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nextmove.data.errors import DataError
-from nextmove.host.files import write_whole
+from nextmove.host.files import read_json, replacing, write_bytes, write_json
 
 _EPISODE, _FAILED = "episode-{:06d}.npz", "episode-{:06d}.failed"
 _NUMBER = re.compile(r"episode-(\d+)\.(npz|failed)")
 SETTINGS = "recording.json"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """`value` as JSON, whole or not at all."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
 
 
 class Staging:
@@ -41,7 +35,7 @@ class Staging:
         if not path.exists():
             write_json(path, settings)
             return
-        differing = difference(json.loads(path.read_text(encoding="utf-8")), settings)
+        differing = difference(read_json(path, DataError), settings)
         if differing:
             raise DataError(f"{self.root}: begun with another {differing}; delete the folder to begin anew")
 
@@ -49,11 +43,12 @@ class Staging:
         """Keeps episode `number`."""
         path = self.root / _EPISODE.format(number)
         arrays: dict[str, Any] = {name: np.asarray(column) for name, column in columns.items()}
-        write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def fail(self, number: int) -> None:
         """Remembers that episode `number` did not succeed."""
-        write_whole(self.root / _FAILED.format(number), lambda file: None)
+        write_bytes(self.root / _FAILED.format(number), b"")
 
     def load(self, number: int) -> dict[str, npt.NDArray[Any]]:
         """The columns of episode `number`; raises DataError naming the file if it is damaged."""

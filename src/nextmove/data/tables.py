@@ -13,7 +13,7 @@ import numpy as np
 from nextmove.config import nearest
 from nextmove.data.digits import refuse_lost
 from nextmove.data.errors import DataError
-from nextmove.data.files import hidden
+from nextmove.data.hidden import hidden
 from nextmove.data.layout import Feature
 
 Array = np.ndarray[Any, np.dtype[Any]]

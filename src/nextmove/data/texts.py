@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nextmove.data.errors import DataError, missing
-from nextmove.data.files import hidden
+from nextmove.data.hidden import hidden
 from nextmove.data.tables import Array
 
 HELD = 0.1

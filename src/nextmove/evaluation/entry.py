@@ -16,6 +16,7 @@ from nextmove.evaluation.episode import EpisodeResult, episode_json, plain, read
 from nextmove.evaluation.latency import Latency
 from nextmove.evaluation.offline import Offline
 from nextmove.evaluation.trajectory import Trajectory
+from nextmove.host.files import read_json
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def _fields(value: Any) -> dict[str, Any] | None:
 
 def read_entry(path: str | Path) -> Entry:
     """The entry in a file of `entry_json`, whatever lies beside its keys; raises ValueError that names the file."""
+    record = read_json(Path(path))
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
         names = {f.name for f in dataclasses.fields(Entry)}
         if not isinstance(record, dict) or not names <= set(record):
             raise ValueError(f"expected the keys {sorted(names)}, found {sorted(record)}")

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.host.files import write_whole
-
 Array = npt.NDArray[Any]
 SIDE = 640
 """About how wide a grid gets, pixels; small pictures are magnified by a whole number."""
@@ -75,9 +73,3 @@ def moving(frames: Sequence[Array], suffix: str, *, seconds: float = 4.0) -> byt
         duration=[pause] * len(others) + [1500] if others else pause,
     )  # fmt: skip
     return buffer.getvalue()
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """The file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: file.write(content))

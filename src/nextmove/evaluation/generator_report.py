@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nextmove.evaluation import gallery, plots
+from nextmove.evaluation import plots
 from nextmove.evaluation.entry import unfinished
 from nextmove.evaluation.episode import plain
 from nextmove.evaluation.machine import machine, versions
-from nextmove.host.files import write_text
+from nextmove.host.files import write_bytes, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,10 @@ def write_generator(judged: Judged, out: Path, *, title: str, commands: Sequence
     page = environment.get_template("generator.html.j2").render(
         s=summary, pictures=pictures, training=Markup(drawn), rows=rows(summary)
     )
-    write_text(Path(out) / "report.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    write_json(Path(out) / "report.json", summary, indent=1, allow_nan=False)
     write_text(Path(out) / "report.html", page)
     for caption, png in judged.pictures.items():
-        gallery.write_bytes(Path(out) / f"{caption.split(',')[0].replace(' ', '-')}.png", png)
+        write_bytes(Path(out) / f"{caption.split(',')[0].replace(' ', '-')}.png", png)
     return dict(summary)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.evaluation.episode import EpisodeResult, episode_json, read_episode
-from nextmove.host.files import full, write_text
+from nextmove.host.files import full, read_json, write_json
 from nextmove.host.signals import StoppedError
 
 KEY = "key.json"
@@ -26,23 +26,23 @@ class Kept:
         self.folder, self._key = folder, json.loads(json.dumps(key))
         if folder.is_dir() and not self._same():
             shutil.rmtree(folder)
-        write_text(folder / KEY, json.dumps(self._key))
+        write_json(folder / KEY, self._key, indent=None)
 
     def known(self, seeds: Sequence[int]) -> dict[int, EpisodeResult]:
         """The finished ones of these seeds; a file that is damaged counts as absent."""
         found = {}
         for seed in seeds:
             with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
-                found[seed] = read_episode(json.loads(self._path(seed).read_text(encoding="utf-8")))
+                found[seed] = read_episode(read_json(self._path(seed)))
         return found
 
     def add(self, episode: EpisodeResult) -> None:
         """Keeps a finished episode."""
-        write_text(self._path(episode.seed), json.dumps(episode_json(episode)))
+        write_json(self._path(episode.seed), episode_json(episode), indent=None)
 
     def _same(self) -> bool:
         try:
-            return bool(json.loads((self.folder / KEY).read_text(encoding="utf-8")) == self._key)
+            return bool(read_json(self.folder / KEY) == self._key)
         except (FileNotFoundError, ValueError):
             return False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from nextmove.evaluation.offline_plots import PANELS, TOGETHER, error_plot, traj
 from nextmove.evaluation.rollout import ranges
 from nextmove.evaluation.summary import LEVEL, rate_json, summarise
 from nextmove.evaluation.trajectory import LONGEST
-from nextmove.host.files import write_text
+from nextmove.host.files import write_json, write_text
 
 
 def write_report(
@@ -49,7 +48,7 @@ def write_report(
     texts = {"title": title, "task": task, "commands": list(commands), "notes": notes, "data": dict(data or {})}
     summary = summarise(entries, confidence=confidence, unit=unit, caution=caution, **texts)
     page = render(summary, entries)
-    write_text(out / "report.json", json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_json(out / "report.json", summary, indent=1, allow_nan=False)
     write_text(out / "report.html", page)
     return summary
 

@@ -1,14 +1,17 @@
-"""Files that are whole or as they were, whatever interrupts, and errors of the disk that name the file."""
+"""The one way files are written: temporary name, sync, rename; errors of the disk name the file."""
 
 from __future__ import annotations
 
 import errno
+import glob
+import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,39 +48,76 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Calls `write(file)` such that `path` afterwards has all of it, or is as before, whatever interrupts."""
-    _forget(path)
+def sync_tree(path: Path) -> None:
+    """Wait until a file, or a folder with everything below it, is on the disk."""
+    for inner in sorted(path.rglob("*"), reverse=True):
+        sync(inner)
+    sync(path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; the file or folder made there takes its name when the block succeeds.
+
+    It is synced first, so that `path` has all of it or is as before, whatever interrupts. Parent folders are made. A
+    folder replaces none that holds anything. Raises OSError that names `path`, and then nothing temporary is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with naming(path):
-            with scratch.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
+            yield scratch
+            sync_tree(scratch)
             os.replace(scratch, path)
-    except BaseException:
-        with suppress(OSError):
-            scratch.unlink()
+    except BaseException as problem:
+        _remove(scratch)
+        if isinstance(problem, OSError) and str(problem.filename).startswith(str(scratch)):
+            name = str(path) + str(problem.filename)[len(str(scratch)) :]
+            raise OSError(problem.errno, problem.strerror, name) from problem
         raise
     with suppress(OSError):  # not every system lets one sync a folder
         sync(path.parent)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file through `replacing`."""
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
 def write_text(path: Path, content: str) -> None:
-    """`content` as UTF-8, whole or not at all, in a folder that is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    raw = content.encode()
-    write_whole(path, lambda file: file.write(raw))
+    """Writes a file in UTF-8 through `replacing`."""
+    write_bytes(path, content.encode())
 
 
-def _forget(path: Path) -> None:
-    """Removes what processes that are gone left of this file."""
-    for left in path.parent.glob(f".{path.name}.*.part"):
+def write_json(path: Path, value: Any, *, indent: int | None = 2, allow_nan: bool = True) -> None:
+    """Writes JSON in UTF-8 through `replacing`; raises ValueError for NaN and infinities unless `allow_nan`."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=allow_nan) + "\n")
+
+
+def read_json(path: Path, error: type[ValueError] = ValueError) -> Any:
+    """The content of a JSON file; raises FileNotFoundError, or `error` naming a file that holds no JSON in UTF-8."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise error(f"{path}: not valid JSON ({problem})") from None
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes the temporary files of this path that processes which are gone left."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         number = left.name.removeprefix(f".{path.name}.").removesuffix(".part")
         if number.isdecimal() and not _lives(int(number)):
-            with suppress(OSError):
-                left.unlink()
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _lives(process: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.config import ConfigError, nearest
+from nextmove.host import files
 
 
 @contextmanager
@@ -29,10 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object a JSON file holds; raises FileNotFoundError or ConfigError naming the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent}: expected {path.name}, found none")
-    try:
-        data = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise ConfigError(f"{path}: not valid JSON ({problem})") from None
+    data = files.read_json(path, ConfigError)
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected an object, found {type(data).__name__}")
     return data

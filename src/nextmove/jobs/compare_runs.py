@@ -17,7 +17,7 @@ from nextmove.config import ConfigError
 from nextmove.data import identity
 from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.rollout import ranges
-from nextmove.host.files import write_text
+from nextmove.host.files import read_json, write_json
 from nextmove.host.lock import hold
 from nextmove.jobs.compare_offline import write
 from nextmove.jobs.evaluate import load_policy
@@ -161,9 +161,9 @@ def runs_simulated(
 def _once(path: Path, key: Mapping[str, Any], judge: Callable[[], evaluation.Entry]) -> evaluation.Entry:
     """The entry of a file of the same key: weights, and what they are judged on; else it is made and kept there."""
     known = json.loads(json.dumps(key))
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("key") == known:
+    if path.is_file() and read_json(path).get("key") == known:
         print(f"{path.stem}: judged before, the same weights on the same episodes")
         return evaluation.read_entry(path)
     entry = judge()
-    write_text(path, json.dumps(evaluation.entry_json(entry) | {"key": known}))
+    write_json(path, evaluation.entry_json(entry) | {"key": known}, indent=None)
     return entry

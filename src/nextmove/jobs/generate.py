@@ -16,6 +16,7 @@ from nextmove.config import ConfigError
 from nextmove.contracts import Known, seeded
 from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery
+from nextmove.host.files import write_bytes, write_text
 from nextmove.jobs.generators import saved
 from nextmove.jobs.repeat import at_least, place
 from nextmove.models.generator import Generator, TextSpec
@@ -91,10 +92,10 @@ def generate(
     options: dict[str, Any] = {"sampling": sampling} if hasattr(generator.decoder, "stream") else {}
     if kind == ".png":
         images = generator.generate(n, rng=rng, inputs=inputs, **options)
-        gallery.write_bytes(target, gallery.png(gallery.grid(images.numpy())))
+        write_bytes(target, gallery.png(gallery.grid(images.numpy())))
     else:
         frames = [gallery.grid(image.numpy()) for image in process(generator, n, rng, inputs, options)]
-        gallery.write_bytes(target, gallery.moving(frames, kind))
+        write_bytes(target, gallery.moving(frames, kind))
     print(f"{n} samples: {target}")
     return target
 
@@ -154,5 +155,5 @@ def _text(generator: Generator, prompt: str, length: int, sampling: Sampling, rn
     print()
     text = "".join(written)
     if out is not None:
-        gallery.write_bytes(Path(out), text.encode())
+        write_text(Path(out), text)
     return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from nextmove import evaluation, parts
 from nextmove.config import ConfigError
-from nextmove.host.files import write_text
+from nextmove.host.files import read_json, write_json
 from nextmove.systems import find
 
 MADE = ("simulator", "compare", "date", "machine", "judged_on")
@@ -81,7 +80,7 @@ class Judged:
     @classmethod
     def read(cls, path: Path) -> Judged:
         """From a file of `write`; raises ValueError that names the file."""
-        entry, record = evaluation.read_entry(path), json.loads(path.read_text())
+        entry, record = evaluation.read_entry(path), read_json(path)
         if "line" not in record:
             raise ValueError(f"{path}: expected a key 'line', found {sorted(record)}")
         return cls(Contestant(**record["line"]), entry, {name: record[name] for name in MADE if name in record})
@@ -89,7 +88,7 @@ class Judged:
     def write(self, path: Path) -> None:
         """Whole or not at all."""
         content = evaluation.entry_json(self.entry) | {"line": asdict(self.line), **self.made}
-        write_text(path, json.dumps(content))
+        write_json(path, content, indent=None)
 
     def played(self, simulator: str, seeds: range) -> bool:
         """Whether it was judged on these episodes; a file that names no simulator is taken to be of this one."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nextmove.host.files import Appended, write_whole
+from nextmove.host.files import Appended, write_text
 from nextmove.training.events import Events
 from nextmove.training.progress import Watch
 
@@ -122,4 +122,4 @@ def _cut(path: Path, keep: int | None) -> None:
                 break
             if entry["step"] <= keep and entry["kind"] != "end":
                 kept.append(line + "\n")
-    write_whole(path, lambda file: file.write("".join(kept).encode()))
+    write_text(path, "".join(kept))
