@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -134,6 +134,8 @@ class Adversarial:
 
 class AdversarialDecoder(nn.Module):
     """A game between `generator(z, ctx) -> x` and `critic(x, ctx) -> scores`."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"generator": "generator"}
 
     def __init__(self, config: Adversarial, generator: nn.Module, critic: nn.Module) -> None:
         super().__init__()

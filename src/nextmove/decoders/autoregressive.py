@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,8 @@ class AutoregressiveDecoder(nn.Module):
 
     A net may have `last`, the same for the logits of the last id only; sampling then uses it.
     """
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"net": "token"}
 
     def __init__(self, config: Autoregressive, net: nn.Module) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,8 @@ class Consistency:
 
 class ConsistencyDecoder(nn.Module):
     """A generative rule around `net(x, t (B, 1), ctx) -> velocity`; training runs outside autocast."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}
 
     def __init__(self, config: Consistency, net: nn.Module) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +143,8 @@ def edm(trunk: Any, *, steps: int = 18, sigma_data: float = 0.5) -> Diffusion:
 
 class DiffusionDecoder(nn.Module):
     """A generative rule around `net(x, t (B, 1 or 2), ctx) -> y`; `sampler` may be exchanged at any time."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}
 
     def __init__(self, config: _Generative, net: nn.Module) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class Regression:
 
 class RegressionDecoder(nn.Module):
     """A regression around `net(x (B, H, 0), None, ctx) -> (B, H, A)`."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}
 
     def __init__(self, config: Regression, net: nn.Module) -> None:
         super().__init__()
@@ -102,6 +104,8 @@ class Mixture:
 
 class MixtureDecoder(nn.Module):
     """A density around `net(x (B, H, 0), None, ctx) -> (B, H, K (2 A + 1))`: means, raw scales, logits."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}
 
     def __init__(self, config: Mixture, net: nn.Module) -> None:
         super().__init__()

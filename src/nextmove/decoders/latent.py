@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class Latent:
 
 class LatentDecoder(nn.Module):
     """The inner decoder's loss given z drawn from the posterior, plus kl_weight KL(q(z | x, ctx) | N(0, 1))."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"inner": None}
 
     def __init__(self, config: Latent, inner: nn.Module, posterior: nn.Module) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,8 @@ class MeanFlowDecoder(nn.Module):
     Training runs outside autocast and, for rows with h > 0, through forward-mode differentiation with attention by the
     math kernel (fused ones have no forward derivative).
     """
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}
 
     def __init__(self, config: MeanFlow, net: nn.Module) -> None:
         super().__init__()

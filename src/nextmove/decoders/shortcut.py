@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,8 @@ class Shortcut:
 
 class ShortcutDecoder(nn.Module):
     """A generative rule around `net(x, (t, log2 steps) (B, 2), ctx) -> velocity of that step`."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}
 
     def __init__(self, config: Shortcut, net: nn.Module) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class OverAll:
 
 class OverAllDecoder(nn.Module):
     """Scales every term by the share of positions that count."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"inner": None}
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -75,6 +77,8 @@ class Centre:
 
 class CentreDecoder(nn.Module):
     """The inner decoder at the centre of the prior."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"inner": None}
 
     def __init__(self, inner: nn.Module, latent: int) -> None:
         super().__init__()

@@ -21,7 +21,6 @@ from torch.autograd import forward_ad
 
 from nextmove.config import ConfigError
 from nextmove.contracts import Context
-from nextmove.decoders.autoregressive import AutoregressiveDecoder
 
 ROWS = 2
 """Most rows compiled for, one robot guided or not: every number of rows is compiled anew, which takes seconds."""
@@ -36,12 +35,10 @@ def compiled(policy: Any) -> Any:
     Raises ConfigError where OpenVINO is not installed, or the network keeps a memory between its calls (action tokens).
     """
     _openvino()
-    decoder = policy.decoder
-    while hasattr(decoder, "inner"):
-        decoder = decoder.inner
-    if isinstance(decoder, AutoregressiveDecoder):
+    networks = policy.networks()
+    if "step" not in networks:
         raise ConfigError("runtime: openvino runs networks without a memory; token by token takes runtime torch")
-    decoder.net = Compiled(decoder.net)
+    policy.exchange("step", Compiled(networks["step"]))
     return policy
 
 

@@ -16,6 +16,7 @@ import torch
 from nextmove import data, store
 from nextmove.config import ConfigError
 from nextmove.contracts import Context, seeded
+from nextmove.contracts.networks import Networked
 from nextmove.data import texts
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
 from nextmove.decoders.diffusion import DiffusionDecoder
@@ -169,7 +170,7 @@ def draw(model: Generator, count: int, seed: int) -> tuple[torch.Tensor, dict[st
     made, rng = [], seeded(seed, 8)
     inputs = labels(model, count)
     began = time.perf_counter()
-    with counted(model.decoder) as calls:
+    with counted(model) as calls:
         for start in range(0, count, BATCH):
             n = min(BATCH, count - start)
             told = {name: value[start : start + n] for name, value in inputs.items()}
@@ -182,15 +183,16 @@ def draw(model: Generator, count: int, seed: int) -> tuple[torch.Tensor, dict[st
 
 
 @contextmanager
-def counted(decoder: Any) -> Iterator[list[int]]:
-    """How often the decoder's network is called inside the block."""
+def counted(model: Networked) -> Iterator[list[int]]:
+    """How often the network that makes the samples is called inside the block."""
     calls = [0]
 
     def add(*_: Any) -> None:
         calls[0] += 1
 
-    net = decoder.net if hasattr(decoder, "net") else decoder.generator
-    hook = net.register_forward_hook(add)
+    made = model.networks()
+    network = next(made[name] for name in ("step", "token", "generator") if name in made)
+    hook = network.register_forward_hook(add)
     try:
         yield calls
     finally:

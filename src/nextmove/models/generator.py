@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Batch, Context, Known, Rng
+from nextmove.contracts import Batch, Context, Known, Rng, networks
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class TextSpec:
 
 class Generator(nn.Module):
     """`decoder` generates in the space of `codec`, told by `encoder` what `inputs` say (labels), or told nothing."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"encoder": "encoder", "decoder": None}
 
     codec: Any
     decoder: Any
@@ -107,3 +109,11 @@ class Generator(nn.Module):
         ctx = self.context(inputs or {}, n)
         x = self.decoder.sample(ctx, shape=self.shape, rng=rng, known=known, **{**self.sampling, **options})
         return x if isinstance(self.spec, TextSpec) else self.codec.decode(x)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that generating calls, by name (`contracts.networks`)."""
+        return networks.networks(self)
+
+    def exchange(self, name: str, network: nn.Module) -> None:
+        """Puts another network of the same call in place of one; raises ValueError for a name that is none of them."""
+        networks.exchange(self, name, network)

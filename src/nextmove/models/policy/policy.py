@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Actor, Batch, Chunk, Context, Known, Rng, Shard
+from nextmove.contracts import Actor, Batch, Chunk, Context, Known, Rng, Shard, networks
 from nextmove.models.policy.observed import checked
 
 
@@ -123,6 +123,8 @@ class Representation:
 
 class Policy(nn.Module):
     """Observations to plans: `decoder` generates in the space of `codec` given what `encoder` tells it."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"encoder": "encoder", "decoder": None}
 
     encoder: Any
     codec: Any
@@ -240,6 +242,14 @@ class Policy(nn.Module):
     def act(self, obs: Batch, *, rng: Rng, previous: Chunk | None = None) -> Chunk:
         """A plan in raw units whose first action is due now."""
         return Chunk(self.generate(obs, rng=rng)[:, self.timing.first :], 1 / self.spec.fps)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that planning calls, by name (`contracts.networks`)."""
+        return networks.networks(self)
+
+    def exchange(self, name: str, network: nn.Module) -> None:
+        """Puts another network of the same call in place of one; raises ValueError for a name that is none of them."""
+        networks.exchange(self, name, network)
 
 
 _ACTOR: type[Actor] = Policy
