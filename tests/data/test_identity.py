@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nextmove import data
-from nextmove.data import identity
+from nextmove.data import identity, outline
 
 NAMES = ("observation.state", "observation.goal")
 
@@ -60,6 +60,26 @@ def test_one_changed_number_changes_the_hash_of_its_episode_and_feature(tmp_path
     assert np.flatnonzero(before.episodes != after.episodes).tolist() == [2]
     assert [n for n in before.features if before.features[n] != after.features[n]] == [name]
     assert identity.whole(before.features) != identity.whole(after.features)
+
+
+def test_an_instruction_is_part_of_an_episode_for_who_reads_it(tmp_path: Path) -> None:
+    rows = episodes(0, 3)
+    a = stored(tmp_path / "a", rows)
+    writer = data.DatasetWriter(tmp_path / "b", a.features, 10)
+    for row, tasks in zip(rows, ("x", "push", ["x"] * 22 + ["push"] * 20), strict=True):
+        writer.add_episode(row, tasks)
+    b = data.open_dataset(writer.finalize())
+    assert identity.identify(a, NAMES).episodes.tolist() == identity.identify(b, NAMES).episodes.tolist()
+    one, other = (identity.identify(dataset, [*NAMES, "task"]) for dataset in (a, b))
+    assert (one.episodes == other.episodes).tolist() == [True, False, False]
+    assert len(set(other.episodes.tolist())) == 3
+    assert [n for n in one.features if one.features[n] != other.features[n]] == ["task"]
+    assert one.starts.tolist() == other.starts.tolist() == identity.identify(a, NAMES).starts.tolist()
+    known = identity.traces(a, [*NAMES, "task"])
+    assert identity.sharing(b, known, [*NAMES, "task"]).tolist() == [True] * 3
+    assert outline.outlines(a, [*NAMES, "task"]) == outline.outlines(b, NAMES)
+    shown = {n: rows[1][n][0] for n in NAMES} | {"task": "push"}
+    assert identity.start(shown, [*NAMES, "task"]) == int(other.starts[1])
 
 
 @pytest.mark.parametrize("what", ["cut", "other observations", "other actions"])

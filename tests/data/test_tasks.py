@@ -47,7 +47,7 @@ def test_numbers_may_be_missing(gapped: Path, tmp_path: Path) -> None:
         assert [dataset.task(int(dataset.column("task_index")[i])) for i in rows] == expected
         assert dataset.item(len(dataset) - 1)["task"] == expected[-1]
         windows = Windows(dataset, ["observation.state"])
-        assert windows.tasks(windows.batch(np.array([0, 7]))) == [expected[0], expected[7]]
+        assert windows.batch(np.array([0, 7]))["task"] == [expected[0], expected[7]]
         assert [f for f in doctor(root) if f.level == "error"] == []
 
 
@@ -56,9 +56,10 @@ def test_a_row_whose_task_there_is_not_is_named(gapped: Path) -> None:
     dataset = open_dataset(gapped)
     with pytest.raises(DataError, match=r"set: row 7: task_index 1 has no task; there are 0, 3"):
         dataset.item(7)
-    windows = Windows(dataset, ["observation.state"])
-    with pytest.raises(DataError, match=r"task_index 1 has no task; there are 0, 3"):
-        windows.tasks(windows.batch(np.array([7])))
+    assert "task" not in Windows(dataset, ["observation.state"]).batch(np.array([7]))
+    assert Windows(dataset, ["task"], episodes=[0]).batch(np.array([0]))["task"] == ["even"]
+    with pytest.raises(DataError, match=r"set: row 7: task_index 1 has no task; there are 0, 3"):
+        Windows(dataset, ["observation.state", "task"])
     (finding,) = (f for f in doctor(gapped) if f.check == "counter")
     assert (finding.feature, finding.episode, finding.frame) == ("task_index", 1, 3)
     assert dataset.item(6)["task"] == "odd"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.sets import LENGTHS
+from tests.data.sets import FEATURES, LENGTHS, columns
 
 from nextmove.contracts import Rng, normal
-from nextmove.data import DataError, Loader, Windows, open_dataset, split
+from nextmove.data import DataError, DatasetWriter, Loader, Windows, open_dataset, split
 from nextmove.data.dataset import rows_of, window
 from nextmove.data.loader import permutation
 
@@ -72,7 +73,28 @@ def test_windows_of_chosen_episodes_stay_inside_them(numbers: Path) -> None:
     assert batch["index"].tolist() == [*range(7), *range(8, 20)]
     assert batch["action"].shape == (19, 16, 2)
     assert batch["action_is_pad"].sum(1).tolist()[6:8] == [14, 4]
-    assert windows.tasks(batch) == ["even"] * 19
+    assert batch["task"] == ["even"] * 19
+
+
+def test_instructions_come_row_by_row_where_there_are_any(numbers: Path, tmp_path: Path) -> None:
+    loader = Loader(Windows(open_dataset(numbers)), batch=6, seed=2)
+    batch = loader.step(1)
+    assert batch["task"] == [("even", "odd")[i % 2] for i in batch["episode_index"].tolist()]
+    assert len(set(batch["task"])) == 2
+    wanted = Windows(open_dataset(numbers), ["observation.state", "task"])
+    assert wanted.observations == ("observation.state",)
+    assert wanted.batch([0, 7])["task"] == ["even", "odd"]
+    for name, found in (("none", "task_index 0 has no task; there are none"), ("empty", "found only empty ones")):
+        writer = DatasetWriter(tmp_path / name, FEATURES, 10)
+        writer.add_episode(columns(3, 0), "" if name == "empty" else "x")
+        root = writer.finalize()
+        if name == "none":
+            (root / "meta/tasks.parquet").unlink()
+            info = json.loads((root / "meta/info.json").read_text())
+            (root / "meta/info.json").write_text(json.dumps({**info, "total_tasks": 0}))
+        assert "task" not in Windows(open_dataset(root)).batch([0])
+        with pytest.raises(DataError, match=f"{name}: .*{found}"):
+            Windows(open_dataset(root), ["observation.state", "task"])
 
 
 def test_a_feature_of_one_number_keeps_an_axis(numbers: Path) -> None:
@@ -109,7 +131,10 @@ def batches(loader: Loader, count: int) -> list[dict[str, torch.Tensor]]:
 
 
 def equal(left: dict[str, Any], right: dict[str, Any]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+    def same(a: Any, b: Any) -> bool:
+        return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+    return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)
 
 
 def noisy(batch: dict[str, Any], rng: Rng) -> dict[str, Any]:
@@ -160,7 +185,8 @@ def test_ranks_share_the_global_batch(numbers: Path, world: int) -> None:
     whole = batches(Loader(windows, batch=8, augment=noisy), 5)
     parts = [batches(Loader(windows, batch=8, rank=r, world=world, augment=noisy), 5) for r in range(world)]
     for step, expected in enumerate(whole):
-        joined = {k: torch.cat([part[step][k] for part in parts]) for k in expected}
+        joined = {k: torch.cat([part[step][k] for part in parts]) for k in expected if k != "task"}
+        joined["task"] = [text for part in parts for text in part[step]["task"]]
         assert equal(joined, expected)
 
 

@@ -1,21 +1,24 @@
 """What a data set holds, known by content: hashes of its episodes, wherever the set lies and in whatever order.
 
 Numbers are taken as float32, which is what models see, so that other files and wider numbers of the same episodes are
-the same episodes. Edited copies (cut, or with other observations) share spans of frames with what they come from.
+the same episodes. Other instructions make other episodes for a policy that reads `task`, though their first frames and
+spans stay what they are. Edited copies (cut, or with other observations) share spans of frames with their source.
 Letters: S selected episodes, n their frames, M traces, D width of a feature.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nextmove.data.dataset import Dataset
+from nextmove.data.dataset import TASK, Dataset
 from nextmove.data.errors import DataError
 from nextmove.data.tables import Array
 
@@ -43,24 +46,29 @@ class Identity:
 
 
 def identify(dataset: Dataset, observations: Sequence[str], action: str = "action") -> Identity:
-    """Identity of the selected episodes by these columns of numbers; reads each once and copies an episode at most."""
+    """Identity of the selected episodes by these columns, numbers or `task`; reads each once and copies an episode.
+
+    Where `task` is observed, raises `DataError` for a frame without an instruction.
+    """
     names = [*sorted(observations), action]
-    columns = dataset.floats(names)
+    columns = dataset.floats([name for name in names if name != TASK])
     digests = np.empty((len(dataset.episodes), len(names), BYTES), np.uint8)
     starts = np.empty(len(dataset.episodes), np.uint64)
     for i, episode in enumerate(dataset.episodes):
         first, last = dataset.episode_from[episode], dataset.episode_to[episode]
         for j, name in enumerate(names):
-            digests[i, j] = np.frombuffer(_digest(_single(columns[name][first:last])), np.uint8)
-        starts[i] = start({name: columns[name][first] for name in observations}, observations)
+            content = _instructions(dataset, first, last) if name == TASK else _single(columns[name][first:last])
+            digests[i, j] = np.frombuffer(_digest(content), np.uint8)
+        starts[i] = start({name: columns[name][first] for name in observations if name != TASK}, observations)
     episodes = np.array([_number(_digest(row.tobytes())) for row in digests], np.uint64)
     features = {name: _digest(digests[:, j].tobytes()).hex() for j, name in enumerate(names)}
     return Identity(episodes, starts, features)
 
 
 def start(observation: Mapping[str, Any], names: Sequence[str]) -> int:
-    """Hash of one frame's observations, each a number or (D,)."""
-    return _number(_digest(b"".join(_single(np.atleast_1d(observation[name])).tobytes() for name in sorted(names))))
+    """Hash of one frame's observations, each a number or (D,); instructions, which others may word, are left out."""
+    parts = [_single(np.atleast_1d(observation[name])).tobytes() for name in sorted(names) if name != TASK]
+    return _number(_digest(b"".join(parts)))
 
 
 def whole(features: Mapping[str, str]) -> str:
@@ -146,7 +154,7 @@ def _spans(dataset: Dataset, observations: Sequence[str], action: str) -> Iterat
     episode = np.repeat(np.arange(len(lengths)), lengths)
     stop = np.repeat(np.cumsum(lengths), lengths)
     begins = np.flatnonzero(np.arange(len(stop)) + SPAN <= stop)
-    for names in (sorted(observations), [action]):
+    for names in (sorted(name for name in observations if name != TASK), [action]):
         rows = _rows(dataset, names)
         total = np.zeros(len(begins), np.uint64)
         for i in range(SPAN):
@@ -171,6 +179,16 @@ def _rows(dataset: Dataset, names: Sequence[str]) -> Array:
         out[at : at + len(total)] = _mixed(total)
         at += len(total)
     return out
+
+
+def _instructions(dataset: Dataset, first: int, last: int) -> bytes:
+    """The instructions of the frames first to last, each with the number of frames in a row that it is for."""
+    numbers = dataset.column("task_index")[first:last]
+    begins = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 1))
+    lengths = np.diff(begins, append=len(numbers))
+    texts = [dataset.task(int(numbers[at]), f"row {first + at}: ") for at in begins]
+    runs = groupby(zip(texts, lengths.tolist(), strict=True), key=lambda run: run[0])
+    return json.dumps([(text, sum(length for _, length in run)) for text, run in runs]).encode()
 
 
 def _mixed(values: Array) -> Array:

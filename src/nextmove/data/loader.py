@@ -27,8 +27,8 @@ class Source(Protocol):
         """Number of rows."""
         ...
 
-    def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Tensor]:
-        """These rows, each value (B, ...)."""
+    def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Any]:
+        """These rows, each value a tensor (B, ...) or a list of B strings."""
         ...
 
 

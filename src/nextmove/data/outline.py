@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nextmove.data.dataset import Dataset
+from nextmove.data.dataset import TASK, Dataset
 from nextmove.data.tables import Array
 
 PARTS = (2, 4, 2)
@@ -44,7 +44,7 @@ def resembling(
 
 def _points(dataset: Dataset, observations: Sequence[str], action: str) -> Array:
     """(S, 3, W) first frame, mean and last frame of every selected episode."""
-    names = [*sorted(observations), action]
+    names = [*sorted(name for name in observations if name != TASK), action]
     columns = dataset.floats(names)
     out = []
     for episode in dataset.episodes:

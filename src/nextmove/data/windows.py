@@ -1,4 +1,4 @@
-"""Training windows: many frames' observations and action chunks gathered at once from columns in memory.
+"""Training windows: many frames' observations, instructions and action chunks gathered at once from columns in memory.
 
 Letters: B batch, T observation steps, H horizon, A action width, D feature width; pictures (height, width, channels).
 """
@@ -13,18 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextmove.data.dataset import Dataset, window
+from nextmove.data.dataset import TASK, Dataset, window
 from nextmove.data.errors import DataError
 from nextmove.data.order import warn_of_order
 from nextmove.data.tables import Array
+
+BLOCK = 1 << 16
+"""Rows looked at at once."""
 
 
 class Windows:
     """Every frame of the chosen episodes with the observations before and the actions around it.
 
-    observations: feature names, all numeric `observation.*` if absent; obs_offsets, action_offsets: frames beside it;
-    episodes: those to use, the data set's own selection if absent. Edges repeat the episode's first or last frame.
-    Rows of other episodes than the table says are warned of; `order.check_order` refuses them.
+    observations: feature names, all numeric `observation.*` if absent; "task" among them asks for the instructions,
+    which are in every batch where all frames have one; obs_offsets, action_offsets: frames beside it; episodes: those
+    to use, the data set's own selection if absent. Edges repeat the episode's first or last frame. Rows of other
+    episodes than the table says are warned of; `order.check_order` refuses them.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Windows:
         features = dataset.layout.features
         if observations is None:
             observations = [n for n, f in features.items() if n.startswith("observation.") and f.is_number]
-        self.observations, self.action = tuple(observations), action
+        self.observations, self.action = tuple(n for n in observations if n != TASK), action
         self.obs_offsets = _offsets("obs_offsets", obs_offsets)
         self.action_offsets = _offsets("action_offsets", action_offsets)
         self.cameras = tuple(n for n in self.observations if dataset.layout.feature(n).is_camera)
@@ -53,6 +57,8 @@ class Windows:
         self.columns = dataset.floats(numbers)
         """Number features (N, D) float32 of the whole set, the windows' only copy of them."""
         self._tasks = dataset.column("task_index")
+        self.has_tasks = self._all_named(TASK in observations)
+        """Whether batches hold `task`, the instruction of each row."""
         self.start, self.stop = (bound[self.dataset.episodes] for bound in (dataset.episode_from, dataset.episode_to))
         """(S,) first and exclusive last row of each episode used."""
         self._end = np.cumsum(self.stop - self.start)
@@ -60,11 +66,11 @@ class Windows:
     def __len__(self) -> int:
         return int(self._end[-1]) if len(self._end) else 0
 
-    def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Tensor]:
+    def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Any]:
         """The windows of these positions in [0, len): observations float32 (B, T, D), cameras uint8 (B, T, H, W, C),
 
-        action float32 (B, H, A), action_is_pad bool (B, H) true where the chunk left the episode, and int64 (B,)
-        `index` (row in the whole set), `episode_index` and `task_index`.
+        action float32 (B, H, A), action_is_pad bool (B, H) true where the chunk left the episode, int64 (B,) `index`
+        (row in the whole set), `episode_index` and `task_index`, and `task`, a list of B instructions (`has_tasks`).
         """
         chosen = np.asarray(indices, np.int64)
         if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
@@ -79,7 +85,8 @@ class Windows:
         out[self.action] = torch.from_numpy(self.columns[self.action][done])
         out[f"{self.action}_is_pad"] = torch.from_numpy(pad)
         whole = {"index": rows, "episode_index": self.dataset.episodes[place], "task_index": self._tasks[rows]}
-        return {**out, **{name: torch.from_numpy(values) for name, values in whole.items()}}
+        words = {TASK: [self.dataset.tasks[i] for i in whole["task_index"].tolist()]} if self.has_tasks else {}
+        return {**out, **{name: torch.from_numpy(values) for name, values in whole.items()}, **words}
 
     def _pictures(self, rows: Array) -> dict[str, Tensor]:
         def one(name: str) -> Tensor:
@@ -92,9 +99,22 @@ class Windows:
         with ThreadPoolExecutor(len(self.cameras)) as pool:
             return dict(zip(self.cameras, pool.map(one, self.cameras), strict=True))
 
-    def tasks(self, batch: dict[str, Any]) -> list[str]:
-        """The instructions of a batch's frames."""
-        return [self.dataset.task(i) for i in batch["task_index"].tolist()]
+    def _all_named(self, needed: bool) -> bool:
+        """Whether every frame used has an instruction, one of which says something; raises `DataError` if `needed`."""
+        tasks = self.dataset.tasks
+        for rows in self.dataset.spans(BLOCK):
+            without = np.flatnonzero(~np.isin(self._tasks[rows], [*tasks]))
+            if len(without):
+                if needed:
+                    row = rows.start + int(without[0])
+                    self.dataset.task(int(self._tasks[row]), f"row {row}: ")
+                return False
+        if any(tasks.values()):
+            return True
+        if needed:
+            found = "only empty ones" if tasks else "none"
+            raise DataError(f"{self.dataset.root}: {TASK}: expected instructions, found {found}")
+        return False
 
 
 def _offsets(name: str, offsets: Sequence[int]) -> Array:

@@ -19,7 +19,7 @@ from nextmove.contracts import Batch, Optim
 from nextmove.data import Augment, Loader, Source
 from nextmove.host.signals import StoppedError
 from nextmove.training import checkpoint
-from nextmove.training.parts import rows
+from nextmove.training.parts import numbers, rows
 
 PLACES = ("data", "teacher")
 """Facts that say where something lies, not what it is."""
@@ -99,7 +99,8 @@ def identity(task: Task) -> dict[str, Any]:
         what = {"content": dict(facts["content"]["features"])}
     else:
         picks = np.linspace(0, len(task.source) - 1, min(len(task.source), SAMPLED)).astype(np.int64)
-        what = {"means": {name: f"{x.double().abs().mean():.3g}" for name, x in task.source.batch(picks).items()}}
+        some = numbers(task.source.batch(picks))
+        what = {"means": {name: f"{x.double().abs().mean():.3g}" for name, x in some.items()}}
     return facts | {
         **what,
         "rows": len(task.source),
@@ -149,6 +150,6 @@ def held_batches(source: Source, size: int, most: int) -> list[Batch]:
     """At most `most` rows of at most `HELD` numbers, evenly out of all, in batches of about `size`; none of no row."""
     if not len(source):
         return []
-    most = max(1, min(most, HELD // sum(value.numel() for value in source.batch([0]).values())))
+    most = max(1, min(most, HELD // sum(value.numel() for value in numbers(source.batch([0])).values())))
     picks = np.linspace(0, len(source) - 1, min(len(source), most)).astype(np.int64)
     return [source.batch(part) for part in np.array_split(picks, max(1, len(picks) // size))]

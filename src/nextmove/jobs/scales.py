@@ -15,6 +15,7 @@ from nextmove.contracts import Batch
 from nextmove.data import Windows
 from nextmove.encoders import Plain
 from nextmove.models.policy import Policy
+from nextmove.training.parts import numbers
 
 VALUES = 1 << 20
 """Numbers of the windows that are in memory at once."""
@@ -62,7 +63,7 @@ def _told(
 
 def _parts(windows: Windows) -> Iterator[Batch]:
     """All windows in order, a few at a time."""
-    one = sum(v.numel() for v in windows.batch([0]).values())
+    one = sum(v.numel() for v in numbers(windows.batch([0])).values())
     size = max(1, VALUES // one)
     for first in range(0, len(windows), size):
         yield windows.batch(np.arange(first, min(first + size, len(windows))))

@@ -22,6 +22,11 @@ def rows(batch: Batch) -> int:
     raise ValueError(f"batch: expected an array, found {sorted(map(str, batch))}")
 
 
+def numbers(batch: Batch) -> dict[str, Tensor]:
+    """The tensors of a batch: what it holds besides them, such as instructions, is left out."""
+    return {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+
+
 def part(batch: Batch, index: int, count: int) -> Batch:
     """Part number `index` of `count` equal parts; arrays, lists and tuples as long as the batch are cut.
 
