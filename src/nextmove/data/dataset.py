@@ -87,8 +87,10 @@ class Dataset:
 
     def spans(self, most: int) -> Iterator[slice]:
         """The selected rows as slices of at most `most` rows, in order; episodes that lie side by side share them."""
+        if not len(self.episodes):
+            return
         start, stop = self.episode_from[self.episodes], self.episode_to[self.episodes]
-        first = np.flatnonzero(np.concatenate([[True], start[1:] != stop[:-1]])) if len(start) else start
+        first = np.flatnonzero(np.concatenate([[True], start[1:] != stop[:-1]]))
         for begin, end in zip(start[first], stop[np.append(first[1:], len(stop)) - 1], strict=True):
             yield from (slice(a, min(a + most, end)) for a in range(begin, end, most))
 
