@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from nextmove.config import ConfigError
-from nextmove.contracts import Context
+from nextmove.contracts import Context, _torch
 
 ROWS = 2
 """Most rows compiled for, one robot guided or not: every number of rows is compiled anew, which takes seconds."""
@@ -56,7 +55,7 @@ class Compiled(nn.Module):
         self._weights = [*net.parameters(), *net.buffers()]
         self._ready: dict[Any, Callable[[list[Any]], Tensor]] = {}
         self._state: list[tuple[int, int]] = []
-        self._register_load_state_dict_pre_hook(_within)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_within)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """What the network answers to x (B, H, A) or (B, C, height, width), times t (B, n) and what it is told."""
@@ -78,9 +77,7 @@ class Compiled(nn.Module):
         if self.net.training or torch.is_grad_enabled() or len(x) > ROWS or ctx.memory is not None:
             return False
         # Tangents and batches of torch.func exist in torch only.
-        if forward_ad._current_level >= 0 or torch._C._functorch.is_functorch_wrapped_tensor(x):
-            return False
-        return x.device.type == "cpu" and x.dtype == torch.float32
+        return not _torch.transformed(x) and x.device.type == "cpu" and x.dtype == torch.float32
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """The network's, under its own names."""
@@ -90,7 +87,7 @@ class Compiled(nn.Module):
         return {**self.__dict__, "_ready": {}, "_state": []}
 
 
-def _within(tensors: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def _within(_: nn.Module, tensors: dict[str, Tensor], prefix: str, *__: Any) -> None:
     """Names of a network to those inside `Compiled`."""
     for name in [name for name in tensors if name.startswith(prefix)]:
         tensors[f"{prefix}net.{name.removeprefix(prefix)}"] = tensors.pop(name)

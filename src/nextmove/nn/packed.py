@@ -12,15 +12,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.utils.weak import WeakIdKeyDictionary
+
+from nextmove.contracts import _torch
 
 ROWS, LEAST = 32, 1 << 21
 """Most rows and fewest weights for which the copy is faster."""
 LOOKS = 64
 """How many of the weights are compared with those that were copied, at every use."""
 _copies: Any = WeakIdKeyDictionary()
-_available = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -34,14 +34,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     found = _copies.get(weight)
     if found is None or found[0] != state or not torch.equal(found[1], seen):
         rows = x.numel() // x.shape[-1]
-        copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach().flatten(1), rows)
+        copy = _torch.packed(weight.detach().flatten(1), rows)
         found = _copies[weight] = (state, seen.clone(), copy)
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, found[2], bias, "none", [], "")
-    return y
+    return _torch.packed_product(x, found[2], bias)
 
 
 def _packable(x: Tensor, weight: Tensor) -> bool:
-    if torch.compiler.is_compiling() or not _available or weight.numel() < LEAST or not weight.is_contiguous():
+    if torch.compiler.is_compiling() or not _torch.can_pack() or weight.numel() < LEAST or not weight.is_contiguous():
         return False
     if x.numel() > ROWS * x.shape[-1]:
         return False
@@ -50,7 +49,7 @@ def _packable(x: Tensor, weight: Tensor) -> bool:
     if torch.is_autocast_enabled("cpu") or (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
         return False
     # Tangents and batches of torch.func do not pass through oneDNN's operator.
-    return forward_ad._current_level < 0 and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return not _torch.transformed(x)
 
 
 class Linear(nn.Linear):

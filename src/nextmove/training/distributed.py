@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nextmove.contracts import _torch
 from nextmove.host.lock import InUseError, hold
 
 BUCKET = 8 * 2**20
@@ -63,7 +64,7 @@ class World:
             flat = torch.cat([g.reshape(-1) for g in bucket])
             torch.distributed.all_reduce(flat)
             parts = torch.split(flat.div_(self.size), [g.numel() for g in bucket])
-            torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)])
+            _torch.copy_(bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)])
 
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Gives every process the first one's values, in place."""
@@ -107,7 +108,7 @@ def joined() -> Iterator[World]:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         store, rank, world = next(rendezvous("env://"))
         # Each group in its own part of the store: a second one would find the first one's addresses there, and hang.
-        part = distributed.distributed_c10d.PrefixStore(f"nextmove/{next(_groups)}", store)
+        part = distributed.PrefixStore(f"nextmove/{next(_groups)}", store)  # type: ignore[attr-defined]
         distributed.init_process_group(backend, store=part, rank=rank, world_size=world)
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())

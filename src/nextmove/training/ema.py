@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from nextmove.contracts import _torch
+
 
 def decay(step: int, cap: float = 0.9999) -> float:
     """Decay of the update after step number `step`, counted from 1: 1 - (1 + s)^-0.75 with s = step - 1, at most `cap`.
@@ -40,7 +42,7 @@ class Ema:
     def update(self, step: int) -> None:
         """Moves the averages towards the weights after step number `step`, counted from 1."""
         if self.cap:
-            torch._foreach_lerp_(self._average, self._live, 1 - decay(step, self.cap))
+            _torch.lerp_(self._average, self._live, 1 - decay(step, self.cap))
 
     @torch.no_grad()
     def refresh(self) -> None:

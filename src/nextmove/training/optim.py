@@ -9,9 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Optim
+from nextmove.contracts import Optim, _torch
 
-UNDECAYED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+UNDECAYED = (
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.GroupNorm,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+)
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -71,7 +84,7 @@ class Update:
         grads = [p.grad for p in self.parameters if p.grad is not None]
         if not grads:
             raise ValueError("loss: expected it to depend on the parameters, found no gradient")
-        norms: Tensor = torch.stack(torch._foreach_norm(grads)).float()
+        norms: Tensor = torch.stack(_torch.norms(grads)).float()
         return norms.square().sum().sqrt()
 
     def culprit(self) -> str | None:
@@ -83,7 +96,7 @@ class Update:
         """One step at `rate` of the peak learning rate, gradients scaled down to norm `clip`; returns the rate used."""
         if self.clip > 0 and norm > self.clip:
             grads = [p.grad for p in self.parameters if p.grad is not None]
-            torch._foreach_mul_(grads, self.clip / (norm + 1e-6))
+            _torch.multiply_(grads, self.clip / (norm + 1e-6))
         lr = rate * self.peak
         for group in self.adamw.param_groups:
             group["lr"] = lr
