@@ -52,6 +52,7 @@ PARTS: tuple[type, ...] = (
     nn.Lstm,
     nn.Rnn,
     nn.Gpt,
+    nn.Expert,
     attention.Heads,
     norm.LayerNorm,
     norm.RmsNorm,

@@ -3,6 +3,7 @@
 from nextmove.nn.count import count
 from nextmove.nn.detr import Detr, Posterior
 from nextmove.nn.dit import Dit
+from nextmove.nn.expert import Expert
 from nextmove.nn.gpt import Gpt
 from nextmove.nn.mlp import Mlp, PlainMlp
 from nextmove.nn.pointnet import Points3d
@@ -14,6 +15,7 @@ from nextmove.nn.unet2d import UNet2d
 __all__ = [
     "Detr",
     "Dit",
+    "Expert",
     "Gpt",
     "Lstm",
     "Mlp",

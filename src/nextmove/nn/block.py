@@ -109,6 +109,16 @@ class Source:
     """Over its S tokens, as of `nn.mask`."""
     position: Tensor | None = None
     """Broadcasts to the tokens; added to keys only."""
+    values: Tensor | None = None
+    """(B, S, `cross`), what is read where it is not the tokens themselves."""
+    rotate: Callable[[Tensor], Tensor] | None = None
+    """Applied to queries (B, heads, L, E)."""
+
+    def read(self, attention: Attention, query: Tensor) -> Tensor:
+        """What attention answers to queries (B, L, W): the same shape."""
+        keys = self.tokens if self.position is None else self.tokens + self.position
+        q, k, v = attention.project(query, keys, self.tokens if self.values is None else self.values)
+        return attention.attend(q if self.rotate is None else self.rotate(q), k, v, self.mask)
 
 
 class Branch(nn.Module):
@@ -196,7 +206,6 @@ class TransformerBlock(nn.Module):
             by, branch = next(changes), parts["cross_branch"]
             h = branch.enter(x, by)
             asked = h if position is None else h + position
-            keys = source.tokens if source.position is None else source.tokens + source.position
-            x = branch.join(x, part(asked, keys, source.tokens, source.mask)[0], by)
+            x = branch.join(x, source.read(part, asked), by)
         by, branch = next(changes), parts["feedforward_branch"]
         return branch.join(x, parts["feedforward"](branch.enter(x, by)), by), past

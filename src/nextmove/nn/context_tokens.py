@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
+from nextmove.nn.flat import no_memory
 from nextmove.nn.mask import extend_valid
 
 
@@ -16,8 +17,12 @@ class ContextTokens(nn.Module):
     """The vector projected to one token, then each token projected; all with learned positions."""
 
     def __init__(self, spec: ContextSpec, width: int, before: int = 0) -> None:
-        """`before`: how many tokens the caller puts in front. Raises ValueError if the number of tokens is unknown."""
+        """`before`: how many tokens the caller puts in front.
+
+        Raises ValueError for a memory, and if the number of tokens is unknown.
+        """
         super().__init__()
+        no_memory(spec)
         if spec.token and not spec.tokens:
             raise ValueError(f"context.tokens: expected the largest number of tokens, found {spec.tokens}")
         self.spec = spec

@@ -16,6 +16,7 @@ from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.block import Block, Source
 from nextmove.nn.embedding import Times, table
 from nextmove.nn.feedforward import Dense, Gated
+from nextmove.nn.flat import no_memory
 from nextmove.nn.mask import CAUSAL, extend_valid, key_mask
 from nextmove.nn.norm import LayerNorm
 from nextmove.nn.renamed import Renames, of_stacks
@@ -116,6 +117,7 @@ class DetrNet(nn.Module):
         self, config: Detr, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool
     ) -> None:
         super().__init__()
+        no_memory(context)
         (horizon, actions), width = shape, config.width
         rest = context.vector - sum(config.parts) - 1
         self.parts = tuple(rest if part == -1 else part for part in config.parts)

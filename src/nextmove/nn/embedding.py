@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from nextmove.nn.mish import Mish
 
 
-def sinusoid(value: Tensor, width: int) -> Tensor:
-    """(B,) numbers as (B, width): sines, then cosines, of frequencies 1 to 1e-4 (Vaswani et al. 2017, in halves)."""
+def sinusoid(value: Tensor, width: int, span: float = 10000.0) -> Tensor:
+    """(B,) numbers as (B, width): sines, then cosines, frequencies 1 to 1 / span (Vaswani et al. 2017, in halves)."""
     half = width // 2
     steps = torch.arange(half, device=value.device, dtype=torch.float32)
-    angle = value.float()[:, None] * torch.exp(steps * (-math.log(10000) / (half - 1)))
+    angle = value.float()[:, None] * torch.exp(steps * (-math.log(span) / (half - 1)))
     return torch.cat([angle.sin(), angle.cos()], -1)
 
 

@@ -7,8 +7,18 @@ from torch import Tensor
 from nextmove.contracts import Context, ContextSpec
 
 
+def no_memory(spec: ContextSpec) -> None:
+    """Raises ValueError where a prefix's memory is promised to a network that would not read it."""
+    if spec.memory is not None:
+        raise ValueError(
+            "context.memory: expected none, since this network reads vectors and tokens alone (nn.Expert reads a "
+            f"memory); found {spec.memory.layers} layers"
+        )
+
+
 def flat_width(spec: ContextSpec) -> int:
-    """Columns of `flat`; raises ValueError if there are tokens but their number is unknown."""
+    """Columns of `flat`; raises ValueError for a memory, and if there are tokens but their number is unknown."""
+    no_memory(spec)
     if spec.token and not spec.tokens:
         raise ValueError(f"context.tokens: expected a fixed number of tokens to flatten, found {spec.tokens}")
     return spec.vector + spec.token * spec.tokens

@@ -33,6 +33,7 @@ class Stream(nn.Module):
         adaptive = first.condition and norm is not None
         self.adaptive = Adaptive(first.condition, first.width, 1, 2) if adaptive else None
         self.rotary, self.head = rotary, as_heads(first.heads).settled(first.width).width
+        self.crosses = [bool(block.cross) for block in blocks]
 
     def forward(
         self,
@@ -52,12 +53,15 @@ class Stream(nn.Module):
         positions: (L,) or, row by row, (B, L) integers for rotary positions; by default each row's go on from the
         memory's count. mask: over the P + L tokens (`nn.mask`); valid: (B, L) bool, False for padding, which with the
         memory's own is masked where `mask` is no tensor. position: added to queries and keys; source: what is
-        cross-attended to; condition: (B, C) or (B, L, C), activated. As of `TransformerBlock`.
+        cross-attended to, by default the memory's own layer; condition: (B, C) or (B, L, C), activated. As of
+        `TransformerBlock`.
         """
         mask = self._mask(mask, memory, valid, x.shape[1])
         turn, layers = self._turn(x, positions, memory, valid), []
+        own = self._sources(x, memory) if source is None and memory is not None and any(self.crosses) else None
         for i, block in enumerate(self.blocks):
             past = None if memory is None else memory.layers[i]
+            source = source if own is None else own[i]
             # By position: keywords would be packed and unpacked at every block.
             x, past = block(x, mask, past, turn, position, source, condition)
             if remember:
@@ -78,6 +82,23 @@ class Stream(nn.Module):
         if mask is None:
             return key_mask(valid)
         return block_mask(valid, torch.arange(valid.shape[1], device=valid.device), queries)
+
+    def _sources(self, x: Tensor, memory: Memory) -> list[Source | None]:
+        """The memory's keys and values as sources of the layers that attend to another sequence (SmolVLA).
+
+        Keys have their positions already; queries count theirs from 0 (Shukor et al. 2025, as published in LeRobot).
+        """
+        mask = None if memory.mask is None else key_mask(memory.mask)
+        turn = self._turn(x, torch.arange(x.shape[1], device=x.device), None, None)
+
+        def flat(part: Tensor) -> Tensor:
+            return part.transpose(1, 2).flatten(2)
+
+        layers = zip(self.crosses, memory.layers, strict=True)
+        return [
+            Source(flat(kv.keys), mask, values=flat(kv.values), rotate=turn) if cross and kv is not None else None
+            for cross, kv in layers
+        ]
 
     def _turn(self, x: Tensor, positions: Tensor | None, memory: Memory | None, valid: Tensor | None) -> Any:
         """The rotation of this call's queries and keys."""
