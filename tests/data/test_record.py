@@ -18,9 +18,8 @@ import pytest
 
 from nextmove import data
 from nextmove.data import staging as staging_module
-from nextmove.data.crew import RecordingError
 from nextmove.data.errors import DataError
-from nextmove.data.record import Numbers, describe, record
+from nextmove.data.record import Numbers, RecordingError, describe, record
 from nextmove.data.staging import Staging
 from nextmove.data.writer import DatasetWriter
 from nextmove.host.signals import StoppedError, heard
@@ -239,7 +238,7 @@ def test_numbers_are_the_shortest_run_with_enough_successes(seed):
     known = {int(n): bool(good[n]) for n in rng.choice(80, 15, replace=False)}  # from an interrupted run
     numbers, flying, taken = Numbers(known, wanted), [], []
     while True:
-        while len(flying) < 3 and (number := numbers.take()) is not None:
+        while len(flying) < 3 and (number := numbers.next_task()) is not None:
             flying.append(number)
             taken.append(number)
         if not flying:

@@ -14,8 +14,8 @@ from tests.evaluation.toys import Diverged, Drawn, Network, OncePerStep, Point, 
 from nextmove.contracts import seeded
 from nextmove.control import Ensembling, Receding
 from nextmove.evaluation import RolloutError, rollout
-from nextmove.evaluation.pool import SetupError
 from nextmove.evaluation.rollout import pick, replay
+from nextmove.host.workers import SetupError
 
 SEEDS = [7, 3, 11, 5, 2]
 

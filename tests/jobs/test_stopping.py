@@ -19,7 +19,7 @@ from tests.jobs.test_jobs import random_set
 
 from nextmove import jobs, store
 from nextmove.cli.main import main
-from nextmove.data.crew import RecordingError
+from nextmove.data.record import RecordingError
 from nextmove.evaluation.kept import Kept
 from nextmove.host.files import Appended
 from nextmove.models.policy.policy import Policy

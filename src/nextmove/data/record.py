@@ -14,15 +14,26 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.data.crew import RecordingError, crew
 from nextmove.data.errors import DataError
 from nextmove.data.staging import SETTINGS, Staging, difference
 from nextmove.data.writer import DatasetWriter
 from nextmove.host.files import read_json, write_json
 from nextmove.host.lock import hold
 from nextmove.host.signals import StoppedError
+from nextmove.host.workers import Failure, SetupError, WorkerPool
 
 _log = logging.getLogger(__name__)
+
+GRACE = 5.0
+"""Seconds that workers have to finish the episodes under way."""
+
+
+class RecordingError(RuntimeError):
+    """Recording stopped; what was finished is kept and the same call goes on from there."""
+
+    def __init__(self, message: str, *, resumable: bool = True) -> None:
+        super().__init__(message)
+        self.resumable = resumable
 
 
 class Recorded(Protocol):
@@ -148,7 +159,7 @@ class Numbers:
             end += number < end
         return end
 
-    def take(self) -> int | None:
+    def next_task(self) -> int | None:
         """The next number nobody has taken, None if there is nothing to do (until another fails)."""
         end = self.end
         while self._next < end:
@@ -183,11 +194,23 @@ def _play_all(job: _Job, numbers: Numbers, workers: int, advance: Callable[[], N
         advance()
     if not left:
         return
-    with crew(job, min(workers, left)) as play:
-        for number, success in play(numbers.take):
-            numbers.finish(number, success)
-            if success:
-                advance()
+    with WorkerPool[int, bool](partial(_ready, job), min(workers, left), grace=GRACE) as pool:
+        try:
+            for number, success in pool.run(numbers.next_task):
+                if isinstance(success, Failure):
+                    raise RecordingError(f"episode {number}: {success.reason.strip()}; {_KEPT}")
+                numbers.finish(number, success)
+                if success:
+                    advance()
+        except SetupError as problem:
+            raise RecordingError(f"{problem}; {_KEPT}") from problem
+
+
+_KEPT = "what was finished is kept, the same call goes on from there"
+
+
+def _ready(job: _Job) -> _Job:
+    return job
 
 
 def _assemble(

@@ -11,7 +11,7 @@ from nextmove.contracts import Actor, seeded
 from nextmove.control import BatchedEnsembling, BatchedReceding, suited_rows
 from nextmove.evaluation.episode import Env, EpisodeResult, Trace
 from nextmove.evaluation.latency import TimedActor
-from nextmove.evaluation.pool import Failure, SetupError, why
+from nextmove.host.workers import Failure, SetupError, why
 
 Outcome = EpisodeResult | Failure
 

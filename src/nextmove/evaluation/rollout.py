@@ -18,10 +18,10 @@ from nextmove.control import Receding, suited
 from nextmove.evaluation.batched import Batched
 from nextmove.evaluation.episode import Array, Env, EpisodeResult, Trace
 from nextmove.evaluation.kept import Kept
-from nextmove.evaluation.latency import TimedActor
-from nextmove.evaluation.pool import Failure, run_tasks
+from nextmove.evaluation.latency import TimedActor, torch_threads
 from nextmove.evaluation.progress import progress_bar
 from nextmove.evaluation.video import mp4
+from nextmove.host.workers import Failure, run_tasks
 
 
 def ranges(seeds: Sequence[int]) -> str:
@@ -141,7 +141,8 @@ def rollout(
         else:
             choose = controller if n_action_steps is None else _Shortened(n_action_steps)
             exact = _Exact(make_env, make_policy, choose, policy_seed, max_steps)
-            outcome = run_tasks(exact, left, workers=workers, done=done) if left else []
+            with torch_threads(1):
+                outcome = run_tasks(exact, left, workers=workers, done=done) if left else []
     played = dict(zip(left, outcome, strict=True))
     results = _settled(seeds, [known[seed] if seed in known else played[seed] for seed in seeds])
     return film(make_env, results, video, workers=workers) if video else results

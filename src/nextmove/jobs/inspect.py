@@ -10,9 +10,9 @@ from nextmove import data, store
 from nextmove.config import ConfigError
 from nextmove.data.deep import Decoding, Part, parts
 from nextmove.evaluation.entry import unfinished
-from nextmove.evaluation.pool import Failure, run_tasks
 from nextmove.evaluation.progress import progress_bar
 from nextmove.host.found import found
+from nextmove.host.workers import Failure, run_tasks
 from nextmove.jobs import provenance
 from nextmove.jobs.repeat import at_least
 from nextmove.systems import find
@@ -85,7 +85,7 @@ def _decoded(dataset: data.Dataset, workers: int) -> list[data.Finding]:
             if not isinstance(result, Failure):
                 move(result[0].frames, "frames decoded")
 
-        results = run_tasks(partial(Decoding, dataset.root), todo, workers=min(workers, len(todo)), done=done)
+        results = run_tasks(partial(Decoding, dataset.root), todo, workers=workers, done=done)
     damage = []
     for part, result in zip(todo, results, strict=True):
         if isinstance(result, Failure):
