@@ -9,7 +9,7 @@ from pathlib import Path
 import nextmove
 
 SOURCE = Path(nextmove.__file__).parent
-STARTS = {"multiprocessing", "subprocess", "ProcessPoolExecutor", "Popen", "fork", "posix_spawn", "DataLoader"}
+STARTS = {"multiprocessing", "subprocess", "ProcessPoolExecutor", "Popen", "os.fork", "DataLoader"}
 """Modules and names by which processes start."""
 STARTERS = {
     "host/workers.py": "the one pool",
@@ -31,7 +31,7 @@ def names(node: ast.AST) -> set[str]:
     if isinstance(node, ast.ImportFrom):
         return {*(node.module or "").split("."), *(alias.name for alias in node.names)}
     if isinstance(node, ast.Attribute):
-        return {node.attr}
+        return {node.attr, ast.unparse(node)}
     return {node.id} if isinstance(node, ast.Name) else set()
 
 
