@@ -11,6 +11,7 @@ from typing import Any, Literal, get_type_hints
 
 from nextmove import __version__
 from nextmove.config import ConfigError, decode, encode
+from nextmove.contracts import saved
 from nextmove.host.files import save_tensors, sync, write_text
 from nextmove.host.found import found
 from nextmove.systems import find, recipes
@@ -54,6 +55,8 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    for name, text in saved.files(model).items():
+        write_text(folder / name, text)
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
     write_text(folder / "README.md", _card(config, sum(v.numel() for v in tensors.values())))
     return folder
@@ -79,6 +82,7 @@ def load(folder: Path | str) -> Any:
         with as_saved(str(folder)):
             model = create(config["system"], spec, recipe)
     check_keys(model, up_to_date(model, read_tensors(weights), config["format"]), weights)
+    saved.read_files(model, folder)
     model.facts = config["facts"]
     return model.eval()
 

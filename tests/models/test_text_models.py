@@ -1,12 +1,16 @@
 """Recipes of language models: sizes, that they learn, and that every way of sampling writes the same text."""
 
+import json
+
 import pytest
 import torch
 
+from nextmove import store
 from nextmove.codecs import Text
-from nextmove.config import decode, encode
+from nextmove.config import ConfigError, decode, encode
 from nextmove.contracts import Context, Known, seeded, total, uniform
 from nextmove.models.generator import TextSpec
+from nextmove.models.text.assemble import fit_codec, spec_of
 from nextmove.models.text.gpt import Gpt2, ModernGpt
 from nextmove.models.text.lstm import Lstm
 from nextmove.models.text.rnn import Rnn
@@ -77,7 +81,7 @@ def test_learns_a_sentence_and_writes_on(name):
 
 
 def test_sizes_are_the_published_and_about_equal():
-    tokens = TextSpec("bpe", 1024, tuple(str(i) for i in range(50257)))
+    tokens = TextSpec("tokenizer", 1024, classes=50257)
     with torch.device("meta"):
         assert count(Gpt2.published().build(tokens)) == 124_439_808
         letters = TextSpec("characters", 128, tuple(chr(i) for i in range(65, 130)))
@@ -91,6 +95,42 @@ def test_a_recipe_comes_back_from_a_file(name):
     recipe = RECIPES[name]()
     assert decode(RECIPES[name], encode(recipe), parts=PARTS) == recipe
     assert decode(TextSpec, encode(spec())) == spec()
+
+
+def test_a_tokenizer_is_a_file_beside_the_weights(tmp_path):
+    codec = fit_codec("bpe", CORPUS, size=280)
+    model = store.create("gpt", spec_of(codec, 16))
+    with pytest.raises(ValueError, match=r"its tokenizer\.json is absent"):
+        model.codec.encode("she")
+    model.codec.adopt(codec)
+    folder = store.save(model, tmp_path / "model")
+    assert (folder / "tokenizer.json").read_text() == codec.text
+    again = store.load(folder)
+    assert torch.equal(again.codec.encode(CORPUS), codec.encode(CORPUS))
+    store.save(again, tmp_path / "again")
+    assert (tmp_path / "again" / "tokenizer.json").read_text() == codec.text
+    (folder / "tokenizer.json").write_text(codec.text[:-9])
+    with pytest.raises(ConfigError, match=r"model/tokenizer\.json: expected a tokenizer of the library"):
+        store.load(folder)
+    (folder / "tokenizer.json").write_text(fit_codec("bpe", CORPUS[:200], size=270).text)
+    with pytest.raises(ConfigError, match=r"model/tokenizer\.json: expected the tokenizer of the model, hash"):
+        store.load(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model: expected tokenizer\.json, found none"):
+        store.load(folder)
+
+
+def test_a_model_that_was_saved_with_its_pieces_reads_the_same_ids(tmp_path):
+    codec = fit_codec("bpe", CORPUS, size=280)
+    made = json.loads(codec.text)["model"]
+    pieces = sorted(made["vocab"], key=made["vocab"].get)
+    model = store.create("gpt", TextSpec("bpe", 16, tuple(pieces), tuple(" ".join(pair) for pair in made["merges"])))
+    folder = store.save(model, tmp_path / "model")
+    # As it was saved: without a file of its own.
+    (folder / "tokenizer.json").unlink()
+    again = store.load(folder)
+    assert torch.equal(again.codec.encode(CORPUS), codec.encode(CORPUS))
+    assert again.codec.decode(again.codec.encode(CORPUS)) == CORPUS
 
 
 def test_a_decoder_for_other_ids_is_named():

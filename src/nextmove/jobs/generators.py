@@ -19,7 +19,7 @@ from nextmove.decoders.reflow import simulate
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.jobs.repeat import at_least, place, share
-from nextmove.models.generator import Generator, ImageSpec, TextSpec
+from nextmove.models.generator import Generator, ImageSpec
 from nextmove.systems import find
 from nextmove.training import checkpoint
 from nextmove.training.distributed import alone
@@ -139,14 +139,16 @@ def train_generator(
 
 def text_task(system: str, source: str, unit: Any, vocabulary: int, length: int, holdout: float, recipe: Any) -> Task:
     """A language model and the windows of a text."""
-    from nextmove.codecs import Text
+    from nextmove.codecs.tokenizer import Tokenizer
+    from nextmove.models.text.assemble import fit_codec, spec_of
 
     whole = texts.text(source)
     train, test = texts.split(whole)
     # An alphabet is no statistic: it is the whole text's, or a character of the test part would have no id.
-    codec = Text.fit(unit, whole if unit == "characters" else train, size=vocabulary)
-    spec = TextSpec(unit=codec.unit, length=length, vocabulary=codec.vocabulary, merges=codec.merges)
-    model = store.create(system, spec, recipe)
+    codec = fit_codec(unit, whole if unit == "characters" else train, size=vocabulary)
+    model = store.create(system, spec_of(codec, length), recipe)
+    if isinstance(codec, Tokenizer):
+        model.codec.adopt(codec)
     ids = codec.encode(train)
     kept = len(ids) - int(len(ids) * holdout)
     held = texts.windows(ids[kept:], length, training=False) if len(ids) - kept >= length else ()

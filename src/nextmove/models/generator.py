@@ -46,14 +46,21 @@ class ImageSpec:
 class TextSpec:
     """The text a language model is for: how it is cut into tokens, and the window it is trained on.
 
-    vocabulary: token by id (characters, or byte-level BPE pieces); empty for bytes. merges: pairs "a b" of BPE, in
-    order.
+    vocabulary: the characters by id; none for bytes. A tokenizer is a file beside the weights, of which `classes` is
+    the number of ids and `tokenizer` the hash. "bpe" is how models were saved that hold their tokenizer here: its
+    pieces as vocabulary, and as merges pairs "a b" in order.
     """
 
-    unit: Literal["bytes", "characters", "bpe"]
+    unit: Literal["bytes", "characters", "tokenizer", "bpe"]
     length: int
     vocabulary: tuple[str, ...] = ()
     merges: tuple[str, ...] = ()
+    classes: int = 0
+    tokenizer: str = ""
+
+    def __post_init__(self) -> None:
+        if self.unit == "tokenizer" and self.classes < 1:
+            raise ValueError(f"spec.classes: expected the number of the tokenizer's ids, found {self.classes}")
 
 
 class Generator(nn.Module):

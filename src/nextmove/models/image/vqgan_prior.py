@@ -59,7 +59,7 @@ def adopt(prior: Generator, tokenizer: Any) -> None:
 
     Raises ValueError for a tokenizer of other images or one that was never trained.
     """
-    if replace(tokenizer.spec, classes=prior.spec.classes) != prior.spec:  # type: ignore[union-attr]
+    if replace(tokenizer.spec, classes=prior.spec.classes) != prior.spec:
         raise ValueError(f"tokenizer: expected one of images {prior.spec}, found {tokenizer.spec}")
     if not tokenizer.codec.calls:
         raise ValueError("tokenizer: expected a trained one, found one that has seen no image")

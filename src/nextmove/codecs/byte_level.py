@@ -1,0 +1,65 @@
+"""Tokenizers over bytes (BPE as in GPT-2; Sennrich et al. 2016): trained, from tables, or without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Backend
+
+from nextmove.codecs.spelling import spelling, utf8
+from nextmove.codecs.tokenizer import Tokenizer
+
+
+def train_bpe(corpus: str, size: int) -> Tokenizer:
+    """`size` pieces joined from bytes by how often they stand side by side in a corpus; the same at every call.
+
+    Raises ValueError for an empty corpus or fewer pieces than bytes.
+    """
+    if not corpus:
+        raise ValueError("corpus: expected text, found none")
+    if size < 256:
+        raise ValueError(f"size: expected at least the 256 bytes, found {size}")
+    utf8(corpus)
+    whole = _byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, initial_alphabet=sorted(spelling()), show_progress=False, special_tokens=[]
+    )
+    whole.train_from_iterator(corpus.splitlines(keepends=True), trainer)
+    return Tokenizer(whole.to_str())
+
+
+def bpe(vocabulary: Sequence[str], merges: Sequence[str]) -> Tokenizer:
+    """The tokenizer of tables in GPT-2's spelling: tokens by id, and pairs "a b" in the order they are joined.
+
+    Raises ValueError for tokens that come twice and for pairs that are none of tokens.
+    """
+    table = {token: i for i, token in enumerate(vocabulary)}
+    if len(table) != len(vocabulary):
+        raise ValueError("vocabulary: expected every token once, found one twice")
+    pairs = []
+    for merge in merges:
+        pair = merge.split(" ")
+        if len(pair) != 2 or any(part not in table for part in (*pair, "".join(pair))):
+            raise ValueError(f"merges: expected pairs of pieces whose join is a piece, found {merge!r}")
+        pairs.append((pair[0], pair[1]))
+    return Tokenizer(_byte_level(models.BPE(table, pairs)).to_str())
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A tokenizer that needs no training: ids 0 to 255 are the bytes, then <pad>, <s> in front and </s> behind."""
+    whole = _byte_level(models.BPE({c: i for i, c in enumerate(spelling())}, []))
+    whole.add_special_tokens([AddedToken(token, special=True) for token in ("<pad>", "<s>", "</s>")])
+    whole.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 257), ("</s>", 258)]
+    )
+    return Tokenizer(whole.to_str())
+
+
+def _byte_level(model: Any) -> Backend:
+    """A tokenizer over bytes that adds nothing to the text."""
+    whole = Backend(model)
+    whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    whole.decoder = decoders.ByteLevel()
+    return whole
