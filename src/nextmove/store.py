@@ -7,14 +7,17 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from nextmove import __version__
 from nextmove.config import ConfigError, decode, encode
 from nextmove.contracts import saved
-from nextmove.host.files import save_tensors, sync, write_text
+from nextmove.host.files import replacing, write_text
 from nextmove.host.found import found
 from nextmove.systems import find, recipes
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT, READABLE = 2, (1, 2)
 """What is written and what can be read: format 1 had other names for the parts of transformers (nn.renamed)."""
@@ -35,6 +38,8 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
 
     facts: what the card says about data, training and results (plain values).
     """
+    from nextmove import weights
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     card = model.card
@@ -46,15 +51,9 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
         "spec": encode(card["spec"]),
         "facts": dict(facts or {}),
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    part = folder / ".model.safetensors.part"
-    try:
-        save_tensors(part, tensors, metadata={"format": "pt"})
-        sync(part)
-        part.replace(folder / "model.safetensors")
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    tensors = model.state_dict()
+    with replacing(folder / "model.safetensors") as part:
+        weights.write(part, tensors)
     for name, text in saved.files(model).items():
         write_text(folder / name, text)
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
@@ -62,26 +61,33 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
     return folder
 
 
-def load(folder: Path | str) -> Any:
-    """The model of a saved folder, in evaluation mode.
+def load(folder: Path | str, *, dtype: torch.dtype | None = None, mapped: bool = False) -> Any:
+    """The model of a saved folder, in evaluation mode; nothing is allocated or drawn but what the file holds.
 
     Raises FileNotFoundError, or ConfigError naming the file for an unknown system, a wrong key or value, and weights
     that are damaged or do not fit.
+
+    Args:
+        folder: What `save` wrote.
+        dtype: Of weights and statistics; None: as saved, whatever that is.
+        mapped: Leave the weights in the file's pages (`weights.read`): for large models that several processes use.
     """
+    from nextmove import weights
     from nextmove.decoders.reach import as_saved
-    from nextmove.interop.weights import read_tensors
     from nextmove.nn.renamed import up_to_date
     from nextmove.parts import PARTS, SPECS
 
     folder = Path(folder)
-    config, weights = read_config(folder), folder / "model.safetensors"
+    config, file = read_config(folder), folder / "model.safetensors"
     with _naming(folder / "config.json"):
         recipe = decode(find(config["system"]).load(), config["recipe"], parts=PARTS, where="recipe")
         kind = get_type_hints(recipe.build)["spec"]
         spec = decode(kind, config["spec"], parts=(*PARTS, *SPECS, *recipes()), where="spec")
-        with as_saved(str(folder)):
+        with as_saved(str(folder)), weights.without_storage():
             model = create(config["system"], spec, recipe)
-    check_keys(model, up_to_date(model, read_tensors(weights), config["format"]), weights)
+    tensors = weights.read(file, dtype=dtype, mapped=mapped)
+    weights.assign(model, up_to_date(model, tensors, config["format"]), where=str(file))
+    weights.check_filled(model, str(file))
     saved.read_files(model, folder)
     model.facts = config["facts"]
     return model.eval()
@@ -121,21 +127,6 @@ def foreign(folder: Path | str) -> Literal["lerobot", "hf"] | None:
     """Whose config.json a folder holds, None for ours; raises FileNotFoundError, or ConfigError naming the file."""
     config = _object(folder)
     return "lerobot" if "type" in config else "hf" if "model_type" in config else None
-
-
-def check_keys(model: Any, tensors: Mapping[str, Any], path: Path) -> None:
-    """Loads `tensors` into the model; a missing or unused key or another shape is an error that names it."""
-    own = model.state_dict()
-    for name in own:
-        if name not in tensors:
-            raise ConfigError(f"{path}: missing tensor {name!r}")
-        if own[name].shape != tensors[name].shape:
-            expected, found = tuple(own[name].shape), tuple(tensors[name].shape)
-            raise ConfigError(f"{path}: {name}: expected shape {expected}, found {found}")
-    unused = [name for name in tensors if name not in own]
-    if unused:
-        raise ConfigError(f"{path}: tensor {unused[0]!r} belongs to no part of the model")
-    model.load_state_dict(tensors)
 
 
 def _object(folder: Path | str) -> dict[str, Any]:

@@ -6,15 +6,11 @@ import errno
 import glob
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space left, quota used up, file too large for the limit of the process."""
@@ -146,21 +142,6 @@ class Appended:
     def close(self) -> None:
         """Ends the file."""
         self._file.close()
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file, not whole before it returns; an error of the disk is an OSError as everywhere else."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    try:
-        save_file(dict(tensors), path, metadata=metadata)
-    except SafetensorError as problem:
-        found = re.search(r"os error (\d+)", str(problem))
-        if found is None:
-            raise
-        number = int(found[1])
-        raise OSError(number, os.strerror(number), str(path)) from problem
 
 
 def room(path: Path) -> int:

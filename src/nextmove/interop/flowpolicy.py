@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nextmove import weights
 from nextmove.codecs import Actions
 from nextmove.config import ConfigError, decode
 from nextmove.contracts import Context, ContextSpec, Rng
 from nextmove.decoders import Consistency
 from nextmove.interop.report import Loaded, Report
 from nextmove.interop.unet import unet_name
-from nextmove.interop.weights import fill, read_json, read_tensors, renamed
+from nextmove.interop.weights import fill, read_json, renamed
 from nextmove.models.policy import Policy, PolicySpec, Timing
 from nextmove.nn import Points3d, UNet1d
 
@@ -165,13 +166,15 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
     config = decode(FlowPolicy3d, read_json(folder / "config.json"), where="config.json")
     if not 1 <= config.n_obs_steps <= config.horizon:
         raise ConfigError(f"config.json: n_obs_steps: expected 1 to {config.horizon}, found {config.n_obs_steps}")
-    policy = build(config, fps=FPS if fps is None else fps)
+    with weights.without_storage():
+        policy = build(config, fps=FPS if fps is None else fps)
     path = folder / "model.safetensors"
-    tensors = read_tensors(path)
+    tensors = weights.read(path)
     ignored = {name: why for name in tensors for key, why in _UNUSED.items() if key in name}
     ours = {name: value for name, value in tensors.items() if name not in ignored}
     cut = _cut(ours, policy)
     names = fill(policy, ours, foreign, where=str(path))
+    weights.check_filled(policy, str(path))
     notes = [f"fps: the folder does not say, {FPS:g} assumed"] if fps is None else []
     if policy.n_action_steps < config.n_action_steps:
         notes.append(

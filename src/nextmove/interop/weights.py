@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextmove.config import ConfigError, nearest
+from nextmove.config import ConfigError
 from nextmove.host import files
+from nextmove.weights import assign
 
 
 @contextmanager
@@ -35,44 +36,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; raises FileNotFoundError, or ConfigError for a broken file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent}: expected {path.name}, found none")
-    try:
-        return load_file(path)
-    except SafetensorError as problem:
-        raise ConfigError(f"{path}: not a valid safetensors file ({problem})") from None
-
-
 def fill(
-    module: nn.Module, tensors: Mapping[str, Tensor], foreign: Callable[[str], str | None], *, where: str
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    foreign: Callable[[str], str | None],
+    *,
+    where: str,
+    dtype: torch.dtype | None = torch.float32,
 ) -> dict[str, str]:
-    """Loads `tensors`, all of which must be used, and returns foreign name -> our name.
+    """Gives the module `tensors`, all of which must be used, and returns foreign name -> our name.
 
-    foreign: the name in the file of one of our tensors, None for what does not come from there (scales). Raises
-    ConfigError for a missing, unused, misshapen or non-finite tensor, naming it.
+    foreign: the name in the file of one of our tensors, None for what does not come from there (scales); dtype: of
+    floating tensors, None for the file's. Raises ConfigError for a missing, unused, misshapen or non-finite tensor,
+    naming it.
     """
-    own = module.state_dict()
-    names = {name: ours for ours in own if (name := foreign(ours)) is not None}
-    for name, ours in names.items():
-        if name not in tensors:
-            raise ConfigError(f"{where}: missing tensor {name!r}{nearest(name, set(tensors) - set(names))}")
-        expected, found = tuple(own[ours].shape), tuple(tensors[name].shape)
-        if expected != found:
-            raise ConfigError(f"{where}: {name}: expected shape {expected}, found {found}")
-        if not torch.isfinite(tensors[name]).all():
-            raise ConfigError(f"{where}: {name}: expected finite values, found NaN or infinity")
-    for name in tensors:
-        if name not in names:
-            raise ConfigError(f"{where}: tensor {name!r} belongs to no part of the policy{nearest(name, names)}")
-    with torch.no_grad():
-        for name, ours in names.items():
-            own[ours].copy_(tensors[name])
-    return names
+    return assign(module, tensors, where=where, foreign=foreign, whole="policy", finite=True, dtype=dtype)
 
 
 def same_table(name: str, found: Tensor, expected: Tensor, *, where: str) -> None:

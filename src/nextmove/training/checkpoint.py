@@ -17,8 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
-from nextmove.config import nearest
-from nextmove.host.files import full, naming, save_tensors, sync
+from nextmove import weights
+from nextmove.config import ConfigError
+from nextmove.host.files import full, naming, sync
 
 FORMAT = 1
 PART, OLD = ".part-", ".old-"
@@ -77,7 +78,7 @@ def _write(
         shutil.rmtree(part)
     try:
         part.mkdir(parents=True)
-        _write_tensors(part / "state.safetensors", tensors)
+        weights.write(part / "state.safetensors", tensors)
         with naming(part / "state.json"):
             told = {**content, "sha256": _checksum(part / "state.safetensors")}
             (part / "state.json").write_text(json.dumps(told, indent=2) + "\n")
@@ -136,13 +137,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     CheckpointError where it is of another format.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         facts = json.loads((path / "state.json").read_text())
-        tensors = load_file(path / "state.safetensors")
-    except (OSError, ValueError, SafetensorError) as problem:
+        tensors = weights.read(path / "state.safetensors")
+    except (OSError, ValueError) as problem:
         raise DamagedError(f"{path}: cannot be read ({problem})") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else facts
@@ -153,16 +151,11 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def check_tensors(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError naming the first key or shape of `found` that is not as `expected`."""
-    for name, value in expected.items():
-        if name not in found:
-            raise CheckpointError(f"{path}: missing tensor {name!r}{nearest(name, found)}: another model's checkpoint?")
-        if value.shape != found[name].shape:
-            shapes = f"expected shape {tuple(value.shape)}, found {tuple(found[name].shape)}"
-            raise CheckpointError(f"{path}: {name}: {shapes}: another model's checkpoint?")
-    for name in found:
-        if name not in expected:
-            raise CheckpointError(f"{path}: tensor {name!r} belongs to no part of this model{nearest(name, expected)}")
+    """Raises CheckpointError naming the first tensor that is missing, too many or of another shape."""
+    try:
+        weights.check(expected, found, where=str(path))
+    except ConfigError as problem:
+        raise CheckpointError(f"{problem}: another model's checkpoint?") from None
 
 
 def check_facts(path: Path, expected: Any, found: Any, where: str) -> None:
@@ -172,17 +165,6 @@ def check_facts(path: Path, expected: Any, found: Any, where: str) -> None:
             check_facts(path, expected.get(key), found.get(key), f"{where}.{key}")
     elif expected != found:
         raise CheckpointError(f"{path}: {where}: the checkpoint was written with {found!r}, this run has {expected!r}")
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    seen: set[int] = set()
-    apart: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        value = tensor.detach().cpu().contiguous()
-        # Tied weights are one tensor under two names, which the format refuses.
-        apart[name] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
-    save_tensors(path, apart)
 
 
 def _checksum(path: Path) -> str:

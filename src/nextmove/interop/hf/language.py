@@ -23,6 +23,7 @@ from nextmove.interop.hf.family import Family
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
 from nextmove.interop.report import Report
 from nextmove.interop.weights import fill, naming, read_json
+from nextmove.weights import check_filled, without_storage
 
 FAMILIES: dict[str, Callable[[Mapping[str, Any]], Family]] = {"gpt2": gpt2.family, "llama": llama.family}
 
@@ -69,28 +70,31 @@ class Language:
         return torch.cat([front, prompt, whole[:, length:]], 1)
 
 
-def load(folder: Path | str) -> Language:
+def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> Language:
     """The model of a folder with config.json and model.safetensors, whole or in shards.
 
+    dtype: of the weights, and so of what is computed; None: as the file has them, at half the memory for bf16.
     Raises FileNotFoundError, or ConfigError (a ValueError) naming the key or tensor that is wrong.
     """
     with naming(Path(folder)):
-        return _load(Path(folder))
+        return _load(Path(folder), dtype)
 
 
-def _load(folder: Path) -> Language:
+def _load(folder: Path, dtype: torch.dtype | None) -> Language:
     data = read_json(folder / "config.json")
     kind = data.get("model_type")
     expect("model_type", kind, *FAMILIES)
     family = FAMILIES[str(kind)](data)
     decoder = Autoregressive(family.trunk, classes=family.classes, start=False)
     try:
-        built = decoder.build(shape=(family.length,), context=ContextSpec())
+        with without_storage():
+            built = decoder.build(shape=(family.length,), context=ContextSpec())
     except ValueError as problem:
         raise ConfigError(f"config.json: {problem}") from None
-    checkpoint = Checkpoint(read_folder(folder), str(folder))
+    checkpoint = Checkpoint(read_folder(folder, dtype), str(folder))
     family.pack(checkpoint, family.config)
-    names = fill(built.net, checkpoint.tensors, family.foreign, where=str(folder))
+    names = fill(built.net, checkpoint.tensors, family.foreign, where=str(folder), dtype=dtype)
+    check_filled(built, str(folder))
     used = {name: f"net.{ours}" for name, ours in checkpoint.used(names).items()}
     notes = (f"config.json: no effect on the logits: {', '.join(family.aside)}",) if family.aside else ()
     version = str(data.get("transformers_version", "no version"))

@@ -9,19 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nextmove import weights
 from nextmove.config import ConfigError, nearest
-from nextmove.interop.weights import read_json, read_tensors
+from nextmove.interop.weights import read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def read_folder(folder: Path) -> dict[str, Tensor]:
-    """All tensors of `model.safetensors`, or of the shards its index names.
+def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> dict[str, Tensor]:
+    """All tensors of `model.safetensors`, or of the shards its index names, floats as `dtype` (None: the file's).
 
     Raises FileNotFoundError, or ConfigError for a broken index or file.
     """
     if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
-        return read_tensors(folder / WEIGHTS)
+        return weights.read(folder / WEIGHTS, dtype=dtype)
     where = read_json(folder / INDEX).get("weight_map")
     if not isinstance(where, dict):
         raise ConfigError(f"{folder / INDEX}: weight_map: expected an object, found {type(where).__name__}")
@@ -29,7 +30,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     for file in sorted(set(where.values())):
         if Path(file).name != file:
             raise ConfigError(f"{folder / INDEX}: weight_map: expected files of the folder, found {file!r}")
-        found |= read_tensors(folder / file)
+        found |= weights.read(folder / file, dtype=dtype)
     if found.keys() != where.keys():
         name = min(found.keys() ^ where.keys())
         raise ConfigError(f"{folder / INDEX}: {name}: expected in the index and in its file, found in one")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from nextmove import weights
 from nextmove.codecs import Actions
 from nextmove.codecs.joined import Joined
 from nextmove.config import ConfigError
@@ -27,7 +28,7 @@ from nextmove.interop.lerobot.config import (
 from nextmove.interop.lerobot.scaling import PROCESSORS, Scales, from_processors, from_weights, is_statistic
 from nextmove.interop.renamed import Renamed
 from nextmove.interop.report import Loaded, Report
-from nextmove.interop.weights import fill, naming, read_json, read_tensors, same_table
+from nextmove.interop.weights import fill, naming, read_json, same_table
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.nn.embedding import table
 
@@ -56,12 +57,14 @@ def _load(folder: Path, fps: float | None) -> Loaded:
     part = roles(config)
     if part.cameras:
         raise ConfigError(f"{folder}: cameras are not supported yet: {', '.join(part.cameras)}")
-    tensors, strip = _strip(read_tensors(folder / WEIGHTS))
+    tensors, strip = _strip(weights.read(folder / WEIGHTS))
     scales = from_weights(tensors, config) if version.legacy else from_processors(folder, config)
-    policy, foreign = _build(config, part, scales, version, FPS if fps is None else fps)
+    with weights.without_storage():
+        policy, foreign = _build(config, part, scales, version, FPS if fps is None else fps)
     ignored, computed = _apart(config, tensors, scales)
     ours = {name: value for name, value in tensors.items() if name not in ignored and name not in scales.used}
     names = fill(policy.decoder, ours, foreign, where=str(folder / WEIGHTS))
+    weights.check_filled(policy, str(folder / WEIGHTS))
     notes = [f"fps: the folder does not say, {FPS:g} assumed"] if fps is None else []
     notes += [f"{name}: an input that LeRobot's {config.type} policy does not read" for name in part.unused]
     notes += [f"observations are renamed: {dict(scales.renamed)}"] if scales.renamed else []

@@ -13,11 +13,12 @@ from typing import Any, Literal, cast
 
 from torch import Tensor
 
+from nextmove import weights
 from nextmove.codecs import Scaled
 from nextmove.codecs.scaled import STATISTICS, Mode
 from nextmove.config import ConfigError, decode, nearest
 from nextmove.interop.lerobot.config import ACTION, Common, Feature, Norm
-from nextmove.interop.weights import read_json, read_tensors
+from nextmove.interop.weights import read_json
 
 PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
 NORMALISER, UNNORMALISER = "normalizer_processor", "unnormalizer_processor"
@@ -122,7 +123,7 @@ def _steps(folder: Path, file: str, known: Mapping[str, type]) -> list[tuple[str
         if name not in known:
             raise ConfigError(f"{where}: no step is known by the name {name!r}{nearest(str(name), known)}")
         config: Any = decode(known[name], step.get("config") or {}, where=f"{where}: {name}")
-        state = read_tensors(_inside(folder, step["state_file"], where)) if step.get("state_file") else {}
+        state = weights.read(_inside(folder, step["state_file"], where)) if step.get("state_file") else {}
         read.append((name, config, _by_feature(state)))
     return read
 

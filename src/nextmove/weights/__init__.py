@@ -1,0 +1,7 @@
+"""Tensors and files: one writer, one reader, one check and one way to give a model the tensors of a file."""
+
+from nextmove.weights.assign import assign, check_filled, without_storage
+from nextmove.weights.check import check, digest
+from nextmove.weights.files import read, write
+
+__all__ = ["assign", "check", "check_filled", "digest", "read", "without_storage", "write"]
