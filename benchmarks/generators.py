@@ -122,7 +122,7 @@ def main() -> None:
         options = {"minutes": args.minutes, "clock": "busy", "seed": args.seed, "threads": args.threads}
         once(run, partial(jobs.train_generator, name, corpus.source, **options, **corpus.options, **own))
         if not (run / "evaluation" / "report.json").is_file():
-            jobs.evaluate(run, **corpus.judge)
+            jobs.judge_generator(run, **corpus.judge)
 
 
 if __name__ == "__main__":

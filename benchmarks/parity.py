@@ -37,7 +37,8 @@ from materialise import materialise  # noqa: E402
 from nextmove.contracts import Batch, Chunk, Rng, total  # noqa: E402
 from nextmove.control import suited_rows  # noqa: E402
 from nextmove.control.ensemble import TemporalEnsemble  # noqa: E402
-from nextmove.interop import Loaded, load  # noqa: E402
+from nextmove.folders import open_folder  # noqa: E402
+from nextmove.interop import Loaded  # noqa: E402
 
 IO = "io.safetensors"
 
@@ -195,7 +196,7 @@ def run(case: Path, folder: Path) -> dict[str, Any]:
         return language_parity.run(case.name, whole)
     result: dict[str, Any] = {"case": case.name, "max_abs_diff": None, "loss_diff": None, "grad_diff": None}
     try:
-        loaded = load(whole)
+        loaded = open_folder(whole).foreign()
     except (ValueError, FileNotFoundError) as problem:
         return {**result, "error": str(problem)}
     print(loaded.report, file=sys.stderr)

@@ -36,7 +36,7 @@ from nextmove.contracts import Rows, normal, seeded, total
 from nextmove.decoders import Diffusion, Latent, Regression, Sampler
 from nextmove.decoders.grids import Indices
 from nextmove.decoders.solvers import Ddim
-from nextmove.interop import load
+from nextmove.folders import open_folder
 from nextmove.interop.openvino import compiled
 from nextmove.models.policy import Policy, PolicySpec, Representation
 from nextmove.models.policy.act import Act
@@ -117,7 +117,7 @@ class Foreign:
     """A network that LeRobot saved, read into ours: `()` is milliseconds of a chunk, `away` how far it is from its."""
 
     def __init__(self, folder: Path, openvino: bool) -> None:
-        self.loaded, self.case = load(folder, fps=10.0), load_file(folder / "case.safetensors")
+        self.loaded, self.case = open_folder(folder).foreign(fps=10.0), load_file(folder / "case.safetensors")
         if openvino:
             compiled(self.loaded.policy)
         self.act = self.loaded.report.family == "act"

@@ -16,8 +16,8 @@ from nextmove import store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError, decode
 from nextmove.contracts import Context, ContextSpec, normal, seeded, total
+from nextmove.folders import open_folder
 from nextmove.jobs.evaluate import load_policy
-from nextmove.jobs.generators import family
 from nextmove.models.policy import PolicySpec
 from nextmove.parts import PARTS, SPECS
 from nextmove.systems import find
@@ -47,7 +47,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize("read", [store.load, store.read_config, load_policy, family], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("read", [store.load, store.read_config, load_policy], ids=lambda f: f.__name__)
 @pytest.mark.parametrize(("change", "message"), DAMAGE.values(), ids=DAMAGE)
 def test_a_key_that_is_wrong_is_named_with_its_file(
     folder: Path, read: Callable[[Path], Any], change: Callable[[dict[str, Any]], Any], message: str
@@ -57,7 +57,7 @@ def test_a_key_that_is_wrong_is_named_with_its_file(
         read(folder)
 
 
-@pytest.mark.parametrize("read", [store.load, load_policy, family], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("read", [store.load, load_policy, open_folder], ids=lambda f: f.__name__)
 @pytest.mark.parametrize(("text", "message"), [("[]", "expected an object, found list"), ("{", "not valid JSON")])
 def test_a_config_that_is_no_object_is_named(
     folder: Path, read: Callable[[Path], Any], text: str, message: str, capsys: pytest.CaptureFixture[str]
@@ -98,16 +98,6 @@ def test_weights_that_are_cut_are_named(folder: Path, left: int) -> None:
     weights.unlink()
     with pytest.raises(FileNotFoundError, match=rf"{folder}: expected model\.safetensors"):
         store.load(folder)
-
-
-def test_whose_folder_it_is(folder: Path, tmp_path: Path) -> None:
-    assert store.foreign(folder) is None
-    for text, origin in (('{"type": "act"}', "lerobot"), ('{"model_type": "gpt2"}', "hf")):
-        (tmp_path / "config.json").write_text(text)
-        assert store.foreign(tmp_path) == origin
-        assert family(tmp_path) == "policy"
-    with pytest.raises(FileNotFoundError, match="expected a saved model"):
-        store.foreign(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("system", FORMAT_1)

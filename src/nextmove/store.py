@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from nextmove import __version__
 from nextmove.config import ConfigError, decode, encode
 from nextmove.contracts import saved
+from nextmove.folders import PLACES, open_folder
 from nextmove.host.files import replacing, write_text
-from nextmove.host.found import found
 from nextmove.systems import find, recipes
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
 
 
 def load(folder: Path | str, *, dtype: torch.dtype | None = None, mapped: bool = False) -> Any:
-    """The model of a saved folder, in evaluation mode; nothing is allocated or drawn but what the file holds.
+    """The model of a saved folder, or of a run's, in evaluation mode; nothing is allocated or drawn but what it holds.
 
     Raises FileNotFoundError, or ConfigError naming the file for an unknown system, a wrong key or value, and weights
     that are damaged or do not fit.
@@ -77,8 +77,8 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = None, mapped: bool =
     from nextmove.nn.renamed import up_to_date
     from nextmove.parts import PARTS, SPECS
 
-    folder = Path(folder)
-    config, file = read_config(folder), folder / "model.safetensors"
+    config, folder = read_config(folder), open_folder(folder).folder
+    file = folder / "model.safetensors"
     with _naming(folder / "config.json"):
         recipe = decode(find(config["system"]).load(), config["recipe"], parts=PARTS, where="recipe")
         kind = get_type_hints(recipe.build)["spec"]
@@ -95,14 +95,12 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = None, mapped: bool =
 
 def read_config(folder: Path | str) -> dict[str, Any]:
     """config.json of a saved model; raises FileNotFoundError, or ConfigError naming file and key."""
-    path, config = Path(folder) / "config.json", _object(folder)
-    if "format" not in config and ("type" in config or "model_type" in config):
-        whose = f"LeRobot ({config['type']})" if "type" in config else f"transformers ({config['model_type']})"
-        raise ConfigError(
-            f"{path}: expected a model of nextmove's, found one of {whose}, which `nextmove inspect` reads"
-        )
-    if config.get("format") not in READABLE:
-        raise ConfigError(f"{path}: format: expected {' or '.join(map(str, READABLE))}, found {config.get('format')!r}")
+    opened = open_folder(folder)
+    path, config = opened.folder / "config.json", dict(opened.config)
+    if opened.kind != "nextmove":
+        raise ConfigError(f"{path}: expected a model of nextmove's, found one of {opened.whose}; {opened.used_by}")
+    if config["format"] not in READABLE:
+        raise ConfigError(f"{path}: format: expected {' or '.join(map(str, READABLE))}, found {config['format']!r}")
     for key, kind in KEYS.items():
         if key not in config:
             raise ConfigError(f"{path}: missing key {key!r}")
@@ -115,27 +113,11 @@ def read_config(folder: Path | str) -> dict[str, Any]:
 
 def weights_hash(folder: Path | str) -> str | None:
     """A hash, hexadecimal, of the weights of a saved model or of a run's; None where there is no such file."""
-    folder = Path(folder)
-    for path in (folder / "model" / "model.safetensors", folder / "model.safetensors"):
+    for path in (Path(folder) / place / "model.safetensors" for place in PLACES):
         if path.is_file():
             with path.open("rb") as file:
                 return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
     return None
-
-
-def foreign(folder: Path | str) -> Literal["lerobot", "hf"] | None:
-    """Whose config.json a folder holds, None for ours; raises FileNotFoundError, or ConfigError naming the file."""
-    config = _object(folder)
-    return "lerobot" if "type" in config else "hf" if "model_type" in config else None
-
-
-def _object(folder: Path | str) -> dict[str, Any]:
-    from nextmove.interop.weights import read_json
-
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder}: expected a saved model with config.json; {found(folder, 'model')}")
-    return read_json(path)
 
 
 @contextmanager

@@ -177,7 +177,7 @@ def test_a_damaged_file_of_a_model_is_named(kind: str, damage: str, model: Path,
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(made, tmp_path / "copy")
         DAMAGE[damage](tmp_path / "copy" / path.name)
-        for command in {"ours": TAKE_MODELS, "Hugging Face": ("inspect",)}.get(kind, ("inspect", "evaluate")):
+        for command in {"Hugging Face": ("inspect",)}.get(kind, ("inspect", "evaluate")):
             told = answer(TAKE_MODELS[command], "copy")
             assert path.name in told or (damage == "a folder" and path.name == "config.json")
 
@@ -197,10 +197,3 @@ def test_a_picture_that_does_not_decode_is_named(answer, tmp_path: Path) -> None
     for damage in ("empty", "noise", "cut"):
         DAMAGE[damage](tmp_path / "pictures/1.png")
         assert "pictures/1.png: expected a picture" in answer(TAKE_DATA["train ddpm"], "pictures")
-
-
-def test_whose_model_a_command_cannot_use_is_said(answer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    for source, whose in (("act_state", r"LeRobot \(act\)"), ("gpt2", r"transformers \(gpt2\)")):
-        materialise(GOLDEN / source, tmp_path / source)
-        assert_matches(f"found one of {whose}, which `nextmove inspect` reads", answer(TAKE_MODELS["generate"], source))
-    assert_matches(r"transformers \(gpt2\)", answer(TAKE_MODELS["evaluate"], "gpt2"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 import re
 import shlex
 import tomllib
@@ -37,6 +38,26 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in jobs.__all__:
         monkeypatch.setattr(jobs, name, stand_in(name, getattr(jobs, name)))
     return made
+
+
+OF_GENERATORS = {"--samples", "--likelihood", "--classified", "--guidance"}
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Lets the model that a command judges be a folder of what it has options for."""
+    configs = {"policy": {"type": "act"}, "generator": {"model_type": "gpt2"}}
+
+    def of(line: str) -> None:
+        words = shlex.split(line)
+        if words[0] == "evaluate" and not words[1].startswith("-"):
+            place = tmp_path / words[1]
+            place.mkdir(parents=True)
+            what = "generator" if OF_GENERATORS & set(words) else "policy"
+            (place / "config.json").write_text(json.dumps(configs[what]))
+            monkeypatch.chdir(tmp_path)
+
+    return of
 
 
 @pytest.mark.parametrize(("does", "name"), HABITS)
@@ -135,8 +156,9 @@ def test_commands_are_found() -> None:
 
 @pytest.mark.parametrize("line", named())
 def test_every_command_that_is_named_is_understood(
-    line: str, called: list[str], capsys: pytest.CaptureFixture[str]
+    line: str, called: list[str], judged: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    judged(line)
     if line.endswith("--help"):
         line = line.replace("0 --help", "train --help")  # of every command
     try:

@@ -14,7 +14,7 @@ from tests.interop.lerobot_folders import diffusion_shapes
 from tests.interop.oracle_lerobot import DiffusionOracle
 
 from nextmove.contracts import total
-from nextmove.interop import load
+from nextmove.interop.flowpolicy import load
 
 SMALL = {
     "point_count": 10,

@@ -6,7 +6,7 @@ from tests.interop.lerobot_folders import ACT, DIFFUSION, config, statistics, te
 from tests.interop.oracle_lerobot import ActOracle, DiffusionOracle, scaled, sines, unscaled
 
 from nextmove.contracts import total
-from nextmove.interop import load
+from nextmove.interop.lerobot import load
 
 B = 3
 MODES = {"STATE": "QUANTILES", "ACTION": "QUANTILE10"}

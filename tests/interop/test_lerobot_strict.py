@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from tests.interop.lerobot_folders import ACT, DIFFUSION, config, statistics, tensors, write
 
 from nextmove.config import ConfigError
-from nextmove.interop import load
+from nextmove.interop.lerobot import load
 
 PRE, POST = "policy_preprocessor", "policy_postprocessor"
 

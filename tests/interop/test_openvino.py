@@ -14,9 +14,10 @@ import torch
 from tests.golden.materialise import materialise
 from tests.models.test_policies import NAMES, make, windows
 
-from nextmove import interop, parts, store
+from nextmove import parts, store
 from nextmove.config import ConfigError
 from nextmove.contracts import Context, Known, Memory, Rows, seeded
+from nextmove.folders import open_folder
 from nextmove.interop.openvino import ROWS, Compiled, compiled
 from nextmove.jobs.evaluate import load_policy
 
@@ -59,7 +60,7 @@ def test_every_policy_plans_the_same(name):
 
 @pytest.mark.parametrize("case", ["act_state", "diffusion_state"])
 def test_a_foreign_checkpoint_plans_the_same(case, tmp_path):
-    loaded = interop.load(materialise(GOLDEN / case, tmp_path), fps=10)
+    loaded = open_folder(materialise(GOLDEN / case, tmp_path)).foreign(fps=10)
     policy = loaded.policy
     sizes = policy.spec.features
     obs = {name: torch.rand(1, policy.n_obs_steps, width, generator=seeded(3)) for name, width in sizes.items()}

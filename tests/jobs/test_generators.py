@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,7 @@ def test_text_streams_from_the_prompt_and_repeats_with_its_seed(text: Path, caps
 
 
 def test_text_is_judged_against_n_grams(text: Path, tmp_path: Path) -> None:
-    report = jobs.evaluate(text, out=tmp_path)
+    report = jobs.judge_generator(text, out=tmp_path)
     likely = report["likelihood"]
     assert likely["nats_per_token"] > 0.5
     # A text that repeats itself is easy for counts, and four steps are no training.
@@ -105,9 +107,7 @@ def test_a_saved_generator_is_the_one_that_was_trained(flow: Path) -> None:
 
 
 def test_flow_is_judged_by_samples_and_by_its_likelihood_bound(flow: Path, tmp_path: Path) -> None:
-    from nextmove.jobs.judge import evaluate_generator
-
-    report = evaluate_generator(flow, samples=12, likelihood=2, out=tmp_path)
+    report = jobs.judge_generator(flow, samples=12, likelihood=2, out=tmp_path)
     assert report["likelihood"]["bits_per_dim_bound"] > 2
     assert 0 <= report["quality"]["against_test"]["accuracy"] <= 1
     assert sum(report["quality"]["class_share"]) == pytest.approx(1)
@@ -117,23 +117,19 @@ def test_flow_is_judged_by_samples_and_by_its_likelihood_bound(flow: Path, tmp_p
 
 
 def test_pictures_that_do_not_fit_and_counts_below_their_least_are_named(flow: Path, tmp_path: Path) -> None:
-    from nextmove.jobs.judge import evaluate_generator
-
     with pytest.raises(ConfigError, match="samples: expected at least 1, found 0"):
-        evaluate_generator(flow, samples=0, out=tmp_path)
+        jobs.judge_generator(flow, samples=0, out=tmp_path)
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i in range(20):
         pixels = np.full((8, 8, 3), (10 * i, 0, 255 - 10 * i), np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
     with pytest.raises(ConfigError, match=r"pictures: image: expected \(B, 1, 8, 8\), found \(\d+, 3, 8, 8\)"):
-        evaluate_generator(flow, source=str(folder), samples=4, out=tmp_path)
+        jobs.judge_generator(flow, data=str(folder), samples=4, out=tmp_path)
 
 
 def test_pixels_are_judged_by_their_exact_likelihood(pixels: Path, tmp_path: Path) -> None:
-    from nextmove.jobs.judge import evaluate_generator
-
-    report = evaluate_generator(pixels, samples=4, likelihood=8, out=tmp_path)
+    report = jobs.judge_generator(pixels, samples=4, likelihood=8, out=tmp_path)
     likely = report["likelihood"]
     assert likely["nats_per_image"] == pytest.approx(likely["bits_per_dim"] * 64 * 0.6931472, rel=1e-6)
     # Four steps from the uniform distribution's 64 log 2.
@@ -143,7 +139,7 @@ def test_pixels_are_judged_by_their_exact_likelihood(pixels: Path, tmp_path: Pat
 def test_a_prior_learns_a_tokenizers_ids_and_holds_it(tmp_path: Path) -> None:
     tokenizer = VqVae(trunk=Strided(width=8, blocks=1))
     run = train("vqvae", "digits", tmp_path / "vqvae", tokenizer)
-    report = jobs.evaluate(run)
+    report = jobs.judge_generator(run)
     assert report["likelihood"].keys() == {"error", "perplexity"}
     prior = train("vqgan-prior", "digits", tmp_path / "prior", PRIOR, tokenizer=run)
     mine, theirs = store.load(prior / "model").codec.state_dict(), store.load(run / "model").codec.state_dict()
@@ -286,16 +282,46 @@ def test_text_is_printed_once(text: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_judge_of_generators_refuses_what_is_for_policies_and_survives_one_sample(
-    flow: Path, text: Path, tmp_path: Path
+    flow: Path, text: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in {"runtime": "openvino", "batched": True, "execute": 3, "episodes": 9}.items():
-        with pytest.raises(ConfigError, match=f"{name}: for policies, found a generator; leave out --{name}"):
-            jobs.evaluate(flow, out=tmp_path, **{name: value})
+    assert main(["evaluate", str(run), "--samples=9"]) == 2
+    assert "--samples: for generators, found a policy; leave it out" in capsys.readouterr().err
+    for option in (["--runtime", "openvino"], ["--batched"], ["--execute=3"], ["--episodes", "9"]):
+        assert main(["evaluate", str(flow), *option]) == 2
+        told = f"{option[0].partition('=')[0]}: for policies, found a generator; leave it out"
+        assert told in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"expected a policy, found a generator .* `nextmove evaluate` judges it"):
+        jobs.evaluate(flow, out=tmp_path)
     with pytest.raises(ConfigError, match=r"sampler|steps"):
-        jobs.evaluate(text, out=tmp_path, sampler="ddim", steps=3)
-    report = jobs.evaluate(flow, out=tmp_path, samples=1, likelihood=0, classified=0)
+        jobs.judge_generator(text, out=tmp_path, sampler="ddim", steps=3)
+    report = jobs.judge_generator(flow, out=tmp_path, samples=1, likelihood=0, classified=0)
     assert report["quality"]["energy"] is None
     assert "n/a" in (tmp_path / "report.html").read_text()
+
+
+def test_a_generator_is_loaded_once_and_its_draws_are_of_the_seed_that_was_asked_for(
+    flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds, loads, load = [], [], store.load
+    judge = importlib.import_module("nextmove.jobs.judge")
+    monkeypatch.setattr(judge, "draw", lambda model, count, seed: seeds.append(seed) or draw(model, count, seed))
+    monkeypatch.setattr(store, "load", lambda folder: loads.append(folder) or load(folder))
+    command = ["evaluate", str(flow), "--samples", "1", "--likelihood", "0", "--classified", "0"]
+    # The first seed of policies' episodes is a seed as any other here.
+    assert main([*command, "--seed", "100000", "--out", str(tmp_path)]) == 0
+    assert (seeds, len(loads)) == ([100_000], 1)
+    assert json.loads((tmp_path / "report.json").read_text())["commands"][0].startswith(
+        f"nextmove evaluate {flow} --samples 1 --guidance 1 --likelihood 0 --classified 0 --seed 100000"
+    )
+
+
+def test_nothing_is_made_in_a_folder_whose_model_does_not_load(flow: Path, run: Path, tmp_path: Path) -> None:
+    for model in (flow, run):
+        place = shutil.copytree(model / "model", tmp_path / model.parent.name)
+        (place / "model.safetensors").write_bytes(b"")
+        before = sorted(place.iterdir())
+        assert main(["evaluate", str(place)]) == 1
+        assert sorted(place.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -343,13 +369,13 @@ def test_pictures_that_were_trained_on_are_not_judged_as_if_held_out(
     options: dict[str, Any] = {"samples": 2, "likelihood": 2, "classified": 0, "out": tmp_path / "out"}
 
     def judged(source: Path) -> str:
-        report = jobs.evaluate(run, data=source, **options)
+        report = jobs.judge_generator(run, data=source, **options)
         told = f"{report['judged_on']['sentence']}. {report['judged_on']['caution']}".strip()
         assert f"judged on {told}" in capsys.readouterr().out
         assert told in (tmp_path / "out" / "report.html").read_text()
         return told
 
-    assert "content" not in jobs.evaluate(run, **options)["facts"]
+    assert "content" not in jobs.judge_generator(run, **options)["facts"]
     assert judged(folder) == f"the {len(found.test)} pictures kept from training."
     moved = folder.rename(tmp_path / "moved")
     noise(moved / "more", 20, seed=1)
@@ -380,5 +406,5 @@ def test_text_that_was_trained_on_is_not_judged_as_if_held_out(text: Path, tmp_p
         ("other", other, "the 1 text that the model was not trained on"),
     ):
         (tmp_path / f"{name}.txt").write_text(content)
-        found = jobs.evaluate(text, data=tmp_path / f"{name}.txt", out=tmp_path / name)["judged_on"]
+        found = jobs.judge_generator(text, data=tmp_path / f"{name}.txt", out=tmp_path / name)["judged_on"]
         assert told in f"{found['sentence']}. {found['caution']}"

@@ -92,7 +92,7 @@ def test_a_few_step_policy_takes_a_number_of_steps() -> None:
         ({"simulator": "pushx"}, "pushx"),
         ({"execute": 99}, "n_action_steps: expected at most 16 of horizon 16, found 99"),
         ({"sampler": "foo"}, "sampler: expected one of"),
-        ({"samples": 9}, "samples: for generators, found a policy; leave out --samples"),
+        ({"data": "demos", "workers": 9}, "workers: for a simulator, found --data; leave out --workers"),
         ({"runtime": "openvin"}, "runtime: expected torch or openvino, found 'openvin', did you mean 'openvino'"),
         ({"runtime": "openvino", "batched": True}, "batched: openvino computes a plan at a time"),
     ],

@@ -52,8 +52,8 @@ def test_strings_do_what_paths_do_for_generators(tmp_path: Path, monkeypatch: py
     Path("text.txt").write_text(TEXT)
     jobs.train_generator("rnn", Path("text.txt"), out="rnn", steps=1, length=8)
     assert jobs.generate("rnn", length=4, out="drawn.txt") == Path("drawn.txt").read_text()
-    assert jobs.evaluate("rnn", data=Path("text.txt"), out="judged")
-    with pytest.raises(ConfigError, match="model: expected a policy, found Generator; `nextmove evaluate` judges it"):
+    assert jobs.judge_generator("rnn", data=Path("text.txt"), out="judged")
+    with pytest.raises(ConfigError, match=r"model: expected a policy, found a generator of .* of nextmove \(rnn\)"):
         jobs.load_policy("rnn")
 
 

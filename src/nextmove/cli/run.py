@@ -7,6 +7,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def run(command: str, args: Sequence[str]) -> int:
         return _refuse(f"train {args[0]}" if command == "train" and args[0][0] != "-" else command, told)
     if command == "train":
         return _train(list(args))
+    if command == "evaluate":
+        return _evaluate(args)
     from nextmove import jobs
 
     return _call(signed(getattr(jobs, command)), args, command)
@@ -55,6 +58,42 @@ def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> in
         print(result)
         return int(getattr(result, "errors", 0) > 0)
     return 0
+
+
+def _evaluate(args: Sequence[str]) -> int:
+    """`evaluate MODEL`: what the folder holds decides which options there are."""
+    from nextmove import jobs
+    from nextmove.folders import open_folder
+
+    judges = {"policy": signed(jobs.evaluate), "generator": signed(jobs.judge_generator)}
+    folder = _folder_among(args)
+    if folder is None and {"-h", "--help"} & set(args):
+        print("MODEL decides which options there are. Of a policy:\n")
+        with suppress(SystemExit):
+            _call(judges["policy"], ["--help"], "evaluate")
+        print("\nOf a generator of text or images:\n")
+        return _call(judges["generator"], ["--help"], "evaluate")
+    holds = "policy" if folder is None else open_folder(folder).holds
+    own = judges.pop("generator" if holds == "generator" else "policy")
+    what, other = "generators" if holds == "policy" else "policies", habits.options(*judges.values())
+    names = {arg.partition("=")[0] for arg in args if arg.startswith("--")}
+    apart = [name for name in sorted(names) if name[2:].replace("_", "-") in set(other) - set(habits.options(own))]
+    if apart:
+        return _refuse("evaluate", [f"{name}: for {what}, found a {holds}; leave it out" for name in apart])
+    return _call(own, args, "evaluate")
+
+
+def _folder_among(args: Sequence[str]) -> str | None:
+    """The argument that names the model: the first, or, behind options, the first that is a folder with one."""
+    from nextmove.folders import open_folder
+
+    if args and not args[0].startswith("-"):
+        return args[0]
+    for arg in args:
+        with suppress(FileNotFoundError):
+            open_folder(arg)
+            return arg
+    return None
 
 
 def _refuse(command: str, told: Sequence[str]) -> int:

@@ -6,7 +6,19 @@ from nextmove.jobs.evaluate import evaluate, load_policy
 from nextmove.jobs.generate import generate
 from nextmove.jobs.generators import train_generator
 from nextmove.jobs.inspect import inspect
+from nextmove.jobs.judge import judge_generator
 from nextmove.jobs.record import record
 from nextmove.jobs.train import train
 
-__all__ = ["compare", "demo", "evaluate", "generate", "inspect", "load_policy", "record", "train", "train_generator"]
+__all__ = [
+    "compare",
+    "demo",
+    "evaluate",
+    "generate",
+    "inspect",
+    "judge_generator",
+    "load_policy",
+    "record",
+    "train",
+    "train_generator",
+]

@@ -20,7 +20,7 @@ from nextmove.jobs.fit import once
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import Contestant, Judged
 from nextmove.jobs.provenance import seeds_caution
-from nextmove.jobs.repeat import at_least, command, left_out, place, share
+from nextmove.jobs.repeat import Call, at_least, place, repeatable, share
 from nextmove.jobs.simulated import HELD_OUT, judge, played, solved, timed
 from nextmove.jobs.train import spec_of, train
 
@@ -42,7 +42,9 @@ ENTRIES = (
 OTHERWISE = "; --offline compares on held-out demonstrations of any robot"
 
 
+@repeatable
 def compare(
+    call: Call,
     data_dir: str | Path | None = None,
     *,
     runs: tuple[str | Path, ...] = (),
@@ -104,22 +106,19 @@ def compare(
 
     Besides what `train` and `evaluate` raise.
     """
-    options = {name: value for name, value in locals().items() if name != "data_dir"}
-    out, again = Path(out), command(compare, [] if data_dir is None else [data_dir], options)
+    out, again = Path(out), call.command()
     at_least(1, episodes=episodes, demonstrations=min(demonstrations, default=1))
     at_least(0, seed=seed, workers=workers, windows=windows, train_seeds=min(train_seeds))
     share(test=test)
     seeds = range(seed, seed + episodes)
     if runs:
-        left_out(compare, options, "entries demonstrations train_seeds minutes steps test retime", "for trainings")
+        call.leave_out("entries demonstrations train_seeds minutes steps test retime", "for trainings")
         if data_dir is not None:
-            left_out(
-                compare, options, "simulator episodes seed workers batched video", "for a simulator, found a folder"
-            )
+            call.leave_out("simulator episodes seed workers batched video", "for a simulator, found a folder")
             return runs_offline(
                 named(runs), Path(data_dir), out, windows=windows, allow_trained=allow_trained, again=again
             )
-        left_out(compare, options, "offline windows", "for demonstrations, found none; name their folder")
+        call.leave_out("offline windows", "for demonstrations, found none; name their folder")
         return runs_simulated(
             named(runs), simulator, out, seeds=seeds, workers=workers, batched=batched, video=video,
             allow_trained=allow_trained, again=again,
@@ -127,14 +126,14 @@ def compare(
     if data_dir is None:
         raise ConfigError("data_dir: expected a folder of demonstrations, or --runs with finished runs, found neither")
     data_dir = Path(data_dir)
-    left_out(compare, options, "allow_trained", "for finished runs, which --runs names")
+    call.leave_out("allow_trained", "for finished runs, which --runs names")
     if offline:
-        left_out(compare, options, "simulator episodes seed workers batched video retime", "for a simulator")
+        call.leave_out("simulator episodes seed workers batched video retime", "for a simulator")
         return compare_offline(
             data_dir, out, entries=entries, demonstrations=demonstrations, train_seeds=train_seeds, minutes=minutes,
             steps=steps, test=test, windows=windows, again=again,
         )  # fmt: skip
-    left_out(compare, options, "test windows", "for --offline")
+    call.leave_out("test windows", "for --offline")
     demonstrations = demonstrations or (100,)
     lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
     demos = _check(data_dir, max(demonstrations), simulator)

@@ -13,13 +13,15 @@ from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.fit import once
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.record import record
-from nextmove.jobs.repeat import command, place
+from nextmove.jobs.repeat import Call, place, repeatable
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report, solved
 from nextmove.jobs.train import train
 from nextmove.training import TrainConfig
 
 
+@repeatable
 def demo(
+    call: Call,
     *,
     minutes: float = 6.0,
     out: str | Path = Path("runs/demo"),
@@ -48,7 +50,7 @@ def demo(
     Besides what `record`, `train` and `evaluate` raise.
     """
     out = Path(out)
-    again = command(demo, [], locals(), always="minutes demonstrations episodes")
+    again = call.command(always="minutes demonstrations episodes")
     place(out)
     with hold(out):
         began = time.perf_counter()

@@ -11,11 +11,11 @@ from nextmove import evaluation, parts, sim, store
 from nextmove.config import ConfigError, nearest
 from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.terminal import show_beside
+from nextmove.folders import open_folder
 from nextmove.host.lock import hold
-from nextmove.jobs.generators import family
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import told
-from nextmove.jobs.repeat import command, left_out, place
+from nextmove.jobs.repeat import Call, place, repeatable
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report
 from nextmove.models.policy import Policy
 
@@ -31,14 +31,14 @@ def load_policy(
     fps: float | None = None,
     runtime: Runtime = "torch",
 ) -> Policy:
-    """A policy from a run, a saved model or a LeRobot checkpoint folder, with another sampler where asked for.
+    """A policy from a run, a saved model or a checkpoint of LeRobot or FlowPolicy, with another sampler if asked for.
 
     Args:
         model: Folder of the run, of the saved model or of the checkpoint.
         sampler: "ancestral", "ddim", "euler", "midpoint", "heun", "rk4" or "dpm++"; None: as trained.
         steps: Network calls of the sampler; 0: as trained.
         execute: Actions executed of each plan; 0: as trained.
-        fps: Actions a second of a LeRobot checkpoint, which does not tell.
+        fps: Actions a second of a checkpoint of another project, which does not tell.
         runtime: What computes the network, see `interop.openvino`.
 
     Raises:
@@ -50,17 +50,8 @@ def load_policy(
     if runtime not in get_args(Runtime):
         known = get_args(Runtime)
         raise ConfigError(f"runtime: expected {' or '.join(known)}, found {runtime!r}{nearest(runtime, known)}")
-    folder = Path(model)
-    if (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
-    if store.foreign(folder) == "lerobot":
-        from nextmove import interop
-
-        policy = interop.load(folder, fps=fps).policy
-    else:
-        policy = store.load(folder)
-    if not isinstance(policy, Policy):
-        raise ConfigError(f"{folder}: expected a policy, found {type(policy).__name__}; `nextmove evaluate` judges it")
+    saved = open_folder(model).expect("policy")
+    policy: Policy = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign(fps=fps).policy
     parts.with_sampling(policy, sampler, steps)
     if execute:
         policy.timing = policy.timing.executing(execute)
@@ -71,7 +62,9 @@ def load_policy(
     return policy
 
 
+@repeatable
 def evaluate(
+    call: Call,
     model: str | Path,
     *,
     simulator: str = "pusht",
@@ -86,19 +79,14 @@ def evaluate(
     execute: int = 0,
     runtime: Runtime = "torch",
     video: int = 4,
-    samples: int = 360,
-    likelihood: int = 360,
-    classified: int = 1000,
-    guidance: float = 1.0,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Judges a policy on held-out seeds of a simulator, or with `data` on demonstrations.
 
-    A generator of text or images is judged on the held-out part of what it was trained on: likelihood where it
-    exists, sample quality, speed. Writes report.html and report.json into OUT and returns the latter's content.
+    Writes report.html and report.json into OUT and returns the latter's content.
 
     Args:
-        model: A run's folder, a saved model, or a LeRobot checkpoint (ACT, Diffusion).
+        model: A run's folder, a saved model, or a checkpoint of LeRobot (ACT, Diffusion) or FlowPolicy.
         simulator: Name of the simulator.
         data: Judge offline on this LeRobot-format data set instead: action errors beside those of doing nothing, loss,
             smoothness and latency, on the episodes that the policy was not trained on, which are known by content.
@@ -114,10 +102,6 @@ def evaluate(
         runtime: What computes a policy's network: torch, or openvino, which gives the same numbers up to rounding
             1.2 to 2.4 times as soon (pip install openvino), a plan at a time; with `data` that is the latency.
         video: Episodes to film.
-        samples: Images that a generator draws, compared with as many held-out ones.
-        likelihood: Most held-out images whose likelihood is measured; 0 leaves it out.
-        classified: Images drawn to count each class's share, where the data have classes; 0 leaves it out.
-        guidance: Weight of classifier-free guidance for generators that know labels; 1 is none.
         out: Folder of the report; default MODEL/evaluation.
 
     Raises:
@@ -128,50 +112,41 @@ def evaluate(
         InUseError: where another run writes into OUT.
         OSError: for a disk that is full, naming the file.
     """
-    options = {name: value for name, value in locals().items() if name != "model"}
-    if family(model) != "policy":
-        from nextmove.jobs.judge import evaluate_generator
-
-        left_out(
-            evaluate,
-            options,
-            "episodes workers batched execute runtime video windows",
-            "for policies, found a generator",
-        )
-        again = command(evaluate, [model], options, always="samples likelihood classified guidance")
-        return evaluate_generator(
-            Path(model), source=None if data is None else str(data), samples=samples, likelihood=likelihood,
-            classified=classified, sampler=sampler, steps=steps, guidance=guidance,
-            seed=0 if seed == HELD_OUT else seed, out=out, commands=[again],
-        )  # fmt: skip
-    left_out(evaluate, options, "samples likelihood classified guidance", "for generators, found a policy")
     if data is None:
-        left_out(evaluate, options, "windows", "for offline judging, which needs --data")
+        call.leave_out("windows", "for offline judging, which needs --data")
+    else:
+        call.leave_out("simulator episodes seed workers batched video", "for a simulator, found --data")
     if batched and runtime == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
-    out = place(Path(out) if out else Path(model) / "evaluation")
     fps = sim.fps(simulator) if data is None else sets.open_dataset(data).fps
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps, runtime=runtime)
     asked = (sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime)
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
+    policy = make()
+    out = place(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         if data is not None:
-            policy = make()
-            beside, task, choice = offline(policy, data, windows=windows)
-            entry = evaluation.Entry(name, offline=beside, **told(policy, Path(model)))
-            show_beside(beside.beside, name)
-            again = command(evaluate, [model], options)
-            written = evaluation.write_report(
-                [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again],
-                caution=choice.caution, data={"path": str(data), **choice.record()},
-            )  # fmt: skip
+            written = _offline(policy, name, Path(model), data, windows, out, call.command())
         else:
-            again = command(evaluate, [model], options, always="episodes seed")
             with keeping(out / "rollouts", played(model, simulator, batched, asked)) as kept:
                 entry = judge(
-                    make, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
+                    make, policy, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
                     batched=batched, video=video, run=Path(model), kept=kept,
                 )  # fmt: skip
-                written = report([entry], out, simulator=simulator, title=f"{name} on {simulator}", commands=[again])
+                again, title = call.command(always="episodes seed"), f"{name} on {simulator}"
+                written = report([entry], out, simulator=simulator, title=title, commands=[again])
     print(f"{written['verdict']} Open {out / 'report.html'}")
     return written
+
+
+def _offline(
+    policy: Policy, name: str, run: Path, data: str | Path, windows: int, out: Path, again: str
+) -> dict[str, Any]:
+    """Judges a policy on demonstrations and writes the report; its content."""
+    beside, task, choice = offline(policy, data, windows=windows)
+    entry = evaluation.Entry(name, offline=beside, **told(policy, run))
+    show_beside(beside.beside, name)
+    return evaluation.write_report(
+        [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again],
+        caution=choice.caution, data={"path": str(data), **choice.record()},
+    )  # fmt: skip

@@ -16,24 +16,33 @@ from nextmove.config import ConfigError
 from nextmove.contracts import Known, seeded
 from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery
+from nextmove.folders import open_folder
 from nextmove.host.files import write_bytes, write_text
-from nextmove.jobs.generators import saved
 from nextmove.jobs.repeat import at_least, place
 from nextmove.models.generator import Generator, TextSpec
+from nextmove.models.image.tokenizer import Tokenizer
 
 FRAMES = 60
 """Most frames of an animation."""
 
 
-def load_generator(model: Path | str, *, sampler: str | None = None, steps: int = 0, guidance: float = 1.0) -> Any:
-    """A saved generator of text or images, with another sampler where asked for.
+def load_generator(
+    model: Path | str, *, sampler: str | None = None, steps: int = 0, guidance: float = 1.0
+) -> Generator | Tokenizer:
+    """A saved generator of text or images, with another sampler where asked for, or a tokenizer of images.
 
-    sampler: as for policies; steps: network calls of it; guidance: weight of classifier-free guidance.
+    sampler: as for policies; steps: network calls of it; guidance: weight of classifier-free guidance. Raises
+    ConfigError for a folder that holds something else, and for a sampler where there is none to change.
     """
-    found = store.load(saved(model))
-    if not isinstance(found, Generator):
-        raise ConfigError(f"{model}: expected a generator of text or images, found {type(found).__name__}")
-    return parts.with_sampling(found, sampler, steps, guidance)
+    saved = open_folder(model).expect("generator")
+    if saved.kind != "nextmove":
+        raise ConfigError(f"{model}: cannot draw text from a model of {saved.whose} yet; `nextmove inspect` reads it")
+    found: Generator | Tokenizer = store.load(saved.folder)
+    if isinstance(found, Generator):
+        parts.with_sampling(found, sampler, steps, guidance)
+    elif sampler or steps or guidance != 1:
+        raise ConfigError(f"sampler, steps, guidance: {model} is a tokenizer and draws nothing; leave them out")
+    return found
 
 
 def generate(
@@ -78,11 +87,13 @@ def generate(
     """
     at_least(1, n=n, length=length, threads=threads)
     at_least(0, seed=seed)
-    target = Path(out) if out else saved(model).parent / "samples.png"
     if out is not None:
-        place(target.parent)
+        place(Path(out).parent)
     torch.set_num_threads(threads)
     generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
+    if isinstance(generator, Tokenizer):
+        raise ConfigError(f"{model}: expected a generator of text or images, found a tokenizer; train a prior on it")
+    target = Path(out) if out else Path(model) / "samples.png"
     sampling = Sampling(temperature, top_k, top_p)
     rng = seeded(seed, 6)
     inputs = labels(generator, n, label)

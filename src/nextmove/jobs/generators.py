@@ -202,7 +202,7 @@ def image_task(
 
 def reflow_task(system: str, source: str, teacher: str | Path, pairs: int, holdout: float, seed: int) -> Task:
     """A trained flow and pairs of noise and image at the ends of its own paths (Liu et al. 2023)."""
-    trained = store.load(saved(teacher))
+    trained = store.load(teacher)
     if trained.card["system"] != system:
         raise ConfigError(f"--teacher: expected a run of {system}, found one of {trained.card['system']}")
     if not isinstance(trained.decoder, DiffusionDecoder) or not isinstance(trained.decoder.config, Flow):
@@ -226,19 +226,7 @@ def _create(system: str, spec: ImageSpec, recipe: Any, tokenizer: str | Path | N
         return store.create(system, spec, recipe)
     if tokenizer is None:
         raise ConfigError(f"--tokenizer: {system} needs the run of a trained vqvae or vqgan")
-    trained = store.load(saved(tokenizer))
+    trained = store.load(tokenizer)
     prior = store.create(system, PriorSpec(spec, trained.card["recipe"]), recipe)
     adopt(prior, trained)
     return prior
-
-
-def saved(folder: Path | str) -> Path:
-    """The saved model of a run, or the folder itself if it is one."""
-    folder = Path(folder)
-    return folder / "model" if (folder / "model" / "config.json").is_file() else folder
-
-
-def family(folder: Path | str) -> str:
-    """The family of a saved model's system, "policy" for foreign checkpoints; raises as `store.read_config`."""
-    place = saved(folder)
-    return "policy" if store.foreign(place) else find(store.read_config(place)["system"]).family

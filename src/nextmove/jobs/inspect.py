@@ -11,6 +11,7 @@ from nextmove.config import ConfigError
 from nextmove.data.deep import Decoding, Part, parts
 from nextmove.evaluation.entry import unfinished
 from nextmove.evaluation.progress import progress_bar
+from nextmove.folders import Saved, open_folder
 from nextmove.host.found import found
 from nextmove.host.workers import Failure, run_tasks
 from nextmove.jobs import provenance
@@ -43,20 +44,19 @@ def inspect(folder: str | Path, *, deep: bool = False, workers: int = 2) -> Insp
     folder = Path(folder)
     if (folder / "meta" / "info.json").exists():
         return _dataset(folder, deep, workers)
-    if (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
-    if not (folder / "config.json").is_file():
+    try:
+        saved = open_folder(folder)
+    except FileNotFoundError:
         raise FileNotFoundError(
             f"{folder}: expected a data set (meta/info.json) or a model (config.json); {found(folder, 'dataset')}"
-        )
+        ) from None
     if deep:
         raise ConfigError(f"{folder}: --deep decodes the pictures of a data set, found a model; leave it out")
-    origin = store.foreign(folder)
-    if origin:
-        from nextmove import interop
-
-        return Inspection((interop.load if origin == "lerobot" else interop.hf.load)(folder).report)
-    return Inspection(_model(folder))
+    if saved.kind == "nextmove":
+        return Inspection(_model(saved.folder))
+    if saved.kind == "openvla":
+        return Inspection(_openvla(saved))
+    return Inspection(saved.foreign().report)
 
 
 def _dataset(folder: Path, deep: bool, workers: int) -> Inspection:
@@ -93,6 +93,17 @@ def _decoded(dataset: data.Dataset, workers: int) -> list[data.Finding]:
         else:
             damage += result[1]
     return damage
+
+
+def _openvla(saved: Saved) -> str:
+    robots = ", ".join(sorted(saved.config.get("norm_stats", {}))) or "none"
+    parts = [str(saved.config[key]) for key in ("vision_backbone_id", "llm_backbone_id") if key in saved.config]
+    return "\n".join(
+        [
+            f"{saved.folder}: {saved.whose} ({' and '.join(parts) or 'backbones unnamed'}); {saved.used_by}",
+            f"  statistics of actions of: {robots}",
+        ]
+    )
 
 
 def _model(folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nextmove import data, store
+from nextmove import data as sets
+from nextmove import store
 from nextmove.config import ConfigError
 from nextmove.contracts import Context, seeded
 from nextmove.contracts.networks import Networked
@@ -26,21 +27,23 @@ from nextmove.evaluation import gallery, quality
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.generator_report import Judged, rows, write_generator
 from nextmove.evaluation.ngram import best_order
+from nextmove.folders import open_folder
 from nextmove.host.lock import hold
 from nextmove.jobs import provenance
 from nextmove.jobs.generate import labels, load_generator, stream_text
-from nextmove.jobs.generators import saved
-from nextmove.jobs.repeat import at_least, place
+from nextmove.jobs.repeat import Call, at_least, place, repeatable
 from nextmove.models.generator import Generator, ImageSpec, TextSpec
 from nextmove.models.image.tokenizer import Tokenizer
 
 BATCH = 120
 
 
-def evaluate_generator(
+@repeatable
+def judge_generator(
+    call: Call,
     model: str | Path,
     *,
-    source: str | Path | None = None,
+    data: str | Path | None = None,
     samples: int = 360,
     sampler: str | None = None,
     steps: int = 0,
@@ -49,50 +52,58 @@ def evaluate_generator(
     classified: int = 1000,
     seed: int = 0,
     out: str | Path | None = None,
-    commands: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Judges a generator on the held-out part of its source; writes report.html, report.json and pictures into OUT.
+    """Judges a generator of text or images on the held-out part of what it was trained on.
+
+    By likelihood where it exists, sample quality and speed. Writes report.html, report.json and pictures into OUT and
+    returns report.json's content.
 
     Args:
-        model: A run's folder or a saved model.
-        source: Text or images; default what it was trained on.
+        model: A run's folder or a saved model of text or images.
+        data: Text or images to judge on; default what it was trained on.
         samples: Images drawn and compared with as many held-out ones.
-        sampler: Another solver for diffusion and flow.
+        sampler: Another solver for diffusion and flow (ancestral, ddim, euler, midpoint, heun, rk4, dpm++).
         steps: Network calls of the sampler; 0 as trained.
-        guidance: Weight of classifier-free guidance.
+        guidance: Weight of classifier-free guidance for models that know labels; 1 is none.
         likelihood: Most held-out images whose likelihood is measured; 0 leaves it out.
         classified: Images drawn to count each class's share, where the data have classes; 0 leaves it out.
         seed: Decides the draws.
         out: Folder of the report; default MODEL/evaluation.
-        commands: What makes this report again.
+
+    Raises:
+        FileNotFoundError: for a folder without a model.
+        ConfigError, DataError: for a model, source or option that does not fit.
+        InUseError: where another run writes into OUT.
+        OSError: for a disk that is full, naming the file.
     """
     at_least(1, samples=samples)
-    at_least(0, likelihood=likelihood, classified=classified)
-    folder, out = saved(model), place(Path(out) if out else Path(model) / "evaluation")
+    at_least(0, likelihood=likelihood, classified=classified, seed=seed)
+    found: Any = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
+    out = place(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
-        found = store.load(folder)
-        source = str(source or found.facts["data"])
-        log = folder.parent / "train.jsonl"
-        curve = read_train_log(log) if log.is_file() else None
-        facts = {**provenance.facts(found), "parameters": sum(p.numel() for p in found.parameters())}
-        facts["weights_hash"] = store.weights_hash(folder)
-        judged = Judged(Path(model).name, facts, curve=curve)
+        judged = _of(found, Path(model))
+        source = str(data or found.facts["data"])
         if isinstance(found, Tokenizer):
-            if sampler or steps or guidance != 1:
-                raise ConfigError(f"sampler, steps, guidance: {model} is a tokenizer and draws nothing; leave them out")
             judged = _tokenizer(judged, found, source)
+        elif isinstance(found.spec, TextSpec):
+            judged = _text(judged, found, source, seed)
         else:
-            generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
-            if isinstance(found.spec, TextSpec):
-                judged = _text(judged, generator, source, seed)
-            else:
-                judged = _images(judged, generator, source, samples, likelihood, classified, seed)
-        written = write_generator(judged, out, title=judged.name, commands=commands)
+            judged = _images(judged, found, source, samples, likelihood, classified, seed)
+        again = call.command("samples likelihood classified guidance", name="evaluate")
+        written = write_generator(judged, out, title=judged.name, commands=[again])
         print(f"judged on {written['judged_on']['sentence']}. {written['judged_on']['caution']}".strip())
         for figure, told, explained in rows(written):
             print(f"{figure}: {told}" + f" ({explained})" * bool(explained))
         print(" ".join(part for part in (written["caution"], f"open {out / 'report.html'}") if part))
         return written
+
+
+def _of(model: Any, run: Path) -> Judged:
+    """Name, facts and training curve of a model, as far as it and its run tell."""
+    log = open_folder(run).folder.parent / "train.jsonl"
+    facts = {**provenance.facts(model), "parameters": sum(p.numel() for p in model.parameters())}
+    facts["weights_hash"] = store.weights_hash(run)
+    return Judged(run.name, facts, curve=read_train_log(log) if log.is_file() else None)
 
 
 @torch.no_grad()
@@ -138,7 +149,7 @@ def _images(
     judged: Judged, model: Generator, source: str, samples: int, most: int, classified: int, seed: int
 ) -> Judged:
     spec: Any = model.spec
-    found = data.pictures(source, size=spec.height)
+    found = sets.pictures(source, size=spec.height)
     try:
         spec.check(found.test.image)
     except ValueError as problem:
@@ -221,7 +232,7 @@ def _text(judged: Judged, model: Generator, source: str, seed: int) -> Judged:
 
 
 def _tokenizer(judged: Judged, model: Tokenizer, source: str) -> Judged:
-    held, choice = provenance.choose_pictures(model, data.pictures(source, size=model.spec.height))
+    held, choice = provenance.choose_pictures(model, sets.pictures(source, size=model.spec.height))
     test = quantised(held.image, model.spec.levels)
     with torch.no_grad():
         made = model.reconstruct(test[:64])

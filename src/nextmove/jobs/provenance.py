@@ -16,6 +16,7 @@ from nextmove.data import identity, outline
 from nextmove.data.tables import Array
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.rollout import ranges
+from nextmove.folders import PLACES
 from nextmove.models.policy import Policy
 
 
@@ -54,7 +55,7 @@ def told(policy: Policy, run: str | Path | None) -> dict[str, Any]:
 
 def written(model: str | Path) -> dict[str, Any]:
     """Hashes of a model's files: a sampler or timing changed in its config is another model, as other weights are."""
-    files = [Path(model) / place / "config.json" for place in (".", "model")]
+    files = [Path(model) / place / "config.json" for place in PLACES]
     config = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
     return {"config": config, "weights": store.weights_hash(model)}
 

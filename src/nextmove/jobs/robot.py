@@ -37,7 +37,8 @@ def fits_simulator(policy: Policy, simulator: str) -> str:
 
 
 def _fits(policy: Policy, where: str, widths: Mapping[str, int], names: Mapping[str, Sequence[str]]) -> str:
-    read = {name: policy.spec.features[name] for name in policy.spec.features if name in policy.encoder.features}
+    seen = getattr(policy.encoder, "features", policy.spec.features)
+    read = {name: policy.spec.features[name] for name in policy.spec.features if name in seen}
     for name, width in {**read, "action": policy.spec.action}.items():
         if name not in widths:
             raise ConfigError(f"{where}: {name}: expected a feature of width {width}, found only {sorted(widths)}")

@@ -23,6 +23,7 @@ HELD_OUT = 100_000
 
 def judge(
     make: Callable[[], Policy],
+    policy: Policy | None = None,
     *,
     name: str,
     simulator: str,
@@ -35,11 +36,11 @@ def judge(
 ) -> evaluation.Entry:
     """One policy's entry of a report: rollouts on the seeds, then its latency alone; its training as `run` tells.
 
-    kept: where finished rollouts are kept.
+    policy: what `make` makes, where the caller has it already; kept: where finished rollouts are kept.
     """
     if not seeds:
         raise ConfigError("episodes: expected at least 1, found 0")
-    policy = make()
+    policy = policy or make()
     _try(policy, simulator, seeds[0])
     results = evaluation.rollout(
         partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video, progress=True,

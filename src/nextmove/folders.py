@@ -1,0 +1,125 @@
+"""Whose model a folder holds, decided here alone from its config.json: ours, LeRobot's, FlowPolicy's, or a Hugging
+Face one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nextmove.config import ConfigError
+from nextmove.host.found import found
+from nextmove.systems import find
+
+Kind = Literal["nextmove", "lerobot", "flowpolicy", "hf", "openvla"]
+Holds = Literal["policy", "generator", "vla"]
+
+PLACES = ("model", ".", "pretrained_model", "checkpoints/last/pretrained_model")
+"""Where a model lies in a folder: in a run of ours, as it is, in a training step or a run of LeRobot."""
+FLOWPOLICY = ("agent_pos_dim", "action_dim")
+"""Keys without which FlowPolicy's policy cannot be built."""
+HOLDS: Mapping[Kind, Holds] = {"lerobot": "policy", "flowpolicy": "policy", "hf": "generator", "openvla": "vla"}
+WHAT: Mapping[Holds, str] = {
+    "policy": "a policy",
+    "generator": "a generator of text or images",
+    "vla": "a vision-language-action model",
+}
+USED_BY: Mapping[Holds, str] = {
+    "policy": "`nextmove evaluate` and `nextmove compare --runs` judge it, `nextmove inspect` describes it",
+    "generator": "`nextmove evaluate` judges it, `nextmove generate` draws from it, `nextmove inspect` describes it",
+    "vla": "it cannot be run yet, `nextmove inspect` describes it",
+}
+"""What the commands do with it."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A folder with a model in it: whose it is, the folder of its config.json, and what that says."""
+
+    kind: Kind
+    folder: Path
+    config: Mapping[str, Any]
+
+    @property
+    def whose(self) -> str:
+        """The kind in words, with the name that the model has there."""
+        names = {
+            "nextmove": f"nextmove ({self.config.get('system')})",
+            "lerobot": f"LeRobot ({self.config.get('type')})",
+            "flowpolicy": "FlowPolicy",
+            "hf": f"transformers ({self.config.get('model_type')})",
+            "openvla": "OpenVLA",
+        }
+        return names[self.kind]
+
+    @property
+    def holds(self) -> Holds:
+        """What kind of model it is; raises ConfigError for a system of ours that there is not."""
+        if self.kind != "nextmove":
+            return HOLDS[self.kind]
+        if "system" not in self.config:
+            raise ConfigError(f"{self.folder / 'config.json'}: missing key 'system'")
+        try:
+            family = find(str(self.config["system"])).family
+        except ConfigError as problem:
+            raise ConfigError(f"{self.folder / 'config.json'}: {problem}") from None
+        return "policy" if family == "policy" else "generator" if family in ("text", "image") else "vla"
+
+    def foreign(self, *, fps: float | None = None) -> Any:
+        """What another project's folder is read as, with a report of how: `interop.Loaded` or `interop.hf.Language`.
+
+        fps: actions a second, which folders of policies do not say. Raises ConfigError naming the key or tensor that is
+        wrong, and for a model that cannot be run yet.
+        """
+        from nextmove.interop import flowpolicy, hf, lerobot
+
+        if self.kind == "hf":
+            return hf.load(self.folder)
+        if self.kind in ("lerobot", "flowpolicy"):
+            return (lerobot if self.kind == "lerobot" else flowpolicy).load(self.folder, fps=fps)
+        raise ConfigError(f"{self.folder}: expected a model of another project that can be run, found {self.whose}")
+
+    @property
+    def used_by(self) -> str:
+        """Which commands use it, in words."""
+        return USED_BY[self.holds]
+
+    def expect(self, what: Holds) -> Saved:
+        """The same; raises ConfigError that says which command uses what there is where it is something else."""
+        if self.holds != what:
+            raise ConfigError(
+                f"{self.folder}: expected {WHAT[what]}, found {WHAT[self.holds]} of {self.whose}; {self.used_by}"
+            )
+        return self
+
+
+def open_folder(folder: Path | str) -> Saved:
+    """Whose model a folder, or a run's folder, holds.
+
+    Raises FileNotFoundError for a folder without one, and ConfigError naming its config.json for a damaged one or one
+    of nobody known.
+    """
+    from nextmove.interop.weights import read_json
+
+    for place in PLACES:
+        path = Path(folder) / place / "config.json"
+        if path.is_file():
+            config = read_json(path)
+            return Saved(_kind(path, config), path.parent, config)
+    raise FileNotFoundError(f"{folder}: expected a saved model with config.json; {found(folder, 'model')}")
+
+
+def _kind(path: Path, config: Mapping[str, Any]) -> Kind:
+    if "format" in config:
+        return "nextmove"
+    if "type" in config:
+        return "lerobot"
+    if "model_type" in config:
+        return "openvla" if config["model_type"] == "openvla" else "hf"
+    if all(name in config for name in FLOWPOLICY):
+        return "flowpolicy"
+    raise ConfigError(
+        f"{path}: expected a model of nextmove (key 'format'), LeRobot ('type'), transformers ('model_type') or "
+        f"FlowPolicy ({' and '.join(map(repr, FLOWPOLICY))}), found {sorted(config)[:8]}"
+    )
