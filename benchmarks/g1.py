@@ -39,9 +39,9 @@ POLICIES = ("bc", "bc-16", "lstm-gmm", "act", "diffusion-policy", "flow-policy")
 LAST = "observation.last_action"
 VARIANTS: dict[str, dict[str, Any]] = {
     "absolute": {},
-    "relative to the state": {"actions": "relative"},
+    "relative to the state": {"space": "relative"},
     "absolute, last action seen": {},
-    "relative to the last action": {"actions": "relative", "anchor": LAST},
+    "relative to the last action": {"space": "relative", "anchor": LAST},
 }
 WINDOWS = 1024
 HOLDOUT = 0.1
@@ -81,7 +81,7 @@ class Line:
         recipe = find(self.system).load()()
         if self.policy.endswith("-16"):
             recipe = replace(recipe, timing=replace(recipe.timing, horizon=16, n_action_steps=8))
-        return replace(recipe, representation=replace(recipe.representation, **VARIANTS[self.variant]))
+        return replace(recipe, actions=replace(recipe.actions, **VARIANTS[self.variant]))
 
 
 def judged(line: Line, data: Path, args: argparse.Namespace) -> evaluation.Entry:

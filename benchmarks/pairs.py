@@ -30,11 +30,11 @@ from nextmove.decoders.reach import as_saved
 from nextmove.decoders.targets import target_value
 from nextmove.evaluation.machine import machine
 from nextmove.models.policy import Policy, PolicySpec
-from nextmove.models.policy.assemble import Scaling
+from nextmove.models.policy.action_space import Scaling
 from nextmove.systems import built, find
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-SPEC = PolicySpec({"observation.state": 2}, 3, 10.0)
+SPEC = PolicySpec.of_states({"observation.state": 2}, 3, 10.0)
 STEPS = 10
 """Network calls of a sampler chosen after training."""
 SETTINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {

@@ -36,16 +36,18 @@ from nextmove.contracts import Rows, normal, seeded, total
 from nextmove.decoders import Diffusion, Latent, Regression, Sampler
 from nextmove.decoders.grids import Indices
 from nextmove.decoders.solvers import Ddim
+from nextmove.encoders import Observation, State
 from nextmove.folders import open_folder
 from nextmove.interop.openvino import compiled
-from nextmove.models.policy import Policy, PolicySpec, Representation
+from nextmove.models.policy import Policy, PolicySpec
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.diffusion_policy import DiffusionPolicy
 from nextmove.nn import Detr, Posterior, UNet1d
 from turns import Peer, ratio, seconds, turns
 
-SPEC = PolicySpec({"observation.state": 2, "observation.environment_state": 16}, 2, 10.0)
-PLAIN = Representation(view="plain", actions="absolute", noise=0.0)
+WIDTHS = {"observation.state": 2, "observation.environment_state": 16}
+SPEC = PolicySpec.of_states(WIDTHS, 2, 10.0)
+PLAIN = Observation((State(view="plain", noise=0.0),))
 
 
 def unet(*widths: int) -> DiffusionPolicy:
@@ -53,7 +55,7 @@ def unet(*widths: int) -> DiffusionPolicy:
     decoder = Diffusion(
         trunk=UNet1d(widths=widths, time_width=128), sampler=Sampler(Ddim(), 10, Indices(), clip=1.0)
     )  # fmt: skip
-    return replace(DiffusionPolicy(), decoder=decoder, representation=PLAIN)
+    return replace(DiffusionPolicy(), decoder=decoder, encoder=PLAIN)
 
 
 def act() -> Act:
@@ -63,7 +65,7 @@ def act() -> Act:
         inner=Regression(trunk=Detr(**sizes, parts=(32, 2, 16)), loss="l1"), posterior=Posterior(**sizes, state=2)
     )
     recipe = Act()
-    return replace(recipe, decoder=decoder, representation=PLAIN, timing=replace(recipe.timing, n_obs_steps=1))
+    return replace(recipe, decoder=decoder, encoder=PLAIN, timing=replace(recipe.timing, n_obs_steps=1))
 
 
 RUNS: dict[str, Callable[[], Any]] = {
@@ -74,7 +76,7 @@ RUNS: dict[str, Callable[[], Any]] = {
 
 
 def windows(policy: Policy, count: int) -> dict[str, torch.Tensor]:
-    batch = {f: normal((count, policy.n_obs_steps, w), seeded(i)) for i, (f, w) in enumerate(SPEC.features.items())}
+    batch = {f: normal((count, policy.n_obs_steps, w), seeded(i)) for i, (f, w) in enumerate(WIDTHS.items())}
     return batch | {
         "action": normal((count, 16, 2), seeded(9)).clamp(-1, 1),
         "action_is_pad": torch.zeros(count, 16, dtype=torch.bool),

@@ -46,7 +46,7 @@ def policy(name: str) -> tuple[Any, Any]:
     if name == "flow-policy":
         # The default has changed: it dropped a tenth once.
         recipe = replace(recipe, decoder=replace(recipe.decoder, trunk=replace(recipe.decoder.trunk, dropout=0.0)))
-    model = store.create(name, PolicySpec(widths, action=2, fps=10.0), recipe)
+    model = store.create(name, getattr(PolicySpec, "of_states", PolicySpec)(widths, action=2, fps=10.0), recipe)
     times, horizon = model.n_obs_steps, model.horizon
 
     def batch(seed: int, rows: int = 16) -> dict[str, torch.Tensor]:

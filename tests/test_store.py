@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nextmove import store
+from nextmove import formats, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError, decode
 from nextmove.contracts import Context, ContextSpec, normal, seeded, total
@@ -22,6 +22,7 @@ from nextmove.models.policy import PolicySpec
 from nextmove.parts import PARTS, SPECS
 from nextmove.systems import find
 
+FORMAT_2: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "store_format2.json").read_text())
 FORMAT_1: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "store_format1.json").read_text())
 
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
@@ -30,14 +31,14 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no spec": (lambda c: c.pop("spec"), "missing key 'spec'"),
     "no facts": (lambda c: c.pop("facts"), "missing key 'facts'"),
     "facts of another kind": (lambda c: c.update(facts=[1]), r"facts: expected dict, found \[1\]"),
-    "another format": (lambda c: c.update(format=3), "format: expected 1 or 2, found 3"),
+    "another format": (lambda c: c.update(format=4), "format: expected 1, 2 or 3, found 4"),
     "unknown system": (lambda c: c.update(system="bcc"), "'bcc', did you mean 'bc'"),
 }
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    model = store.create("bc", PolicySpec({"observation.state": 3}, action=2, fps=10))
+    model = store.create("bc", PolicySpec.of_states({"observation.state": 3}, 2, 10))
     return store.save(model, tmp_path / "m", facts={"data": "none"})
 
 
@@ -77,7 +78,7 @@ def test_a_config_that_is_no_object_is_named(
         (lambda c: c.update(system="act"), "recipe.kind: expected 'Act', found 'BC'"),
         (lambda c: c["recipe"].update(timming={}), "recipe: unknown key 'timming', did you mean 'timing'"),
         (lambda c: c["recipe"]["timing"].update(horizon=0), "timing.horizon: expected at least 1, found 0"),
-        (lambda c: c.update(spec={}), "spec: missing key 'features'"),
+        (lambda c: c.update(spec={}), "spec: missing key 'inputs'"),
         (lambda c: c["spec"].update(kind="ImageSpec"), "spec.kind: expected 'PolicySpec', found 'ImageSpec'"),
     ],
 )
@@ -106,13 +107,14 @@ def test_models_saved_in_format_1_load_and_answer_as_they_did(system: str, tmp_p
     case = FORMAT_1[system]
     weights = {n: 0.3 * normal(shape, seeded(zlib.crc32(n.encode()))) for n, shape in case["tensors"].items()}
     (tmp_path / "config.json").write_text(json.dumps(case["config"]))
-    card = case["config"]
+    card = formats.up_to_date(case["config"])
     recipe = decode(find(system).load(), card["recipe"], parts=PARTS)
     spec = decode(get_type_hints(recipe.build)["spec"], card["spec"], parts=(*PARTS, *SPECS))
     model = store.create(system, spec, recipe)
     learned = {name for name, _ in model.named_parameters()}
     save_file(
-        weights | {n: v for n, v in model.state_dict().items() if n not in learned}, tmp_path / "model.safetensors"
+        weights | {n.replace("parts.0.scale", "scale"): v for n, v in model.state_dict().items() if n not in learned},
+        tmp_path / "model.safetensors",
     )
     model = store.load(tmp_path)
     promised = ContextSpec() if model.encoder is None else model.encoder.spec
@@ -127,6 +129,27 @@ def test_models_saved_in_format_1_load_and_answer_as_they_did(system: str, tmp_p
     loss = total(model.decoder.loss(ctx.replace(null=ctx), x, weight=None, rng=seeded(3)))
     assert loss.item() == pytest.approx(case["loss"], rel=1e-5)
     store.save(model, tmp_path / "new")
-    assert store.read_config(tmp_path / "new")["format"] == 2
+    assert store.read_config(tmp_path / "new")["format"] == 3
     again = store.load(tmp_path / "new").state_dict()
     assert all(torch.equal(value, again[name]) for name, value in model.named_parameters())
+
+
+@pytest.mark.parametrize("case", FORMAT_2)
+def test_policies_saved_in_format_2_load_and_answer_as_they_did(case: str, tmp_path: Path) -> None:
+    """Configs as format 2 had them, weights drawn from each name, loss and plan that release computed."""
+    saved, widths = FORMAT_2[case], {"observation.state": 2, "observation.environment_state": 6, "observation.goal": 6}
+    (tmp_path / "config.json").write_text(json.dumps(saved["config"]))
+    card = formats.up_to_date(saved["config"])
+    recipe = decode(find(card["system"]).load(), card["recipe"], parts=PARTS)
+    fitted = store.create(card["system"], decode(PolicySpec, card["spec"]), recipe)
+    batch = {n: 50 * normal((8, fitted.n_obs_steps, w), seeded(i)) for i, (n, w) in enumerate(widths.items())}
+    batch["action"] = batch["observation.state"][:, -1:] + normal((8, fitted.horizon, 2), seeded(9))
+    batch["action_is_pad"] = torch.arange(fitted.horizon) >= fitted.horizon - torch.arange(8)[:, None] % 4
+    fitted.fit([batch])
+    old = {n.replace("parts.0.scale", "scale"): v for n, v in fitted.state_dict().items()}
+    weights = {n: 0.3 * normal(shape, seeded(zlib.crc32(n.encode()))) for n, shape in saved["parameters"].items()}
+    save_file({n: old[n].contiguous() for n in saved["buffers"]} | weights, tmp_path / "model.safetensors")
+    model = store.load(tmp_path)
+    assert model.spec.names == {"observation.state": ("x", "y"), "action": ("x", "y")}
+    assert total(model.loss(batch, rng=seeded(3))).item() == pytest.approx(saved["loss"], rel=1e-5)
+    assert model.act(batch, rng=seeded(4)).actions[0, 0].tolist() == pytest.approx(saved["plan"], rel=1e-4)

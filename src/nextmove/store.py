@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from nextmove import __version__
+from nextmove import __version__, formats
 from nextmove.config import ConfigError, decode, encode
 from nextmove.contracts import saved
 from nextmove.folders import PLACES, open_folder
@@ -19,8 +19,8 @@ from nextmove.systems import find, recipes
 if TYPE_CHECKING:
     import torch
 
-FORMAT, READABLE = 2, (1, 2)
-"""What is written and what can be read: format 1 had other names for the parts of transformers (nn.renamed)."""
+FORMAT, READABLE = 3, (1, 2, 3)
+"""What is written and what can be read; `formats` and `nn.renamed` bring configs and names of tensors up to date."""
 KEYS: dict[str, type] = {"system": str, "recipe": dict, "spec": dict, "facts": dict}
 """What a config must hold besides its format."""
 
@@ -77,7 +77,7 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = None, mapped: bool =
     from nextmove.nn.renamed import up_to_date
     from nextmove.parts import PARTS, SPECS
 
-    config, folder = read_config(folder), open_folder(folder).folder
+    config, folder = formats.up_to_date(read_config(folder)), open_folder(folder).folder
     file = folder / "model.safetensors"
     with _naming(folder / "config.json"):
         recipe = decode(find(config["system"]).load(), config["recipe"], parts=PARTS, where="recipe")
@@ -100,7 +100,7 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     if opened.kind != "nextmove":
         raise ConfigError(f"{path}: expected a model of nextmove's, found one of {opened.whose}; {opened.used_by}")
     if config["format"] not in READABLE:
-        raise ConfigError(f"{path}: format: expected {' or '.join(map(str, READABLE))}, found {config['format']!r}")
+        raise ConfigError(f"{path}: format: expected 1, 2 or 3, found {config['format']!r}")
     for key, kind in KEYS.items():
         if key not in config:
             raise ConfigError(f"{path}: missing key {key!r}")

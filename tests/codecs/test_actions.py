@@ -7,7 +7,7 @@ import torch
 
 from nextmove.codecs import Actions, Bins, Scaled
 from nextmove.contracts import normal, seeded
-from nextmove.nn.planar import back, heading
+from nextmove.geometry import back, heading
 
 B, T, H, A = 5, 2, 4, 3
 

@@ -9,7 +9,7 @@ import pytest
 
 from nextmove.codecs.scaled import Scaled
 from nextmove.codecs.shifted import quantiles, summaries
-from nextmove.codecs.summary import Summary, beside, total
+from nextmove.contracts.summary import Summary, beside, total
 
 LENGTHS = (7, 1, 40, 3, 12)
 GAPS = (0, 2, 0, 0, 5)

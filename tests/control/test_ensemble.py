@@ -86,7 +86,7 @@ class Counting:
     def __init__(self):
         self.calls = 0
 
-    def act(self, obs, *, rng, previous=None):
+    def act(self, obs, *, rng, known=None):
         self.calls += 1
         return Chunk(self.calls + 10 * torch.arange(3.0)[None, :, None], 0.1)
 
@@ -107,7 +107,7 @@ class Asking(Counting):
 
     n_action_steps, ensemble = 1, 0.5
 
-    def act(self, obs, *, rng, previous=None):
+    def act(self, obs, *, rng, known=None):
         plan = super().act(obs, rng=rng)
         return Chunk(plan.actions.repeat(len(obs["observation.state"]), 1, 1), 0.1)
 

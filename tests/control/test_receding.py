@@ -20,7 +20,7 @@ class Counting:
     def __init__(self) -> None:
         self.shown = []
 
-    def act(self, obs, *, rng, previous=None):
+    def act(self, obs, *, rng, known=None):
         batch = len(obs["observation.state"])
         plan = 100.0 * len(self.shown) + torch.arange(6.0)
         self.shown.append(obs)
@@ -28,7 +28,7 @@ class Counting:
 
 
 class Noise(Counting):
-    def act(self, obs, *, rng, previous=None):
+    def act(self, obs, *, rng, known=None):
         super().act(obs, rng=rng)
         return Chunk(normal((len(obs["observation.state"]), 6, 1), rng), 0.1)
 
@@ -131,7 +131,7 @@ def test_errors_name_what_is_wrong():
 
 def test_a_diverged_actor_is_stopped():
     class Nan(Counting):
-        def act(self, obs, *, rng, previous=None):
+        def act(self, obs, *, rng, known=None):
             chunk = super().act(obs, rng=rng)
             chunk.actions[0, 1] = float("nan")
             return chunk

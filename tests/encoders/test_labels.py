@@ -7,7 +7,7 @@ from nextmove.encoders import Labels
 def test_a_row_per_class_and_one_for_none():
     encoder = Labels(3, 4)
     label = torch.tensor([2, 0, 2, 1])
-    ctx = encoder({"label": label, "image": None}, 4)
+    ctx = encoder({"label": label, "image": None}, batch=4)
     assert ctx.batch == ctx.null.batch == 4
     assert encoder.spec.vector == 4
     assert torch.equal(ctx.vector, encoder.table.weight[label])
@@ -16,14 +16,14 @@ def test_a_row_per_class_and_one_for_none():
 
 
 def test_without_a_label_the_model_is_told_nothing():
-    ctx = Labels(3, 4)({}, 2)
+    ctx = Labels(3, 4)({}, batch=2)
     assert torch.equal(ctx.vector, ctx.null.vector)
     assert ctx.vector.shape == (2, 4)
 
 
 def test_both_halves_learn():
     encoder = Labels(3, 4)
-    ctx = encoder({"label": torch.tensor([1])}, 1)
+    ctx = encoder({"label": torch.tensor([1])}, batch=1)
     (ctx.vector.sum() + 2 * ctx.null.vector.sum()).backward()
     assert encoder.table.weight.grad[:, 0].tolist() == [0.0, 1.0, 0.0, 2.0]
 
@@ -40,7 +40,7 @@ def test_both_halves_learn():
 )
 def test_labels_that_are_none(label, message):
     with pytest.raises(ValueError, match=message):
-        Labels(3, 4)({"label": label}, 2)
+        Labels(3, 4)({"label": label}, batch=2)
 
 
 def test_no_classes():

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from nextmove.codecs import Scaled
+from nextmove.codecs.batches import Batches
 from nextmove.contracts import ContextSpec, seeded
-from nextmove.encoders import Observation, Plain, Points
+from nextmove.contracts.features import states
+from nextmove.encoders import ObservationEncoder, Plain, Points, StateEncoder
 
 FEATURES = {"observation.state": 2, "observation.environment_state": 4, "observation.goal": 4}
 
@@ -21,9 +26,10 @@ def scene() -> dict[str, torch.Tensor]:
     }
 
 
-def build(view: Plain | Points, *, steps: int, tokens: bool = False, noise: float = 0.0) -> Observation:
+def build(view: Plain | Points, *, steps: int, tokens: bool = False, noise: float = 0.0) -> Any:
     scale = Scaled(view.width(FEATURES), mode="identity")
-    return Observation(view, scale, FEATURES, steps=steps, tokens=tokens, noise=noise)
+    encoder = ObservationEncoder([StateEncoder(view, scale, states(FEATURES), noise=noise)], steps=steps, tokens=tokens)
+    return partial(encoder, batch=1)
 
 
 def test_points_by_hand() -> None:
@@ -46,15 +52,15 @@ def test_velocity_of_the_first_step_is_zero() -> None:
 def test_plain_is_side_by_side_and_spec_fits() -> None:
     encoder = build(Plain(), steps=2)
     ctx = encoder(scene())
-    assert encoder.spec == ContextSpec(vector=20)
+    assert encoder.func.spec == ContextSpec(vector=20)
     assert ctx.vector is not None
     assert ctx.vector[0, :10].tolist() == [1, 2, 10, 20, 30, 40, 1, 0, 30, 34]
-    assert build(Plain(), steps=2, tokens=True).spec == ContextSpec(token=10, tokens=2)
+    assert build(Plain(), steps=2, tokens=True).func.spec == ContextSpec(token=10, tokens=2)
 
 
 def test_noise_only_with_a_generator() -> None:
     encoder = build(Plain(), steps=1, noise=0.1)
-    clean, noisy, again = encoder(scene()), encoder(scene(), seeded(1)), encoder(scene(), seeded(1))
+    clean, noisy, again = encoder(scene()), encoder(scene(), rng=seeded(1)), encoder(scene(), rng=seeded(1))
     assert torch.equal(noisy.vector, again.vector)
     assert 0 < (noisy.vector - clean.vector).abs().max() < 1
 
@@ -85,14 +91,14 @@ def test_in_the_objects_frame_a_turned_scene_looks_the_same_but_for_the_robots_p
 
 
 def test_points_in_one_place_have_a_heading() -> None:
-    from nextmove.nn.planar import heading
+    from nextmove.geometry import heading
 
     assert torch.equal(heading(torch.ones(3, 6)), torch.tensor([[1.0, 0.0]] * 3))
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1e-3, 1e6])
 def test_a_heading_does_not_depend_on_the_unit(unit: float) -> None:
-    from nextmove.nn.planar import heading
+    from nextmove.geometry import heading
 
     points = torch.tensor([[30.0, 10.0, 20.0, 40.0, 10.0, 10.0]])
     torch.testing.assert_close(heading(points * unit), heading(points))
@@ -104,8 +110,10 @@ def test_points_that_stand_still_are_told_as_constant_whatever_rounding_says(fra
     seen = {name: value.repeat(50, 1, 1) for name, value in scene().items()}
     seen["observation.state"] = seen["observation.state"] + 100 * torch.rand(50, 1, 2, generator=seeded(0))
     view = Points(fine=10.0, frame=frame)  # type: ignore[arg-type]
-    encoder = Observation(view, Scaled(view.width(FEATURES)), FEATURES, steps=1, tokens=False, noise=0.0)
-    shown = encoder.show(seen).flatten(0, 1).numpy()
+    encoder = StateEncoder(view, Scaled(view.width(FEATURES)), states(FEATURES))
+    shown = encoder.show(seen, 1).flatten(0, 1).numpy()
     # All but the robot's place and the points as seen from it.
-    assert encoder.scale.fit(shown, size=encoder.size(seen).numpy()) == list(range(6, 20))
-    assert encoder.size(seen).shape == (20,)
+    assert encoder.scale.fit(shown, size=view.size(seen, FEATURES).numpy()) == list(range(6, 20))
+    encoder.fit(Batches([seen]), 1)
+    assert view.size(seen, FEATURES).shape == (20,)
+    assert torch.equal(encoder(seen, batch=50, steps=1)[:, 0, 6:], torch.zeros(50, 14))

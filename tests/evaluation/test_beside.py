@@ -43,7 +43,7 @@ class Still:
     def __init__(self, value=5.0):
         self.value = value
 
-    def act(self, obs, *, rng, previous=None):
+    def act(self, obs, *, rng, known=None):
         return Chunk(torch.full((len(obs["observation.state"]), 2, 2), self.value), 1 / FPS)
 
 
@@ -106,7 +106,7 @@ def test_windows_of_whom_nothing_is_known_count_for_nobody():
 )
 def test_verdicts_name_the_baseline_and_the_steps(plan, head, told, untold):
     class Planned(Still):
-        def act(self, obs, *, rng, previous=None):
+        def act(self, obs, *, rng, known=None):
             return Chunk(torch.tensor(plan), 1 / FPS)
 
     found = verdict(offline(Planned(), [windows()], now=2, state="observation.state").beside)

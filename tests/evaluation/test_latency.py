@@ -27,7 +27,7 @@ def test_warm_up_is_not_counted():
     class Counting(Drawn):
         calls = 0
 
-        def act(self, obs, *, rng, previous=None):
+        def act(self, obs, *, rng, known=None):
             Counting.calls += 1
             assert torch.get_num_threads() == 1
             return super().act(obs, rng=rng)

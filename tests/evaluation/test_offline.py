@@ -18,7 +18,7 @@ class Linear:
 
     n_obs_steps, n_action_steps, horizon = 2, 2, 3
 
-    def act(self, obs, *, rng, previous=None):
+    def act(self, obs, *, rng, known=None):
         assert set(obs) == {"observation.state"}
         return Chunk((obs["observation.state"][:, -1:] * torch.tensor([1.0, 10.0])).repeat(1, 3, 1), 0.5)
 
@@ -82,7 +82,7 @@ def test_widths_have_to_agree():
 
 def test_predictions_that_are_not_finite_are_counted():
     class Broken(Linear):
-        def act(self, obs, *, rng, previous=None):
+        def act(self, obs, *, rng, known=None):
             chunk = super().act(obs, rng=rng)
             chunk.actions[1, 2] = float("inf")
             return chunk
@@ -98,7 +98,7 @@ def test_draws_show_two_modes():
 
         side = 1.0
 
-        def act(self, obs, *, rng, previous=None):
+        def act(self, obs, *, rng, known=None):
             self.side = -self.side
             return Chunk(torch.full((2, 3, 2), self.side), 0.5)
 
@@ -128,7 +128,7 @@ def test_smoothness_of_plans_and_demonstrations():
     t = torch.arange(8.0)[None, :, None]
 
     class Cubic(Linear):
-        def act(self, obs, *, rng, previous=None):
+        def act(self, obs, *, rng, known=None):
             return Chunk(t.expand(2, 8, 1) ** 3, 0.5)
 
     batch = windows((t.expand(2, 8, 1) ** 2).tolist(), [[[0], [0]]] * 2)

@@ -196,7 +196,7 @@ def test_held_out_errors_alone_make_a_report(tmp_path):
 
 def test_a_policy_better_than_doing_nothing_is_not_called_worse(tmp_path):
     class Knowing(Drawn):
-        def act(self, obs, *, rng, previous=None):
+        def act(self, obs, *, rng, known=None):
             return dataclasses.replace(super().act(obs, rng=rng), actions=batches()[0]["action"][:, 2:])
 
     content = write_report(

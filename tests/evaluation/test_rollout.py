@@ -69,7 +69,7 @@ def test_batches_plan_together():
     sizes = []
 
     class Sized(Drawn):
-        def act(self, obs, *, rng, previous=None):
+        def act(self, obs, *, rng, known=None):
             sizes.append(len(obs["observation.state"]))
             return super().act(obs, rng=rng)
 

@@ -69,7 +69,7 @@ class Drawn:
     horizon: int = 6
     fps: float = FPS
 
-    def act(self, obs, *, rng, previous=None):
+    def act(self, obs, *, rng, known=None):
         state = obs["observation.state"]
         assert state.shape[1] == self.n_obs_steps
         draw = normal((len(state), self.horizon, 2), rng)
@@ -85,7 +85,7 @@ class Network(Drawn):
         self.first = torch.randn(4, 256, generator=generator)
         self.second = torch.randn(256, 12, generator=generator) / 256
 
-    def act(self, obs, *, rng, previous=None):
+    def act(self, obs, *, rng, known=None):
         chunk = super().act(obs, rng=rng)
         hidden = torch.tanh(obs["observation.state"].flatten(1) @ self.first)
         return Chunk(chunk.actions + 0.1 * (hidden @ self.second).view(-1, 6, 2), chunk.dt)
@@ -94,7 +94,7 @@ class Network(Drawn):
 class Diverged(Drawn):
     """Plans nan."""
 
-    def act(self, obs, *, rng, previous=None):
+    def act(self, obs, *, rng, known=None):
         return Chunk(torch.full((len(obs["observation.state"]), 6, 2), float("nan")), 0.1)
 
 

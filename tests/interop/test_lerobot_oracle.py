@@ -156,7 +156,7 @@ def test_renamed_observations(tmp_path):
     other = {"observation.robot": raw["observation.state"], **{n: v for n, v in raw.items() if "env" in n}}
     assert torch.equal(plain.preprocess(raw).vector, renamed.preprocess(other).vector)
     assert "observation.robot" in renamed.policy.features
-    assert renamed.policy.encoder.features == renamed.policy.spec.features
+    assert renamed.policy.encoder.inputs == renamed.policy.spec.inputs
 
 
 @pytest.mark.parametrize("family", ["act", "diffusion"])

@@ -62,7 +62,7 @@ def test_every_policy_plans_the_same(name):
 def test_a_foreign_checkpoint_plans_the_same(case, tmp_path):
     loaded = open_folder(materialise(GOLDEN / case, tmp_path)).foreign(fps=10)
     policy = loaded.policy
-    sizes = policy.spec.features
+    sizes = {name: feature.width for name, feature in policy.inputs.items()}
     obs = {name: torch.rand(1, policy.n_obs_steps, width, generator=seeded(3)) for name, width in sizes.items()}
     plan = policy.act(obs, rng=seeded(0)).actions
     torch.testing.assert_close(compiled(policy).act(obs, rng=seeded(0)).actions, plan, rtol=0, atol=1e-5)

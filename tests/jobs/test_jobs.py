@@ -75,13 +75,13 @@ def test_another_sampler_without_new_training(run: Path) -> None:
     [({"solver": "ddim", "steps": 4}, "sampler: LatentDecoder"), ({"steps": 4}, "steps: LatentDecoder has no number")],
 )
 def test_a_sampler_where_there_is_none_to_choose(asked: dict[str, Any], named: str) -> None:
-    policy = Act().build(PolicySpec({"observation.state": 3}, action=2, fps=10))
+    policy = Act().build(PolicySpec.of_states({"observation.state": 3}, 2, 10))
     with pytest.raises(ConfigError, match=named):
         parts.with_sampling(policy, **asked)
 
 
 def test_a_few_step_policy_takes_a_number_of_steps() -> None:
-    policy = MeanFlowPolicy().build(PolicySpec({"observation.state": 3}, action=2, fps=10))
+    policy = MeanFlowPolicy().build(PolicySpec.of_states({"observation.state": 3}, 2, 10))
     assert parts.with_sampling(policy, steps=4).sampling == {"steps": 4}
 
 
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_told_before_any_episode(
 
 
 def test_a_policy_of_another_robot_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = store.create("bc", PolicySpec({"observation.state": 3}, action=2, fps=10), BC())
+    policy = store.create("bc", PolicySpec.of_states({"observation.state": 3}, 2, 10), BC())
     store.save(policy, tmp_path / "model", facts={})
     monkeypatch.setattr("nextmove.evaluation.rollout", None)
     with pytest.raises(ValueError, match=r"observation.state: expected width 3, found \d+"):

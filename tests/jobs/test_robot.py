@@ -10,6 +10,7 @@ import pytest
 
 from nextmove import data, jobs, store
 from nextmove.config import ConfigError
+from nextmove.contracts import Feature
 from nextmove.data.names import dimension_names
 from nextmove.jobs.train import spec_of
 from nextmove.models.policy import PolicySpec
@@ -39,7 +40,8 @@ def test_what_names_no_dimensions_is_absent(names: object) -> None:
     assert dimension_names(names, 3) == ()
 
 
-SPEC = PolicySpec({"observation.state": 2}, 2, 10.0, names={"observation.state": ("x", "y"), "action": ("x", "y")})
+robot = PolicySpec.of_states
+SPEC = PolicySpec({"observation.state": Feature("state", (2,), ("x", "y"))}, 2, 10.0, ("x", "y"))
 
 
 @pytest.mark.parametrize(
@@ -58,9 +60,9 @@ def test_other_names_and_another_order_are_refused(found: tuple[str, ...], told:
 def test_names_that_say_nothing_are_told_and_no_error() -> None:
     told = compare_names(SPEC, {"observation.state": ("motor_0", "motor_1"), "action": ()}, "arm")
     assert told == ["observation.state (arm has no names)", "action (arm has no names)"]
-    nameless = PolicySpec({"observation.state": 2}, 2, 10.0)
+    nameless = PolicySpec.of_states({"observation.state": 2}, 2, 10.0)
     assert len(compare_names(nameless, {"action": ("x", "y")}, "arm")) == 2
-    numbered = PolicySpec({}, 2, 10.0, names={"action": ("joint_1", "joint_2")})
+    numbered = PolicySpec({}, 2, 10.0, ("joint_1", "joint_2"))
     assert compare_names(numbered, {"action": ("joint_1", "joint_2")}, "arm") == []
     with pytest.raises(ConfigError, match="expected the order"):
         compare_names(numbered, {"action": ("joint_2", "joint_1")}, "arm")
@@ -94,9 +96,12 @@ def test_a_model_keeps_the_names_and_is_judged_by_them(tmp_path: Path, capsys: p
 
 
 def test_models_from_before_names_were_kept_load(tmp_path: Path) -> None:
-    store.save(store.create("bc", PolicySpec({"observation.state": 2}, 2, 10.0)), tmp_path)
+    store.save(store.create("bc", PolicySpec.of_states({"observation.state": 2}, 2, 10.0)), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    del config["spec"]["names"]
+    config |= {
+        "spec": {"kind": "PolicySpec", "features": {"observation.state": 2}, "action": 2, "fps": 10.0},
+        "format": 2,
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert store.load(tmp_path).spec.names == {}
 
@@ -104,11 +109,17 @@ def test_models_from_before_names_were_kept_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        (PolicySpec({"observation.state": 3}, 2, 10.0), "pusht: observation.state: expected width 3, found 2"),
-        (PolicySpec({"observation.arm": 2}, 2, 10.0), "pusht: observation.arm: expected a feature of width 2"),
-        (PolicySpec({"observation.state": 2}, 7, 10.0), "pusht: action: expected width 7, found 2"),
         (
-            PolicySpec({"observation.state": 2}, 2, 10.0, names={"action": ("y", "x")}),
+            PolicySpec.of_states({"observation.state": 3}, 2, 10.0),
+            "pusht: observation.state: expected width 3, found 2",
+        ),
+        (
+            PolicySpec.of_states({"observation.arm": 2}, 2, 10.0),
+            "pusht: observation.arm: expected a feature of width 2",
+        ),
+        (PolicySpec.of_states({"observation.state": 2}, 7, 10.0), "pusht: action: expected width 7, found 2"),
+        (
+            PolicySpec({"observation.state": Feature("state", (2,))}, 2, 10.0, ("y", "x")),
             r"pusht: action: expected the order \[y, x\]",
         ),
     ],

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from nextmove import data, store
-from nextmove.jobs.scales import fit_scales
+from nextmove.encoders import Observation, State
+from nextmove.jobs.scales import Columns
 from nextmove.jobs.train import spec_of, windows
 from nextmove.models.policy import Policy
 from nextmove.models.policy.act import Act
+from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.action_tokens import ActionTokens
-from nextmove.models.policy.assemble import ActionSpace
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.diffusion_policy import DiffusionPolicy
 from nextmove.models.policy.flow_policy import FlowPolicy
 from nextmove.models.policy.lstm_gmm import LstmGmm
-from nextmove.models.policy.policy import Representation
 
 LENGTHS = (9, 30, 1, 22, 14)
 
@@ -43,31 +43,32 @@ def planar(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
     return data.open_dataset(writer.finalize())
 
 
-PLAIN = Representation(view="plain", actions="absolute", frame="world")
+PLAIN = Observation((State(view="plain"),))
+RELATIVE = ActionSpace(space="relative")
 
 
 @pytest.mark.parametrize(
     ("system", "recipe"),
     [
         ("flow-policy", FlowPolicy()),
-        ("flow-policy", FlowPolicy(representation=PLAIN)),
-        ("flow-policy", FlowPolicy(representation=replace(PLAIN, actions="relative"))),
-        ("flow-policy", FlowPolicy(representation=PLAIN, actions=ActionSpace("quantiles"))),
+        ("flow-policy", FlowPolicy(encoder=PLAIN)),
+        ("flow-policy", FlowPolicy(encoder=PLAIN, actions=RELATIVE)),
+        ("flow-policy", FlowPolicy(encoder=PLAIN, actions=ActionSpace("quantiles"))),
         ("flow-policy", FlowPolicy(actions=ActionSpace("quantiles", per_step=False))),
-        ("diffusion-policy", DiffusionPolicy(representation=PLAIN)),
-        ("action-tokens", ActionTokens(representation=PLAIN)),
-        ("action-tokens", ActionTokens(representation=PLAIN, actions=ActionSpace("mean_std", bins=256))),
-        ("lstm-gmm", LstmGmm(representation=PLAIN)),
-        ("act", Act(representation=PLAIN)),
-        ("bc", BC(representation=PLAIN)),
+        ("diffusion-policy", DiffusionPolicy(encoder=PLAIN)),
+        ("action-tokens", ActionTokens(encoder=PLAIN)),
+        ("action-tokens", ActionTokens(encoder=PLAIN, actions=ActionSpace("mean_std", bins=256))),
+        ("lstm-gmm", LstmGmm(encoder=replace(PLAIN, tokens=True))),
+        ("act", Act(encoder=PLAIN)),
+        ("bc", BC(encoder=PLAIN)),
     ],
 )
 def test_scales_are_those_of_all_windows(planar: data.Dataset, system: str, recipe: Any) -> None:
     told, made = (store.create(system, spec_of(planar), recipe) for _ in range(2))
     seen = windows(planar, told, np.array([0, 1, 2, 4]))
-    fit_scales(told, seen)
+    told.fit(Columns(seen))
     made.fit([seen.batch(np.arange(len(seen)))])
-    fitted = {n: v for n, v in made.state_dict().items() if n.startswith(("encoder.scale.", "codec."))}
+    fitted = {n: v for n, v in made.state_dict().items() if n.startswith(("encoder.parts.", "codec."))}
     assert fitted
     for name, value in fitted.items():
         np.testing.assert_allclose(told.state_dict()[name], value, rtol=1e-6, atol=1e-9)
@@ -88,7 +89,7 @@ def test_no_window_is_kept_while_scales_are_fitted(
         "bc", spec_of(dataset), replace(recipe, timing=replace(recipe.timing, horizon=horizon))
     )
     tracemalloc.start()
-    fit_scales(policy, windows(dataset, policy, None))
+    policy.fit(Columns(windows(dataset, policy, None)))
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # The columns are half a megabyte, one copy of the windows' actions 4 and 51.

@@ -11,22 +11,24 @@ import torch
 from tests.models.test_policies import shrink
 
 from nextmove import control
-from nextmove.contracts import ObservationError, normal, seeded
+from nextmove.contracts import Feature, ObservationError, normal, seeded
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.systems import built, find
 
 SPEC = PolicySpec(
-    {"observation.state": 3, "observation.gripper": 1},
+    {
+        "observation.state": Feature("state", (3,), ("waist", "elbow", "wrist")),
+        "observation.gripper": Feature("state", (1,)),
+    },
     action=2,
     fps=10.0,
-    names={"observation.state": ("waist", "elbow", "wrist")},
 )
 
 
 def make(system: str) -> Policy:
     torch.manual_seed(0)
     policy: Policy = shrink(find(system).load()()).build(SPEC)
-    batch = {name: normal((16, policy.n_obs_steps, w), seeded(w)) for name, w in SPEC.features.items()}
+    batch = {name: normal((16, policy.n_obs_steps, f.width), seeded(f.width)) for name, f in SPEC.inputs.items()}
     policy.fit([{**batch, "action": normal((16, policy.horizon, 2), seeded(5))}])
     return policy.eval()
 

@@ -19,9 +19,10 @@ from nextmove.parts import PARTS
 from nextmove.systems import built, find
 
 NAMES = [system.name for system in built("policy")]
-SPEC = PolicySpec(
+SPEC = PolicySpec.of_states(
     {"observation.state": 2, "observation.environment_state": 6, "observation.goal": 6}, action=2, fps=10.0
 )
+SIZES = {name: feature.width for name, feature in SPEC.inputs.items()}
 SMALL: dict[str, Any] = {
     "Mlp": networks.Mlp(width=32, depth=2, time_width=16),
     "PlainMlp": networks.PlainMlp(widths=(32,)),
@@ -52,7 +53,7 @@ def make(name: str) -> Policy:
 
 def windows(policy: Policy, count: int) -> dict[str, torch.Tensor]:
     t, h = policy.n_obs_steps, policy.horizon
-    batch = {f: 50 * normal((count, t, w), seeded(i)) for i, (f, w) in enumerate(SPEC.features.items())}
+    batch = {f: 50 * normal((count, t, w), seeded(i)) for i, (f, w) in enumerate(SIZES.items())}
     ahead = torch.arange(h)[:, None] * uniform((count, 1, 2), seeded(8))
     batch["action"] = batch["observation.state"][:, -1:] + 3 * ahead + normal((count, h, 2), seeded(9))
     batch["action_is_pad"] = torch.zeros(count, h, dtype=torch.bool)
@@ -155,7 +156,7 @@ def test_padding_does_not_enter_where_it_is_masked() -> None:
 
 
 def test_plain_features_work_too() -> None:
-    spec = PolicySpec({"observation.state": 7}, action=7, fps=30.0)
+    spec = PolicySpec.of_states({"observation.state": 7}, 7, 30.0)
     policy = find("flow-policy").load()().build(spec)
     batch = {"observation.state": normal((8, 2, 7), seeded(1)), "action": normal((8, 16, 7), seeded(2))}
     policy.fit([batch])
@@ -180,7 +181,7 @@ def test_files_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown key 'timming', did you mean 'timing'"):
         store.load(folder)
     rewrite({"format": 9})
-    with pytest.raises(ConfigError, match="format: expected 1 or 2, found 9"):
+    with pytest.raises(ConfigError, match="format: expected 1, 2 or 3, found 9"):
         store.load(folder)
     rewrite({})
     name = sorted(tensors)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 from nextmove.contracts import Optim
 from nextmove.decoders import Consistency, Diffusion, Flow, Latent, MeanFlow, Mixture, Regression, Shortcut
 from nextmove.decoders.autoregressive import Autoregressive
-from nextmove.models.policy.assemble import ActionSpace, assemble
-from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.encoders import Observation, State
+from nextmove.models.policy import ActionSpace, Policy, PolicySpec, Timing
+from nextmove.models.policy.assemble import assemble
 from nextmove.nn import Gpt, Mlp, Posterior
 from nextmove.training import TrainConfig
 from nextmove.training.distributed import World
@@ -19,7 +21,7 @@ from nextmove.training.optim import Update
 from nextmove.training.step import Step
 
 ROWS, HORIZON = 8, 6
-SPEC = PolicySpec({"observation.state": 3}, action=2, fps=10)
+SPEC = PolicySpec.of_states({"observation.state": 3}, 2, 10)
 TRUNK = Mlp(width=16, depth=1, time_width=8)
 RULES: dict[str, Any] = {
     "regression": Regression(trunk=TRUNK),
@@ -37,19 +39,23 @@ RULES: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Small:
+    """A recipe of one rule."""
+
+    decoder: Any
+    actions: ActionSpace
+    encoder: Observation = Observation((State(noise=0.0),))
+    timing: Timing = Timing(horizon=HORIZON)
+
+
 def policy(rule: str) -> Policy:
     """An untrained policy whose loss leaves padding out; the same at every call."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        bounded = ActionSpace(scaling="min_max", bins=8 if rule == "tokens" else 0)
-        made = assemble(
-            SPEC,
-            timing=Timing(horizon=HORIZON),
-            representation=Representation(noise=0.0),
-            actions=bounded if rule in ("tokens", "diffusion") else ActionSpace(),
-            decoder=RULES[rule],
-            mask_padding=True,
-        )
+        bounded = ActionSpace(scaling="min_max", bins=8 if rule == "tokens" else 0, mask_padding=True)
+        actions = bounded if rule in ("tokens", "diffusion") else ActionSpace(mask_padding=True)
+        made = assemble(SPEC, Small(RULES[rule], actions))
     made.fit([batch()])
     return made.double().train()
 

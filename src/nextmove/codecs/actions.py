@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nextmove.codecs.scaled import Parts
-from nextmove.codecs.summary import Array, Summary
-from nextmove.contracts import Codec
-from nextmove.nn.planar import along, back, heading
+from nextmove.codecs.bins import Bins
+from nextmove.codecs.scaled import Parts, Scaled
+from nextmove.contracts import Known, Numbers
+from nextmove.contracts.summary import Array, Summary
+from nextmove.geometry import along, back, heading
 
 
 class Actions(nn.Module):
@@ -23,24 +24,30 @@ class Actions(nn.Module):
 
     anchor: the observed position that is subtracted from every action ("relative", as in UMI, Chi et al. 2024), or none
     ("absolute"); with `stepwise` the position observed at the action's own step, where windows of both coincide, else
-    the present one. frame: the observed points along whose heading relative actions are told (in the plane), or none
-    (along the world's axes). per_step: each step of the horizon has statistics of its own, so that near steps, which
-    decide, are not drowned by far ones.
+    the present one. frame: the observed points along whose heading relative actions are expressed (in the plane), or
+    none (along the world's axes). per_step: each step of the horizon has statistics of its own, so that near steps are
+    not scaled by the spread of far ones. width: A, that of the scale if not given. pad: zeros that are appended to each
+    action, up to a width that does not depend on the robot (pi0's 32); they count nothing in a loss. mask_padding:
+    steps beyond the end of an episode count nothing either.
     """
 
     def __init__(
         self,
-        scale: Codec,
+        scale: Scaled,
         *,
         anchor: str | None = None,
         frame: str | None = None,
         stepwise: bool = False,
         per_step: bool = False,
-        bins: Codec | None = None,
+        bins: Bins | None = None,
+        width: int = 0,
+        pad: int = 0,
+        mask_padding: bool = False,
     ) -> None:
         super().__init__()
         self.scale, self.bins = scale, bins
         self.anchor, self.frame, self.stepwise, self.per_step = anchor, frame, stepwise, per_step
+        self.width, self.pad, self.mask_padding = width or scale.width, pad, mask_padding
 
     @property
     def space(self) -> str:
@@ -51,22 +58,33 @@ class Actions(nn.Module):
     @property
     def end(self) -> float:
         """Largest magnitude of the fitted data in model space, infinite where their scaling sets it no end."""
-        return float(getattr(self.scale, "end", math.inf))
+        return self.scale.end
 
-    def fit(self, values: Array, *, size: Array | float = 0.0) -> None:
-        """Fits the scale on `values` of all windows (N, D), and bins on what becomes of it; `size` of the same."""
-        self.fit_parts(lambda: [(values, size)])
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Features of the observation that relative actions are computed with."""
+        return tuple(name for name in dict.fromkeys((self.anchor, self.frame)) if name)
+
+    def fit(self, numbers: Numbers) -> None:
+        """Fits the scale on the actions of all training windows, and bins on what becomes of them."""
+        if self.anchor is None:
+            self.take(*numbers.acted(self.per_step, self.scale.levels))
+        else:
+            self.fit_parts(lambda: (self._measured(part["action"], part) for part in numbers.parts()))
+
+    def _measured(self, action: Tensor, obs: Mapping[str, Tensor]) -> tuple[Array, Array]:
+        return self.values(action, obs).numpy(), self.size(action, obs).numpy()
 
     def fit_parts(self, parts: Parts) -> None:
         """The same of values that come part by part, as `Scaled.fit_parts` takes them."""
-        self.take(*self.scale.summary(parts))  # type: ignore[attr-defined]
+        self.take(*self.scale.summary(parts))
 
     def take(self, found: Summary, quantiles: Array | None = None, size: Array | float = 0.0) -> None:
         """The same from statistics that were found already, as `Scaled.take`."""
-        self.scale.take(found, quantiles, size)  # type: ignore[attr-defined]
+        self.scale.take(found, quantiles, size)
         if self.bins is not None and math.isinf(self.end):
             ends = torch.from_numpy(np.stack([found.low, found.high])).float()
-            self.bins.fit(self.scale.encode(ends).reshape(-1, self.bins.width))  # type: ignore[attr-defined]
+            self.bins.fit(self.scale.encode(ends).reshape(-1, self.bins.width))
 
     def relative(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """Actions (B, H, A) as seen from the robot's present position, or as they are."""
@@ -93,16 +111,54 @@ class Actions(nn.Module):
         """Raw actions (B, H, A) to model space: (B, H, A), or (B, H A) ids with bins."""
         x = self.relative(action, obs)
         x = self.scale.encode(x.flatten(1)).view_as(x) if self.per_step else self.scale.encode(x)
-        return x if self.bins is None else self.bins.encode(x)
+        if self.bins is not None:
+            return self.bins.encode(x)
+        return nn.functional.pad(x, (0, self.pad)) if self.pad else x
 
     def decode(self, x: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """Model space to raw actions (B, H, A)."""
         if self.bins is not None:
             x = self.bins.decode(x)
+        if self.pad:
+            x = x[..., : -self.pad]
         x = self.scale.decode(x.flatten(1)).view_as(x) if self.per_step else self.scale.decode(x)
         if not self.anchor:
             return x
         return (back(x, self._ahead(obs)) if self.frame else x) + self._origin(x, obs)
+
+    def weight(self, is_pad: Tensor | None) -> Tensor | None:
+        """Which entries of x count in a loss: (B, H), or (B, H, A) where width is padded; None: all of them."""
+        counted = None if is_pad is None or not self.mask_padding else ~is_pad
+        if not self.pad or is_pad is None:
+            return counted
+        real = torch.arange(self.width + self.pad, device=is_pad.device) < self.width
+        return real & (~is_pad if self.mask_padding else torch.ones_like(is_pad))[..., None]
+
+    def known(self, known: Known, obs: Mapping[str, Tensor], *, first: int, horizon: int) -> Known:
+        """What is known of a plan in the robot's units, its first row `first` rows into the horizon, in model space.
+
+        Rows that are not known repeat the nearest known one with weight 0. Raises ValueError for rows in the past or
+        beyond the horizon, or of another width.
+        """
+        value, weight = known.value, known.weight
+        if known.start < 0:
+            raise ValueError(f"known.start: expected steps from now on, 0 or more, found {known.start}, in the past")
+        if value.dim() != 3 or value.shape[-1] != self.width:
+            raise ValueError(f"known.value: expected (B, n, {self.width}), found {tuple(value.shape)}")
+        if weight.shape != value.shape:
+            raise ValueError(
+                f"known.weight: expected {tuple(value.shape)}, as the value's, found {tuple(weight.shape)}"
+            )
+        before = first + known.start
+        after = horizon - before - value.shape[1]
+        if not value.shape[1] or after < 0:
+            raise ValueError(f"known.value: expected 1 to {horizon - before} rows, found {value.shape[1]}")
+        rows = torch.arange(-before, value.shape[1] + after, device=value.device).clamp(0, value.shape[1] - 1)
+        x = self.encode(value[:, rows], obs)
+        weight = nn.functional.pad(weight, (0, 0, before, after))
+        if self.bins is not None:
+            return Known(x, weight.flatten(1))
+        return Known(x, nn.functional.pad(weight, (0, self.pad)))
 
     def _ahead(self, obs: Mapping[str, Tensor]) -> Tensor:
         """(B, 1 or T, 2) heading at the step that actions are relative to."""

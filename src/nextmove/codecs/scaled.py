@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nextmove.codecs.summary import Array, Summary
+from nextmove.contracts.summary import Array, Summary
 
 _log = logging.getLogger(__name__)
 
@@ -185,6 +185,11 @@ class Scaled(nn.Module):
             width, back_width = (torch.where(w == 0, torch.full_like(w, eps), w) for w in (width, back_width))
         # Halving is exact, so these are 2 (raw - first) / width - 1 and (x + 1) width / 2 + first to the last bit.
         self._store(first, width / 2, torch.full_like(first, -1.0), back_first, back_width / 2)
+
+    def affine(self, scale: Tensor, offset: Tensor) -> None:
+        """The map x = raw * scale + offset, both (D,), of another project."""
+        zero = torch.zeros_like(offset)
+        self._store(zero, 1 / scale, offset, zero, 1 / scale)
 
     def encode(self, raw: Tensor) -> Tensor:
         """Data (..., D) to model space."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nextmove.codecs.summary import BLOCK, Array, Summary, total
+from nextmove.contracts.summary import BLOCK, Array, Summary, total
 
 Rows = Callable[[int], Array]
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+Cache = tuple[tuple[Tensor, Tensor], ...]
+"""What a recurrent network carries on; a transformer carries a `Memory`."""
+
 
 @dataclass(frozen=True)
 class MemorySpec:

@@ -1,6 +1,20 @@
 """Observations or labels to a Context."""
 
+from nextmove.encoders.camera import Camera
+from nextmove.encoders.cloud import Cloud
 from nextmove.encoders.labels import Labels
-from nextmove.encoders.observation import Observation, Plain, Points
+from nextmove.encoders.observation import Observation, ObservationEncoder
+from nextmove.encoders.state import State, StateEncoder
+from nextmove.encoders.views import Plain, Points
 
-__all__ = ["Labels", "Observation", "Plain", "Points"]
+__all__ = [
+    "Camera",
+    "Cloud",
+    "Labels",
+    "Observation",
+    "ObservationEncoder",
+    "Plain",
+    "Points",
+    "State",
+    "StateEncoder",
+]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Context, ContextSpec
+from nextmove.contracts import Context, ContextSpec, Feature, Numbers, Rng
 
 
 class Labels(nn.Module):
@@ -34,7 +34,15 @@ class Labels(nn.Module):
         """What networks built on this encoder may rely on."""
         return ContextSpec(vector=self.width)
 
-    def forward(self, inputs: Mapping[str, Any], batch: int) -> Context:
+    @property
+    def inputs(self) -> dict[str, Feature]:
+        """The label, which may be absent."""
+        return {"label": Feature("label", optional=True)}
+
+    def fit(self, numbers: Numbers) -> None:
+        """Nothing: labels are no numbers."""
+
+    def forward(self, inputs: Mapping[str, Any], *, batch: int, rng: Rng | None = None) -> Context:
         """The context of `inputs["label"]` (B,) integers in 0 .. K - 1, or of no label where it is absent.
 
         Raises ValueError for labels of another shape, type or range.

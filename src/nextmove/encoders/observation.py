@@ -1,115 +1,84 @@
-"""State observations to a context: what the policy is shown of the world, scaled, as one vector or as one token a step.
+"""Observations to a context: what the parts show is joined step by step, as one vector or as one token a step.
 
-Letters: B batch, T observation steps, D width of a feature, W width of what is shown.
+Letters: B batch, T observation steps, W width of what all parts show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nextmove.contracts import Codec, Context, ContextSpec, Rng, normal
-from nextmove.nn.planar import along, heading
-
-
-@dataclass(frozen=True)
-class Plain:
-    """Every observed state feature as it is, side by side in file order."""
-
-    def width(self, features: Mapping[str, int]) -> int:
-        """Columns shown."""
-        return sum(features.values())
-
-    def show(self, obs: Mapping[str, Tensor], features: Mapping[str, int]) -> Tensor:
-        """(B, T, W) in raw units."""
-        return torch.cat([obs[name] for name in features], -1)
-
-    def size(self, obs: Mapping[str, Tensor], features: Mapping[str, int]) -> Tensor:
-        """Largest magnitude of the numbers that columns are computed from, () or (W,); 0: of the columns themselves."""
-        return torch.zeros(())
+from nextmove.contracts import Context, ContextSpec, Feature, Numbers, Rng
+from nextmove.encoders.camera import Camera
+from nextmove.encoders.cloud import Cloud
+from nextmove.encoders.part import Part
+from nextmove.encoders.state import State, StateEncoder
+from nextmove.encoders.views import Points
 
 
 @dataclass(frozen=True)
-class Points:
-    """Points seen from the robot and from where they shall go, coarse and fine, with one-step velocities.
+class Observation:
+    """What a policy looks at: parts in the order in which each step shows them."""
 
-    For pushing and placing tasks: errors of a hundred units and of one unit are both visible, and nothing depends on
-    an angle's wrap. Every feature holds x, y (or x, y, z) per point. In the object's frame (in the plane) directions
-    are told relative to the points' own heading at each step: what was learnt at one side holds at all sides.
-    """
+    parts: tuple[State | Camera | Cloud, ...] = (State(),)
+    tokens: bool = False
+    """Each observed step is a token, in place of one vector of all steps."""
 
-    points: str = "observation.environment_state"
-    anchor: str = "observation.state"
-    """Position of the robot, in the frame of the points."""
-    goal: str = "observation.goal"
-    """Where each point shall go."""
-    fine: float = 10.0
-    """Errors up to about this size (units of the points) are shown magnified."""
-    frame: Literal["world", "object"] = "world"
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("encoder.parts: expected at least one, found none")
 
-    def width(self, features: Mapping[str, int]) -> int:
-        """Columns shown."""
-        return 2 * features[self.anchor] + 4 * features[self.points]
+    def points(self, inputs: Mapping[str, Feature]) -> State | None:
+        """The part that shows points seen from the robot, if one does."""
+        settled = (part.settle(inputs) for part in self.parts if isinstance(part, State))
+        return next((part for part in settled if part.view == "points"), None)
 
-    def show(self, obs: Mapping[str, Tensor], features: Mapping[str, int]) -> Tensor:
-        """(B, T, W) in raw units; velocities are changes since the previous step, 0 at the first."""
-        points, anchor = obs[self.points], obs[self.anchor]
-        error = points - obs[self.goal]
-        seen = points - anchor.repeat(1, 1, points.shape[-1] // anchor.shape[-1])
-        where = torch.cat([anchor, points], -1)
-        change = torch.cat([torch.zeros_like(where[:, :1]), where[:, 1:] - where[:, :-1]], 1)
-        if self.frame == "object":
-            ahead = heading(points)
-            seen, error, change = along(seen, ahead), along(error, ahead), along(change, ahead)
-        return torch.cat([anchor, seen, error, torch.tanh(error / self.fine), change], -1)
+    def build(self, inputs: Mapping[str, Feature], *, steps: int, along: bool = False) -> ObservationEncoder:
+        """The encoder of the last `steps` observations; `along`: points are shown in the object's frame.
 
-    def size(self, obs: Mapping[str, Tensor], features: Mapping[str, int]) -> Tensor:
-        """Largest magnitude of the numbers that columns are computed from, (W,)."""
-        robot, points = features[self.anchor], features[self.points]
-        largest = torch.stack([obs[name].abs().max() for name in (self.points, self.anchor, self.goal)]).max()
-        widths = torch.tensor([robot + 2 * points, points, robot + points])
-        return torch.stack([largest, largest / self.fine, largest]).repeat_interleave(widths)
+        Raises ValueError naming an input that a part needs and that is absent, with those present.
+        """
+        built = [p.build(inputs, along=along) if isinstance(p, State) else p.build(inputs) for p in self.parts]
+        # The points' velocities hold what earlier steps would add.
+        seen = any(isinstance(part, StateEncoder) and isinstance(part.view, Points) for part in built)
+        return ObservationEncoder(built, steps=1 if seen and not self.tokens else steps, tokens=self.tokens)
 
 
-class Observation(nn.Module):
-    """Observed features (B, T, D) -> Context with a vector (B, steps W) or tokens (B, steps, W), scaled."""
+class ObservationEncoder(nn.Module):
+    """Observations (B, T, ...) by name -> Context with a vector (B, steps W) or tokens (B, steps, W)."""
 
-    def __init__(
-        self, view: Plain | Points, scale: Codec, features: Mapping[str, int], *, steps: int, tokens: bool, noise: float
-    ) -> None:
+    RENAMED = dict.fromkeys((1, 2), ((r"^scale\.", "parts.0.scale."),))
+    """Names in saved models of formats in which there was one part."""
+
+    def __init__(self, parts: Sequence[nn.Module], *, steps: int, tokens: bool = False) -> None:
         super().__init__()
-        self.view, self.scale, self.features = view, scale, dict(features)
-        self.steps, self.tokens, self.noise = steps, tokens, noise
+        self.parts = nn.ModuleList(parts)
+        self.steps, self.tokens = steps, tokens
+
+    def _parts(self) -> Sequence[Part]:
+        return self.parts  # type: ignore[return-value]  # a ModuleList of them
+
+    @property
+    def inputs(self) -> dict[str, Feature]:
+        """What it reads, in the parts' order."""
+        return {name: feature for part in self._parts() for name, feature in part.inputs.items()}
 
     @property
     def spec(self) -> ContextSpec:
         """What networks built on this encoder may rely on."""
-        width = self.view.width(self.features)
+        width = sum(part.width for part in self._parts())
         return ContextSpec(token=width, tokens=self.steps) if self.tokens else ContextSpec(vector=width * self.steps)
 
-    def show(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """The last `steps` observations as the network sees them before scaling, (B, steps, W).
+    def fit(self, numbers: Numbers) -> None:
+        """Fits the statistics of every part."""
+        for part in self._parts():
+            part.fit(numbers, self.steps)
 
-        Raises ValueError naming a feature that is absent or has another width.
-        """
-        for name, width in self.features.items():
-            if name not in obs:
-                raise ValueError(f"observation: expected feature {name!r}, found {sorted(obs)}")
-            if obs[name].shape[-1] != width:
-                raise ValueError(f"{name}: expected width {width}, found {obs[name].shape[-1]}")
-        return self.view.show(obs, self.features)[:, -self.steps :]
-
-    def size(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Largest magnitude of the numbers that `show` computes its columns from, () or (W,)."""
-        return self.view.size(obs, self.features)
-
-    def forward(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
-        """The context; with `rng` (training) noise of the configured size is added to the scaled values."""
-        x = self.scale.encode(self.show(obs))
-        if rng is not None and self.noise:
-            x = x + self.noise * normal(x.shape, rng, like=x)
-        return Context(len(x), tokens=x) if self.tokens else Context(len(x), vector=x.flatten(1))
+    def forward(self, inputs: Mapping[str, Any], *, batch: int, rng: Rng | None = None) -> Context:
+        """The context; with `rng` (training) the parts draw their noise and crops from it, in order."""
+        x = torch.cat([part(inputs, batch=batch, steps=self.steps, rng=rng) for part in self._parts()], -1)
+        return Context(batch, tokens=x) if self.tokens else Context(batch, vector=x.flatten(1))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nextmove.contracts import Actor, Batch, Chunk, Rng, Rows, seeded
+from nextmove.contracts import Actor, Batch, Chunk, Known, Rng, Rows, seeded
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ class TimedActor:
         self.ensemble: float | None = getattr(actor, "ensemble", None)
         self.ms: list[float] = []
 
-    def act(self, obs: Batch, *, rng: Rng, previous: Chunk | None = None) -> Chunk:
+    def act(self, obs: Batch, *, rng: Rng, known: Known | None = None) -> Chunk:
         """The actor's plan; raises ValueError if it is meant for another rate than the simulator runs at."""
         start = time.perf_counter()
-        chunk = self.actor.act(obs, rng=rng, previous=previous)
+        chunk = self.actor.act(obs, rng=rng, known=known)
         chunk.actions.cpu()
         self.ms.append(1000 * (time.perf_counter() - start))
         if abs(chunk.dt * self.fps - 1) > 1e-3:

@@ -7,18 +7,19 @@ width, D width of the robot's state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nextmove import weights
-from nextmove.codecs import Actions
+from nextmove.codecs import Actions, Scaled
 from nextmove.config import ConfigError, decode
-from nextmove.contracts import Context, ContextSpec, Rng
+from nextmove.contracts import Feature
 from nextmove.decoders import Consistency
+from nextmove.encoders import Cloud, Observation, State
 from nextmove.interop.report import Loaded, Report
 from nextmove.interop.unet import unet_name
 from nextmove.interop.weights import fill, read_json, renamed
@@ -54,61 +55,10 @@ class FlowPolicy3d:
     num_inference_step: int = 1
 
 
-class Affine(nn.Module):
-    """raw * scale + offset over the last dimension."""
-
-    scale: Tensor
-    offset: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.register_buffer("scale", torch.ones(width))
-        self.register_buffer("offset", torch.zeros(width))
-
-    def encode(self, raw: Tensor) -> Tensor:
-        """Data (..., D) to model space."""
-        return raw * self.scale + self.offset
-
-    def decode(self, x: Tensor) -> Tensor:
-        """Model space (..., D) to data."""
-        return (x - self.offset) / self.scale
-
-
-class Clouds(nn.Module):
-    """Point clouds (B, T, P, 3 or 6) and states (B, T, D) -> Context with a vector: [cloud, state] of each step."""
-
-    def __init__(self, config: FlowPolicy3d) -> None:
-        super().__init__()
-        self.steps, self.channels = config.n_obs_steps, 6 if config.use_pc_color else 3
-        self.points_scale, self.state_scale = Affine(self.channels), Affine(config.agent_pos_dim)
-        self.points = Points3d(out=config.encoder_output_dim, color=config.use_pc_color).build()
-        self.state = nn.Sequential(nn.Linear(config.agent_pos_dim, 64), nn.ReLU(), nn.Linear(64, 64))
-        self.width = config.encoder_output_dim + 64
-
-    @property
-    def spec(self) -> ContextSpec:
-        """What networks built on this encoder may rely on."""
-        return ContextSpec(vector=self.steps * self.width)
-
-    def forward(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
-        """The context; colours are dropped where they are not used. Raises ValueError naming an absent feature."""
-        for name, width in ((POINTS, self.channels), (STATE, self.state_scale.width)):
-            if name not in obs:
-                raise ValueError(f"observation: expected feature {name!r}, found {sorted(obs)}")
-            if obs[name].shape[-1] < width:
-                raise ValueError(f"{name}: expected width {width}, found {obs[name].shape[-1]}")
-        points = self.points(self.points_scale.encode(obs[POINTS][:, -self.steps :, :, : self.channels]))
-        state = self.state(self.state_scale.encode(obs[STATE][:, -self.steps :]))
-        return Context(len(points), vector=torch.cat([points, state], -1).flatten(1))
-
-
 _ENCODER = {
-    "points.mlp": "obs_encoder.extractor.mlp",
-    "points.projection": "obs_encoder.extractor.final_projection",
-    "state": "obs_encoder.state_mlp",
-    "points_scale": f"{NORMALISER}.{POINTS}",
-    "state_scale": f"{NORMALISER}.{STATE}",
+    "parts.0.networks.0.mlp": "obs_encoder.extractor.mlp",
+    "parts.0.networks.0.projection": "obs_encoder.extractor.final_projection",
+    "parts.1.mlp": "obs_encoder.state_mlp",
 }
 _BLOCK = {"first": "blocks.0.block", "second": "blocks.1.block", "film": "cond_encoder.1", "skip": "residual_conv"}
 _UNUSED = {
@@ -124,7 +74,7 @@ def foreign(name: str) -> str | None:
     if part == "encoder":
         return renamed(rest, _ENCODER)
     if part == "codec":
-        return f"{NORMALISER}.action.{rest.removeprefix('scale.')}"
+        return None
     inside = unet_name(rest.removeprefix("net."), _BLOCK, resample="2.conv")
     return None if inside is None else f"model.{inside}"
 
@@ -143,14 +93,19 @@ def build(config: FlowPolicy3d, *, fps: float = FPS) -> Policy:
         stop_gradient=False,
         steps=config.num_inference_step,
     )
-    encoder, shape = Clouds(config), (config.horizon, config.action_dim)
+    channels = 6 if config.use_pc_color else 3
+    inputs = {POINTS: Feature("points", (0, channels)), STATE: Feature("state", (config.agent_pos_dim,))}
+    cloud = Cloud(network=Points3d(out=config.encoder_output_dim, color=config.use_pc_color))
+    observation = Observation((cloud, State(view="plain", noise=0.0, hidden=(64, 64))))
+    encoder = observation.build(inputs, steps=config.n_obs_steps)
+    shape = (config.horizon, config.action_dim)
     # The reference executes prediction[first : first + n_action_steps], which the horizon may cut short.
     steps = min(config.n_action_steps, config.horizon - config.n_obs_steps + 1)
     return Policy(
-        spec=PolicySpec({POINTS: encoder.channels, STATE: config.agent_pos_dim}, config.action_dim, fps),
+        spec=PolicySpec(inputs, config.action_dim, fps),
         timing=Timing(config.n_obs_steps, config.horizon, steps, align="first_observation"),
         encoder=encoder,
-        codec=Actions(Affine(config.action_dim)),
+        codec=Actions(Scaled(config.action_dim)),
         decoder=decoder.build(shape=shape, context=encoder.spec),
         shape=shape,
     )
@@ -172,8 +127,8 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
     tensors = weights.read(path)
     ignored = {name: why for name in tensors for key, why in _UNUSED.items() if key in name}
     ours = {name: value for name, value in tensors.items() if name not in ignored}
-    cut = _cut(ours, policy)
-    names = fill(policy, ours, foreign, where=str(path))
+    scales, cut = _scale(ours, policy, str(path))
+    names = fill(policy, ours, foreign, where=str(path)) | scales
     weights.check_filled(policy, str(path))
     notes = [f"fps: the folder does not say, {FPS:g} assumed"] if fps is None else []
     if policy.n_action_steps < config.n_action_steps:
@@ -185,11 +140,33 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
     return Loaded(policy.eval(), report, config, names)
 
 
-def _cut(tensors: dict[str, Tensor], policy: Policy) -> bool:
-    """Drops the scales of colours the encoder does not see; whether there were any."""
-    cut = False
-    for name in (f"{NORMALISER}.{POINTS}.scale", f"{NORMALISER}.{POINTS}.offset"):
-        channels = policy.spec.features[POINTS]
-        if name in tensors and tensors[name].shape == (6,) and channels == 3:
-            tensors[name], cut = tensors[name][:channels], True
-    return cut
+def _scale(tensors: dict[str, Tensor], policy: Policy, where: str) -> tuple[dict[str, str], bool]:
+    """Sets the policy's scales from the normaliser's tensors and takes those out; where each of them went.
+
+    Also whether scales of colours were dropped, which the encoder does not see. Raises ConfigError naming a tensor that
+    is absent or misshapen.
+    """
+    parts: Any = policy.encoder
+    places = {
+        POINTS: ("encoder.parts.0.scales.0", parts.parts[0].scales[0]),
+        STATE: ("encoder.parts.1.scale", parts.parts[1].scale),
+        "action": ("codec.scale", policy.codec.scale),  # type: ignore[attr-defined]
+    }
+    names, cut = {}, False
+    for feature, (place, codec) in places.items():
+        found = []
+        for kind in ("scale", "offset"):
+            name = f"{NORMALISER}.{feature}.{kind}"
+            if name not in tensors:
+                raise ConfigError(f"{where}: missing tensor {name!r}")
+            value = tensors.pop(name)
+            if feature == POINTS and value.shape == (6,) and codec.width == 3:
+                value, cut = value[:3], True
+            if value.shape != (codec.width,):
+                raise ConfigError(f"{where}: {name}: expected shape {(codec.width,)}, found {tuple(value.shape)}")
+            if not torch.isfinite(value).all():
+                raise ConfigError(f"{where}: {name}: expected finite values, found NaN or infinity")
+            found.append(value.float())
+            names[name] = f"{place}.{kind}"
+        codec.affine(*found)
+    return names, cut

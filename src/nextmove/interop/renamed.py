@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from nextmove.contracts import Context, ContextSpec, Rng
-from nextmove.encoders import Observation
+from nextmove.contracts import Context, ContextSpec, Feature, Numbers, Rng
+from nextmove.encoders import ObservationEncoder
 
 
 class Renamed(nn.Module):
     """An encoder whose inputs are called differently outside; `names` maps outer to inner names, others pass."""
 
-    def __init__(self, encoder: Observation, names: Mapping[str, str]) -> None:
+    def __init__(self, encoder: ObservationEncoder, names: Mapping[str, str]) -> None:
         super().__init__()
         self.encoder, self.names = encoder, dict(names)
 
@@ -23,12 +24,17 @@ class Renamed(nn.Module):
         return self.encoder.spec
 
     @property
-    def features(self) -> dict[str, int]:
-        """Widths of the features read, by their outer names."""
+    def inputs(self) -> dict[str, Feature]:
+        """What it reads, by outer names."""
         outer = {inner: name for name, inner in self.names.items()}
-        return {outer.get(name, name): width for name, width in self.encoder.features.items()}
+        return {outer.get(name, name): feature for name, feature in self.encoder.inputs.items()}
 
-    def forward(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
+    def fit(self, numbers: Numbers) -> None:
+        """Raises ValueError: the statistics are a checkpoint's own."""
+        self.encoder.fit(numbers)
+
+    def forward(self, inputs: Mapping[str, Any], *, batch: int, rng: Rng | None = None) -> Context:
         """The context of the renamed observations."""
-        told: Context = self.encoder({self.names.get(name, name): value for name, value in obs.items()}, rng)
-        return told
+        inner = {self.names.get(name, name): value for name, value in inputs.items()}
+        context: Context = self.encoder(inner, batch=batch, rng=rng)
+        return context

@@ -76,8 +76,9 @@ class Loaded:
         """The named terms of the loss on raw windows with every draw given (`t`, `noise`; ACT: `eps`)."""
         policy = self.policy
         x = policy.codec.encode(batch["action"], batch)
-        weight = ~batch["action_is_pad"] if policy.mask_padding and "action_is_pad" in batch else None
-        terms: dict[str, Tensor] = policy.decoder.loss_at(policy.context(batch), x, weight=weight, **draws)
+        weight = policy.codec.weight(batch.get("action_is_pad"))
+        decoder: Any = policy.decoder
+        terms: dict[str, Tensor] = decoder.loss_at(policy.context(batch), x, weight=weight, **draws)
         return terms
 
     def act(self, obs: Batch, *, rng: Rng) -> Chunk:

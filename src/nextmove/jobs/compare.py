@@ -196,7 +196,8 @@ def _check(data_dir: Path, demonstrations: int, simulator: str) -> Demonstration
     if demonstrations > dataset.num_episodes:
         raise ConfigError(f"demonstrations: expected at most {dataset.num_episodes}, found {demonstrations}")
     spec, there = spec_of(dataset), sim.features(simulator)
-    for name, width in {**spec.features, "action": spec.action}.items():
+    widths = {name: feature.width for name, feature in spec.inputs.items() if feature.type == "state"}
+    for name, width in {**widths, "action": spec.action}.items():
         if name not in there:
             raise ConfigError(
                 f"{data_dir}: {name}: expected a feature of {simulator}, found none of this name there{OTHERWISE}"

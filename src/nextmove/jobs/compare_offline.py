@@ -34,7 +34,9 @@ def judged_episodes(dataset: sets.Dataset, share: float) -> tuple[np.ndarray, st
 
     Chosen by content, so that an episode judged on is never trained on after others are added.
     """
-    ids = identity.identify(dataset, list(spec_of(dataset).features)).episodes
+    ids = identity.identify(
+        dataset, [name for name, feature in spec_of(dataset).inputs.items() if feature.type == "state"]
+    ).episodes
     held, notes = identity.held_out(ids, share, dataset.root, "episode")
     return np.flatnonzero(held), f"{identity.hashed(np.sort(ids[held])):016x}", notes
 

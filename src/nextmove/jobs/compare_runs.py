@@ -67,7 +67,7 @@ def runs_offline(
             print(f"[{i}/{len(runs)}] {name}", flush=True)
             choice = _all_of(choose(policy, dataset.select(numbers)), numbers)
             cautions += [f"{name}: {choice.caution}"] if choice.caution else []
-            read = [*policy.encoder.features, *filter(None, [held_state(dataset)])]
+            read = [*policy.features, *filter(None, [held_state(dataset)])]
             ids = identity.identify(dataset.select(numbers), list(dict.fromkeys(read))).episodes
             key = {**written(runs[name]), "data": identity.to_hex(ids), "windows": windows}
             entries.append(

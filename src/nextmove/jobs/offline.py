@@ -18,7 +18,7 @@ from nextmove.evaluation.progress import progress_bar
 from nextmove.evaluation.trajectory import LONGEST, Trajectory, follow
 from nextmove.jobs.provenance import Choice, choose
 from nextmove.jobs.repeat import at_least
-from nextmove.jobs.robot import fits_data
+from nextmove.jobs.robot import fits_data, number_features
 from nextmove.models.policy import Policy
 
 STATE = "observation.state"
@@ -45,7 +45,7 @@ def offline(
     choice = choice or choose(policy, dataset)
     chosen = dataset.select(choice.episodes)
     check_order(chosen)
-    check_finite(chosen, [*policy.encoder.features, "action"])
+    check_finite(chosen, [*number_features(policy), "action"])
     state = held_state(chosen)
     judged = _windows(policy, chosen, state)
     picks = np.linspace(0, len(judged) - 1, min(len(judged), windows or len(judged))).astype(np.int64)
@@ -65,7 +65,7 @@ def _windows(policy: Policy, chosen: sets.Dataset, state: str | None) -> sets.Wi
     """A policy's windows, with the state and the actions before it that the baselines know."""
     return sets.Windows(
         chosen,
-        observations=list(dict.fromkeys([*policy.encoder.features, *([state] if state else [])])),
+        observations=list(dict.fromkeys([*policy.features, *([state] if state else [])])),
         obs_offsets=policy.timing.obs_offsets,
         action_offsets=range(-max(PAST, policy.timing.first), policy.horizon - policy.timing.first),
     )

@@ -135,7 +135,7 @@ class Choice:
 
 def choose(policy: Any, dataset: sets.Dataset) -> Choice:
     """The episodes of a data set that the policy was not trained on; all of them where nothing else is left."""
-    known, names = getattr(policy, "facts", {}).get("content"), policy.encoder.features
+    known, names = getattr(policy, "facts", {}).get("content"), policy.features
     found = identity.identify(dataset, names)
     if known is None:
         return _by_number(policy, dataset, identity.whole(found.features))
@@ -229,7 +229,7 @@ def demonstrated(policy: Any, simulator: str, seeds: Sequence[int]) -> list[int]
     if known is None:
         return None
     starts, env = set(identity.from_hex(known["starts"]).tolist()), sim.make(simulator)
-    return [s for s in seeds if identity.start(env.reset(seed=s)[0], tuple(policy.encoder.features)) in starts]
+    return [s for s in seeds if identity.start(env.reset(seed=s)[0], tuple(policy.features)) in starts]
 
 
 def seeds_caution(entries: Sequence[evaluation.Entry]) -> str:

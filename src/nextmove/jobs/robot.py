@@ -37,12 +37,16 @@ def fits_simulator(policy: Policy, simulator: str) -> str:
 
 
 def _fits(policy: Policy, where: str, widths: Mapping[str, int], names: Mapping[str, Sequence[str]]) -> str:
-    seen = getattr(policy.encoder, "features", policy.spec.features)
-    read = {name: policy.spec.features[name] for name in policy.spec.features if name in seen}
-    for name, width in {**read, "action": policy.spec.action}.items():
+    read = {name: feature for name, feature in policy.inputs.items() if feature.type == "state"}
+    for name, width in {**{name: one.width for name, one in read.items()}, "action": policy.spec.action}.items():
         if name not in widths:
             raise ConfigError(f"{where}: {name}: expected a feature of width {width}, found only {sorted(widths)}")
         if widths[name] != width:
             raise ConfigError(f"{where}: {name}: expected width {width}, found {widths[name]}")
-    remarks = compare_names(replace(policy.spec, features=read), names, where)
+    remarks = compare_names(replace(policy.spec, inputs=read), names, where)
     return f"Joints could not be compared by name: {'; '.join(remarks)}." if remarks else ""
+
+
+def number_features(policy: Policy) -> list[str]:
+    """Names of the features it reads that are numbers."""
+    return [name for name, feature in policy.inputs.items() if feature.is_number]

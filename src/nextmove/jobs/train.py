@@ -9,13 +9,15 @@ from typing import Any, Literal
 import numpy as np
 
 from nextmove import data, store, training
+from nextmove.contracts import TASK, Feature
 from nextmove.data.order import check_order
 from nextmove.data.stats import check_finite
 from nextmove.data.suspects import suspects
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.jobs.repeat import at_least, place, share
-from nextmove.jobs.scales import fit_scales
+from nextmove.jobs.robot import number_features
+from nextmove.jobs.scales import Columns
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.training.distributed import alone
 
@@ -24,36 +26,49 @@ FINDINGS = 12
 
 
 def spec_of(dataset: data.Dataset) -> PolicySpec:
-    """The robot of a data set: its state features and action; cameras are named as ignored.
+    """The robot of a data set: its states, cameras, point clouds and instruction, its action and rate.
 
-    Raises ValueError for a data set without an `action` of one axis or without a state feature.
+    Raises ValueError for a data set without an `action` of one axis or without an observed feature.
     """
-    features, ignored = {}, []
+    inputs = {}
     for name, feature in dataset.layout.features.items():
-        if not name.startswith("observation."):
-            continue
-        if feature.is_number and len(feature.shape) == 1:
-            features[name] = feature.shape[0]
-        else:
-            ignored.append(name)
+        if name.startswith("observation."):
+            kind = _type(feature)
+            if kind is not None:
+                inputs[name] = Feature(kind, feature.shape, feature.names)
     action = dataset.layout.features.get("action")
     if action is None:
         raise ValueError(f"{dataset.root}: expected a feature 'action', found {sorted(dataset.features)}")
     if not action.is_number or len(action.shape) != 1:
         found = f"{action.dtype} of shape {list(action.shape)}"
         raise ValueError(f"{dataset.root}: action: expected numbers of one axis, as shape [7], found {found}")
-    if not features:
-        raise ValueError(f"{dataset.root}: expected a state feature 'observation.*', found only {ignored or 'none'}")
-    names = {name: dataset.layout.features[name].names for name in (*features, "action")}
-    known = {name: found for name, found in names.items() if found}
-    return PolicySpec(features, action.shape[0], float(dataset.fps), tuple(ignored), known)
+    if not inputs:
+        raise ValueError(f"{dataset.root}: expected a feature 'observation.*', found {sorted(dataset.features)}")
+    if dataset.tasks:
+        inputs[TASK] = Feature("text")
+    return PolicySpec(inputs, action.shape[0], float(dataset.fps), action.names)
+
+
+def _type(feature: Any) -> Literal["state", "image", "points"] | None:
+    """What a data set's feature is to a policy, if anything."""
+    if feature.is_camera:
+        return "image"
+    if not feature.is_number or len(feature.shape) not in (1, 2):
+        return None
+    return "state" if len(feature.shape) == 1 else "points"
+
+
+def unused(dataset: data.Dataset, policy: Policy) -> list[str]:
+    """Observed features of a data set that the policy does not look at."""
+    observed = [name for name in dataset.layout.features if name.startswith("observation.")]
+    return [name for name in observed if name not in policy.inputs]
 
 
 def windows(dataset: data.Dataset, policy: Policy, episodes: np.ndarray | None) -> data.Windows:
     """The windows a policy is trained or judged on."""
     return data.Windows(
         dataset,
-        observations=policy.encoder.features,
+        observations=policy.features,
         obs_offsets=policy.timing.obs_offsets,
         action_offsets=policy.timing.action_offsets,
         episodes=episodes,
@@ -145,20 +160,20 @@ def _train(
 
     dataset = data.open_dataset(data_dir)
     spec = spec_of(dataset)
-    if spec.ignored:
-        print(f"not used yet: {', '.join(spec.ignored)} (cameras and other features that are no state)")
     torch.manual_seed(config.seed)
     policy = store.create(system, spec, recipe)
+    if left := unused(dataset, policy):
+        print(f"not used: {', '.join(left)} (recipe.encoder.parts says what the policy looks at)")
     check_order(dataset)
     chosen, held = split(dataset, episodes, holdout, config.seed, leave_out)
     print(kept_back(held, len(chosen), holdout))
-    look(dataset.select(np.concatenate([chosen, held])), [*policy.encoder.features, "action"])
+    look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
     seen = windows(dataset, policy, chosen)
-    fit_scales(policy, seen)
+    policy.fit(Columns(seen))
     judged = held_batches(windows(dataset, policy, held), policy.card["recipe"].optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": str(data_dir), "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
-    facts["content"] = provenance.content(dataset, list(policy.encoder.features), chosen, held)
+    facts["content"] = provenance.content(dataset, list(policy.features), chosen, held)
     task = Task(policy, seen, judged, facts)
     trained: Policy = fit(task, out, config, workers=workers)
     return trained

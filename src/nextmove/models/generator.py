@@ -89,7 +89,7 @@ class Generator(nn.Module):
 
     def context(self, inputs: Mapping[str, Any], batch: int) -> Context:
         """What the decoder is told; `inputs` may hold `label` (B,)."""
-        return Context.empty(batch) if self.encoder is None else self.encoder(inputs, batch)
+        return Context.empty(batch) if self.encoder is None else self.encoder(inputs, batch=batch)
 
     def encode(self, batch: Batch, rng: Rng | None = None) -> Tensor:
         """x of a batch with `ids` (B, L), with `x` itself, or with `image` (B, C, height, width) in [0, 1].

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nextmove import weights
 from nextmove.codecs import Actions
 from nextmove.codecs.joined import Joined
 from nextmove.config import ConfigError
+from nextmove.contracts import Feature
 from nextmove.decoders.reach import reach
-from nextmove.encoders import Observation, Plain
+from nextmove.encoders import ObservationEncoder, Plain, StateEncoder
 from nextmove.interop.lerobot import parts
 from nextmove.interop.lerobot.config import (
     ENV,
@@ -63,7 +65,7 @@ def _load(folder: Path, fps: float | None) -> Loaded:
         policy, foreign = _build(config, part, scales, version, FPS if fps is None else fps)
     ignored, computed = _apart(config, tensors, scales)
     ours = {name: value for name, value in tensors.items() if name not in ignored and name not in scales.used}
-    names = fill(policy.decoder, ours, foreign, where=str(folder / WEIGHTS))
+    names = fill(cast(nn.Module, policy.decoder), ours, foreign, where=str(folder / WEIGHTS))
     weights.check_filled(policy, str(folder / WEIGHTS))
     notes = [f"fps: the folder does not say, {FPS:g} assumed"] if fps is None else []
     notes += [f"{name}: an input that LeRobot's {config.type} policy does not read" for name in part.unused]
@@ -96,19 +98,20 @@ def _build(
         decoder, timing, foreign = parts.diffusion(config, version)
     # The state comes first, whatever the file's order.
     seen = {STATE: part.state, **({ENV: part.env} if part.env else {})}
-    scale = Joined([scales.inputs[name] for name in seen])
-    encoder = Observation(Plain(), scale, seen, steps=timing.n_obs_steps, tokens=False, noise=0.0)
+    states = {name: Feature("state", (width,)) for name, width in seen.items()}
+    shown = StateEncoder(Plain(), Joined([scales.inputs[name] for name in seen]), states)
+    encoder = ObservationEncoder([shown], steps=timing.n_obs_steps)
     raw = {new: old for old, new in scales.renamed.items()}
-    spec = PolicySpec({raw.get(name, name): width for name, width in seen.items()}, part.action, fps)
+    spec = PolicySpec({raw.get(name, name): feature for name, feature in states.items()}, part.action, fps)
     shape = (timing.horizon, part.action)
+    masked = isinstance(config, ActConfig) or config.do_mask_loss_for_padding
     policy = Policy(
         spec=spec,
         timing=timing,
         encoder=Renamed(encoder, scales.renamed) if scales.renamed else encoder,
-        codec=Actions(scales.action),
+        codec=Actions(scales.action, mask_padding=masked),
         decoder=decoder.build(shape=shape, context=encoder.spec),
         shape=shape,
-        mask_padding=isinstance(config, ActConfig) or config.do_mask_loss_for_padding,
     )
     return policy, foreign
 

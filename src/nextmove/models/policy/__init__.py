@@ -1,5 +1,7 @@
-"""Imitation policies, in the order of the road; one file a system."""
+"""Policies: recipes of the road's imitation learning, and what they are assembled from."""
 
-from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.models.policy.action_space import ActionSpace
+from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.spec import PolicySpec, Timing
 
-__all__ = ["Policy", "PolicySpec", "Representation", "Timing"]
+__all__ = ["ActionSpace", "Policy", "PolicySpec", "Timing"]

@@ -17,8 +17,11 @@ from dataclasses import dataclass, field
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Latent, Regression
-from nextmove.models.policy.assemble import ActionSpace, assemble
-from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.encoders import Observation
+from nextmove.models.policy.action_space import ActionSpace
+from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Detr, Posterior
 
 
@@ -27,8 +30,8 @@ class Act:
     """Action chunking transformer on state observations."""
 
     timing: Timing = Timing(n_obs_steps=2, horizon=16, n_action_steps=4)
-    representation: Representation = Representation()
-    actions: ActionSpace = ActionSpace()
+    encoder: Observation = Observation()
+    actions: ActionSpace = ActionSpace(mask_padding=True)
     decoder: Latent = field(
         default_factory=lambda: Latent(
             inner=Regression(trunk=Detr(width=128, heads=4, feedforward=512, parts=(32, -1)), loss="l1"),
@@ -48,11 +51,4 @@ class Act:
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""
-        return assemble(
-            spec,
-            timing=self.timing,
-            representation=self.representation,
-            actions=self.actions,
-            decoder=self.decoder,
-            mask_padding=True,
-        )
+        return assemble(spec, self)

@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Autoregressive
-from nextmove.models.policy.assemble import ActionSpace, assemble
-from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.encoders import Observation
+from nextmove.models.policy.action_space import ActionSpace
+from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Gpt
 
 
@@ -25,7 +28,7 @@ class ActionTokens:
     """Autoregressive policy over 256 bins a dimension."""
 
     timing: Timing = Timing()
-    representation: Representation = Representation()
+    encoder: Observation = Observation()
     actions: ActionSpace = ActionSpace(scaling="min_max", bins=256)
     decoder: Autoregressive = field(
         default_factory=lambda: Autoregressive(trunk=Gpt(width=128, layers=4, heads=4), classes=256, temperature=0.0)
@@ -34,10 +37,4 @@ class ActionTokens:
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""
-        return assemble(
-            spec,
-            timing=self.timing,
-            representation=self.representation,
-            actions=self.actions,
-            decoder=self.decoder,
-        )
+        return assemble(spec, self)

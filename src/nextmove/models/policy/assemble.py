@@ -1,87 +1,68 @@
-"""Wires a policy of state observations from its parts; every recipe of this folder ends here."""
+"""Wires a policy from its parts; every recipe of this folder ends here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from torch import nn
-
-from nextmove.codecs import Actions, Bins, Scaled
-from nextmove.contracts import ContextSpec
-from nextmove.encoders import Observation, Plain, Points
+from nextmove.contracts import ContextSpec, Decoder
+from nextmove.encoders import Observation
 from nextmove.models.policy import suited
-from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
-
-Scaling = Literal["mean_std", "min_max", "quantiles"]
+from nextmove.models.policy.action_space import ActionSpace
+from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.spec import PolicySpec, Timing
 
 
 class DecoderConfig(Protocol):
     """A generative rule with the network it is wrapped around."""
 
-    def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> nn.Module:
+    def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> Decoder:
         """The decoder module for x of `shape` (without the batch)."""
         ...
 
 
-@dataclass(frozen=True)
-class ActionSpace:
-    """How action windows are scaled before a decoder sees them."""
+class Recipe(Protocol):
+    """What a policy is made of."""
 
-    scaling: Scaling = "mean_std"
-    per_step: bool = True
-    """Statistics for each step of the horizon on its own."""
-    bins: int = 0
-    """Number of uniform bins a dimension is cut into; 0 keeps actions continuous."""
+    @property
+    def timing(self) -> Timing:
+        """When it looks and for how long it plans."""
+        ...
+
+    @property
+    def encoder(self) -> Observation:
+        """What it looks at."""
+        ...
+
+    @property
+    def actions(self) -> ActionSpace:
+        """In which space its actions are generated."""
+        ...
+
+    @property
+    def decoder(self) -> Any:
+        """A `DecoderConfig`."""
+        ...
 
 
-def view_of(representation: Representation, spec: PolicySpec) -> tuple[Plain | Points, dict[str, int]]:
-    """The settled view and the features it reads, in file order."""
-    if representation.view == "plain":
-        return Plain(), dict(spec.features)
-    frame: Any = representation.frame
-    view = Points(representation.points, representation.anchor, representation.goal, representation.fine, frame)
-    used = {view.points, view.anchor, view.goal}
-    return view, {name: width for name, width in spec.features.items() if name in used}
+def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
+    """The untrained policy of these parts.
 
-
-def assemble(
-    spec: PolicySpec,
-    *,
-    timing: Timing,
-    representation: Representation,
-    actions: ActionSpace,
-    decoder: DecoderConfig,
-    tokens: bool = False,
-    mask_padding: bool = False,
-) -> Policy:
-    """The policy of these parts; `tokens` shows each observed step as a token instead of one vector of all.
-
-    Raises ConfigError for an action space and a decoder that contradict each other.
+    Raises ConfigError for an action space and a decoder that contradict each other, and ValueError naming an input that
+    the encoder needs and the robot lacks, with those present.
     """
-    suited.check(actions, decoder)
-    if not spec.features:
-        raise ValueError(
-            "features: expected at least one observed state feature ('observation.state', ...), found none"
-        )
-    representation = representation.settle(spec)
-    view, features = view_of(representation, spec)
-    # The points' velocities hold what earlier steps would add.
-    steps = 1 if isinstance(view, Points) and not tokens else timing.n_obs_steps
-    encoder = Observation(
-        view, Scaled(view.width(features)), features, steps=steps, tokens=tokens, noise=representation.noise
-    )
-    shape = (timing.horizon, spec.action)
-    codec = Actions(
-        Scaled(timing.horizon * spec.action if actions.per_step else spec.action, mode=actions.scaling),
-        anchor=representation.anchor if representation.actions == "relative" else None,
-        frame=representation.points if representation.frame == "object" else None,
-        stepwise=timing.align == "first_observation" and timing.horizon == timing.n_obs_steps,
-        per_step=actions.per_step,
-        bins=Bins(bins=actions.bins, width=spec.action) if actions.bins else None,
-    )
-    flat = (shape[0] * shape[1],) if actions.bins else shape
-    built = decoder.build(shape=flat, context=encoder.spec)
+    timing, decoder = recipe.timing, recipe.decoder
+    suited.check(recipe.actions, decoder)
+    if not spec.inputs:
+        raise ValueError("inputs: expected at least one observed feature ('observation.state', ...), found none")
+    shown = recipe.encoder.points(spec.inputs)
+    actions = recipe.actions.settle(spec, shown)
+    encoder = recipe.encoder.build(spec.inputs, steps=timing.n_obs_steps, along=actions.frame == "object")
+    shape = actions.shape(spec, timing)
     return Policy(
-        spec=spec, timing=timing, encoder=encoder, codec=codec, decoder=built, shape=flat, mask_padding=mask_padding
+        spec=spec,
+        timing=timing,
+        encoder=encoder,
+        codec=actions.codec(spec, timing, shown),
+        decoder=decoder.build(shape=shape, context=encoder.spec),
+        shape=shape,
     )

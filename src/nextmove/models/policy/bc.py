@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Regression
-from nextmove.models.policy.assemble import ActionSpace, assemble
-from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.encoders import Observation
+from nextmove.models.policy.action_space import ActionSpace
+from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import PlainMlp
 
 
@@ -25,17 +28,11 @@ class BC:
     """Behaviour cloning with an MLP."""
 
     timing: Timing = Timing(n_obs_steps=2, horizon=1, n_action_steps=1)
-    representation: Representation = Representation()
+    encoder: Observation = Observation()
     actions: ActionSpace = ActionSpace()
     decoder: Regression = field(default_factory=lambda: Regression(trunk=PlainMlp(), loss="mse"))
     optim: Optim = Optim(lr=1e-3, weight_decay=1e-4)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""
-        return assemble(
-            spec,
-            timing=self.timing,
-            representation=self.representation,
-            actions=self.actions,
-            decoder=self.decoder,
-        )
+        return assemble(spec, self)

@@ -19,8 +19,11 @@ from dataclasses import dataclass, field, replace
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Diffusion
-from nextmove.models.policy.assemble import ActionSpace, assemble
-from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.encoders import Observation
+from nextmove.models.policy.action_space import ActionSpace
+from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Transformer, UNet1d
 
 TIMING = Timing(n_obs_steps=2, horizon=16, n_action_steps=4, align="first_observation")
@@ -33,7 +36,7 @@ class DiffusionPolicy:
     """Diffusion Policy with the 1-D U-Net."""
 
     timing: Timing = TIMING
-    representation: Representation = Representation()
+    encoder: Observation = Observation()
     actions: ActionSpace = SPACE
     decoder: Diffusion = field(default_factory=lambda: Diffusion(trunk=UNet1d(widths=(64, 128, 256), time_width=128)))
     optim: Optim = Optim(lr=5e-4, betas=(0.95, 0.999), weight_decay=1e-6, batch=64)
@@ -49,13 +52,7 @@ class DiffusionPolicy:
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""
-        return assemble(
-            spec,
-            timing=self.timing,
-            representation=self.representation,
-            actions=self.actions,
-            decoder=self.decoder,
-        )
+        return assemble(spec, self)
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class DiffusionTransformer:
     """Diffusion Policy with the causal transformer."""
 
     timing: Timing = TIMING
-    representation: Representation = Representation()
+    encoder: Observation = Observation(tokens=True)
     actions: ActionSpace = SPACE
     decoder: Diffusion = field(default_factory=lambda: Diffusion(trunk=Transformer(width=128, layers=4, heads=4)))
     optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.95), weight_decay=1e-3, batch=64)
@@ -79,11 +76,4 @@ class DiffusionTransformer:
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""
-        return assemble(
-            spec,
-            timing=self.timing,
-            representation=self.representation,
-            actions=self.actions,
-            decoder=self.decoder,
-            tokens=True,
-        )
+        return assemble(spec, self)

@@ -17,8 +17,11 @@ from typing import Any
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Flow
-from nextmove.models.policy.assemble import ActionSpace, assemble
-from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.encoders import Observation
+from nextmove.models.policy.action_space import ActionSpace
+from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Mlp
 
 
@@ -27,17 +30,11 @@ class FlowPolicy:
     """Flow matching over action chunks."""
 
     timing: Timing = Timing()
-    representation: Representation = Representation()
+    encoder: Observation = Observation()
     actions: ActionSpace = ActionSpace()
     decoder: Any = field(default_factory=lambda: Flow(trunk=Mlp()))
     optim: Optim = Optim(lr=1.5e-3, weight_decay=1e-4)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""
-        return assemble(
-            spec,
-            timing=self.timing,
-            representation=self.representation,
-            actions=self.actions,
-            decoder=self.decoder,
-        )
+        return assemble(spec, self)

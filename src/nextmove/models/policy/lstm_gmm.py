@@ -17,8 +17,11 @@ from dataclasses import dataclass, field
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Mixture
-from nextmove.models.policy.assemble import ActionSpace, assemble
-from nextmove.models.policy.policy import Policy, PolicySpec, Representation, Timing
+from nextmove.encoders import Observation
+from nextmove.models.policy.action_space import ActionSpace
+from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Lstm
 
 
@@ -27,18 +30,11 @@ class LstmGmm:
     """LSTM over the observed steps with a mixture of Gaussians at each."""
 
     timing: Timing = Timing(n_obs_steps=10, horizon=10, n_action_steps=1, align="first_observation")
-    representation: Representation = Representation()
+    encoder: Observation = Observation(tokens=True)
     actions: ActionSpace = ActionSpace(per_step=False)
     decoder: Mixture = field(default_factory=lambda: Mixture(trunk=Lstm(), min_std=0.05))
     optim: Optim = Optim(lr=1e-3, weight_decay=0.0, batch=64)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""
-        return assemble(
-            spec,
-            timing=self.timing,
-            representation=self.representation,
-            actions=self.actions,
-            decoder=self.decoder,
-            tokens=True,
-        )
+        return assemble(spec, self)

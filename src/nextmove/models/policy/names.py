@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from nextmove.config import ConfigError
-from nextmove.models.policy.policy import PolicySpec
+from nextmove.models.policy.spec import PolicySpec
 
 
 def compare_names(spec: PolicySpec, found: Mapping[str, Sequence[str]], where: str) -> list[str]:
@@ -16,7 +16,7 @@ def compare_names(spec: PolicySpec, found: Mapping[str, Sequence[str]], where: s
     absent or empty where it has none. Numbered names (motor_0, motor_1, ...) say nothing beside other ones.
     """
     remarks = []
-    for feature in (*spec.features, "action"):
+    for feature in (*(name for name, one in spec.inputs.items() if one.type == "state"), "action"):
         own, other = tuple(spec.names.get(feature, ())), tuple(found.get(feature, ()))
         if own == other and own:
             continue

@@ -1,56 +1,98 @@
-"""Observations checked where they enter a policy, before any network: names, widths, kinds and values.
+"""Observations checked where they enter a policy, before any network: names, shapes, kinds and values.
 
-Letters: B batch, T observation steps, D width of a feature.
+Letters: B batch, T observation steps, D width of a feature, P points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nextmove.contracts import Batch, ObservationError
+from nextmove.contracts import Batch, Feature, ObservationError
 
 
-def checked(
-    obs: Batch, features: Mapping[str, int], *, steps: int, names: Mapping[str, Sequence[str]], like: Tensor
-) -> dict[str, Any]:
-    """The observations with every feature that is read as (B, T, D) of the dtype and on the device of `like`.
+def checked(obs: Batch, inputs: Mapping[str, Feature], *, steps: int, like: Tensor) -> dict[str, Any]:
+    """The observations with every input that is read in its type's form, on the device of `like`.
 
-    A feature of width 1 may come as one number a step, (B, T). Raises ObservationError naming feature, dimension (its
-    joint, where `names` has it), row and step of what is absent, of another kind, width or number of steps, or not
-    finite.
+    States (B, T, D) and points (B, T, P, D) in the dtype of `like`, images (B, T, height, width, channels) uint8,
+    instructions a list of B strings. A state of width 1 may come as one number a step, (B, T). Raises ObservationError
+    naming feature, dimension (its joint, where it has a name), row and step of what is absent, of another kind, size
+    or number of steps, or not finite.
     """
     return {
         **obs,
-        **{name: _feature(obs, name, width, steps, names.get(name, ()), like) for name, width in features.items()},
+        **{n: _feature(obs, n, f, steps, like) for n, f in inputs.items() if not (f.optional and n not in obs)},
     }
 
 
-def _feature(obs: Batch, name: str, width: int, steps: int, names: Sequence[str], like: Tensor) -> Tensor:
+def _feature(obs: Batch, name: str, feature: Feature, steps: int, like: Tensor) -> Any:
     if name not in obs:
-        raise ObservationError(f"observation: expected feature {name!r}, found {sorted(obs)}")
+        raise ObservationError(f"observation: expected {_called(name, feature)}, found {sorted(obs)}")
+    if feature.type == "text":
+        return _text(name, obs[name])
     try:
         x = torch.as_tensor(obs[name])
     except (TypeError, ValueError, RuntimeError):
         raise ObservationError(f"{name}: expected numbers, found {type(obs[name]).__name__}") from None
+    x = _image(name, x, feature) if feature.type == "image" else _number(name, x, feature, like)
+    if x.shape[1] < steps:
+        raise ObservationError(f"{name}: expected the last {steps} observations, found {x.shape[1]}")
+    return x.to(like.device) if feature.type == "image" else _finite(name, x, feature)
+
+
+def _called(name: str, feature: Feature) -> str:
+    return {"text": "an instruction", "image": "camera"}.get(feature.type, "feature") + f" {name!r}"
+
+
+def _text(name: str, found: Any) -> list[str]:
+    if isinstance(found, str) or not all(isinstance(text, str) for text in found):
+        raise ObservationError(f"{name}: expected a list of strings, one for each row, found {type(found).__name__}")
+    return list(found)
+
+
+def _image(name: str, x: Tensor, feature: Feature) -> Tensor:
+    """Pictures (B, T, height, width, channels) as they are."""
+    height, width, channels = feature.shape
+    if x.dtype != torch.uint8:
+        raise ObservationError(f"{name}: expected pictures of uint8, 0 to 255, found {x.dtype}")
+    if x.dim() == 5 and tuple(x.shape[2:]) == (channels, height, width) != feature.shape:
+        raise ObservationError(
+            f"{name}: expected pictures (height, width, channels), {list(feature.shape)}, found channels first, "
+            f"{list(x.shape[2:])}"
+        )
+    if x.dim() != 5 or tuple(x.shape[2:]) != feature.shape:
+        raise ObservationError(f"{name}: expected shape (B, T, {height}, {width}, {channels}), found {tuple(x.shape)}")
+    return x
+
+
+def _number(name: str, x: Tensor, feature: Feature, like: Tensor) -> Tensor:
+    """States and points in the dtype of `like`."""
+    width = feature.width
     if x.is_complex():
         raise ObservationError(f"{name}: expected real numbers, found {x.dtype}")
     x = x[..., None] if x.dim() == 2 and width == 1 else x
-    if x.dim() < 3:
+    if feature.type == "points":
+        if x.dim() != 4 or feature.shape[0] not in (0, x.shape[2]):
+            points = feature.shape[0] or "P"
+            raise ObservationError(f"{name}: expected shape (B, T, {points}, {width}), found {tuple(x.shape)}")
+        # Points may have colours that are not looked at.
+        if x.shape[-1] < width:
+            raise ObservationError(f"{name}: expected width {width}, found {x.shape[-1]}")
+    elif x.dim() < 3:
         raise ObservationError(f"{name}: expected shape (B, T, {width}), found {tuple(x.shape)}")
-    # Points (B, T, P, D) may have colours that are not looked at.
-    if x.shape[-1] < width or (x.dim() == 3 and x.shape[-1] > width):
+    elif x.shape[-1] != width:
         raise ObservationError(f"{name}: expected width {width}, found {x.shape[-1]}")
-    if x.shape[1] < steps:
-        raise ObservationError(f"{name}: expected the last {steps} observations, found {x.shape[1]}")
-    x = x.to(like.device, torch.promote_types(like.dtype, torch.float32))
+    return x.to(like.device, torch.promote_types(like.dtype, torch.float32))
+
+
+def _finite(name: str, x: Tensor, feature: Feature) -> Tensor:
     if not bool(x.isfinite().all()):
         place = tuple(int(i) for i in (~x.isfinite()).nonzero()[0])
         dims, value = place[2:], float(x[place])
-        joint = f" ({names[dims[-1]]})" if dims[-1] < len(names) else ""
+        joint = f" ({feature.names[dims[-1]]})" if dims[-1] < len(feature.names) else ""
         raise ObservationError(
             f"{name}{list(dims)}{joint}: expected finite numbers, found {value}",
             row=place[0], ago=x.shape[1] - 1 - place[1],

@@ -5,120 +5,31 @@ Letters: B batch, T observation steps, H horizon, A action width.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Actor, Batch, Chunk, Context, Known, Rng, Shard, networks
+from nextmove.codecs.batches import Batches
+from nextmove.contracts import (
+    ActionCodec,
+    Actor,
+    Batch,
+    Chunk,
+    Context,
+    Decoder,
+    Encoder,
+    Feature,
+    Known,
+    Numbers,
+    Rng,
+    Shard,
+    networks,
+)
 from nextmove.models.policy.observed import checked
-
-
-@dataclass(frozen=True)
-class PolicySpec:
-    """The robot a policy is for: widths of the observed state features in file order, of the action, and the rate."""
-
-    features: dict[str, int]
-    action: int
-    fps: float
-    ignored: tuple[str, ...] = ()
-    """Features of the data set that the policy does not look at (cameras)."""
-    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Names of the dimensions, of each feature and of `action`, as far as the data set has them."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """When a policy looks and for how long it plans."""
-
-    n_obs_steps: int = 2
-    horizon: int = 16
-    n_action_steps: int = 4
-    """Actions executed of each plan before the next."""
-    align: Literal["now", "first_observation"] = "now"
-    """The step that the first predicted action belongs to (Diffusion Policy starts at the first observed step)."""
-    ensemble: float | None = None
-    """Coefficient of temporal ensembling (`control.Ensembling`; ACT's code: 0.01), which plans at every step; none: the
-    first actions of each plan are executed."""
-
-    def __post_init__(self) -> None:
-        if self.ensemble is not None and not math.isfinite(self.ensemble):
-            raise ValueError(f"timing.ensemble: expected a finite coefficient or none, found {self.ensemble}")
-        if self.ensemble is not None and self.n_action_steps != 1:
-            raise ValueError(
-                f"timing.n_action_steps: expected 1, for temporal ensembling plans at every step, found "
-                f"{self.n_action_steps}; choose 1, or no timing.ensemble"
-            )
-        for name in ("n_obs_steps", "horizon", "n_action_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"timing.{name}: expected at least 1, found {getattr(self, name)}")
-        room = self.horizon - self.first
-        if self.n_action_steps > room:
-            raise ValueError(
-                f"timing.n_action_steps: expected at most {room} of horizon {self.horizon}, found {self.n_action_steps}"
-            )
-
-    @property
-    def first(self) -> int:
-        """Index in the window of the action that is due now."""
-        return self.n_obs_steps - 1 if self.align == "first_observation" else 0
-
-    def executing(self, steps: int) -> Timing:
-        """The same with the first `steps` actions of each plan executed, whatever it was before; not ensembled."""
-        return replace(self, n_action_steps=steps, ensemble=None)
-
-    @property
-    def obs_offsets(self) -> tuple[int, ...]:
-        """Observed frames relative to now."""
-        return tuple(range(1 - self.n_obs_steps, 1))
-
-    @property
-    def action_offsets(self) -> tuple[int, ...]:
-        """Predicted frames relative to now."""
-        return tuple(range(-self.first, self.horizon - self.first))
-
-
-@dataclass(frozen=True)
-class Representation:
-    """How the world is shown and in which space actions are predicted; `auto` is settled when a policy is built."""
-
-    view: Literal["auto", "plain", "points"] = "auto"
-    """`points` where the data have points, a goal for each and the robot's position; else `plain`."""
-    points: str = "observation.environment_state"
-    anchor: str = "observation.state"
-    goal: str = "observation.goal"
-    fine: float = 10.0
-    actions: Literal["auto", "absolute", "relative"] = "auto"
-    """`relative` to the anchor's present value (`auto`: where the view is `points`)."""
-    frame: Literal["auto", "world", "object"] = "auto"
-    """Whose axes directions are told along; `object`: the points' heading (`auto`: where the view is `points`, in the
-    plane, and actions are relative)."""
-    noise: float = 0.02
-    """Noise on the scaled observations in training, as a share of their spread."""
-
-    def settle(self, spec: PolicySpec) -> Representation:
-        """The same with `auto` decided from the data's features."""
-        has = {self.points, self.anchor, self.goal} <= set(spec.features)
-        fits = has and spec.features[self.goal] == spec.features[self.points]
-        view = ("points" if fits else "plain") if self.view == "auto" else self.view
-        if view == "points" and not fits:
-            raise ValueError(
-                f"representation.view: 'points' needs {self.points!r}, {self.goal!r} of its width and {self.anchor!r}; "
-                f"found {spec.features}"
-            )
-        close = view == "points" and spec.features[self.anchor] == spec.action
-        actions = ("relative" if close else "absolute") if self.actions == "auto" else self.actions
-        planar = view == "points" and spec.features[self.anchor] == spec.action == 2 and actions == "relative"
-        frame = ("object" if planar else "world") if self.frame == "auto" else self.frame
-        if frame == "object" and not planar:
-            raise ValueError(
-                f"representation.frame: 'object' needs the view 'points' in x, y and relative actions; "
-                f"found view {view!r}, {actions} actions, {spec.features}"
-            )
-        return replace(self, view=view, actions=actions, frame=frame)
+from nextmove.models.policy.spec import PolicySpec as PolicySpec
+from nextmove.models.policy.spec import Timing as Timing
 
 
 class Policy(nn.Module):
@@ -126,23 +37,22 @@ class Policy(nn.Module):
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"encoder": "encoder", "decoder": None}
 
-    encoder: Any
-    codec: Any
-    decoder: Any
+    encoder: Encoder
+    codec: ActionCodec
+    decoder: Decoder
 
     def __init__(
         self,
         *,
         spec: PolicySpec,
         timing: Timing,
-        encoder: nn.Module,
-        codec: nn.Module,
-        decoder: nn.Module,
+        encoder: Encoder,
+        codec: ActionCodec,
+        decoder: Decoder,
         shape: tuple[int, ...],
-        mask_padding: bool = False,
     ) -> None:
         super().__init__()
-        self.spec, self.timing, self.shape, self.mask_padding = spec, timing, shape, mask_padding
+        self.spec, self.timing, self.shape = spec, timing, shape
         self.encoder, self.codec, self.decoder = encoder, codec, decoder
         self.sampling: dict[str, Any] = {}
         """Options of `decoder.sample` other than its own, such as `steps`."""
@@ -168,30 +78,25 @@ class Policy(nn.Module):
         return self.timing.horizon
 
     @property
+    def inputs(self) -> dict[str, Feature]:
+        """What it reads of an observation: the encoder's inputs, then what actions are relative to."""
+        read = dict(self.encoder.inputs)
+        return read | {name: self.spec.inputs[name] for name in self.codec.inputs if name not in read}
+
+    @property
     def features(self) -> tuple[str, ...]:
-        """Observation features it reads, in file order."""
-        return tuple(self.spec.features)
+        """Names of the observed features that it reads; the instruction is none of them."""
+        return tuple(name for name, feature in self.inputs.items() if feature.type != "text")
 
-    def fit(self, batches: Collection[Batch]) -> None:
-        """Fits the scales of observations and actions on training windows (exact over all batches given).
+    def fit(self, numbers: Numbers | Collection[Batch]) -> None:
+        """Fits the statistics of observations and actions on training windows; cameras are not read."""
+        found = Batches(numbers) if isinstance(numbers, Collection) else numbers
+        self.encoder.fit(found)
+        self.codec.fit(found)
 
-        Batches are gone through once for each scale, and again for quantiles; one is in memory at a time.
-        """
-        if not len(batches):
-            raise ValueError("fit: expected at least one batch of training windows, found none")
-        self.encoder.scale.fit_parts(
-            lambda: ((self.encoder.show(b).flatten(0, 1).numpy(), self.encoder.size(b).numpy()) for b in batches)
-        )
-        self.codec.fit_parts(lambda: (self.acted(b) for b in batches))
-
-    def acted(self, batch: Batch) -> tuple[Any, Any]:
-        """What the scale of actions is fitted on, and the size of what that was computed from."""
-        action = batch["action"]
-        return self.codec.values(action, batch).numpy(), self.codec.size(action, batch).numpy()
-
-    def context(self, obs: Mapping[str, Tensor], rng: Rng | None = None) -> Context:
-        """What the decoder is told; with `rng` the training noise on observations is drawn from it."""
-        return self.encoder(obs, rng)
+    def context(self, obs: Batch, rng: Rng | None = None) -> Context:
+        """What the decoder is conditioned on; with `rng` the training noise on observations is drawn from it."""
+        return self.encoder(obs, batch=len(next((obs[name] for name in self.inputs if name in obs), ())), rng=rng)
 
     def loss(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
         """Named scalar terms of the decoder's loss; windows of raw observations (B, T, D) and `action` (B, H, A)."""
@@ -210,9 +115,9 @@ class Policy(nn.Module):
         counted = self.decoder.counted(self._weight(batch), shape=shape, rng=rng)
         return {name: weight.sum() for name, weight in counted.items()}
 
-    def _weight(self, batch: Mapping[str, Tensor]) -> Tensor | None:
-        """Which actions (B, H) count, where padding does not."""
-        return ~batch["action_is_pad"] if self.mask_padding and "action_is_pad" in batch else None
+    def _weight(self, batch: Batch) -> Tensor | None:
+        """Which entries of x count, where padding does not."""
+        return self.codec.weight(batch.get("action_is_pad"))
 
     def _shares(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
         """Of a part of a batch: by term, what its mean counts over what the parts' means count on average.
@@ -226,22 +131,30 @@ class Policy(nn.Module):
         sums = {name: (rng.rows(weight).sum().double(), weight.sum().double()) for name, weight in counted.items()}
         return {name: rng.world * own / whole.clamp_min(1e-30) for name, (own, whole) in sums.items()}
 
-    def generate(self, obs: Mapping[str, Tensor], *, rng: Rng, known: Known | None = None, **options: Any) -> Tensor:
-        """The whole horizon in raw units, (B, H, A), its first step at `timing.align`.
+    def generate(self, obs: Batch, *, rng: Rng, known: Known | None = None, **options: Any) -> Tensor:
+        """The whole horizon in raw units, (B, H, A), its first step at `timing.align`; `known` as `act` takes it.
 
-        Raises ObservationError for observations that are not what the policy reads, before any network is called.
+        Raises ObservationError for observations that are not what the policy reads, before any network is called, and
+        ValueError for a known part that does not fit.
         """
-        read = getattr(self.encoder, "features", self.spec.features)
         like = next((p for p in self.parameters() if p.is_floating_point()), torch.zeros(()))
-        obs = checked(obs, read, steps=self.n_obs_steps, names=self.spec.names, like=like)
+        obs = checked(obs, self.inputs, steps=self.n_obs_steps, like=like)
         ctx = self.context(obs)
-        x = self.decoder.sample(ctx, shape=self.shape, rng=rng, known=known, **{**self.sampling, **options})
+        if known is not None:
+            moved = Known(known.value.to(like), known.weight.to(like), known.start)
+            known = self.codec.known(moved, obs, first=self.timing.first, horizon=self.horizon)
+        sample: Callable[..., Tensor] = self.decoder.sample
+        x = sample(ctx, shape=self.shape, rng=rng, known=known, **{**self.sampling, **options})
         return self.codec.decode(x, obs)
 
     @torch.no_grad()
-    def act(self, obs: Batch, *, rng: Rng, previous: Chunk | None = None) -> Chunk:
-        """A plan in raw units whose first action is due now."""
-        return Chunk(self.generate(obs, rng=rng)[:, self.timing.first :], 1 / self.spec.fps)
+    def act(self, obs: Batch, *, rng: Rng, known: Known | None = None) -> Chunk:
+        """A plan in raw units whose first action is due now.
+
+        known: the part of it that is decided already, (B, n, A) in raw units from now on, such as actions that will
+        have been executed before the plan arrives; how a sampler keeps it: `decoders.known`.
+        """
+        return Chunk(self.generate(obs, rng=rng, known=known)[:, self.timing.first :], 1 / self.spec.fps)
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks that planning calls, by name (`contracts.networks`)."""

@@ -1,0 +1,52 @@
+"""How a recipe wants to be trained, and what a loss is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextmove.contracts.draws import Rng
+from nextmove.contracts.features import Batch
+
+
+@dataclass(frozen=True)
+class Optim:
+    """How a recipe wants to be trained (a run may override each)."""
+
+    lr: float = 1e-3
+    """Peak learning rate of AdamW."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    warmup: int = 200
+    """Steps of linear warm-up before the cosine."""
+    batch: int = 256
+    """Windows a step over all processes."""
+    clip: float = 1.0
+    """Largest gradient norm; 0 switches clipping off."""
+    ema: float = 0.9999
+    """Cap of the averaged weights' decay 1 - (1 + step)^-0.75; 0 switches averaging off."""
+
+
+def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
+    """The mean of `error` (B, ...) over the entries that `weight` (broadcast from the left) counts; 0 if none."""
+    if weight is None:
+        return error.mean()
+    weight = weight.to(error.dtype)
+    weight = weight.reshape(*weight.shape, *[1] * (error.dim() - weight.dim())).expand_as(error)
+    return (error * weight).sum() / weight.sum().clamp_min(torch.finfo(error.dtype).tiny)
+
+
+def counts(model: Any, batch: Batch, rng: Rng) -> dict[str, float]:
+    """By term of the model's loss on this batch, how much its mean counts, where it tells; else that is the rows."""
+    told = getattr(model, "counts", None)
+    return {} if told is None else {name: float(count) for name, count in told(batch, rng=rng).items()}
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """The loss: the sum of its named terms."""
+    return torch.stack(list(terms.values())).sum()

@@ -1,0 +1,52 @@
+"""Configs of saved models of earlier formats, in the words of today.
+
+Up to format 2 a policy's recipe had a `representation`, of which the encoder and the action space are made now, and its
+spec had widths by feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TOKENS = ("LstmGmm", "DiffusionTransformer")
+"""Recipes that showed each observed step as a token."""
+MASKED = ("Act",)
+"""Recipes in whose loss padding did not count."""
+
+
+def up_to_date(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config.json of a saved model as format 3 has it; of another one it is left as it is."""
+    made = dict(config)
+    if config["format"] < 3:
+        made["recipe"], made["spec"] = _recipe(config["recipe"]), _spec(config["spec"])
+    return made
+
+
+def _recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    if "representation" not in recipe:
+        return dict(recipe)
+    made = {name: value for name, value in recipe.items() if name != "representation"}
+    # What a config leaves out has its default, in both formats the same.
+    shown = {name: value for name, value in recipe["representation"].items() if name != "kind"}
+    actions = {**recipe.get("actions", {})}
+    for old, new in (("actions", "space"), ("anchor", "anchor"), ("frame", "frame")):
+        if old in shown:
+            actions[new] = shown[old]
+    actions["mask_padding"] = recipe.get("kind") in MASKED
+    part = {name: shown[name] for name in shown if name not in ("actions", "frame")}
+    tokens = recipe.get("kind") in TOKENS
+    made["encoder"] = {"kind": "Observation", "parts": [{"kind": "State", **part}], "tokens": tokens}
+    return {**made, "actions": actions}
+
+
+def _spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    if "features" not in spec:
+        return dict(spec)
+    names = spec.get("names", {})
+    inputs = {
+        name: {"kind": "Feature", "type": "state", "shape": [width], "names": list(names.get(name, ()))}
+        for name, width in spec["features"].items()
+    }
+    made = {name: value for name, value in spec.items() if name not in ("features", "ignored", "names")}
+    return {**made, "inputs": inputs, "action_names": list(names.get("action", ()))}
