@@ -104,7 +104,7 @@ def jobs(data: Path, model: Path) -> list[Job]:
         Job(
             "record",
             lambda out, _: record.format(out).split(),
-            lambda out: len(list(out.with_name(out.name + ".recording").glob("*.npz"))),
+            lambda out: sum(p.is_dir() for p in out.with_name(out.name + ".recording").glob("episode-*")),
             files,
             "finished episodes",
         ),
@@ -221,7 +221,7 @@ def filled(job: Job, place: Path, expected: Any) -> list[Any]:
         command.wait()
         kept = max(steps(out), default=0) if job.name == "train" else job.finished(out)
         told = command.lines
-        scratch = [path.name for path in root.rglob("*") if ".part" in path.name or path.name.endswith(".writing")]
+        scratch = [path.name for path in root.rglob("*") if ".part" in path.name]
         ballast.unlink()
         done(command.onwards(), log, job.pause)
         same = job.result(out) == expected

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from nextmove import data
-from nextmove.data import staging as staging_module
+from nextmove.data import draft as draft_module
+from nextmove.data.draft import Draft
+from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
 from nextmove.data.record import Numbers, RecordingError, describe, record
-from nextmove.data.staging import Staging
 from nextmove.data.writer import DatasetWriter
 from nextmove.host.signals import StoppedError, heard
 
@@ -79,6 +80,14 @@ def go(tmp_path):
     return partial(record, tmp_path / "set", features=FEATURES, fps=10, task="toy", robot_type="none", workers=0)
 
 
+def staged(folder: Path) -> Draft:
+    return Draft(folder / "set.recording", {}, 10, VideoCodec())
+
+
+def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
 def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
@@ -103,6 +112,26 @@ def test_the_same_bytes_for_any_number_of_workers(tmp_path, toy):
     )
     assert contents(one) == contents(two)
     assert sorted(play.played()) == sorted(2 * list(range(11)))
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """Episode k has k + 2 grey frames."""
+
+    def __call__(self, number: int) -> Episode:
+        grey = np.arange(number + 2, dtype=np.uint8)[:, None, None, None] * 9 + 40 * number
+        return Episode({"observation.images.top": np.broadcast_to(grey, (number + 2, 32, 48, 3)).astype(np.uint8)})
+
+
+def test_cameras_are_the_same_bytes_for_any_number_of_workers(tmp_path):
+    camera = {"observation.images.top": {"dtype": "video", "shape": [32, 48, 3]}}
+    roots = [
+        record(tmp_path / f"with{n}", features=camera, fps=10, episode=Filmed(), episodes=4, workers=n) for n in (0, 2)
+    ]
+    assert contents(roots[0]) == contents(roots[1])
+    frames = data.open_dataset(roots[0]).video("observation.images.top").frames(np.arange(14))
+    expected = np.concatenate([Filmed()(number).columns["observation.images.top"] for number in range(4)])
+    assert np.abs(frames.astype(float) - expected).max() < 6
 
 
 def test_a_recording_goes_on_after_kill_9(tmp_path, go, toy):
@@ -131,7 +160,7 @@ def test_a_lost_episode_is_named_and_the_others_kept(tmp_path, go, toy, what, to
     with pytest.raises(RecordingError, match="episode 3") as problem:
         go(episode=play, episodes=6, workers=1)
     assert told in str(problem.value)
-    assert set(Staging(tmp_path / "set.recording").done()) == {0, 1, 2}
+    assert set(staged(tmp_path).done()) == {0, 1, 2}
     go(episode=play, episodes=6)
     assert play.played() == [0, 1, 2, 3, 3, 4, 5]
 
@@ -143,29 +172,29 @@ def test_a_stopped_recording_finishes_the_episode_under_way(tmp_path, go, toy, n
     with pytest.raises(StoppedError, match=told) as stop, heard():
         go(episode=play, episodes=6, workers=1)
     assert stop.value.status == status
-    assert set(Staging(tmp_path / "set.recording").done()) == {0, 1, 2, 3}
+    assert set(staged(tmp_path).done()) == {0, 1, 2, 3}
     go(episode=play, episodes=6)
     assert play.played() == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_full_disk_loses_nothing(tmp_path, go, toy, monkeypatch):
-    write, left = np.savez_compressed, 3
+    write, left = draft_module._write_table, 3
 
-    def full(file, **arrays):
+    def full(path, table):
         nonlocal left
         left -= 1
         if left < 0:
-            file.write(b"half of it")
+            path.write_bytes(b"half of it")
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(file, **arrays)
+        write(path, table)
 
     play = toy()
-    monkeypatch.setattr(staging_module.np, "savez_compressed", full)
-    with pytest.raises(RecordingError, match=r"episode 3: .*No space left on device: .*episode-000003\.npz"):
+    monkeypatch.setattr(draft_module, "_write_table", full)
+    with pytest.raises(RecordingError, match=r"episode 3: .*No space left on device: .*episode-000003"):
         go(episode=play, episodes=6)
     monkeypatch.undo()
     names = {path.name for path in (tmp_path / "set.recording").iterdir()}
-    assert names == {"recording.json", *(f"episode-{n:06d}.npz" for n in range(3))}
+    assert names == {"settings.json", *(f"episode-{n:06d}" for n in range(3))}
     go(episode=play, episodes=6)
     assert play.played() == [0, 1, 2, 3, 3, 4, 5]
 
@@ -202,7 +231,7 @@ def test_other_peoples_folders_are_left_alone(tmp_path, go, toy):
     with pytest.raises(DataError, match="does not exist yet"):
         go(episode=toy(), episodes=2)
     (tmp_path / "set").rmdir()
-    Staging(tmp_path / "set.recording").open({"episode": "another"})
+    staged(tmp_path).open({"episode": "another"})
     with pytest.raises(DataError, match=r"set.recording: begun with another episode: 'another', now"):
         go(episode=toy(), episodes=2)
 
@@ -221,13 +250,30 @@ def test_wrong_columns_are_named_at_the_first_episode(go, toy):
         go(episode=play, episodes=0)
 
 
-def test_a_damaged_file_is_named(tmp_path, go, toy):
-    staging = Staging(tmp_path / "s")
-    staging.open({})
-    staging.store(4, toy()(4).columns)
-    (tmp_path / "s" / "episode-000004.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(DataError, match=r"episode-000004.npz: unreadable"):
-        staging.load(4)
+@pytest.mark.parametrize("file", ["data.parquet", "episode.json"])
+def test_a_damaged_file_is_named(tmp_path, go, toy, monkeypatch, file):
+    monkeypatch.setattr(DatasetWriter, "finalize", interrupted)
+    with pytest.raises(StoppedError):
+        go(episode=toy(), episodes=3)
+    monkeypatch.undo()
+    (tmp_path / "set.recording" / "episode-000001" / file).write_bytes(b"PAR1 nonsense")
+    with pytest.raises(DataError, match=rf"episode-000001/{file}: not "):
+        go(episode=toy(), episodes=3)
+    assert {path.name for path in tmp_path.iterdir()} == {"set.recording", "played"}
+
+
+def test_what_another_version_began_is_refused(tmp_path, go, toy):
+    (tmp_path / "set.recording").mkdir()
+    (tmp_path / "set.recording" / "recording.json").write_text("{}")
+    with pytest.raises(DataError, match=r"set.recording: expected settings.json, found recording.json .*delete"):
+        go(episode=toy(), episodes=2)
+    assert not (tmp_path / "played").exists()
+
+
+def test_features_that_cannot_be_stored_are_refused_before_anything_is_played(tmp_path, go, toy):
+    with pytest.raises(DataError, match="'a/b' is not allowed"):
+        go(episode=toy(), episodes=2, features={**FEATURES, "a/b": FEATURES["action"]})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -185,13 +185,14 @@ def test_an_unfinished_set_is_no_data_set_but_goes_on(tmp_path: Path) -> None:
     for episode in (0, 1):
         writer.add_episode(columns(LENGTHS[episode], episode), ("even", "odd")[episode % 2])
     del writer  # The process dies here, while it was writing the next episode.
-    (tmp_path / "set/.staging/new").mkdir()
-    (tmp_path / "set/.staging/new/data.parquet").write_bytes(b"PAR1")
+    left = tmp_path / f"set/.staging/.episode-000002.{2**22 + 1}.part"
+    left.mkdir()
+    (left / "data.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"never finalized; DatasetWriter\(..., resume=True\)"):
         open_dataset(tmp_path / "set")
     with pytest.raises(DataError, match="resume=True"):
         DatasetWriter(tmp_path / "set", FEATURES, 10)
-    with pytest.raises(DataError, match="fps: the episodes there have 10, found 20"):
+    with pytest.raises(DataError, match="begun with another fps: 10, now 20"):
         DatasetWriter(tmp_path / "set", FEATURES, 20, resume=True)
     writer = DatasetWriter(tmp_path / "set", FEATURES, 10, resume=True)
     assert (writer.num_episodes, writer.num_frames) == (2, 8)

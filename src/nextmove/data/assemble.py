@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,53 +18,38 @@ import numpy as np
 from nextmove.data.draft import Episode
 from nextmove.data.encode import join_videos
 from nextmove.data.layout import DATA_PATH, EPISODES_PATH, STAGING, VIDEO_PATH, Feature, read_json
+from nextmove.data.numbered import Base, Numbered, numbered
 from nextmove.data.schema import episodes_table, tasks_table
 from nextmove.data.stats import PixelCounts, Stats, describe, merge, to_json
-from nextmove.data.tables import Array, files_in, read_columns, to_numpy
+from nextmove.data.tables import files_in, read_columns, to_numpy
 from nextmove.host.files import sync, sync_tree, write_json
 
 COMMIT = "commit.json"
 MB = 2**20
 
-
-@dataclass(frozen=True)
-class Base:
-    """What the data set holds already: counts, instructions, statistics; all empty for a new one."""
-
-    episodes: int = 0
-    frames: int = 0
-    tasks: Mapping[int, str] = field(default_factory=dict)
-    stats: Mapping[str, Mapping[str, Array]] | None = None
-
-    def numbered(self, tasks: Iterable[str]) -> dict[str, int]:
-        """The task_index of every instruction: those known keep theirs, new ones of `tasks` are counted on."""
-        known = {task: number for number, task in reversed([*self.tasks.items()])}
-        following = max(self.tasks, default=-1) + 1
-        for task in tasks:
-            if task not in known:
-                known[task], following = following, following + 1
-        return known
-
-
 Place = tuple[int, int]
 
 
-def assemble(root: Path, info: dict[str, Any], features: Mapping[str, Feature], base: Base, new: list[Episode]) -> None:
-    """Write the files of `new` episodes behind `base` and publish them with `info`, whose totals are filled in here."""
+def assemble(
+    root: Path, info: dict[str, Any], features: Mapping[str, Feature], base: Base, episodes: Sequence[Episode]
+) -> None:
+    """Write the files of staged `episodes` behind `base` and publish them with `info`, whose totals are set here."""
     out = root / STAGING / "commit"
     shutil.rmtree(out, ignore_errors=True)
-    rows = _episode_rows(base, new)
+    new = numbered(base, episodes)
+    rows = _episode_rows(new)
     places = _place_data(root, out, info, new)
     _put(rows, "data", places)
-    _put_bounds(rows, base, new)
+    for row, one in zip(rows, new, strict=True):
+        row |= {"dataset_from_index": one.start, "dataset_to_index": one.stop}
     for name, feature in features.items():
         if feature.is_video:
-            _write_videos(root, out, info, name, new, rows)
-    tasks = dict(base.tasks) | {n: t for t, n in base.numbered(t for e in new for t in e.tasks).items()}
+            _write_videos(root, out, info, name, episodes, rows)
+    tasks = dict(base.tasks) | {n: t for t, n in new[0].task_index.items()}
     _write_episodes(root, out, info, rows, new)
     _save(out / "meta" / "tasks.parquet", tasks_table(tasks))
-    write_json(out / "meta" / "stats.json", to_json(_stats(root, out, features, base, new)), indent=4)
-    totals = {"episodes": base.episodes + len(new), "frames": base.frames + sum(e.length for e in new)}
+    write_json(out / "meta" / "stats.json", to_json(_stats(root, out, features, base, episodes)), indent=4)
+    totals = {"episodes": base.episodes + len(new), "frames": new[-1].stop}
     info |= {f"total_{key}": value for key, value in {**totals, "tasks": len(tasks)}.items()}
     info["splits"] = {"train": f"0:{totals['episodes']}"}
     write_json(out / "meta" / "info.json", info, indent=4)
@@ -122,26 +106,26 @@ def _groups(sizes: Sequence[int], limit: float, folder: Path, chunks_size: int) 
         yield place, group
 
 
-def _place_data(root: Path, out: Path, info: Mapping[str, Any], new: list[Episode]) -> list[Place]:
+def _place_data(root: Path, out: Path, info: Mapping[str, Any], new: list[Numbered]) -> list[Place]:
     """Write the data files, one row group an episode; the place of every episode."""
     import pyarrow.parquet as pq
 
-    sizes = [(e.folder / "data.parquet").stat().st_size for e in new]
+    sizes = [one.episode.data.stat().st_size for one in new]
     places: list[Place] = []
     for place, group in _groups(sizes, info["data_files_size_in_mb"] * MB, root / "data", info["chunks_size"]):
         path = out / DATA_PATH.format(chunk_index=place[0], file_index=place[1])
         path.parent.mkdir(parents=True, exist_ok=True)
-        schema = pq.read_schema(new[group[0]].folder / "data.parquet")
+        schema = new[group[0]].table().schema
         with pq.ParquetWriter(path, schema) as writer:
             for number in group:
-                table = pq.ParquetFile(new[number].folder / "data.parquet").read()
-                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=table.num_rows)
+                table = new[number].table().replace_schema_metadata(schema.metadata)
+                writer.write_table(table, row_group_size=table.num_rows)
         places += [place] * len(group)
     return places
 
 
 def _write_videos(
-    root: Path, out: Path, info: Mapping[str, Any], name: str, new: list[Episode], rows: list[dict[str, Any]]
+    root: Path, out: Path, info: Mapping[str, Any], name: str, new: Sequence[Episode], rows: list[dict[str, Any]]
 ) -> None:
     sizes = [e.video(name).stat().st_size for e in new]
     limit, folder = info["video_files_size_in_mb"] * MB, root / "videos" / name
@@ -160,11 +144,8 @@ def _write_videos(
         row[f"videos/{name}/to_timestamp"] = (first + episode.length) / info["fps"]
 
 
-def _episode_rows(base: Base, new: list[Episode]) -> list[dict[str, Any]]:
-    return [
-        {"episode_index": base.episodes + i, "tasks": list(episode.tasks), "length": episode.length}
-        for i, episode in enumerate(new)
-    ]
+def _episode_rows(new: list[Numbered]) -> list[dict[str, Any]]:
+    return [{"episode_index": o.number, "tasks": list(o.episode.tasks), "length": o.episode.length} for o in new]
 
 
 def _put(rows: list[dict[str, Any]], prefix: str, places: list[Place]) -> None:
@@ -172,20 +153,13 @@ def _put(rows: list[dict[str, Any]], prefix: str, places: list[Place]) -> None:
         row[f"{prefix}/chunk_index"], row[f"{prefix}/file_index"] = chunk, file
 
 
-def _put_bounds(rows: list[dict[str, Any]], base: Base, new: list[Episode]) -> None:
-    stop = base.frames
-    for row, episode in zip(rows, new, strict=True):
-        row["dataset_from_index"], stop = stop, stop + episode.length
-        row["dataset_to_index"] = stop
-
-
 def _write_episodes(
-    root: Path, out: Path, info: Mapping[str, Any], rows: list[dict[str, Any]], new: list[Episode]
+    root: Path, out: Path, info: Mapping[str, Any], rows: list[dict[str, Any]], new: list[Numbered]
 ) -> None:
-    size = episodes_table(rows[:1], [new[0].stats], (0, 0)).nbytes
+    size = episodes_table(rows[:1], [new[0].stats()], (0, 0)).nbytes
     limit, folder = info["data_files_size_in_mb"] * MB, root / "meta" / "episodes"
     for place, group in _groups([size] * len(rows), limit, folder, info["chunks_size"]):
-        table = episodes_table([rows[i] for i in group], [new[i].stats for i in group], place)
+        table = episodes_table([rows[i] for i in group], [new[i].stats() for i in group], place)
         _save(out / EPISODES_PATH.format(chunk_index=place[0], file_index=place[1]), table)
 
 
@@ -196,7 +170,7 @@ def _save(path: Path, table: Any) -> None:
     pq.write_table(table, path)
 
 
-def _stats(root: Path, out: Path, features: Mapping[str, Feature], base: Base, new: list[Episode]) -> Stats:
+def _stats(root: Path, out: Path, features: Mapping[str, Feature], base: Base, new: Sequence[Episode]) -> Stats:
     """Of numbers: exact, from all frames. Of cameras: exact for the new episodes, merged with those of the base."""
     files = [*(files_in(root / "data") if base.frames else ()), *files_in(out / "data")]
     numbers = [name for name, feature in features.items() if feature.is_number]

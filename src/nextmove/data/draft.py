@@ -1,12 +1,14 @@
 """Episodes of a data set that is being written: each a folder, put down whole or not at all, kept over crashes.
 
-`<root>/.staging/episode-000007/` holds data.parquet (the rows as they will be stored), one mp4 a camera, episode.json.
+`<folder>/episode-000007/` holds data.parquet (the rows as they will be stored, but for counters that depend on the
+episodes before), one mp4 a camera, episode.json.
 Letters: T frames of the episode.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +18,19 @@ from typing import Any
 
 import numpy as np
 
+from nextmove.data.columns import checked
 from nextmove.data.encode import VideoCodec, encode_png, encode_video
 from nextmove.data.errors import DataError
 from nextmove.data.layout import Feature, read_json
 from nextmove.data.schema import data_table
 from nextmove.data.stats import PixelCounts, Stats, describe, parse_stats, sampled_images, to_json
 from nextmove.data.tables import Array
-from nextmove.host.files import replacing, write_json
+from nextmove.host.files import replacing, write_bytes, write_json
+
+FORMAT = 2
+"""Of a staged episode; in format 1 its rows were numbered within the data set."""
+SETTINGS = "settings.json"
+_NUMBER = re.compile(r"episode-(\d+)(\.failed)?")
 
 
 @dataclass(frozen=True)
@@ -43,69 +51,106 @@ class Episode:
         stats = parse_stats(raw["stats"], str(folder))
         return cls(folder, int(raw["length"]), tuple(raw["tasks"]), stats, pixels)
 
+    @property
+    def data(self) -> Path:
+        """The parquet file of its rows."""
+        return self.folder / "data.parquet"
+
     def video(self, camera: str) -> Path:
         """The mp4 of a camera."""
         return self.folder / f"{camera}.mp4"
 
 
+@dataclass(frozen=True)
 class Draft:
-    """The staged episodes of a data set, in order; a second writer of other settings is refused."""
+    """A folder of staged episodes by number, which any process may add to in any order; failed ones are remembered."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = json.loads(json.dumps(dict(settings)))  # As a file gives it back: lists for tuples.
-        path = folder / "settings.json"
-        if not path.exists():
-            write_json(path, settings, indent=4)
-        found = read_json(path)
-        for key, value in settings.items():
-            if found.get(key) != value:
-                raise DataError(f"{path}: {key}: the episodes there have {found.get(key)!r}, found {value!r}")
-        self.episodes = [Episode.read(p) for p in sorted(folder.glob("episode-*"))]
+    folder: Path
+    features: Mapping[str, Feature]
+    fps: float
+    codec: VideoCodec
+
+    def open(self, settings: Mapping[str, Any]) -> None:
+        """Creates the folder for a data set with these settings, or checks that it was begun with the same.
+
+        Raises DataError naming the first setting that differs, or a folder of something else.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path, settings = self.folder / SETTINGS, {"format": FORMAT, **settings}
+        if path.exists():
+            differing = difference(read_json(path), settings)
+            if differing:
+                raise DataError(f"{self.folder}: begun with another {differing}; delete the folder to begin anew")
+            return
+        strange = sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
+        if strange:
+            raise DataError(
+                f"{self.folder}: expected {SETTINGS}, found {strange[0]} without it: begun with another version? "
+                "delete the folder to begin anew"
+            )
+        write_json(path, settings)
+
+    def add(self, number: int, columns: Mapping[str, Any], task: str | Sequence[str]) -> Episode:
+        """Stage an episode: check and describe its columns, encode its cameras, write its rows; raises `DataError`.
+
+        columns, task: as in `DatasetWriter.add_episode`. The rows count from 0, as if there were no other episode.
+        """
+        ready, tasks = checked(self.features, columns, task, self.fps)
+        pixels = {name: PixelCounts() for name, feature in self.features.items() if feature.is_camera}
+        folder = self.folder / f"episode-{number:06d}"
+        with replacing(folder) as new:
+            new.mkdir()
+            ready |= _cameras(new, self.features, ready, pixels, self.fps, self.codec)
+            stats = {
+                name: pixels[name].describe() if feature.is_camera else describe(ready[name], name)
+                for name, feature in self.features.items()
+                if feature.is_camera or feature.is_number
+            }
+            _write_table(new / "data.parquet", data_table(self.features, ready))
+            counts = {
+                c: {"images": p.images, "counts": p.counts.tolist()} for c, p in pixels.items() if p.counts is not None
+            }
+            record = {"length": len(ready["index"]), "tasks": tasks, "stats": to_json(stats), "pixels": counts}
+            write_json(new / "episode.json", record)
+        return Episode.read(folder)
+
+    def fail(self, number: int) -> None:
+        """Remembers that episode `number` did not succeed."""
+        write_bytes(self.folder / f"episode-{number:06d}.failed", b"")
+
+    def done(self) -> dict[int, bool]:
+        """Whether each finished episode succeeded, by number."""
+        found = (_NUMBER.fullmatch(path.name) for path in self.folder.iterdir())
+        return {int(match[1]): not match[2] for match in found if match}
+
+    def episodes(self, numbers: Sequence[int] | None = None) -> list[Episode]:
+        """The staged episodes of these numbers, in their order; all of them if not given."""
+        if numbers is None:
+            numbers = sorted(number for number, success in self.done().items() if success)
+        return [Episode.read(self.folder / f"episode-{number:06d}") for number in numbers]
+
+    def kept(self) -> str:
+        """What is there, in words."""
+        return f"{sum(self.done().values())} finished episodes are kept in {self.folder}"
 
     def discard(self) -> None:
         """Remove the folder and what is in it."""
         shutil.rmtree(self.folder)
 
-    def add(
-        self,
-        features: Mapping[str, Feature],
-        columns: Mapping[str, Any],
-        tasks: Sequence[str],
-        fps: float,
-        codec: VideoCodec,
-    ) -> Episode:
-        """Stage an episode: encode its cameras, describe its columns, write its rows; raises `DataError`.
 
-        columns: checked (T, ...) arrays; cameras are functions giving an iterator of T frames.
-        """
-        length = len(columns["index"])
-        pixels = {name: PixelCounts() for name, feature in features.items() if feature.is_camera}
-        folder = self.folder / f"episode-{len(self.episodes):06d}"
-        with replacing(folder) as new:
-            new.mkdir()
-            columns = {**columns, **_cameras(new, features, columns, length, pixels, fps, codec)}
-            stats = {
-                name: pixels[name].describe() if feature.is_camera else describe(columns[name], name)
-                for name, feature in features.items()
-                if feature.is_camera or feature.is_number
-            }
-            _write_table(new / "data.parquet", data_table(features, columns))
-            counts = {
-                c: {"images": p.images, "counts": p.counts.tolist()} for c, p in pixels.items() if p.counts is not None
-            }
-            record = {"length": length, "tasks": list(tasks), "stats": to_json(stats), "pixels": counts}
-            write_json(new / "episode.json", record, indent=4)
-        self.episodes.append(Episode.read(folder))
-        return self.episodes[-1]
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The first setting in which two data sets differ, with both values, or nothing."""
+    other = json.loads(json.dumps(other))  # as a file gives it back: lists for tuples
+    for key in sorted({*one, *other}):
+        if one.get(key) != other.get(key):
+            return f"{key}: {one.get(key)!r}, now {other.get(key)!r}"
+    return ""
 
 
 def _cameras(
     folder: Path,
     features: Mapping[str, Feature],
     columns: Mapping[str, Any],
-    length: int,
     pixels: Mapping[str, PixelCounts],
     fps: float,
     codec: VideoCodec,
@@ -113,7 +158,7 @@ def _cameras(
     """Encode all cameras side by side; those stored in parquet come back as lists of PNG."""
 
     def one(name: str) -> list[bytes]:
-        frames = _counted(columns[name], length, pixels[name])
+        frames = _counted(columns[name], len(columns["index"]), pixels[name])
         if features[name].is_video:
             encode_video(folder / f"{name}.mp4", frames, fps, codec)
             return []

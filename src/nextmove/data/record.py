@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,19 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
+from nextmove.data.columns import stored_entries
+from nextmove.data.draft import Draft, difference
+from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
-from nextmove.data.staging import SETTINGS, Staging, difference
+from nextmove.data.layout import DEFAULTS, parse_feature
 from nextmove.data.writer import DatasetWriter
-from nextmove.host.files import read_json, write_json
+from nextmove.host.files import read_json, replacing, write_json
 from nextmove.host.lock import hold
 from nextmove.host.signals import StoppedError
 from nextmove.host.workers import Failure, SetupError, WorkerPool
 
 _log = logging.getLogger(__name__)
 
+RECORDING = "recording.json"
+"""In `meta` of a recorded data set: what was recorded."""
 GRACE = 5.0
 """Seconds that workers have to finish the episodes under way."""
 
@@ -82,21 +85,23 @@ def record(
         raise ValueError(f"episodes, workers: expected at least 1 and 0, found {episodes!r} and {workers!r}")
     root, entries = Path(root), {name: dict(entry) for name, entry in features.items()}
     settings = {"episode": describe(episode), "features": entries, "fps": fps, "robot_type": robot_type, "task": task}
-    staging = Staging(root.with_name(root.name + ".recording"))
+    stored = {
+        name: parse_feature(name, e, "features") for name, e in stored_entries(entries, fps, VideoCodec()).items()
+    }
+    draft = Draft(root.with_name(root.name + ".recording"), stored, fps, VideoCodec())
     if root.exists():
         _check_finished(root, {**settings, "episodes": episodes})
-        shutil.rmtree(staging.root, ignore_errors=True)
+        shutil.rmtree(draft.folder, ignore_errors=True)
         return root
-    with hold(staging.root):
-        staging.open(settings)
-        numbers = Numbers(staging.done(), episodes)
+    with hold(draft.folder):
+        draft.open(settings)
+        numbers = Numbers(draft.done(), episodes)
         try:
             with _bar(progress, "recording", episodes) as advance:
-                _play_all(_Job(episode, staging, frozenset(features)), numbers, workers, advance)
-            with _bar(progress, "writing", episodes) as advance:
-                _assemble(root, staging, numbers, {**settings, "episodes": episodes}, advance)
+                _play_all(_Job(episode, draft, task), numbers, workers, advance)
+            _assemble(root, draft, numbers, {**settings, "episodes": episodes})
         except KeyboardInterrupt as stop:
-            raise StoppedError.of(stop, f"{root}: stopped; {staging.kept()}") from None
+            raise StoppedError.of(stop, f"{root}: stopped; {draft.kept()}") from None
     return root
 
 
@@ -110,7 +115,7 @@ def describe(episode: Any) -> str:
 
 
 def _check_finished(root: Path, settings: Mapping[str, Any]) -> None:
-    path = root / "meta" / SETTINGS
+    path = root / "meta" / RECORDING
     if not path.exists():
         raise DataError(f"{root}: expected a folder that does not exist yet")
     found = read_json(path, DataError)
@@ -121,24 +126,21 @@ def _check_finished(root: Path, settings: Mapping[str, Any]) -> None:
 
 
 class _Job:
-    """Plays an episode and stores it, in whatever process."""
+    """Plays an episode and stages it, in whatever process."""
 
-    def __init__(self, play: Play, staging: Staging, names: frozenset[str]) -> None:
-        self.play, self.staging, self.names = play, staging, names
+    def __init__(self, play: Play, draft: Draft, task: str) -> None:
+        self.play, self.draft, self.task = play, draft, task
 
     def __call__(self, number: int) -> bool:
         """Whether episode `number` succeeded."""
         episode = self.play(number)
         if not episode.success:
-            self.staging.fail(number)
+            self.draft.fail(number)
             return False
-        columns = {name: np.asarray(column) for name, column in episode.columns.items()}
-        if columns.keys() != self.names:
-            raise DataError(f"episode {number}: expected the columns {sorted(self.names)}, found {sorted(columns)}")
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) != 1:
-            raise DataError(f"episode {number}: expected columns of one length, found {lengths}")
-        self.staging.store(number, columns)
+        names = {name for name in self.draft.features if name not in DEFAULTS}
+        if episode.columns.keys() != names:
+            raise DataError(f"expected the columns {sorted(names)}, found {sorted(episode.columns)}")
+        self.draft.add(number, episode.columns, self.task)
         return True
 
 
@@ -213,29 +215,19 @@ def _ready(job: _Job) -> _Job:
     return job
 
 
-def _assemble(
-    root: Path, staging: Staging, numbers: Numbers, settings: Mapping[str, Any], advance: Callable[[], None]
-) -> None:
+def _assemble(root: Path, draft: Draft, numbers: Numbers, settings: Mapping[str, Any]) -> None:
     """The data set from the finished episodes, in order, built beside `root` and moved there when complete."""
     if numbers.failed():
         _log.warning("%s: passed over the episodes %s, which failed", root, numbers.failed())
-    building = root.with_name(root.name + ".writing")
     try:
-        shutil.rmtree(building, ignore_errors=True)
-        writer = DatasetWriter(building, settings["features"], settings["fps"], robot_type=settings["robot_type"])
-        for number in numbers.succeeded():
-            writer.add_episode(staging.load(number), settings["task"])
-            advance()
-        writer.finalize()
-        write_json(building / "meta" / SETTINGS, {**settings, "failed": numbers.failed()})
-        os.replace(building, root)
-    except BaseException as problem:
-        shutil.rmtree(building, ignore_errors=True)
-        if not isinstance(problem, OSError):
-            raise
-        told = f"{root}: {problem.strerror or problem}; {staging.kept()}, and the same call goes on from there"
+        with replacing(root) as building:
+            writer = DatasetWriter(building, settings["features"], settings["fps"], settings["robot_type"])
+            writer.finalize(draft.episodes(numbers.succeeded()))
+            write_json(building / "meta" / RECORDING, {**settings, "failed": numbers.failed()})
+    except OSError as problem:
+        told = f"{root}: {problem.strerror or problem}; {draft.kept()}, and the same call goes on from there"
         raise RecordingError(told) from problem
-    shutil.rmtree(staging.root, ignore_errors=True)
+    draft.discard()
 
 
 @contextmanager

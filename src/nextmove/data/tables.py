@@ -65,6 +65,12 @@ def read_columns(path: Path, names: Iterable[str]) -> dict[str, Any]:
         return {name: table.column(name).combine_chunks() for name in wanted}
 
 
+def read_table(path: Path) -> Any:
+    """All of one file as an arrow table, metadata included; raises `DataError` naming a file that cannot be read."""
+    with open_parquet(path) as file, _damage_named(path, file.schema_arrow.names):
+        return file.read(use_threads=False)
+
+
 def read_parts(path: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The named columns of one file piece by piece, at most `ROWS` rows each; raises as `read_columns` does."""
     wanted = list(names)
