@@ -24,6 +24,7 @@ from nextmove.nn import (
     perceptual,
     pixelcnn,
     pixelrnn,
+    text_encoder,
 )
 
 DECODERS: dict[str, Any] = {
@@ -70,6 +71,7 @@ PARTS: tuple[type, ...] = (
     critic.PatchCritic,
     dcgan.Dcgan,
     perceptual.RandomFeatures,
+    text_encoder.TextEncoder,
 )
 SPECS: tuple[type, ...] = (PolicySpec, TextSpec, ImageSpec, PriorSpec)
 """What a saved model may be for."""

@@ -10,6 +10,7 @@ from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.attention import Heads
 from nextmove.nn.feedforward import Dense, Gated
 from nextmove.nn.gpt import Gpt
+from nextmove.nn.mask import block_mask
 from nextmove.nn.norm import LayerNorm, RmsNorm
 from nextmove.nn.rope import Rotary, Stretch
 
@@ -72,6 +73,61 @@ def test_cached_equals_uncached(spec, positions, masked, grad):
             parts.append(logits)
         torch.testing.assert_close(torch.cat(parts, 1), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(parts_of(cache), parts_of(full), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary", "modern"])
+@pytest.mark.parametrize("spec", SPECS)
+def test_embeddings_from_outside_give_the_logits_of_ids(spec, positions):
+    net, ids, ctx = small(spec, positions), torch.randint(9, (2, 7)), told(spec)
+    whole, _ = net(ids, ctx)
+    with torch.no_grad():
+        h, _ = net.read_embedded(net.embed(ids), ctx)
+        assert torch.equal(net.logits(h), whole)
+        # In parts, with positions that are said or left to the cache.
+        for said in (False, True):
+            at = [torch.arange(0, 3), torch.arange(3, 7)] if said else [None, None]
+            first, cache = net.read_embedded(net.embed(ids[:, :3]), ctx, positions=at[0])
+            last, _ = net.read_embedded(net.embed(ids[:, 3:]), ctx, cache, positions=at[1])
+            torch.testing.assert_close(net.logits(torch.cat([first, last], 1)), whole, atol=1e-5, rtol=1e-5)
+        other = net.embed(ids)
+        other[:, 2] += torch.randn(16)
+        changed = net.logits(net.read_embedded(other, ctx)[0])
+    assert torch.equal(changed[:, :2], whole[:, :2])
+    assert not torch.allclose(changed[:, 2], whole[:, 2])
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary", "modern"])
+@torch.no_grad()
+def test_padding_between_and_before_is_not_counted(positions):
+    net, ids, ctx = small(ContextSpec(), positions), torch.randint(9, (2, 5)), Context.empty(2)
+    # Row 0 has its padding in front and row 1 in the middle.
+    valid = torch.tensor([[0, 0, 1, 1, 1], [1, 0, 0, 1, 1]], dtype=torch.bool)
+    whole, _ = net(ids[valid].view(2, 3), ctx)
+    x = net.embed(ids)
+    h, _ = net.read_embedded(x, ctx, valid=valid)
+    torch.testing.assert_close(net.logits(h)[valid].view(2, 3, -1), whole, atol=1e-5, rtol=1e-5)
+    _, cache = net.read_embedded(x[:, :4], ctx, valid=valid[:, :4])
+    last, _ = net.read_embedded(x[:, 4:], ctx, cache)
+    torch.testing.assert_close(net.logits(last)[:, 0], whole[:, -1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@torch.no_grad()
+def test_a_prefix_that_sees_itself_whole_is_a_block_of_the_mask(positions):
+    net, ids, ctx = small(ContextSpec(), positions), torch.randint(9, (2, 6)), Context.empty(2)
+    valid = torch.tensor([[1] * 6, [0, 1, 1, 1, 1, 1]], dtype=torch.bool)
+    mask = block_mask(valid, torch.tensor([0, 0, 0, 1, 2, 3]))
+    x = net.embed(ids)
+    whole = net.read_embedded(x, ctx, mask=mask, valid=valid)[0]
+    prefix, cache = net.read_embedded(x[:, :3], ctx, mask=None, valid=valid[:, :3])
+    suffix, _ = net.read_embedded(x[:, 3:], ctx, cache)
+    read = torch.cat([prefix, suffix], 1)
+    torch.testing.assert_close(read[valid], whole[valid], atol=1e-5, rtol=1e-5)
+    other = x.clone()
+    other[:, 2] += torch.randn(16)
+    changed = net.read_embedded(other, ctx, mask=mask, valid=valid)[0]
+    assert not torch.allclose(changed[:, 1], whole[:, 1])
+    assert not torch.allclose(whole, net.read_embedded(x, ctx, valid=valid)[0])
 
 
 def test_a_cache_can_be_gone_on_from_twice():
@@ -173,6 +229,15 @@ def test_every_parameter_gets_a_gradient_and_bfloat16_runs(spec, parts):
 def test_wrong_parts_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         Gpt(**wrong).build_tokens(length=3, classes=4, context=ContextSpec())
+
+
+def test_embeddings_that_cannot_be_placed_are_named():
+    net = small(SPECS[1])
+    x, valid = torch.zeros(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)
+    with pytest.raises(ValueError, match="positions: expected those of x, which has padding beside a context"):
+        net.read_embedded(x, told(SPECS[1]), valid=valid)
+    with pytest.raises(ValueError, match="ids: expected at most 7 in a sequence, found 8"):
+        net.read_embedded(x, told(SPECS[1]), positions=torch.arange(3, 8))
 
 
 def test_a_tied_head_is_the_embedding_without_the_start_symbol():

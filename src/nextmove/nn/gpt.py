@@ -21,7 +21,7 @@ from nextmove.nn.context_tokens import ContextTokens
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.feedforward import Dense
 from nextmove.nn.init import init_normal
-from nextmove.nn.mask import CAUSAL, extend_valid
+from nextmove.nn.mask import CAUSAL, Mask, extend_valid
 from nextmove.nn.norm import LayerNorm
 from nextmove.nn.renamed import Renames
 from nextmove.nn.rope import Rotary
@@ -130,27 +130,61 @@ class GptNet(nn.Module):
 
     def read(self, ids: Tensor, ctx: Context, cache: Memory | None = None) -> tuple[Tensor, Memory]:
         """What the stream makes of ids (B, L): (B, L, W), normalised, and the cache."""
-        length, prefix = ids.shape[1], self.context.count(ctx)
+        return self.read_embedded(self.embed(ids), ctx, cache)
+
+    def read_embedded(
+        self,
+        x: Tensor,
+        ctx: Context,
+        cache: Memory | None = None,
+        *,
+        positions: Tensor | None = None,
+        mask: Mask = CAUSAL,
+        valid: Tensor | None = None,
+    ) -> tuple[Tensor, Memory]:
+        """As `read`, of embeddings x (B, L, W): those of ids (`embed`) with features in the places of some, or others.
+
+        valid: (B, L) bool, False for padding; positions: (L,) or (B, L) integers, by default those that go on from the
+        cache, padding not counted. mask: over all tokens of cache, context and x (`nn.mask`); a tensor says all.
+        """
+        length, prefix = x.shape[1], self.context.count(ctx)
         before = 0 if cache is None else cache.length - prefix
-        x, valid = self.embed(ids, before), None
+        if positions is None and (valid is not None or (cache is not None and cache.mask is not None and not prefix)):
+            positions = self._counted(x, cache, prefix, valid)
+        x = self._positioned(x, positions, before)
         if cache is None and prefix:
-            x, valid = torch.cat([self.context(ctx).to(x), x], 1), self.context.valid(ctx)
-            valid = None if valid is None else extend_valid(valid, after=length)
-        # The last token is id `before + length - 1`; the context's positions are negative.
-        end = before + length
-        positions = torch.arange(end - x.shape[1], end, device=x.device) if self.position is None else None
+            x, seen = torch.cat([self.context(ctx).to(x), x], 1), self.context.valid(ctx)
+            own = None if valid is None else extend_valid(valid, before=prefix)
+            seen = None if seen is None else extend_valid(seen, after=length)
+            valid = own if seen is None else seen if own is None else seen & own
+            if positions is not None:
+                ahead = torch.arange(-prefix, 0, device=x.device).expand(*positions.shape[:-1], -1)
+                positions = torch.cat([ahead, positions], -1)
+        if positions is None and self.position is None:
+            # The last token is id `before + length - 1`; the context's positions are negative.
+            positions = torch.arange(before + length - x.shape[1], before + length, device=x.device)
         x = x if self.dropout is None else self.dropout(x)
-        h, state = self.stream(x, positions=positions, mask=CAUSAL, memory=cache, valid=valid)
+        h, state = self.stream(x, positions=positions, mask=mask, memory=cache, valid=valid)
         # A slice of all of it would be copied on the way back.
         return h if h.shape[1] == length else h[:, -length:], state
 
-    def embed(self, ids: Tensor, before: int = 0) -> Tensor:
-        """What the stream reads for ids (B, L) that follow `before` others: (B, L, W)."""
+    def embed(self, ids: Tensor) -> Tensor:
+        """The embeddings (B, L, W) of ids (B, L), without their positions."""
         x: Tensor = self.embedding(ids)
-        if self.config.scale != 1:
-            x = x * self.config.scale
+        return x * self.config.scale if self.config.scale != 1 else x
+
+    def _counted(self, x: Tensor, cache: Memory | None, prefix: int, valid: Tensor | None) -> Tensor:
+        """Positions (B, L) that count what is no padding."""
+        if prefix:
+            raise ValueError("positions: expected those of x, which has padding beside a context, found none")
+        own = torch.arange(x.shape[1], device=x.device)[None] if valid is None else valid.cumsum(1) - 1
+        return own if cache is None else cache.count[:, None] + own
+
+    def _positioned(self, x: Tensor, positions: Tensor | None, before: int) -> Tensor:
+        """x with learned positions, where there are some."""
         if self.position is None:
             return x
-        if before + ids.shape[1] > self.length:
-            raise ValueError(f"ids: expected at most {self.length} in a sequence, found {before + ids.shape[1]}")
-        return x + self.position[before : before + ids.shape[1]]
+        last = before + x.shape[1] if positions is None else int(positions.max()) + 1
+        if last > self.length:
+            raise ValueError(f"ids: expected at most {self.length} in a sequence, found {last}")
+        return x + (self.position[before:last] if positions is None else self.position[positions.clamp(min=0)])
