@@ -34,7 +34,7 @@ def openvla(place: Path) -> Path:
 
 MADE: dict[str, Callable[[Path], Path]] = {
     "policy": lambda place: store.save(
-        store.create("bc", PolicySpec({"observation.state": 3}, action=2, fps=10)), place / "model", facts={}
+        store.create("bc", PolicySpec.of_states({"observation.state": 3}, action=2, fps=10)), place / "model", facts={}
     ),
     "text": lambda place: store.save(store.create("rnn", TextSpec("bytes", 8)), place, facts={"data": "nowhere"}),
     "image": lambda place: store.save(store.create("gan", ImageSpec(8, 8)), place, facts={"data": "nowhere"}),

@@ -1,34 +1,49 @@
-"""Whether a policy and what it is judged on are one robot: features, widths, names of the joints."""
+"""Whether a policy and what it is judged on are one robot: inputs, their shapes, names of the joints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from nextmove import data, sim
 from nextmove.config import ConfigError
-from nextmove.data.names import dimension_names
+from nextmove.contracts import TASK, Feature
+from nextmove.contracts.features import listed
+from nextmove.data.layout import Feature as Column
+from nextmove.data.layout import parse_feature
 from nextmove.models.policy import Policy
 from nextmove.models.policy.names import compare_names
 
 
+def inputs_of(columns: Mapping[str, Column]) -> dict[str, Feature]:
+    """What a data set or simulator shows and does, `observation.*` and others that a policy may read, by type."""
+    return {name: feature for name, column in columns.items() if (feature := _typed(column)) is not None}
+
+
+def _typed(column: Column) -> Feature | None:
+    if column.is_camera:
+        return Feature("image", column.shape)
+    if not column.is_number or len(column.shape) not in (1, 2):
+        return None
+    return Feature("state", column.shape, column.names) if len(column.shape) == 1 else Feature("points", column.shape)
+
+
 def fits_data(policy: Policy, dataset: data.Dataset) -> str:
     """What cannot be compared, as a sentence or nothing; raises ConfigError for a data set of another robot or rate."""
-    found = {n: f for n, f in dataset.layout.features.items() if f.is_number and len(f.shape) == 1}
-    widths = {name: feature.shape[0] for name, feature in found.items()}
-    told = _fits(policy, str(dataset.root), widths, {name: feature.names for name, feature in found.items()})
+    found = inputs_of(dataset.layout.features) | ({TASK: Feature("text")} if dataset.tasks else {})
+    remark = _fits(policy, str(dataset.root), found)
     if abs(dataset.fps / policy.spec.fps - 1) > 1e-3:
         raise ConfigError(f"{dataset.root}: fps: expected {policy.spec.fps:g}, as the policy's, found {dataset.fps:g}")
-    return told
+    return remark
 
 
 def fits_simulator(policy: Policy, simulator: str) -> str:
     """The same of a simulator; a policy of another robot is shown the way to offline judging."""
-    found = {n: f for n, f in sim.features(simulator).items() if len(f["shape"]) == 1}
-    widths = {name: feature["shape"][0] for name, feature in found.items()}
-    names = {name: dimension_names(feature["names"], widths[name]) for name, feature in found.items()}
+    entries = sim.features(simulator, images=True)
+    columns = {name: parse_feature(name, entry, simulator) for name, entry in entries.items()}
+    found = inputs_of(columns) | {TASK: Feature("text")}
     try:
-        return _fits(policy, simulator, widths, names)
+        return _fits(policy, simulator, found)
     except ConfigError as problem:
         raise ConfigError(
             f"{problem}. A policy of another robot than {simulator}'s is judged on its own demonstrations: "
@@ -36,15 +51,35 @@ def fits_simulator(policy: Policy, simulator: str) -> str:
         ) from None
 
 
-def _fits(policy: Policy, where: str, widths: Mapping[str, int], names: Mapping[str, Sequence[str]]) -> str:
+def _fits(policy: Policy, where: str, found: Mapping[str, Feature]) -> str:
+    action = Feature("state", (policy.spec.action,), policy.spec.action_names)
+    for name, feature in {**policy.inputs, "action": action}.items():
+        if name not in found:
+            if feature.optional:
+                continue
+            raise ConfigError(f"{where}: {name}: expected {_article(feature)}, found only {listed(found)}")
+        other = found[name]
+        if other.type != feature.type:
+            raise ConfigError(f"{where}: {name}: expected {_article(feature)}, found {_article(other)}")
+        if feature.type == "state" and other.width != feature.width:
+            raise ConfigError(f"{where}: {name}: expected width {feature.width}, found {other.width}")
+        if feature.type == "image" and other.shape != feature.shape:
+            raise ConfigError(
+                f"{where}: {name}: expected pictures {list(feature.shape)} (height, width, channels), found "
+                f"{list(other.shape)}"
+            )
+        if feature.type == "points" and (feature.shape[0] not in (0, other.shape[0]) or other.width < feature.width):
+            raise ConfigError(f"{where}: {name}: expected points {list(feature.shape)}, found {list(other.shape)}")
+    names = {name: feature.names for name, feature in found.items()}
     read = {name: feature for name, feature in policy.inputs.items() if feature.type == "state"}
-    for name, width in {**{name: one.width for name, one in read.items()}, "action": policy.spec.action}.items():
-        if name not in widths:
-            raise ConfigError(f"{where}: {name}: expected a feature of width {width}, found only {sorted(widths)}")
-        if widths[name] != width:
-            raise ConfigError(f"{where}: {name}: expected width {width}, found {widths[name]}")
     remarks = compare_names(replace(policy.spec, inputs=read), names, where)
     return f"Joints could not be compared by name: {'; '.join(remarks)}." if remarks else ""
+
+
+def _article(feature: Feature) -> str:
+    if feature.type == "state":
+        return f"a feature of width {feature.width}"
+    return {"image": "a camera", "text": "an instruction"}.get(feature.type, f"{feature}")
 
 
 def number_features(policy: Policy) -> list[str]:

@@ -16,7 +16,7 @@ from nextmove.data.suspects import suspects
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.jobs.repeat import at_least, place, share
-from nextmove.jobs.robot import number_features
+from nextmove.jobs.robot import inputs_of, number_features
 from nextmove.jobs.scales import Columns
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.training.distributed import alone
@@ -30,12 +30,8 @@ def spec_of(dataset: data.Dataset) -> PolicySpec:
 
     Raises ValueError for a data set without an `action` of one axis or without an observed feature.
     """
-    inputs = {}
-    for name, feature in dataset.layout.features.items():
-        if name.startswith("observation."):
-            kind = _type(feature)
-            if kind is not None:
-                inputs[name] = Feature(kind, feature.shape, feature.names)
+    observed = {n: column for n, column in dataset.layout.features.items() if n.startswith("observation.")}
+    inputs = inputs_of(observed)
     action = dataset.layout.features.get("action")
     if action is None:
         raise ValueError(f"{dataset.root}: expected a feature 'action', found {sorted(dataset.features)}")
@@ -47,15 +43,6 @@ def spec_of(dataset: data.Dataset) -> PolicySpec:
     if dataset.tasks:
         inputs[TASK] = Feature("text")
     return PolicySpec(inputs, action.shape[0], float(dataset.fps), action.names)
-
-
-def _type(feature: Any) -> Literal["state", "image", "points"] | None:
-    """What a data set's feature is to a policy, if anything."""
-    if feature.is_camera:
-        return "image"
-    if not feature.is_number or len(feature.shape) not in (1, 2):
-        return None
-    return "state" if len(feature.shape) == 1 else "points"
 
 
 def unused(dataset: data.Dataset, policy: Policy) -> list[str]:
