@@ -346,6 +346,6 @@ def test_numpy_and_nested_batches(tmp_path):
             return super().loss({"x": batch["x"], **batch["inner"]}, rng=rng)
 
     _, plain = run(tmp_path / "a", steps=3, accumulate=2)
-    config = TrainConfig(steps=3, accumulate=2, threads=1, progress="off", tensorboard=False)
+    config = TrainConfig(steps=3, accumulate=2, threads=1, progress="off", tensorboard=False, bf16="off")
     result = train(Nested(), stream, out=tmp_path / "b", config=config, optim=OPTIM)
     assert result.loss == pytest.approx(sum(r.loss for r in plain) / 3)

@@ -60,7 +60,7 @@ def test_a_killed_run_repeats_what_came_after_its_checkpoint(tmp_path):
         if report.step == 7:
             raise RuntimeError("power")
 
-    config = TrainConfig(steps=9, save_every=4, threads=1, log_every=1, progress="off", tensorboard=False)
+    config = TrainConfig(steps=9, save_every=4, threads=1, log_every=1, progress="off", tensorboard=False, bf16="off")
     with pytest.raises(RuntimeError, match="power"):
         train(Tiny(), batches(), out=tmp_path / "b", config=config, optim=OPTIM, validation=held(), on_step=killed)
     with (tmp_path / "b" / "train.jsonl").open("a") as file:

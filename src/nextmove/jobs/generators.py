@@ -88,7 +88,7 @@ def train_generator(
         workers: Processes that load data.
         threads: Threads of the arithmetic.
         accumulate: Gradient steps summed into one optimiser step.
-        bf16: Mixed precision; auto switches it on where it is fast.
+        bf16: Mixed precision; auto switches it on where this machine multiplies faster in it, which is measured.
         device: cpu or cuda.
         save_every: Steps between checkpoints; 0: every 20 seconds, less often where writing one takes long.
         validate_every: Steps between validations; 0: ten times a run.

@@ -25,6 +25,7 @@ from nextmove.training.distributed import World
 from nextmove.training.ema import Ema
 from nextmove.training.log import Log, Meter
 from nextmove.training.optim import Update, trainable, undecayed
+from nextmove.training.precision import choose
 from nextmove.training.progress import Watch
 from nextmove.training.report import Best, Result, StepReport
 from nextmove.training.schedule import Clock, rate
@@ -58,13 +59,18 @@ class Run:
         self.update = Update(trainable(model), optim, undecayed=undecayed(model))
         self.ema = Ema(model, optim.ema)
         self.state = State(model, self.ema, self.update, optim=optim, seed=config.seed, data=data)
-        self.take = Step(model, self.update, config=config, world=world, device=device)
-        self.judge = Validation(validation, seed=config.seed, world=world, device=device, mixed=self.take.mixed)
         self.step, self.loss, self.finished, self.stopped = 0, math.nan, False, 0
         self.validation: float | None = None
         self.best: Best | None = None
         self.checkpoint: Path | None = None
-        notices = self._open(out)
+        self.mixed: bool | None = None
+        held = list(validation)
+        notices = self._open(out, bool(held))
+        self.precision = choose(config.bf16, device, self.mixed)
+        # Of several processes that measure the first decides.
+        self.mixed = bool(world.sum([world.first and self.precision.bf16])[0])
+        self.take = Step(model, self.update, config=config, world=world, device=device, mixed=self.mixed)
+        self.judge = Validation(held, seed=config.seed, world=world, device=device, mixed=self.mixed)
         self.shown: dict[str, float] = {}
         watch = Watch(config.progress if world.first else "off")
         keep = self.step if config.resume else None
@@ -72,7 +78,7 @@ class Run:
         for notice in notices:
             self.log.notice(self.step, notice)
 
-    def _open(self, out: Path) -> list[str]:
+    def _open(self, out: Path, judged: bool) -> list[str]:
         """Takes up the last checkpoint, or makes sure that there is none to be lost; what the user must know of it."""
         notices = self._restore(out) if self.config.resume else []
         if not self.config.resume:
@@ -84,7 +90,7 @@ class Run:
             # Damaged ones, and a best of steps that are to be done again.
             for kind in ("last", "best"):
                 checkpoint.remove(self.folder, kind, lambda step: step > self.step)
-            self._measure(out)
+            self._measure(out, judged)
         return notices
 
     def _restore(self, out: Path) -> list[str]:
@@ -101,19 +107,19 @@ class Run:
             self.checkpoint = path
             self.step, self.meter = int(facts["step"]), Meter(**facts["meter"])
             self.best = Best(**facts["best"]) if facts["best"] else None
-            self.validation = facts["validation"]
+            self.validation, self.mixed = facts["validation"], facts.get("bf16")
             self.loss = math.nan if facts["loss"] is None else facts["loss"]
             self.clock.restore(self.step, facts["elapsed"])
             return notices
         return [f"{out}: there is no checkpoint to resume; beginning anew"]
 
-    def _measure(self, out: Path) -> None:
+    def _measure(self, out: Path, judged: bool) -> None:
         """Raises OSError where the disk has no room for what the run keeps: two checkpoints, the best weights, a model.
 
         Found here, it costs no step.
         """
         weights = sum(value.nbytes for value in self.model.state_dict().values())
-        needed = 2 * self.state.bytes() + (3 if self.judge.batches else 1) * weights
+        needed = 2 * self.state.bytes() + (3 if judged else 1) * weights
         there = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         if needed > there + room(out):
             problem = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
@@ -230,6 +236,7 @@ class Run:
             "elapsed": self.clock.elapsed,
             "loss": self.loss if math.isfinite(self.loss) else None,
             "validation": self.validation,
+            "bf16": self.mixed,
             "best": asdict(self.best) if self.best else None,
             "meter": asdict(self.meter),
         }
@@ -247,8 +254,11 @@ class Run:
 
     def _announce(self) -> None:
         facts = {"config": encode(self.config), "optim": encode(self.optim), "world": self.world.size}
-        facts |= {"parameters": sum(p.numel() for p in self.update.parameters), "bf16": self.take.mixed}
-        self.log.write("start", self.step, **facts, torch=torch.__version__)
+        facts |= {"parameters": sum(p.numel() for p in self.update.parameters)}
+        why = self.precision.why
+        self.log.write("start", self.step, **facts, bf16=self.mixed, bf16_why=why, torch=torch.__version__)
+        if self.config.bf16 == "auto" and self.world.first:
+            self.log.watch.say(f"the loss is computed in {'bf16' if self.mixed else 'float32'}: {why}")
 
     def result(self) -> Result:
         """What the run came to."""

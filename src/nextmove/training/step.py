@@ -24,14 +24,6 @@ class DivergedError(RuntimeError):
     """A loss term or a gradient is not finite; the message names it, the step and the last good checkpoint."""
 
 
-def reaches_tiles(device: torch.device) -> bool:
-    """Whether bf16 pays on this device: a GPU that has it or a CPU with matrix tiles (AMX)."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return device.type == "cpu" and probe is not None and bool(probe())
-
-
 class Step:
     """Computes and applies the gradients of steps; a function of (weights, seed, step, batch) alone.
 
@@ -42,12 +34,18 @@ class Step:
     """
 
     def __init__(
-        self, model: nn.Module, update: Update, *, config: TrainConfig, world: World, device: torch.device
+        self,
+        model: nn.Module,
+        update: Update,
+        *,
+        config: TrainConfig,
+        world: World,
+        device: torch.device,
+        mixed: bool = False,
     ) -> None:
-        self.update, self.config, self.world, self.device = update, config, world, device
+        self.update, self.config, self.world, self.device, self.mixed = update, config, world, device, mixed
         loss = cast(Trainable, model).loss
         self.loss: Callable[..., dict[str, Tensor]] = torch.compile(loss, dynamic=False) if config.compile else loss
-        self.mixed = config.bf16 == "on" or (config.bf16 == "auto" and reaches_tiles(device))
 
     def __call__(self, step: int, batch: Batch, rate: float) -> tuple[dict[str, float], dict[str, float]]:
         """Trains on this process's rows at `rate` of the peak; returns the loss terms and `grad_norm` and `lr`.
