@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from nextmove import __version__, formats
 from nextmove.config import ConfigError, decode, encode
 from nextmove.contracts import saved
 from nextmove.folders import PLACES, open_folder
-from nextmove.host.files import replacing, write_text
+from nextmove.host.files import write_json, write_text
 from nextmove.systems import find, recipes
 
 if TYPE_CHECKING:
@@ -52,11 +51,10 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
         "facts": dict(facts or {}),
     }
     tensors = model.state_dict()
-    with replacing(folder / "model.safetensors") as part:
-        weights.write(part, tensors)
+    weights.write(folder / "model.safetensors", tensors)
     for name, text in saved.files(model).items():
         write_text(folder / name, text)
-    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_json(folder / "config.json", config)
     write_text(folder / "README.md", _card(config, sum(v.numel() for v in tensors.values())))
     return folder
 

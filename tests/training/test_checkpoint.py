@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from nextmove.host import files
 from nextmove.training import checkpoint
 from nextmove.training.checkpoint import CheckpointError, DamagedError
 
@@ -35,7 +36,14 @@ def write(folder, step):
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path, monkeypatch, after):
     """Killed before or after every single file operation of a write."""
-    places = [(os, "rename"), (os, "fsync"), (shutil, "rmtree"), (pathlib.Path, "mkdir"), (pathlib.Path, "write_text")]
+    places = [
+        (os, "rename"),
+        (os, "replace"),
+        (os, "fsync"),
+        (shutil, "rmtree"),
+        (pathlib.Path, "mkdir"),
+        (pathlib.Path, "write_bytes"),
+    ]
     places.append((safetensors.torch, "save_file"))
     for stage in itertools.count():
         folder = tmp_path / str(stage)
@@ -58,6 +66,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path, monkeypatch, a
         with monkeypatch.context() as patch:
             for owner, name in places:
                 patch.setattr(owner, name, deadly(getattr(owner, name)))
+            patch.setattr(files, "_remove", lambda path: None)  # nobody cleans up behind a kill
             try:
                 write(folder, 20)
             except KilledError:

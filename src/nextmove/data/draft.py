@@ -25,7 +25,7 @@ from nextmove.data.layout import Feature, read_json
 from nextmove.data.schema import data_table
 from nextmove.data.stats import PixelCounts, Stats, describe, parse_stats, sampled_images, to_json
 from nextmove.data.tables import Array
-from nextmove.host.files import replacing, write_bytes, write_json
+from nextmove.host.files import remove_leftovers, replacing, write_bytes, write_json
 
 FORMAT = 2
 """Of a staged episode; in format 1 its rows were numbered within the data set."""
@@ -77,6 +77,7 @@ class Draft:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path, settings = self.folder / SETTINGS, {"format": FORMAT, **settings}
+        remove_leftovers(self.folder)
         if path.exists():
             differing = difference(read_json(path), settings)
             if differing:

@@ -59,7 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
     folder replaces none that holds anything. Raises OSError that names `path`, and then nothing temporary is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
+    remove_leftovers(path.parent, glob.escape(path.name))
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with naming(path):
@@ -100,10 +100,10 @@ def read_json(path: Path, error: type[ValueError] = ValueError) -> Any:
         raise error(f"{path}: not valid JSON ({problem})") from None
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Removes the temporary files of this path that processes which are gone left."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        number = left.name.removeprefix(f".{path.name}.").removesuffix(".part")
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Removes temporary files and folders of `replacing` whose process is gone; `name` is a pattern of final names."""
+    for left in folder.glob(f".{name}.*.part"):
+        number = left.stem.rpartition(".")[2]
         if number.isdecimal() and not _lives(int(number)):
             _remove(left)
 

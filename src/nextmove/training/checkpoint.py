@@ -8,7 +8,6 @@ the other's checksum, and whatever `extra` adds.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -19,10 +18,10 @@ from torch import Tensor
 
 from nextmove import weights
 from nextmove.config import ConfigError
-from nextmove.host.files import full, naming, sync
+from nextmove.host.files import full, read_json, remove_leftovers, replacing, write_json
 
 FORMAT = 1
-PART, OLD = ".part-", ".old-"
+OLD = ".old-"
 
 
 class CheckpointError(ValueError):
@@ -54,43 +53,30 @@ def write(
         return final
     content = {"format": FORMAT, "step": step, **facts}
     try:
-        _write(folder, final, tensors, content, extra)
+        _write(final, tensors, content, extra)
     except OSError as problem:
         older = steps(folder, kind)[:-1]
         if not full(problem) or not older:
             raise
         remove(folder, kind, lambda found: found in older)
-        _write(folder, final, tensors, content, extra)
+        _write(final, tensors, content, extra)
     kept = steps(folder, kind)[-keep:]
     remove(folder, kind, lambda found: found not in kept and found < step)
     return final
 
 
 def _write(
-    folder: Path,
     final: Path,
     tensors: Mapping[str, Tensor],
     content: Mapping[str, Any],
     extra: Callable[[Path], None] | None,
 ) -> None:
-    part = folder / f"{PART}{final.name}"
-    if part.exists():
-        shutil.rmtree(part)
-    try:
-        part.mkdir(parents=True)
+    with replacing(final) as part:
+        part.mkdir()
         weights.write(part / "state.safetensors", tensors)
-        with naming(part / "state.json"):
-            told = {**content, "sha256": _checksum(part / "state.safetensors")}
-            (part / "state.json").write_text(json.dumps(told, indent=2) + "\n")
+        write_json(part / "state.json", {**content, "sha256": _checksum(part / "state.safetensors")})
         if extra is not None:
             extra(part)
-        for path in [*part.rglob("*"), part]:
-            sync(path)
-        os.rename(part, final)
-    except (Exception, KeyboardInterrupt):
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    sync(folder)
 
 
 def steps(folder: Path, kind: str) -> list[int]:
@@ -128,7 +114,8 @@ def remove(folder: Path, kind: str, which: Callable[[int], bool]) -> None:
 
 def tidy(folder: Path) -> None:
     """Removes what an interrupted write or removal left."""
-    for path in [*folder.glob(f"{PART}*"), *folder.glob(f"{OLD}*")]:
+    remove_leftovers(folder)
+    for path in folder.glob(f"{OLD}*"):
         shutil.rmtree(path)
 
 
@@ -138,7 +125,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     CheckpointError where it is of another format.
     """
     try:
-        facts = json.loads((path / "state.json").read_text())
+        facts = read_json(path / "state.json")
         tensors = weights.read(path / "state.safetensors")
     except (OSError, ValueError) as problem:
         raise DamagedError(f"{path}: cannot be read ({problem})") from None

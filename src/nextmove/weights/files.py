@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nextmove.config import ConfigError
+from nextmove.host.files import replacing
 
 GROUP = 64 * 2**20
 """Bytes of the file that are in memory beside the tensors already copied out of it."""
@@ -23,8 +24,7 @@ TIED = "tied"
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes a safetensors file; a tensor under several names is written once and read back as one.
 
-    Views of other tensors are written by value. Not whole before it returns: write to a temporary path. Raises OSError
-    naming the file.
+    Views of other tensors are written by value. The file is whole or as before; raises OSError naming it.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -33,14 +33,15 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     notes = {"format": "pt", **(metadata or {})}
     if tied:
         notes[TIED] = json.dumps(tied)
-    try:
-        save_file(apart, path, metadata=notes)
-    except SafetensorError as problem:
-        found = re.search(r"os error (\d+)", str(problem))
-        if found is None:
-            raise
-        number = int(found[1])
-        raise OSError(number, os.strerror(number), str(path)) from problem
+    with replacing(path) as part:
+        try:
+            save_file(apart, part, metadata=notes)
+        except SafetensorError as problem:
+            found = re.search(r"os error (\d+)", str(problem))
+            if found is None:
+                raise
+            number = int(found[1])
+            raise OSError(number, os.strerror(number), str(path)) from problem
 
 
 def read(path: Path, *, dtype: torch.dtype | None = None, mapped: bool = False) -> dict[str, Tensor]:
