@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.data.sets import FEATURES, LENGTHS, columns
 
 from nextmove.contracts import Rng, normal
-from nextmove.data import DataError, DatasetWriter, Loader, Windows, open_dataset, split
+from nextmove.data import DataError, DatasetWriter, Loader, Windows, open_dataset
 from nextmove.data.dataset import rows_of, window
 from nextmove.data.loader import permutation
 
@@ -198,23 +198,3 @@ def test_impossible_loaders_are_refused(numbers: Path) -> None:
         Loader(windows, batch=8, rank=2, world=2)
     with pytest.raises(DataError, match="expected at least one, found none"):
         Loader(Windows(open_dataset(numbers), episodes=[]))
-
-
-@pytest.mark.parametrize(("fraction", "held"), [(0.0, 0), (0.01, 1), (0.5, 2), (0.99, 3)])
-def test_a_split_moves_whole_episodes(numbers: Path, fraction: float, held: int) -> None:
-    dataset = open_dataset(numbers)
-    train, validation = split(dataset, fraction, 7)
-    assert len(validation) == held
-    assert sorted([*train.tolist(), *validation.tolist()]) == [0, 1, 2, 3]
-    assert [p.tolist() for p in split(dataset, fraction, 7)] == [train.tolist(), validation.tolist()]
-    inner, outer = split(dataset.select([0, 2, 3]), 0.4, 1)
-    assert sorted([*inner.tolist(), *outer.tolist()]) == [0, 2, 3]
-
-
-def test_splits_depend_on_the_seed_and_refuse_one_episode(numbers: Path) -> None:
-    dataset = open_dataset(numbers)
-    assert len({tuple(split(dataset, 0.25, seed)[1].tolist()) for seed in range(20)}) == 4
-    with pytest.raises(DataError, match="at least two episodes, found 1"):
-        split(dataset.select([1]), 0.5)
-    with pytest.raises(DataError, match=r"fraction: expected 0 to below 1, found 1.0"):
-        split(dataset, 1.0)

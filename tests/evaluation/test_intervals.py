@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from scipy.stats import beta
 
-from nextmove.evaluation.intervals import beta_interval, wilson
+from nextmove.evaluation.intervals import wilson
 
 
 @pytest.mark.parametrize(
@@ -31,14 +30,6 @@ def test_wilson_contains_the_rate_and_widens_with_confidence():
         assert wide.low <= narrow.low <= narrow.rate <= narrow.high <= wide.high
 
 
-def test_beta_interval_is_the_posterior_of_a_uniform_prior():
-    rate = beta_interval(32, 50)
-    assert (rate.low, rate.high) == pytest.approx(beta(33, 19).ppf([0.025, 0.975]))
-    assert (round(rate.low, 2), round(rate.high, 2)) == (0.50, 0.76)
-    jeffreys = beta_interval(0, 10, prior=(0.5, 0.5))
-    assert jeffreys.high == pytest.approx(beta(0.5, 10.5).ppf(0.975))
-
-
 def test_a_rate_reads_as_people_write_it():
     assert str(wilson(32, 50)) == "32/50 (64 %, 95 % interval 50 to 76)"
 
@@ -47,8 +38,6 @@ def test_a_rate_reads_as_people_write_it():
 def test_impossible_counts_are_refused(k, n):
     with pytest.raises(ValueError, match=f"found {k}/{n}"):
         wilson(k, n)
-    with pytest.raises(ValueError, match=f"found {k}/{n}"):
-        beta_interval(k, n)
 
 
 def test_confidence_is_a_share():

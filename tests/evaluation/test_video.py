@@ -1,4 +1,4 @@
-"""Films that decode to what went in."""
+"""Videos that decode to what went in."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import io
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
-from nextmove.evaluation.video import animation, mp4, side_by_side
+from nextmove.evaluation.video import mp4
 
 
 def frames(count=12, height=50, width=90):
-    film = np.zeros((count, height, width, 3), np.uint8)
+    video = np.zeros((count, height, width, 3), np.uint8)
     for i in range(count):
-        film[i, :, : width // 2] = (250, 10 * i, 0)
-    return list(film)
+        video[i, :, : width // 2] = (250, 10 * i, 0)
+    return list(video)
 
 
 def test_mp4_plays_everywhere_and_keeps_its_colours():
@@ -41,34 +40,8 @@ def test_fractional_rates_are_kept():
         assert container.streams.video[0].average_rate == pytest.approx(7.5)
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_animations_loop(tmp_path, suffix):
-    path = animation(tmp_path / f"deep/film{suffix}", frames(), fps=10, size=64, every=2)
-    with Image.open(path) as picture:
-        assert picture.n_frames == 6
-        assert picture.size == (64, 36)
-        assert picture.info["loop"] == 0
-        picture.seek(1)
-        picture.load()
-        assert picture.info["duration"] == 200
-
-
-def test_side_by_side_holds_the_last_frame():
-    short, long = frames(2), frames(5)
-    joined = side_by_side([short, long], gap=4)
-    assert len(joined) == 5
-    assert joined[0].shape == (50, 184, 3)
-    np.testing.assert_array_equal(joined[4][:, :90], short[-1])
-    np.testing.assert_array_equal(joined[4][:, 94:], long[-1])
-    assert (joined[0][:, 90:94] == 255).all()
-
-
-def test_errors_name_what_is_wrong(tmp_path):
+def test_errors_name_what_is_wrong():
     with pytest.raises(ValueError, match="frames: expected at least one"):
         mp4([], fps=10)
     with pytest.raises(ValueError, match=r"expected uint8 \(height, width, 3\), found float64 \(4, 4\)"):
         mp4([np.zeros((4, 4))], fps=10)
-    with pytest.raises(ValueError, match=r"suffix \.gif or \.webp"):
-        animation(tmp_path / "film.mov", frames(), fps=10)
-    with pytest.raises(ValueError, match="videos"):
-        side_by_side([[]])

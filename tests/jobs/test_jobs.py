@@ -9,6 +9,7 @@ import shutil
 import signal
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -254,6 +255,16 @@ def test_few_episodes_keep_one_for_the_validation_loss_and_say_so(
     train, kept = split(dataset, 0, holdout, 0)
     assert (len(kept), sorted([*train, *kept])) == (held, list(range(count)))
     assert said in kept_back(kept, len(train), holdout)
+
+
+def test_a_seed_always_splits_alike() -> None:
+    """Runs of before are gone on with, so what they keep back stays what it was."""
+    dataset: Any = SimpleNamespace(num_episodes=10)
+    for arguments, kept in [((0, 0.25, 0), [2, 5]), ((8, 0.25, 7, (3,)), [6, 8])]:
+        train, found = split(dataset, *arguments)
+        assert found.tolist() == kept
+        assert not {*train} & {*found}
+    assert len({tuple(split(dataset, 0, 0.1, seed)[1].tolist()) for seed in range(60)}) == 10
 
 
 def test_training_says_what_is_kept_for_the_validation_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

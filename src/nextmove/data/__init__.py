@@ -6,7 +6,7 @@ from nextmove.data.dataset import Dataset, open_dataset
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
 from nextmove.data.health import doctor
-from nextmove.data.loader import Augment, Loader, Source, split
+from nextmove.data.loader import Augment, Loader, Source
 from nextmove.data.pictures import Affine, Pictures, PictureSet, pictures
 from nextmove.data.record import record
 from nextmove.data.stats import exact_stats
@@ -32,5 +32,4 @@ __all__ = [
     "open_dataset",
     "pictures",
     "record",
-    "split",
 ]

@@ -62,13 +62,9 @@ class FrameCache:
             while self._bytes > self.limit:
                 self._bytes -= self._frames.popitem(last=False)[1].nbytes
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The limit alone: another process decodes for itself."""
-        return {"limit": self.limit}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """With no frame kept."""
-        self.__init__(state["limit"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as an empty one of the same limit: another process decodes for itself."""
+        return FrameCache, (self.limit,)
 
 
 def gather(camera: str, rows: Array, cache: FrameCache, decode: Decode) -> Array:

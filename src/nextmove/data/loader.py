@@ -1,4 +1,4 @@
-"""Endless shuffled batches whose content depends on seed and step alone, and the split of a set by episodes.
+"""Endless shuffled batches whose content depends on seed and step alone.
 
 Letters: N windows, B global batch, b = B / world rows of this process.
 """
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from nextmove.contracts import Batch, Rng, Shard, seeded
-from nextmove.data.dataset import Dataset
 from nextmove.data.errors import DataError
 from nextmove.data.tables import Array
 from nextmove.host.signals import unheard
@@ -47,7 +46,8 @@ class Loader:
     The batch of step s holds positions s B to (s + 1) B of all epochs' shuffles laid end to end, so every window comes
     once an epoch and a run resumes exactly with start = s. Rank r of `world` gets rows r b to (r + 1) b of it.
     workers: processes that prepare batches ahead; they change nothing but speed, and pay only where videos are decoded:
-    windows of numbers are gathered faster than they can be sent.
+    windows of numbers are gathered faster than they can be sent. They are torch's, not those of `host.workers`: forked
+    with the windows, they hand batches over in shared memory.
     augment(batch, rng): applied last; drawing rows from `rng` (a `contracts.Shard` seeded by (seed, step, 1)) with
     `contracts.normal` or `uniform` gives the same rows whatever the number of ranks.
     """
@@ -121,20 +121,3 @@ class _Steps(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         return self.loader.step(step)
-
-
-def split(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Array, Array]:
-    """Episodes for training and for validation, both ascending; validation gets `fraction` of them, at least one.
-
-    Whole episodes move, so that no window of one half overlaps the other. Raises `DataError` for fewer than two.
-    """
-    count = len(dataset.episodes)
-    if not 0 <= fraction < 1:
-        raise DataError(f"fraction: expected 0 to below 1, found {fraction}")
-    if fraction == 0:
-        return dataset.episodes, dataset.episodes[:0]
-    if count < 2:
-        raise DataError(f"{dataset.root}: a split needs at least two episodes, found {count}")
-    number = min(max(1, round(count * fraction)), count - 1)
-    order = permutation(count, seed, 0)
-    return dataset.episodes[np.sort(order[number:])], dataset.episodes[np.sort(order[:number])]

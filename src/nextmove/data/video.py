@@ -245,10 +245,6 @@ class OpenVideos:
             self._files.popitem(last=False)[1].close()
         return file
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the open files, which no other process can use."""
-        return {"limit": self.limit}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """With no file open."""
-        self.__init__(state["limit"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without the open files, which no other process can use."""
+        return OpenVideos, (self.limit,)

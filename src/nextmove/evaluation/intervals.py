@@ -45,15 +45,3 @@ def wilson(successes: int, episodes: int, *, confidence: float = 0.95) -> Rate:
     low = 0.0 if successes == 0 else (centre - half) / scale
     high = 1.0 if successes == episodes else (centre + half) / scale
     return Rate(successes, episodes, low, high, confidence)
-
-
-def beta_interval(
-    successes: int, episodes: int, *, confidence: float = 0.95, prior: tuple[float, float] = (1.0, 1.0)
-) -> Rate:
-    """The central interval of the posterior Beta(a + k, b + n - k) under the prior Beta(a, b), uniform unless told."""
-    from scipy.special import betaincinv
-
-    _check(successes, episodes, confidence)
-    a, b = prior[0] + successes, prior[1] + episodes - successes
-    low, high = (float(betaincinv(a, b, q)) for q in ((1 - confidence) / 2, (1 + confidence) / 2))
-    return Rate(successes, episodes, low, high, confidence)
