@@ -30,6 +30,9 @@ class Optim:
     """Largest gradient norm; 0 switches clipping off."""
     ema: float = 0.9999
     """Cap of the averaged weights' decay 1 - (1 + step)^-0.75; 0 switches averaging off."""
+    scales: tuple[tuple[str, float], ...] = ()
+    """(prefix, factor): parameters whose names begin so learn at `factor` times the rate, at 0 not at all; a prefix is
+    a path of modules (`encoder`, `decoder.net.blocks.0`) or empty (all), and the longest that fits counts."""
 
 
 def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:

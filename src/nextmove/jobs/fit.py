@@ -77,7 +77,7 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         "loss": round(result.loss, 6) if math.isfinite(result.loss) else None,
         "finished": time.strftime("%Y-%m-%d", time.gmtime()) if result.finished else None,
     }
-    model.load_state_dict(result.ema)
+    result.give(model)
     model.facts = facts
     if result.first:
         store.save(model.eval(), out / "model", facts=facts)

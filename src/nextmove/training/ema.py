@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +23,23 @@ def decay(step: int, cap: float = 0.9999) -> float:
 class Ema:
     """A copy of a model whose trainable parameters are averages over the steps; `cap` 0 means no averaging.
 
-    Buffers and frozen parameters are not averaged but copied, by `refresh`.
+    Frozen parameters are the model's own, not copies; buffers are copied by `refresh`.
     """
 
     def __init__(self, model: nn.Module, cap: float) -> None:
         if not 0 <= cap < 1:
             raise ValueError(f"optim.ema: expected a decay in [0, 1), found {cap}")
         self.cap = cap
-        self.model = copy.deepcopy(model).requires_grad_(False).eval() if cap else model
-        live, mine = dict(model.named_parameters()), dict(self.model.named_parameters())
-        names = [name for name, p in live.items() if p.requires_grad and p.is_floating_point()]
-        self._average: list[Tensor] = [mine[name] for name in names]
-        self._live: list[Tensor] = [live[name] for name in names]
-        copied: list[tuple[Tensor, Tensor]] = [(mine[name], p) for name, p in live.items() if name not in names]
-        kept = [*copied, *zip(self.model.buffers(), model.buffers(), strict=True)]
-        self._copied = kept if cap else []
+        live = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if cap:
+            _check_precision(live)
+        # What deepcopy finds in its memo it does not copy.
+        shared = {id(p): p for p in model.parameters() if not p.requires_grad}
+        self.model = copy.deepcopy(model, shared).requires_grad_(False).eval() if cap else model
+        mine = dict(self.model.named_parameters())
+        self._average: list[Tensor] = [mine[name] for name in live]
+        self._live: list[Tensor] = list(live.values())
+        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True)) if cap else []
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -46,6 +49,16 @@ class Ema:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Copies what is not averaged; to be called before the averaged model is used."""
-        for mine, live in self._copied:
+        """Copies the buffers; to be called before the averaged model is used."""
+        for mine, live in self._buffers:
             mine.copy_(live)
+
+
+def _check_precision(parameters: Mapping[str, Tensor]) -> None:
+    """Raises ValueError for numbers too coarse to be moved by a ten-thousandth of what they differ by."""
+    for name, p in parameters.items():
+        if p.dtype.itemsize < 4:
+            raise ValueError(
+                f"optim.ema: expected parameters of float32 to average, found {name} of {p.dtype}, which would stay "
+                "where it begins; train it in float32 (parameter.data = parameter.data.float()) or set optim.ema to 0"
+            )

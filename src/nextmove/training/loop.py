@@ -19,6 +19,7 @@ from nextmove.contracts import Batch, Optim
 from nextmove.host.signals import Interrupt
 from nextmove.training.config import TrainConfig
 from nextmove.training.distributed import alone, place
+from nextmove.training.optim import frozen
 from nextmove.training.report import Result
 from nextmove.training.run import Batches, OnStep, Run
 from nextmove.training.state import Save
@@ -65,19 +66,20 @@ def train(
     if not callable(getattr(model, "loss", None)):
         raise ValueError(f"model: expected a method loss(batch, *, rng), found none on {type(model).__name__}")
     device = place(config.device)
-    with alone(Path(out)) as world, _settings(model, config.threads, device), Interrupt() as interrupt:
+    with alone(Path(out)) as world, _settings(model, config.threads, device, optim), Interrupt() as interrupt:
         run = Run(model, Path(out), config, optim, world, device, validation or (), save_model, data)
         run.go(batches, interrupt, on_step)
         return run.result()
 
 
 @contextmanager
-def _settings(model: nn.Module, threads: int, device: torch.device) -> Iterator[None]:
-    """Threads for the run; the caller's number of threads, random state and mode of the model come back after it."""
+def _settings(model: nn.Module, threads: int, device: torch.device, optim: Optim) -> Iterator[None]:
+    """Threads and frozen parameters of the run; the caller's, its random state and the model's mode come back after."""
     before, mode = torch.get_num_threads(), model.training
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with forked, frozen(model, optim.scales):
             yield
     finally:
         torch.set_num_threads(before)

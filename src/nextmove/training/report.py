@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Best:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to; `ema` is the state of the averaged model, complete for `load_state_dict`."""
+    """What a run came to; `ema` is the state of the averaged model, complete for `load_state_dict`.
+
+    Frozen weights in it are the model's own.
+    """
 
     step: int
     elapsed: float
@@ -52,3 +56,11 @@ class Result:
     """The last checkpoint."""
     first: bool = True
     """Whether this process is the one that writes and prints, of several."""
+
+    @torch.no_grad()
+    def give(self, model: nn.Module) -> None:
+        """Gives the trained model its averaged weights; frozen ones are its own already."""
+        own = model.state_dict()
+        for name, value in self.ema.items():
+            if own[name].data_ptr() != value.data_ptr():
+                own[name].copy_(value)

@@ -24,7 +24,7 @@ from nextmove.training.config import TrainConfig
 from nextmove.training.distributed import World
 from nextmove.training.ema import Ema
 from nextmove.training.log import Log, Meter
-from nextmove.training.optim import Update, trainable, undecayed
+from nextmove.training.optim import Update, factors, trainable, undecayed
 from nextmove.training.precision import choose
 from nextmove.training.progress import Watch
 from nextmove.training.report import Best, Result, StepReport
@@ -56,7 +56,7 @@ class Run:
         self.model, self.config, self.optim, self.world = model.to(device).train(), config, optim, world
         self.folder, self.save_model = out / "checkpoints", save_model
         world.share(model.state_dict().values())
-        self.update = Update(trainable(model), optim, undecayed=undecayed(model))
+        self.update = Update(trainable(model), optim, undecayed=undecayed(model), factors=factors(model, optim.scales))
         self.ema = Ema(model, optim.ema)
         self.state = State(model, self.ema, self.update, optim=optim, seed=config.seed, data=data)
         self.step, self.loss, self.finished, self.stopped = 0, math.nan, False, 0
@@ -119,7 +119,8 @@ class Run:
         Found here, it costs no step.
         """
         weights = sum(value.nbytes for value in self.model.state_dict().values())
-        needed = 2 * self.state.bytes() + (3 if judged else 1) * weights
+        best = sum(value.nbytes for value in self.state.averages().values()) if judged else 0
+        needed = 2 * self.state.bytes() + 2 * best + weights
         there = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         if needed > there + room(out):
             problem = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
@@ -262,8 +263,8 @@ class Run:
 
     def result(self) -> Result:
         """What the run came to."""
-        self.ema.refresh()
-        weights = {name: value.detach().clone() for name, value in self.ema.model.state_dict().items()}
+        averages = {name: value.clone() for name, value in self.state.averages().items()}
+        weights = {name: averages.get(name, value) for name, value in self.ema.model.state_dict().items()}
         return Result(
             step=self.step,
             elapsed=self.clock.elapsed,

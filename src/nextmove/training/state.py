@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nextmove import weights
 from nextmove.config import encode
 from nextmove.contracts import Optim
 from nextmove.training import checkpoint
@@ -22,9 +24,11 @@ Save = Callable[[nn.Module, Path], Any]
 class State:
     """Weights, averages and moments of a run as tensors, and what identifies the run as JSON.
 
-    A model may carry a `card` (its system, recipe and spec): a checkpoint of another card is refused even where all
-    shapes agree. So are other optimiser settings, another seed and other `data`, because the run would not be the same
-    run.
+    Frozen parameters (`requires_grad` False when the run begins) are no part of it: a checkpoint holds their hashes,
+    and the run that takes it up brings the same. Buffers are written, since only who wrote a module knows what changes
+    them. A model may carry a `card` (its system, recipe and spec): a checkpoint of another card is refused even where
+    all shapes agree. So are other optimiser settings, another seed and other `data`, because the run would not be the
+    same run.
     """
 
     def __init__(
@@ -40,17 +44,24 @@ class State:
         self.model, self.ema, self.update = model, ema, update
         identity = {"card": getattr(model, "card", None), "optim": optim, "seed": seed, "data": data}
         self.identity: dict[str, Any] = json.loads(json.dumps(encode(identity)))
+        named = model.named_parameters(remove_duplicate=False)
+        self._frozen = {name: p for name, p in named if not p.requires_grad}
+
+    @cached_property
+    def frozen(self) -> dict[str, str]:
+        """Hashes of the frozen parameters by name."""
+        return {name: weights.digest(p) for name, p in self._frozen.items()}
 
     def save(self, folder: Path, step: int, facts: Mapping[str, Any], save_model: Save | None) -> Path:
         """Writes all of it as FOLDER/last-STEP, with the averaged model in `model` if there is a `save_model`."""
-        content = {**self.identity, **facts}
+        content = {**self.identity, **facts, "frozen": self.frozen}
         # Two: should one be damaged, the run goes on from the other.
         return checkpoint.write(folder, "last", step, self._tensors(), content, self._extra(save_model), keep=2)
 
     def save_best(self, folder: Path, step: int, facts: Mapping[str, Any], save_model: Save | None) -> Path:
         """Writes the averaged weights as FOLDER/best-STEP."""
-        weights = self.ema.model.state_dict()
-        return checkpoint.write(folder, "best", step, weights, {**self.identity, **facts}, self._extra(save_model))
+        content = {**self.identity, **facts, "frozen": self.frozen}
+        return checkpoint.write(folder, "best", step, self.averages(), content, self._extra(save_model))
 
     def restore(self, path: Path) -> dict[str, Any]:
         """Takes up a checkpoint and returns its facts; raises CheckpointError naming the first difference."""
@@ -62,6 +73,7 @@ class State:
                 shared = {key: value[key] for key in value or {} if key in (known or {})}
                 value, known = shared, {key: known[key] for key in shared} if known else {}
             checkpoint.check_facts(path, value, known, name)
+        self._check_frozen(path, facts.get("frozen", {}))
         moments = {name: value for name, value in found.items() if name.startswith("adamw/")}
         own = self._weights()
         checkpoint.check_tensors(path, own, {k: v for k, v in found.items() if k not in moments})
@@ -77,12 +89,28 @@ class State:
         moved = 2 * sum(p.nbytes for p in self.update.parameters)
         return moved + sum(value.nbytes for value in self._weights().values())
 
-    def _weights(self) -> dict[str, Tensor]:
+    def averages(self) -> dict[str, Tensor]:
+        """Averaged weights, and buffers, by their names in the model."""
         self.ema.refresh()
-        weights = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        return {name: value for name, value in self.ema.model.state_dict().items() if name not in self._frozen}
+
+    def _weights(self) -> dict[str, Tensor]:
+        state = self.model.state_dict()
+        held = {f"model/{name}": value for name, value in state.items() if name not in self._frozen}
         if self.ema.model is not self.model:
-            weights |= {f"ema/{name}": value for name, value in self.ema.model.state_dict().items()}
-        return weights
+            held |= {f"ema/{name}": value for name, value in self.averages().items()}
+        return held
+
+    def _check_frozen(self, path: Path, found: Mapping[str, str]) -> None:
+        """Raises CheckpointError naming the first frozen parameter that is not what it was."""
+        for name in [*self.frozen, *(name for name in found if name not in self.frozen)]:
+            if name not in found:
+                raise checkpoint.CheckpointError(f"{path}: {name}: frozen in this run, trained by the checkpoint's")
+            if name not in self.frozen:
+                raise checkpoint.CheckpointError(f"{path}: {name}: trained by this run, frozen in the checkpoint's")
+            if self.frozen[name] != found[name]:
+                differ = f"expected weights of hash {found[name]}, found {self.frozen[name]}"
+                raise checkpoint.CheckpointError(f"{path}: frozen parameter {name}: {differ}: another base model?")
 
     def _moments(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors shaped as what AdamW keeps of each parameter that it has moved."""
