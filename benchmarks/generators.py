@@ -109,7 +109,7 @@ def main() -> None:
     args = parser.parse_args()
     corpus, out = CORPORA[args.corpus], args.out / args.corpus
     if args.corpus == "frames" and not Path(corpus.source).is_dir():
-        jobs.record("pusht", out=Path(corpus.source), episodes=300, images=True)
+        jobs.record("pusht", out=Path(corpus.source), episodes=300, cameras=("image",))
     for system in args.only or corpus.systems:
         run = out / system
         print(f"{args.corpus}: {system}", flush=True)

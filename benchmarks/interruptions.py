@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from forked import Command, done, logged, steps
 from nextmove.evaluation.machine import machine
 from nextmove.models.policy import bc
 from nextmove.nn import PlainMlp
-from nextmove.sim.pusht import PushT
+from nextmove.sim.tasks import PUSHT, SUITES
 
 PAUSE = 0.1
 COLUMNS = [
@@ -86,7 +86,7 @@ def compared(out: Path) -> Any:
 def small() -> None:
     """A small network for BC, and short episodes: what is tried here has nothing to do with either."""
     bc.PlainMlp = partial(PlainMlp, widths=(32,))  # type: ignore[attr-defined]
-    PushT.max_steps = 60
+    SUITES["pusht"] = (replace(PUSHT, max_steps=60),)
 
 
 def jobs(data: Path, model: Path) -> list[Job]:

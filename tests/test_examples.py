@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from nextmove import control, sim
+from nextmove.sim.pusht import PushT
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -52,12 +53,13 @@ def test_late_ticks_are_counted(trained: str, monkeypatch: pytest.MonkeyPatch) -
     """Real time, of a robot that takes a tick and a half every second time."""
     wall, taken = control.VirtualTime(), itertools.cycle((0.01, 0.15))
 
-    class Slow(sim.pusht.PushT):
+    class Slow(PushT):
         def step(self, action: Any) -> Any:
             wall.sleep(next(taken))
             return super().step(action)
 
-    monkeypatch.setattr(sim, "make", lambda name: Slow())
+    task = sim.task("pusht")
+    monkeypatch.setattr(sim, "make", lambda name: sim.Environment(task, Slow(task, {})))
     monkeypatch.setattr(control, "Clock", functools.partial(control.Clock, now=wall.now, sleep=wall.sleep))
     told = example("drive.py", trained, "--real")
     ticks = int(told.split(" in ")[1].split()[0])

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from nextmove import jobs, sim
+from nextmove import jobs
 from nextmove.cli import habits
 from nextmove.cli.main import COMMANDS, main
 from nextmove.cli.run import signed
 from nextmove.jobs.repeat import command
+from nextmove.sim import pusht
 from nextmove.systems import find
 
 ROOT = Path(__file__).parents[2]
@@ -183,7 +184,7 @@ def test_a_command_made_of_options_gives_them_back(monkeypatch: pytest.MonkeyPat
 
 def installed() -> list[str]:
     """What every `pip install` in the program and in README is told to install."""
-    texts = [sim.pusht.HINT, (ROOT / "README.md").read_text()]
+    texts = [pusht.HINT, (ROOT / "README.md").read_text()]
     texts += [path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "pusht.py"]
     found = [line for text in texts for line in re.findall(r"pip install ([^`\n;)&\"{#]+)", text)]
     return sorted({line.strip() for line in found if not line.isupper()})

@@ -16,6 +16,7 @@ from nextmove.evaluation.kept import Kept, keeping
 from nextmove.host.signals import StoppedError, heard
 
 SEEDS = list(range(6))
+KEYS = [("", seed) for seed in SEEDS]
 
 
 class Watched(Point):
@@ -91,8 +92,8 @@ def test_episodes_of_other_weights_or_settings_are_played_anew(tmp_path):
     log, folder = tmp_path / "log", tmp_path / "rollouts"
     rollout(partial(Watched, log), Drawn, SEEDS, workers=0, kept=Kept(folder, {"weights": "one"}))
     (folder / "4.json").write_text("{")
-    assert set(Kept(folder, {"weights": "one"}).known(SEEDS)) == {0, 1, 2, 3, 5}
-    assert Kept(folder, {"weights": "other"}).known(SEEDS) == {}
+    assert set(Kept(folder, {"weights": "one"}).known(KEYS)) == {("", seed) for seed in (0, 1, 2, 3, 5)}
+    assert Kept(folder, {"weights": "other"}).known(KEYS) == {}
 
 
 def test_a_full_disk_costs_no_finished_rollout(tmp_path):

@@ -25,9 +25,9 @@ from nextmove.evaluation import (
 )
 from nextmove.evaluation.beside import Beside, Errors, labels, worst_dims
 from nextmove.evaluation.entry import read_train_log
+from nextmove.evaluation.keys import ranges
 from nextmove.evaluation.plots import calls_plot, efficiency_plot, standalone
 from nextmove.evaluation.report import _count, _number, _p, _signed, by_demonstrations
-from nextmove.evaluation.rollout import ranges
 from nextmove.evaluation.summary import summarise
 from nextmove.evaluation.trajectory import Trajectory
 

@@ -14,7 +14,7 @@ from tests.evaluation.toys import Diverged, Drawn, Network, OncePerStep, Point, 
 from nextmove.contracts import seeded
 from nextmove.control import Ensembling, Receding
 from nextmove.evaluation import RolloutError, rollout
-from nextmove.evaluation.rollout import pick, replay
+from nextmove.evaluation.film import pick, replay
 from nextmove.host.workers import SetupError
 
 SEEDS = [7, 3, 11, 5, 2]
@@ -124,9 +124,9 @@ def test_failing_and_dying_workers_are_named_and_the_others_survive():
     with pytest.raises(RolloutError, match="2 of 5 episodes failed") as caught:
         rollout(env, Drawn, SEEDS, workers=1)
     failures, results = caught.value.failures, caught.value.results
-    assert list(failures) == [3, 5]
-    assert re.fullmatch(r"RuntimeError: the gripper fell off \(.*toys.py, line \d+\)", failures[3])
-    assert "exit code 7" in failures[5]
+    assert list(failures) == [("", 3), ("", 5)]
+    assert re.fullmatch(r"RuntimeError: the gripper fell off \(.*toys.py, line \d+\)", failures["", 3])
+    assert "exit code 7" in failures["", 5]
     same(results, rollout(Point, Drawn, [7, 11, 2], workers=0))
 
 
@@ -134,7 +134,7 @@ def test_failing_and_dying_workers_are_named_and_the_others_survive():
 def test_failures_here_are_named_as_well(how):
     with pytest.raises(RolloutError) as caught:
         rollout(partial(Point, raise_on=3), Drawn, SEEDS, **how)
-    assert list(caught.value.failures) == [3]
+    assert list(caught.value.failures) == [("", 3)]
     same(caught.value.results, rollout(Point, Drawn, [7, 11, 5, 2], workers=0))
 
 

@@ -41,6 +41,9 @@ class Point:
         distance = float(np.abs(self.x).max())
         return self.observe(), 1 - distance, distance < 0.05, False, {"is_success": distance < 0.05}
 
+    def close(self):
+        self.x = None
+
     def render(self):
         frame = np.full((48, 64, 3), 255, np.uint8)
         row, column = (int(np.clip(24 + 20 * v, 0, n - 4)) for v, n in zip(self.x, (48, 64), strict=True))

@@ -128,8 +128,8 @@ JOBS: dict[str, tuple[str, Callable[[Path, Path, Path], Any]]] = {
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Demonstrations with what the simulator shows, and a policy trained on them."""
-    root, features = tmp_path_factory.mktemp("small"), sim.features("pusht", images=False)
-    writer = data.DatasetWriter(root / "set", features, sim.fps("pusht"))
+    root, features = tmp_path_factory.mktemp("small"), sim.task("pusht").entries()
+    writer = data.DatasetWriter(root / "set", features, sim.task("pusht").fps)
     for _ in range(2):
         columns = {n: np.random.default_rng(0).normal(size=(20, *f["shape"])) for n, f in features.items()}
         writer.add_episode({n: x.astype(features[n]["dtype"]) for n, x in columns.items()}, "x")

@@ -71,7 +71,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def judge(make: Any, *, name: str, seeds: range, **options: Any) -> Entry:
         still = np.zeros((9, 2), np.float32)
-        played = [EpisodeResult(s, s % 3 > len(name) % 2, 0.5, 9, 10.0, still) for s in seeds]
+        played = [EpisodeResult(s, s % 3 > len(name) % 2, 0.5, 9, 10.0, still, task="pusht") for s in seeds]
         return Entry(name, played, Latency((1.0,), 1.0, 8, 1), facts={"minutes": 1.0})
 
     demos = SimpleNamespace(refuse=lambda *_: None, outdated=lambda *_: "")
@@ -120,8 +120,10 @@ def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monk
     settings: dict[str, Any] = {"out": tmp_path, "episodes": 4}
     jobs.compare(tmp_path, entries=("bc", "act"), **settings)
     paths = [tmp_path / "judged" / f"{name}-n100-s0.json" for name in ("bc", "act")]
-    # A file of another day that names neither simulator nor machine.
+    # A file of another day that names neither simulator nor machine, nor the task of its episodes.
     record = json.loads(paths[0].read_text())
+    for episode in record["results"]:
+        del episode["task"]
     paths[0].write_text(json.dumps({k: v for k, v in record.items() if k not in ("simulator", "machine", "compare")}))
     module = importlib.import_module("nextmove.jobs.compare")
     monkeypatch.setattr(module, "machine", lambda: {"processor": "quill"})

@@ -170,9 +170,9 @@ def test_demonstrated_seeds_are_counted_and_named(
     trained = [s for i, s in enumerate(seeds) if i not in facts["held_episodes"]]
     report = jobs.evaluate(run, episodes=6, seed=0, workers=0, video=0, out=tmp_path)
     (policy,) = report["policies"].values()
-    assert policy["facts"]["demonstrated_seeds"] == [s for s in trained if s < 6]
+    assert policy["facts"]["demonstrated_seeds"] == {"pusht": [s for s in trained if s < 6]}
     assert f"{len(trained)} of the 6 seeds were demonstrated to flow" in report["verdict"]
     assert "seeds were demonstrated" in capsys.readouterr().out
     fresh = jobs.evaluate(run, episodes=1, workers=0, video=0, out=tmp_path)
     assert "demonstrated to" not in fresh["verdict"]
-    assert fresh["policies"]["flow"]["facts"]["demonstrated_seeds"] == []
+    assert fresh["policies"]["flow"]["facts"]["demonstrated_seeds"] == {}

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from nextmove.data.record import RecordingError
 from nextmove.evaluation.kept import Kept
 from nextmove.host.files import Appended
 from nextmove.models.policy.policy import Policy
-from nextmove.sim.pusht import PushT
+from nextmove.sim.tasks import PUSHT, SUITES
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
@@ -159,7 +160,7 @@ def test_a_stopped_evaluation_goes_on_as_if_it_had_not_been(
 ) -> None:
     evaluate = ["evaluate", str(run), "--episodes", "4", "--workers", "0", "--video", "0", "--out"]
     with pytest.MonkeyPatch.context() as short:
-        short.setattr(PushT, "max_steps", 5)
+        short.setitem(SUITES, "pusht", (replace(PUSHT, max_steps=5),))
         assert main([*evaluate, str(tmp_path / "through")]) == 0
         capsys.readouterr()
         with pytest.MonkeyPatch.context() as patch:
@@ -189,7 +190,7 @@ def test_a_model_of_a_stopped_training_says_so(
     config.write_text(json.dumps(content))
     assert f"! not finished: {told}" in jobs.inspect(tmp_path / "run")
     with pytest.MonkeyPatch.context() as short:
-        short.setattr(PushT, "max_steps", 5)
+        short.setitem(SUITES, "pusht", (replace(PUSHT, max_steps=5),))
         written = jobs.evaluate(tmp_path / "run", episodes=1, workers=0, video=0, out=tmp_path / "out")
     assert written["verdict"].endswith(f"run is not finished: {told}.")
     assert f"run is not finished: {told}." in capsys.readouterr().out

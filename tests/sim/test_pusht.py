@@ -52,35 +52,33 @@ def test_every_number_is_the_original_simulators(env):
     assert contacts > 0, "the episode should touch the T"
 
 
-def test_set_pose_reaches_the_pose_that_was_asked_for(env):
-    _, info = env.set_pose((100, 100), (300, 200, 1.2))
-    assert info["block_pose"] == pytest.approx([300, 200, 1.2], abs=1e-9)
-    env._env.reset(options={"reset_to_state": [0, 10, 20, 30, 1]})
-    assert env._env.block.position == pytest.approx((57.866, 50.686), abs=1e-3)
-
-
 def test_the_goal_is_covered_at_the_goal(env):
-    observation, info = env.set_pose((50, 50), (256, 256, np.pi / 4))
-    assert info["coverage"] == pytest.approx(1.0, abs=1e-9)
+    env.reset(seed=0)
+    block = env.simulator._env.block
+    block.angle = np.pi / 4  # turns about the centre of gravity, so the position comes second
+    block.position = (256, 256)
+    env.simulator._env.agent.position = (50, 50)
+    observation = env.simulator._observe()
     assert np.allclose(observation["observation.environment_state"], observation["observation.goal"], atol=1e-4)
     _, reward, terminated, truncated, info = env.step(np.array([50, 50]))
     assert (reward, terminated, truncated, info["is_success"]) == (1.0, True, False, True)
 
 
 def test_observations_are_as_the_features_say():
-    env = sim.make("pusht", images=True)
+    env = sim.make("pusht", ["image"])
     observation, _ = env.reset(seed=3)
-    assert env.features == sim.features("pusht", images=True)
-    assert observation.keys() == {name for name in env.features if name.startswith("observation.")}
+    features = env.task.entries(["image"])
+    assert observation.pop("task") == env.task.instruction
+    assert observation.keys() == {name for name in features if name.startswith("observation.")}
     for name, value in observation.items():
-        entry = env.features[name]
+        entry = features[name]
         assert list(value.shape) == entry["shape"]
         assert value.dtype == ("uint8" if entry["dtype"] == "video" else entry["dtype"])
     following, *_ = env.step(np.array([400, 100]))
     assert np.array_equal(following["observation.goal"], observation["observation.goal"])
     assert not np.array_equal(following["observation.image"], observation["observation.image"])
     assert env.render().shape == (680, 680, 3)
-    assert "observation.image" not in sim.features("pusht")
+    assert "observation.image" not in env.task.entries()
 
 
 def test_an_episode_ends_after_300_steps(env):
@@ -100,11 +98,12 @@ def test_actions_are_two_finite_numbers(env, action):
 
 
 def digest() -> str:
-    env = sim.make("pusht", images=True)
+    env = sim.make("pusht", ["image"])
     env.reset(seed=5)
     found = hashlib.sha256()
     for i in range(25):
         observation, reward, *_ = env.step(np.array([256 + 120 * np.cos(i), 256 + 120 * np.sin(i)]))
+        del observation["task"]
         found.update(b"".join(observation[name].tobytes() for name in sorted(observation)) + str(reward).encode())
     return found.hexdigest()
 
@@ -120,8 +119,8 @@ def test_the_same_in_another_process(env):
 def test_unknown_simulators_get_a_hint():
     with pytest.raises(sim.SimulatorError, match="did you mean 'pusht'"):
         sim.make("pusth")
-    for ask in (sim.features, sim.fps, sim.task, lambda name: sim.demonstrate(name, 0)):
-        with pytest.raises(sim.SimulatorError, match="expected a simulator"):
+    for ask in (sim.find, sim.task, lambda name: sim.demonstrate(name, 0)):
+        with pytest.raises(sim.SimulatorError, match="expected a task or suite"):
             ask("nothing like it")
 
 

@@ -25,6 +25,7 @@ def test_solves_and_the_stored_actions_solve_again(env, seed):
     assert np.flatnonzero(columns["next.success"]).tolist() == [len(episode) - 1]
     observation, _ = env.reset(seed=seed)
     for row, action in enumerate(columns["action"]):
+        assert observation.pop("task") == env.task.instruction
         assert all(np.array_equal(observation[name], columns[name][row]) for name in observation)
         observation, reward, terminated, _, _ = env.step(action)
         assert (np.float32(reward), terminated) == (columns["next.reward"][row], columns["next.done"][row])
@@ -32,8 +33,8 @@ def test_solves_and_the_stored_actions_solve_again(env, seed):
 
 
 def test_columns_are_as_the_features_say():
-    episode = sim.demonstrate("pusht", 3, images=True)
-    features = sim.features("pusht", images=True)
+    episode = sim.demonstrate("pusht", 3, cameras=["image"])
+    features = sim.task("pusht").entries(["image"])
     assert episode.columns.keys() == features.keys()
     for name, entry in features.items():
         column = episode.columns[name]

@@ -10,7 +10,9 @@ from typing import Any
 from nextmove.contracts import Actor, seeded
 from nextmove.control import BatchedEnsembling, BatchedReceding, suited_rows
 from nextmove.evaluation.episode import Env, EpisodeResult, Trace
+from nextmove.evaluation.keys import Key, by_task
 from nextmove.evaluation.latency import TimedActor
+from nextmove.evaluation.worlds import Makers
 from nextmove.host.workers import Failure, SetupError, why
 
 Outcome = EpisodeResult | Failure
@@ -26,13 +28,13 @@ class _Slot:
         self.index = -1
         self.observation: Mapping[str, Any] | None = None
 
-    def start(self, index: int, seed: int) -> Failure | None:
-        """Begins the episode of `seed`, the `index`th; what went wrong, if it did."""
+    def start(self, index: int, key: Key) -> Failure | None:
+        """Begins the episode of this task and seed, the `index`th; what went wrong, if it did."""
         try:
-            self.observation, _ = self.env.reset(seed=seed)
+            self.observation, _ = self.env.reset(seed=key[1])
         except Exception as problem:
             return self.fail(problem)
-        self.index, self.trace = index, Trace(seed, self.env.fps)
+        self.index, self.trace = index, Trace(key[1], self.env.fps, key[0])
         return None
 
     def step(self, action: Any) -> Outcome | None:
@@ -57,43 +59,46 @@ class _Slot:
 
 @dataclass(frozen=True)
 class Batched:
-    """Plays all seeds on `envs` environments; an error of the policy itself stops everything."""
+    """Plays task after task on `envs` environments; an error of the policy itself stops everything."""
 
-    make_env: Callable[[], Env]
+    makers: Makers
     make_policy: Callable[[], Actor]
     envs: int
     policy_seed: int
     max_steps: int | None
     n_action_steps: int | None
 
-    def __call__(self, seeds: Sequence[int], done: Callable[[Outcome], None]) -> list[Outcome]:
-        """An outcome for every seed, in their order; `done` hears of each as it comes."""
-        if not seeds:
-            return []
-        try:
-            slots = [_Slot(self.make_env, self.max_steps) for _ in range(min(self.envs, len(seeds)))]
-            actor = TimedActor(self.make_policy(), slots[0].env.fps)
-        except Exception as problem:
-            raise SetupError(f"the environment or policy could not be built: {why(problem)}") from problem
-        control = suited_rows(actor, len(slots), n_action_steps=self.n_action_steps)
-        outcome: dict[int, Outcome] = {}
-        for index, result in self._play(slots, control, seeds):
-            outcome[index] = result
-            done(result)
-        return [outcome[index] for index in range(len(seeds))]
+    def __call__(self, keys: Sequence[Key], done: Callable[[Outcome], None]) -> list[Outcome]:
+        """An outcome for every task and seed, in their order; `done` is called with each as it comes."""
+        actor: TimedActor | None = None
+        outcomes: dict[Key, Outcome] = {}
+        for task, seeds in by_task(keys).items():
+            try:
+                slots = [_Slot(self.makers[task], self.max_steps) for _ in range(min(self.envs, len(seeds)))]
+                actor = actor or TimedActor(self.make_policy(), slots[0].env.fps)
+            except Exception as problem:
+                raise SetupError(f"the environment or policy could not be built: {why(problem)}") from problem
+            actor.fps = slots[0].env.fps
+            control = suited_rows(actor, len(slots), n_action_steps=self.n_action_steps)
+            for index, result in self._play(slots, control, [(task, seed) for seed in seeds]):
+                outcomes[task, seeds[index]] = result
+                done(result)
+            for slot in slots:
+                slot.env.close()
+        return [outcomes[key] for key in keys]
 
     def _play(
-        self, slots: Sequence[_Slot], control: BatchedReceding | BatchedEnsembling, seeds: Sequence[int]
+        self, slots: Sequence[_Slot], control: BatchedReceding | BatchedEnsembling, keys: Sequence[Key]
     ) -> Iterator[tuple[int, Outcome]]:
         """Outcomes as they come, with their index; new episodes begin only when the others replan, to stay in phase."""
-        waiting, tick = deque(enumerate(seeds)), 0
+        waiting, tick = deque(enumerate(keys)), 0
         while waiting or any(slot.trace for slot in slots):
             if tick % control.n_action_steps == 0:
                 for row, slot in enumerate(slots):
                     while slot.trace is None and waiting:
-                        index, seed = waiting.popleft()
-                        control.reset(row, seeded(self.policy_seed, seed))
-                        failure = slot.start(index, seed)
+                        index, key = waiting.popleft()
+                        control.reset(row, seeded(self.policy_seed, key[1]))
+                        failure = slot.start(index, key)
                         if failure is not None:
                             yield index, failure
             for slot, action in zip(slots, control.step([slot.observation for slot in slots]), strict=True):

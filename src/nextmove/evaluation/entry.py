@@ -83,15 +83,18 @@ def _fields(value: Any) -> dict[str, Any] | None:
     return None if value is None else dict(plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)}))
 
 
-def read_entry(path: str | Path) -> Entry:
-    """The entry in a file of `entry_json`, whatever lies beside its keys; raises ValueError that names the file."""
+def read_entry(path: str | Path, task: str = "") -> Entry:
+    """The entry in a file of `entry_json`, whatever lies beside its keys; raises ValueError that names the file.
+
+    task: of the episodes of older versions, which name none.
+    """
     record = read_json(Path(path))
     try:
         names = {f.name for f in dataclasses.fields(Entry)}
         if not isinstance(record, dict) or not names <= set(record):
             raise ValueError(f"expected the keys {sorted(names)}, found {sorted(record)}")
         values = {name: record[name] for name in names}
-        values["results"] = [read_episode(result) for result in record["results"]]
+        values["results"] = [read_episode(result, task) for result in record["results"]]
         values["latency"] = _latency(record["latency"])
         values["offline"] = _offline(record["offline"])
         return Entry(**values)

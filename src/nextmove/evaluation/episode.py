@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nextmove.evaluation.keys import Key
+
 Mode = Literal["exact", "batched"]
 Array = NDArray[Any]
 
@@ -41,6 +43,10 @@ class Env(Protocol):
         """The scene, uint8 (height, width, 3)."""
         ...
 
+    def close(self) -> None:
+        """Frees what it holds."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class EpisodeResult:
@@ -63,6 +69,13 @@ class EpisodeResult:
     """Whether the replay earned the same reward at every step, that is, shows what happened."""
     rewards: Array = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
     """(steps,)."""
+    task: str = ""
+    """Name of the simulator's task."""
+
+    @property
+    def key(self) -> Key:
+        """What tells it from every other episode of a policy, and pairs it with other policies'."""
+        return self.task, self.seed
 
     @property
     def jerk(self) -> float:
@@ -78,8 +91,8 @@ class EpisodeResult:
 class Trace:
     """Gathers an episode step by step."""
 
-    def __init__(self, seed: int, fps: float) -> None:
-        self.seed, self.fps = seed, fps
+    def __init__(self, seed: int, fps: float, task: str = "") -> None:
+        self.seed, self.fps, self.task = seed, fps, task
         self.actions: list[Array] = []
         self.rewards: list[float] = []
         self.success = False
@@ -95,6 +108,7 @@ class Trace:
     def result(self, mode: Mode, ms_per_chunk: Sequence[float] = ()) -> EpisodeResult:
         """The episode as it ended."""
         return EpisodeResult(
+            task=self.task,
             seed=self.seed,
             success=self.success,
             max_reward=max(self.rewards, default=float("nan")),
@@ -142,9 +156,13 @@ def episode_json(episode: EpisodeResult) -> dict[str, Any]:
     return dict(plain(record))
 
 
-def read_episode(record: Mapping[str, Any]) -> EpisodeResult:
-    """What `episode_json` made; raises ValueError where the keys are not an episode's."""
+def read_episode(record: Mapping[str, Any], task: str = "") -> EpisodeResult:
+    """What `episode_json` made; raises ValueError where the keys are not an episode's.
+
+    task: of records of older versions, which name none.
+    """
     names = {f.name for f in dataclasses.fields(EpisodeResult)}
+    record = {"task": task, **record}
     if set(record) != names:
         raise ValueError(f"episode: expected the keys {sorted(names)}, found {sorted(record)}")
     values = dict(record)

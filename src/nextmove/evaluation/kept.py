@@ -10,35 +10,38 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.evaluation.episode import EpisodeResult, episode_json, read_episode
+from nextmove.evaluation.keys import Key
 from nextmove.host.files import full, read_json, write_json
 from nextmove.host.signals import StoppedError
 
 KEY = "key.json"
+FORMAT = 2
+"""Of the files; 2 names the task of each episode."""
 
 
 class Kept:
-    """A folder of episodes by seed, of one policy played in one way: `key`, plain JSON values.
+    """A folder of episodes by task and seed, of one policy played in one way: `key`, plain JSON values.
 
     Episodes of another key that lie there are removed: they are of other weights or settings.
     """
 
     def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
-        self.folder, self._key = folder, json.loads(json.dumps(key))
+        self.folder, self._key = folder, json.loads(json.dumps({"format": FORMAT, **key}))
         if folder.is_dir() and not self._same():
             shutil.rmtree(folder)
         write_json(folder / KEY, self._key, indent=None)
 
-    def known(self, seeds: Sequence[int]) -> dict[int, EpisodeResult]:
-        """The finished ones of these seeds; a file that is damaged counts as absent."""
+    def known(self, keys: Sequence[Key]) -> dict[Key, EpisodeResult]:
+        """The finished ones of these; a file that is damaged counts as absent."""
         found = {}
-        for seed in seeds:
+        for key in keys:
             with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
-                found[seed] = read_episode(read_json(self._path(seed)))
+                found[key] = read_episode(read_json(self._path(key)))
         return found
 
     def add(self, episode: EpisodeResult) -> None:
         """Keeps a finished episode."""
-        write_json(self._path(episode.seed), episode_json(episode), indent=None)
+        write_json(self._path(episode.key), episode_json(episode), indent=None)
 
     def _same(self) -> bool:
         try:
@@ -46,8 +49,9 @@ class Kept:
         except (FileNotFoundError, ValueError):
             return False
 
-    def _path(self, seed: int) -> Path:
-        return self.folder / f"{seed}.json"
+    def _path(self, key: Key) -> Path:
+        task, seed = key
+        return self.folder / (f"{task}-{seed}.json" if task else f"{seed}.json")
 
 
 @contextmanager
@@ -69,4 +73,4 @@ def keeping(folder: Path, key: Mapping[str, Any]) -> Iterator[Kept]:
 
 def _told(folder: Path) -> str:
     """What is kept, in words."""
-    return f"{sum(path.stem.isdecimal() for path in folder.glob('*.json'))} finished rollouts are kept in {folder}"
+    return f"{sum(path.name != KEY for path in folder.glob('*.json'))} finished rollouts are kept in {folder}"

@@ -1,8 +1,12 @@
-"""Is one policy better than another? Both play the same seeds, so only the seeds where they differ tell."""
+"""Is one policy better than another? Both play the same seeds of the same tasks, so only those where they differ tell.
+
+A pair is one (task, seed); tests and intervals count pairs alike, whatever the task.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -10,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from nextmove.evaluation.episode import Array, EpisodeResult
+from nextmove.evaluation.keys import Key, episodes
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Policy `a` against policy `b` on the same seeds."""
+    """Policy `a` against policy `b` on the same episodes."""
 
     a: str
     b: str
@@ -64,14 +69,12 @@ def paired_bootstrap(
     return Difference(float(d.mean()), float(low), float(high))
 
 
-def by_seed(results: Sequence[EpisodeResult], name: str) -> dict[int, EpisodeResult]:
-    """Episodes by their seed; raises ValueError where a seed was played twice."""
-    table = {result.seed: result for result in results}
+def by_key(results: Sequence[EpisodeResult], name: str) -> dict[Key, EpisodeResult]:
+    """Episodes by task and seed; raises ValueError where one was played twice."""
+    table = {result.key: result for result in results}
     if len(table) != len(results):
-        seeds = [result.seed for result in results]
-        raise ValueError(
-            f"{name}: expected every seed once, found again {sorted({s for s in seeds if seeds.count(s) > 1})}"
-        )
+        twice = sorted(key for key, times in Counter(result.key for result in results).items() if times > 1)
+        raise ValueError(f"{name}: expected every seed once of each task, found again {episodes(twice)}")
     return table
 
 
@@ -84,16 +87,17 @@ def compare(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Comparison:
-    """McNemar's test on success and bootstrap intervals of the differences; both must have played the same seeds."""
-    a, b = by_seed(results_a, names[0]), by_seed(results_b, names[1])
+    """McNemar's test on success and bootstrap intervals of the differences; both must have played the same episodes."""
+    a, b = by_key(results_a, names[0]), by_key(results_b, names[1])
     if not a or a.keys() != b.keys():
         raise ValueError(
-            f"seeds: expected the same for {names[0]!r} and {names[1]!r}, found only in the first "
-            f"{sorted(a.keys() - b.keys())}, only in the second {sorted(b.keys() - a.keys())}"
+            f"seeds: expected the same for {names[0]!r} and {names[1]!r}, found only in the first: "
+            f"{episodes(sorted(a.keys() - b.keys())) or 'none'}; only in the second: "
+            f"{episodes(sorted(b.keys() - a.keys())) or 'none'}"
         )
-    seeds = sorted(a)
-    won_a, won_b = (np.array([t[s].success for s in seeds]) for t in (a, b))
-    best_a, best_b = (np.array([t[s].max_reward for s in seeds]) for t in (a, b))
+    keys = sorted(a)
+    won_a, won_b = (np.array([t[k].success for k in keys]) for t in (a, b))
+    best_a, best_b = (np.array([t[k].max_reward for k in keys]) for t in (a, b))
     only_a, only_b = int((won_a & ~won_b).sum()), int((won_b & ~won_a).sum())
     p = mcnemar(only_a, only_b)
 
@@ -103,7 +107,7 @@ def compare(
     return Comparison(
         a=names[0],
         b=names[1],
-        episodes=len(seeds),
+        episodes=len(keys),
         both=int((won_a & won_b).sum()),
         only_a=only_a,
         only_b=only_b,

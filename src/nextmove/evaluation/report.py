@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from nextmove.evaluation import plots
 from nextmove.evaluation.beside import labels, worst_dims
 from nextmove.evaluation.entry import Entry, unfinished
 from nextmove.evaluation.intervals import wilson
+from nextmove.evaluation.keys import Key, by_task, episodes, ranges
 from nextmove.evaluation.offline_plots import PANELS, TOGETHER, error_plot, trajectory_plot
-from nextmove.evaluation.rollout import ranges
 from nextmove.evaluation.summary import LEVEL, rate_json, summarise
 from nextmove.evaluation.trajectory import LONGEST
 from nextmove.host.files import write_json, write_text
@@ -25,6 +25,7 @@ def write_report(
     *,
     title: str,
     task: str = "",
+    tasks: Mapping[str, str] | None = None,
     unit: str = "unit",
     commands: Sequence[str] = (),
     notes: str = "",
@@ -37,6 +38,7 @@ def write_report(
     Args:
         entries: The policies, each with its own name.
         task: One sentence: what has to be done and what counts as success.
+        tasks: Of several tasks the instruction of each, by its name.
         unit: Of the actions, for jerk and errors.
         commands: What makes this report again.
         caution: What has to be known before the verdict is believed; it ends the verdict.
@@ -45,7 +47,8 @@ def write_report(
     out = Path(out)
     stopped = [f"{e.name} is not finished: {told}." for e in entries if (told := unfinished(e.facts))]
     caution = " ".join([caution, *stopped]).strip()
-    texts = {"title": title, "task": task, "commands": list(commands), "notes": notes, "data": dict(data or {})}
+    texts = {"title": title, "task": task, "tasks": dict(tasks or {}), "commands": list(commands), "notes": notes}
+    texts["data"] = dict(data or {})
     summary = summarise(entries, confidence=confidence, unit=unit, caution=caution, **texts)
     page = render(summary, entries)
     write_json(out / "report.json", summary, indent=1, allow_nan=False)
@@ -64,14 +67,16 @@ def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(num=_number, count=_count, signed=_signed, p=_p, seeds=ranges)
+    environment.filters.update(num=_number, count=_count, signed=_signed, p=_p, seeds=ranges, episodes=said)
     table = {name: summary["policies"][name] for name in summary["best_first"]}
-    played = {n: {e["seed"]: e for e in p["episodes"]} for n, p in table.items() if p["success"]}
+    played = {n: {(e["task"], e["seed"]): e for e in p["episodes"]} for n, p in table.items() if p["success"]}
+    keys = sorted({key for found in played.values() for key in found}, key=_ordered(list(summary["tasks"])))
     return environment.get_template("report.html.j2").render(
         s=summary,
         policies=table,
         played=played,
-        seeds=sorted({seed for episodes in played.values() for seed in episodes}),
+        keys=keys,
+        tasks=[task for task in by_task(keys) if task],
         facts=_facts(table),
         level=LEVEL,
         series=plots.SERIES,
@@ -82,6 +87,21 @@ def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
         drawn=_drawn(entries, list(table)),
         longest_drawn=LONGEST,
     )
+
+
+def _ordered(tasks: Sequence[str]) -> Callable[[Key], tuple[int, str, int]]:
+    """Sorts episodes by the order of these tasks, others after them by name, then by seed."""
+    return lambda key: (tasks.index(key[0]) if key[0] in tasks else len(tasks), *key)
+
+
+def said(keys: Sequence[Key]) -> str:
+    """The episodes in words, seeds that all tasks share once: 2 tasks, each with seeds 0–9."""
+    found = by_task(keys)
+    if len({tuple(seeds) for seeds in found.values()}) == 1:
+        seeds = next(iter(found.values()))
+        told = f"{'seed' if len(seeds) == 1 else 'seeds'} {ranges(seeds)}"
+        return told if len(found) == 1 else f"{len(found)} tasks, each with {told}"
+    return episodes(keys)
 
 
 def _plots(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from nextmove.evaluation.episode import EpisodeResult, plain
 from nextmove.evaluation.intervals import Rate, wilson
 from nextmove.evaluation.machine import machine, versions
 from nextmove.evaluation.offline import Offline
-from nextmove.evaluation.paired import by_seed, compare_all, paired_bootstrap
+from nextmove.evaluation.paired import by_key, compare_all, paired_bootstrap
 from nextmove.evaluation.paired_errors import paired_json
 
 FORMAT = 1
@@ -28,7 +28,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The report as plain JSON values; raises ValueError for no entry, two of one name, or one that says nothing.
 
-    `caution` ends the verdict; `texts` (title, task, notes, commands, data) are passed on.
+    `caution` ends the verdict; `texts` (title, task, tasks, notes, commands, data) are passed on.
     """
     names = [entry.name for entry in entries]
     if not names or len(set(names)) != len(names):
@@ -70,10 +70,11 @@ def standing(policy: Mapping[str, Any], error: float | None = None) -> tuple[flo
 def _policy(entry: Entry, confidence: float) -> dict[str, Any]:
     if not entry.results and entry.offline is None:
         raise ValueError(f"entry {entry.name!r}: expected episodes or held-out errors, found neither")
-    by_seed(entry.results, entry.name)
+    by_key(entry.results, entry.name)
     facts = {k: v for k, v in entry.facts.items() if k not in ("parameters", "minutes")}
     return {
         **_outcome(entry.results, confidence),
+        "tasks": {task: _outcome(found, confidence) for task, found in _by_task(entry.results).items() if task},
         **_speed(entry),
         "parameters": entry.facts.get("parameters"),
         "train_minutes": entry.facts.get("minutes"),
@@ -113,6 +114,13 @@ def _outcome(results: Sequence[EpisodeResult], confidence: float) -> dict[str, A
     }
 
 
+def _by_task(results: Sequence[EpisodeResult]) -> dict[str, list[EpisodeResult]]:
+    found: dict[str, list[EpisodeResult]] = {}
+    for result in results:
+        found.setdefault(result.task, []).append(result)
+    return found
+
+
 def rate_json(rate: Rate) -> dict[str, float]:
     """A rate and its interval as plain values."""
     return {name: getattr(rate, name) for name in ("successes", "episodes", "rate", "low", "high")}
@@ -145,18 +153,19 @@ def _speed(entry: Entry) -> dict[str, Any]:
 
 def _episode(e: EpisodeResult) -> dict[str, Any]:
     ms = float(np.median(e.ms_per_chunk)) if e.ms_per_chunk else None
-    names = ("seed", "success", "max_reward", "steps", "jerk", "roughness")
+    names = ("task", "seed", "success", "max_reward", "steps", "jerk", "roughness")
     return {**{name: getattr(e, name) for name in names}, "ms_per_chunk_p50": ms}
 
 
 def _comparisons(entries: Sequence[Entry], confidence: float) -> tuple[list[dict[str, Any]], str]:
-    """Every pair if all played the same seeds; else none and why."""
-    seeds = [{e.seed for e in entry.results} for entry in entries]
-    for (i, one), (j, other) in combinations(enumerate(seeds), 2):
+    """Every pair if all played the same seeds of the same tasks; else none and why."""
+    keys = [{e.key for e in entry.results} for entry in entries]
+    for (i, one), (j, other) in combinations(enumerate(keys), 2):
         if one != other:
+            what = "seeds" if {task for task, _ in one} == {task for task, _ in other} else "tasks"
             return [], (
-                f"{entries[i].name} and {entries[j].name} played different seeds, so their difference also holds "
-                "the luck of the draw; run all policies on the same seeds to compare them."
+                f"{entries[i].name} and {entries[j].name} played different {what}, so their difference also holds "
+                f"the luck of the draw; run all policies on the same {what} to compare them."
             )
     results = {entry.name: entry.results for entry in entries}
     return [dataclasses.asdict(c) for c in compare_all(results, confidence=confidence)], ""

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nextmove import evaluation, sim
+from nextmove import sim
 from nextmove.config import ConfigError
 from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.machine import machine
@@ -21,7 +21,7 @@ from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import Contestant, Judged
 from nextmove.jobs.provenance import seeds_caution
 from nextmove.jobs.repeat import Call, at_least, place, repeatable, share
-from nextmove.jobs.simulated import HELD_OUT, judge, played, solved, timed
+from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several, solved, timed
 from nextmove.jobs.train import spec_of, train
 
 ENTRIES = (
@@ -134,6 +134,7 @@ def compare(
             steps=steps, test=test, windows=windows, again=again,
         )  # fmt: skip
     call.leave_out("test windows", "for --offline")
+    several(simulator, batched)
     demonstrations = demonstrations or (100,)
     lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
     demos = _check(data_dir, max(demonstrations), simulator)
@@ -195,7 +196,7 @@ def _check(data_dir: Path, demonstrations: int, simulator: str) -> Demonstration
     dataset = found.dataset
     if demonstrations > dataset.num_episodes:
         raise ConfigError(f"demonstrations: expected at most {dataset.num_episodes}, found {demonstrations}")
-    spec, there = spec_of(dataset), sim.features(simulator)
+    spec, there = spec_of(dataset), sim.find(simulator)[0].features
     widths = {name: feature.width for name, feature in spec.inputs.items() if feature.type == "state"}
     for name, width in {**widths, "action": spec.action}.items():
         if name not in there:
@@ -220,18 +221,16 @@ def _report(
         if why:
             apart[same.pop(name).line.name] = why
     entries = [line.reported() for line in same.values()]
-    written = evaluation.write_report(
+    written = report(
         entries,
         out,
+        simulator=simulator,
         title=f"{len(same)} {'policy' if len(same) == 1 else 'policies'} on {simulator}",
-        task=sim.task(simulator),
-        unit="px",
         commands=list(dict.fromkeys([*(line.made.get("compare", again) for line in same.values()), again])),
         notes="".join(
             f"Left out, {why}: {', '.join(name for name in apart if apart[name] == why)}. "
             for why in dict.fromkeys(apart.values())
         ).strip(),
-        caution=seeds_caution(entries),
     )
     width = max(map(len, same))
     for name in written["best_first"]:

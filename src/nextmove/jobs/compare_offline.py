@@ -14,8 +14,8 @@ from nextmove import data as sets
 from nextmove import evaluation
 from nextmove.config import ConfigError
 from nextmove.data import identity
+from nextmove.evaluation.keys import ranges
 from nextmove.evaluation.machine import machine
-from nextmove.evaluation.rollout import ranges
 from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.fit import once

@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 
 from nextmove import data as sets
-from nextmove import evaluation, sim
+from nextmove import evaluation
 from nextmove.config import ConfigError
 from nextmove.data import identity
 from nextmove.evaluation.kept import keeping
-from nextmove.evaluation.rollout import ranges
+from nextmove.evaluation.keys import episodes, ranges
 from nextmove.host.files import read_json, write_json
 from nextmove.host.lock import hold
 from nextmove.jobs.compare_offline import write
 from nextmove.jobs.evaluate import load_policy
+from nextmove.jobs.lines import ONLY
 from nextmove.jobs.offline import held_state, offline
-from nextmove.jobs.provenance import Choice, choose, demonstrated, told, written
+from nextmove.jobs.provenance import SHOWN, Choice, choose, demonstrated, shown_seeds, told, written
 from nextmove.jobs.repeat import place
-from nextmove.jobs.robot import fits_data, fits_simulator
-from nextmove.jobs.simulated import judge, played, report, solved
+from nextmove.jobs.robot import fits_data, fits_task
+from nextmove.jobs.simulated import judge, played, report, several, solved
 from nextmove.models.policy import Policy
 
 UNSEEN = ("kept", "new")
@@ -122,16 +123,19 @@ def runs_simulated(
     allow_trained: bool,
     again: str,
 ) -> dict[str, Any]:
-    """Judges runs on the same seeds of a simulator, none of them demonstrated."""
-    makers = {name: partial(load_policy, run, fps=sim.fps(simulator)) for name, run in runs.items()}
+    """Judges runs on the same seeds of a simulator's tasks, none of them demonstrated."""
+    tasks = several(simulator, batched)
+    makers = {name: partial(load_policy, run, fps=tasks[0].fps) for name, run in runs.items()}
     for name, make in makers.items():
         policy = make()
-        fits_simulator(policy, simulator)
-        shown = demonstrated(policy, simulator, seeds)
+        for task in tasks:
+            fits_task(policy, task)
+        shown = shown_seeds({SHOWN: demonstrated(policy, simulator, seeds)})
         if shown and not allow_trained:
+            these = episodes(shown) if len(tasks) > 1 else ranges([seed for _, seed in shown])
             raise ConfigError(
-                f"seed: expected seeds that no run was shown, found {len(shown)} of {len(seeds)} demonstrated to "
-                f"{name} ({ranges(shown)}); choose others with --seed{ALL_THE_SAME}"
+                f"seed: expected seeds that no run was shown, found {len(shown)} of {len(tasks) * len(seeds)} "
+                f"demonstrated to {name} ({these}); choose others with --seed{ALL_THE_SAME}"
             )
     folder, entries = place(out / "runs"), []
     with hold(out):
@@ -163,7 +167,7 @@ def _once(path: Path, key: Mapping[str, Any], judge: Callable[[], evaluation.Ent
     known = json.loads(json.dumps(key))
     if path.is_file() and read_json(path).get("key") == known:
         print(f"{path.stem}: judged before, the same weights on the same episodes")
-        return evaluation.read_entry(path)
+        return evaluation.read_entry(path, ONLY)
     entry = judge()
     write_json(path, evaluation.entry_json(entry) | {"key": known}, indent=None)
     return entry

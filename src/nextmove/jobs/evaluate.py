@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from nextmove import data as sets
-from nextmove import evaluation, parts, sim, store
+from nextmove import evaluation, parts, store
 from nextmove.config import ConfigError, nearest
 from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.terminal import show_beside
@@ -16,7 +16,7 @@ from nextmove.host.lock import hold
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import told
 from nextmove.jobs.repeat import Call, place, repeatable
-from nextmove.jobs.simulated import HELD_OUT, judge, played, report
+from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several
 from nextmove.models.policy import Policy
 
 Runtime = Literal["torch", "openvino"]
@@ -118,7 +118,7 @@ def evaluate(
         call.leave_out("simulator episodes seed workers batched video", "for a simulator, found --data")
     if batched and runtime == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
-    fps = sim.fps(simulator) if data is None else sets.open_dataset(data).fps
+    fps = several(simulator, batched)[0].fps if data is None else sets.open_dataset(data).fps
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps, runtime=runtime)
     asked = (sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime)
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)

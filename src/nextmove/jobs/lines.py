@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nextmove import evaluation, parts
+from nextmove import evaluation, parts, sim
 from nextmove.config import ConfigError
 from nextmove.host.files import read_json, write_json
 from nextmove.systems import find
 
+ONLY = "pusht"
+"""The task of episodes in files of older versions, which name none: there was no other."""
 MADE = ("simulator", "compare", "date", "machine", "judged_on")
 
 
@@ -80,7 +82,7 @@ class Judged:
     @classmethod
     def read(cls, path: Path) -> Judged:
         """From a file of `write`; raises ValueError that names the file."""
-        entry, record = evaluation.read_entry(path), read_json(path)
+        entry, record = evaluation.read_entry(path, ONLY), read_json(path)
         if "line" not in record:
             raise ValueError(f"{path}: expected a key 'line', found {sorted(record)}")
         return cls(Contestant(**record["line"]), entry, {name: record[name] for name in MADE if name in record})
@@ -92,13 +94,14 @@ class Judged:
 
     def played(self, simulator: str, seeds: range) -> bool:
         """Whether it was judged on these episodes; a file that names no simulator is taken to be of this one."""
-        own = sorted(result.seed for result in self.entry.results)
-        return self.made.get("simulator", simulator) == simulator and own == list(seeds)
+        own = sorted(result.key for result in self.entry.results)
+        asked = sorted((task.name, seed) for task in sim.find(simulator) for seed in seeds)
+        return self.made.get("simulator", simulator) == simulator and own == asked
 
     @property
     def episodes(self) -> str:
         """What it was judged on, in words."""
-        seeds = [result.seed for result in self.entry.results]
+        seeds = {result.seed for result in self.entry.results}
         if not seeds:
             return "held-out demonstrations"
         return f"{len(seeds)} from seed {min(seeds)} on {self.made.get('simulator', 'a simulator')}"

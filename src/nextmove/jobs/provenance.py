@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from nextmove import evaluation, sim, store
 from nextmove.data import identity, outline
 from nextmove.data.tables import Array
 from nextmove.evaluation.entry import read_train_log
-from nextmove.evaluation.rollout import ranges
+from nextmove.evaluation.keys import Key, episodes, ranges
 from nextmove.folders import PLACES
 from nextmove.models.policy import Policy
 
@@ -223,20 +224,32 @@ SHOWN = "demonstrated_seeds"
 """Name of the fact that lists them."""
 
 
-def demonstrated(policy: Any, simulator: str, seeds: Sequence[int]) -> list[int] | None:
-    """Those of the simulator's seeds that begin as an episode trained on does; None where that is not known."""
+def demonstrated(policy: Any, simulator: str, seeds: Sequence[int]) -> dict[str, list[int]] | None:
+    """By task, those of the seeds that begin as an episode trained on does; None where that is not known."""
     known = getattr(policy, "facts", {}).get("content")
     if known is None:
         return None
-    starts, env = set(identity.from_hex(known["starts"]).tolist()), sim.make(simulator)
-    return [s for s in seeds if identity.start(env.reset(seed=s)[0], tuple(policy.features)) in starts]
+    starts, found = set(identity.from_hex(known["starts"]).tolist()), {}
+    for task in sim.find(simulator):
+        names = tuple(name for name in policy.features if name in task.features)
+        with closing(sim.make(task)) as env:
+            found[task.name] = [s for s in seeds if identity.start(env.reset(seed=s)[0], names) in starts]
+    return {task: shown for task, shown in found.items() if shown}
+
+
+def shown_seeds(facts: Mapping[str, Any]) -> list[Key]:
+    """The episodes that these facts list as demonstrated; those of older versions are seeds of one task."""
+    found = facts.get(SHOWN) or {}
+    by_task = found if isinstance(found, Mapping) else {"": found}
+    return [(task, seed) for task, seeds in by_task.items() for seed in seeds]
 
 
 def seeds_caution(entries: Sequence[evaluation.Entry]) -> str:
-    """Which policies were shown which of the seeds they are judged on, in words; nothing where none was."""
-    told = [
-        f"{len(shown)} of the {len(entry.results)} seeds were demonstrated to {entry.name}: {ranges(shown)}."
-        for entry in entries
-        if (shown := entry.facts.get(SHOWN))
-    ]
+    """Which policies were shown which of the episodes they are judged on, in words; nothing where none was."""
+    told = []
+    for entry in entries:
+        shown, several = shown_seeds(entry.facts), len({result.task for result in entry.results}) > 1
+        if shown:
+            these = episodes(shown) if several else ranges([seed for _, seed in shown])
+            told.append(f"{len(shown)} of the {len(entry.results)} seeds were demonstrated to {entry.name}: {these}.")
     return " ".join(told)

@@ -37,18 +37,24 @@ def fits_data(policy: Policy, dataset: data.Dataset) -> str:
     return remark
 
 
-def fits_simulator(policy: Policy, simulator: str) -> str:
-    """The same of a simulator; a policy of another robot is shown the way to offline judging."""
-    entries = sim.features(simulator, images=True)
-    columns = {name: parse_feature(name, entry, simulator) for name, entry in entries.items()}
+def fits_task(policy: Policy, task: sim.Task) -> str:
+    """The same of a simulator's task; a policy of another robot is shown the way to offline judging."""
+    entries = task.entries({**task.cameras, **cameras(policy, task)})
+    columns = {name: parse_feature(name, entry, task.name) for name, entry in entries.items()}
     found = inputs_of(columns) | {TASK: Feature("text")}
     try:
-        return _fits(policy, simulator, found)
+        return _fits(policy, task.name, found)
     except ConfigError as problem:
         raise ConfigError(
-            f"{problem}. A policy of another robot than {simulator}'s is judged on its own demonstrations: "
+            f"{problem}. A policy of another robot than {task.name}'s is judged on its own demonstrations: "
             "nextmove evaluate RUN --data FOLDER"
         ) from None
+
+
+def cameras(policy: Policy, task: sim.Task) -> dict[str, tuple[int, int]]:
+    """Those of the task's cameras that a policy reads, each with the height and width that it is read at."""
+    inputs = {name: feature for name, feature in policy.inputs.items() if name in task.cameras}
+    return {name: (feature.shape[0], feature.shape[1]) for name, feature in inputs.items() if feature.type == "image"}
 
 
 def _fits(policy: Policy, where: str, found: Mapping[str, Feature]) -> str:

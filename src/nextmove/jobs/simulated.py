@@ -1,8 +1,9 @@
-"""Policies judged on a simulator: a try, rollouts on held-out seeds, latency, and their report."""
+"""Policies judged on the tasks of a simulator: a try, rollouts on held-out seeds, latency, and their report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from nextmove.contracts import seeded
 from nextmove.evaluation.kept import Kept
 from nextmove.evaluation.latency import TimedActor
 from nextmove.jobs import provenance
-from nextmove.jobs.robot import fits_simulator
+from nextmove.jobs.robot import cameras, fits_task
 from nextmove.models.policy import Policy
 
 HELD_OUT = 100_000
@@ -34,58 +35,86 @@ def judge(
     run: str | Path | None = None,
     kept: Kept | None = None,
 ) -> evaluation.Entry:
-    """One policy's entry of a report: rollouts on the seeds, then its latency alone; its training as `run` tells.
+    """One policy's entry of a report: rollouts on all seeds of a task or suite, its latency alone, its training.
 
     policy: what `make` makes, where the caller has it already; kept: where finished rollouts are kept.
     """
     if not seeds:
         raise ConfigError("episodes: expected at least 1, found 0")
+    tasks = several(simulator, batched)
     policy = policy or make()
-    _try(policy, simulator, seeds[0])
+    for remark in dict.fromkeys(fits_task(policy, task) for task in tasks):
+        print(remark, end="\n" if remark else "")
+    for task in tasks:
+        _try(policy, task, seeds[0])
     results = evaluation.rollout(
-        partial(sim.make, simulator), make, list(seeds), workers=workers, batched=batched, video=video, progress=True,
-        kept=kept,
+        {task.name: partial(sim.make, task, cameras(policy, task)) for task in tasks}, make, list(seeds),
+        workers=workers, batched=batched, video=video, progress=True, kept=kept,
     )  # fmt: skip
     entry = evaluation.Entry(name, results, latency=timed(policy, simulator, seeds[0]), **provenance.told(policy, run))
     shown = provenance.demonstrated(policy, simulator, seeds)
     return replace(entry, facts={**entry.facts, provenance.SHOWN: shown})
 
 
+def several(simulator: str, batched: bool) -> tuple[sim.Task, ...]:
+    """The tasks of this name; raises ConfigError where they cannot be stepped side by side in one process."""
+    tasks = sim.find(simulator)
+    for task in tasks:
+        if batched and task.one_per_process:
+            raise ConfigError(
+                f"batched: a process can hold only one environment of {task.name} ({task.simulator}), and batched "
+                "steps many in one; --no-batched runs each in a process of its own"
+            )
+    return tasks
+
+
 def played(model: str | Path, simulator: str, batched: bool = False, how: Sequence[Any] = ()) -> dict[str, Any]:
-    """What rollouts depend on besides their seed: the model's files, the simulator, how it is sampled and stepped."""
-    return {**provenance.written(model), "simulator": simulator, "batched": batched, "how": list(how)}
+    """What rollouts depend on besides task and seed: the model's files, the suite, how it is sampled and stepped."""
+    tasks = [task.name for task in sim.find(simulator)]
+    what = {"simulator": simulator} | ({"tasks": tasks} if len(tasks) > 1 else {})
+    return {**provenance.written(model), **what, "batched": batched, "how": list(how)}
 
 
-def _try(policy: Policy, simulator: str, seed: int) -> None:
-    """One step in the simulator, so that what does not fit together is found here, not in every process."""
-    if unnamed := fits_simulator(policy, simulator):
-        print(unnamed)
-    env = sim.make(simulator)
-    controller = control.suited(TimedActor(policy, env.fps))
-    controller.reset(seeded(0, seed))
-    env.step(controller.step(env.reset(seed=seed)[0]))
+def _try(policy: Policy, task: sim.Task, seed: int) -> None:
+    """One step of the task, so that what does not fit together is found here, not in every process."""
+    with closing(sim.make(task, cameras(policy, task))) as env:
+        controller = control.suited(TimedActor(policy, env.fps))
+        controller.reset(seeded(0, seed))
+        env.step(controller.step(env.reset(seed=seed)[0]))
 
 
 def timed(policy: Policy, simulator: str, seed: int) -> evaluation.Latency:
-    """What a hundred plans of a policy take on one thread, made at the start of an episode."""
-    obs, _ = sim.make(simulator).reset(seed=seed)
+    """What a hundred plans of a policy take on one thread, made at the start of an episode of the first task."""
+    task = sim.find(simulator)[0]
+    with closing(sim.make(task, cameras(policy, task))) as env:
+        obs, _ = env.reset(seed=seed)
     return evaluation.latency(policy, control.history([obs] * policy.n_obs_steps), n=100)
 
 
 def report(
-    entries: list[evaluation.Entry], out: str | Path, *, simulator: str, title: str, commands: list[str]
+    entries: list[evaluation.Entry],
+    out: str | Path,
+    *,
+    simulator: str,
+    title: str,
+    commands: list[str],
+    notes: str = "",
 ) -> dict[str, Any]:
-    """Writes report.html and report.json on policies judged on a simulator; returns the latter's content."""
+    """Writes report.html and report.json on policies judged on a task or suite; returns the latter's content."""
+    tasks = sim.find(simulator)
+    alone = tasks[0].instruction if len(tasks) == 1 else f"{len(tasks)} tasks of {simulator}."
     return evaluation.write_report(
-        entries, out, title=title, task=sim.task(simulator), unit="px", commands=commands,
+        entries, out, title=title, task=alone, tasks={task.name: task.instruction for task in tasks},
+        unit=" or ".join(dict.fromkeys(task.unit for task in tasks)), commands=commands, notes=notes,
         caution=provenance.seeds_caution(entries),
     )  # fmt: skip
 
 
 def solved(policy: Mapping[str, Any]) -> str:
     """The success of a report's policy in words."""
-    success, shown = policy["success"], policy["facts"].get(provenance.SHOWN)
-    what = f"seeds ({len(shown)} of them demonstrated)" if shown else "held-out seeds"
+    success, shown = policy["success"], provenance.shown_seeds(policy["facts"])
+    tasks = f" of {len(policy['tasks'])} tasks" if len(policy["tasks"]) > 1 else ""
+    what = f"seeds{tasks} ({len(shown)} of them demonstrated)" if shown else f"held-out seeds{tasks}"
     return (
         f"{success['successes']} of {success['episodes']} {what} solved "
         f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%})"

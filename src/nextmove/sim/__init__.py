@@ -1,62 +1,60 @@
-"""Simulated robots behind one small contract (`Environment`), and scripted experts that know how to use them.
+"""Simulated robots: a table of tasks, one checked environment for all of them, and scripted experts.
 
 Nothing here imports torch; a simulator's own packages are imported when it is made.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
-from nextmove.config import nearest
-from nextmove.sim import pusht
-from nextmove.sim.base import Environment, Episode, Features, SimulatorError
+from nextmove.sim.base import Asked, Episode, Simulator, SimulatorError, Task, load
+from nextmove.sim.environment import Environment
+from nextmove.sim.tasks import SUITES, find, task
 
-__all__ = ["Environment", "Episode", "SimulatorError", "demonstrate", "features", "fps", "make", "names", "task"]
-
-_SIMULATORS = {"pusht": pusht.PushT}
-
-
-def names() -> tuple[str, ...]:
-    """The simulators that `make` knows."""
-    return tuple(_SIMULATORS)
-
-
-def _find(name: str) -> type[pusht.PushT]:
-    if name not in _SIMULATORS:
-        known = ", ".join(_SIMULATORS)
-        raise SimulatorError(f"name: expected a simulator ({known}), found {name!r}{nearest(name, _SIMULATORS)}")
-    return _SIMULATORS[name]
+__all__ = [
+    "SUITES",
+    "Environment",
+    "Episode",
+    "Simulator",
+    "SimulatorError",
+    "Task",
+    "demonstrate",
+    "find",
+    "make",
+    "task",
+]
 
 
-def make(name: str, *, images: bool = False) -> Environment:
-    """The simulator `name`; `images` adds its camera to the observations.
+def make(name: str | Task, cameras: Asked = ()) -> Environment:
+    """The environment of a task; `cameras` adds pictures to the observations.
 
-    Errors: `SimulatorError` for an unknown name, or naming the extra to install.
+    Args:
+        name: The task's name, or the task itself.
+        cameras: (height, width) by name, or names, which then have the table's sizes; a name may be the last part of a
+            camera's feature. A simulator renders at this size or refuses it.
+
+    Raises SimulatorError for an unknown name or camera, a suite of several tasks, a size that the simulator does not
+    render, or naming what to install.
     """
-    return _find(name)(images=images)
+    one = name if isinstance(name, Task) else task(name)
+    sized = one.sized(cameras)
+    return Environment(one, load(one.make)(one, sized), sized)
 
 
-def features(name: str, *, images: bool = False) -> Features:
-    """The LeRobot entries of what simulator `name` observes, does and reports; needs nothing installed."""
-    return _find(name).describe(images=images)
+def demonstrate(name: str | Task, number: int, *, cameras: Asked = (), **settings: Any) -> Episode:
+    """Demonstration `number` of a task's scripted expert; a function of its arguments alone.
 
-
-def fps(name: str) -> int:
-    """Actions a second of simulator `name`."""
-    return _find(name).fps
-
-
-def task(name: str) -> str:
-    """What simulator `name` asks for, in words."""
-    return _find(name).task
-
-
-def demonstrate(name: str, number: int, **settings: Any) -> Episode:
-    """Demonstration `number` of the scripted expert of simulator `name`; a function of its arguments alone.
-
-    The settings are those of the expert: `pusht_expert.demonstrate`.
+    The settings are those of the expert: `pusht_expert.demonstrate`. Raises SimulatorError for a task without one, and
+    for a setting it does not have.
     """
-    _find(name)
-    from nextmove.sim import pusht_expert
-
-    return pusht_expert.demonstrate(number, **settings)
+    one = name if isinstance(name, Task) else task(name)
+    if not one.expert:
+        raise SimulatorError(f"{one.name}: expected a task with a scripted expert, found one without; record your own")
+    expert = load(one.expert)
+    for setting in settings:
+        known = [n for n, p in inspect.signature(expert).parameters.items() if p.kind is p.KEYWORD_ONLY]
+        if setting not in known:
+            raise SimulatorError(f"{setting}: expected a setting of {one.name}'s expert ({', '.join(known)})")
+    episode: Episode = expert(one, number, cameras=one.sized(cameras), **settings)
+    return episode

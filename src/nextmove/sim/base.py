@@ -1,55 +1,148 @@
-"""What every simulator looks like from outside; names and units are LeRobot's, seeds enter by `reset`."""
+"""What a task of a simulator is, what its simulator offers, and what an episode leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from nextmove.config import nearest
+
 Array: TypeAlias = npt.NDArray[Any]
-Observation: TypeAlias = dict[str, Array]
+Observation: TypeAlias = dict[str, Any]
 Info: TypeAlias = dict[str, Any]
-Features: TypeAlias = dict[str, dict[str, Any]]
+Features: TypeAlias = Mapping[str, Mapping[str, Any]]
+Size: TypeAlias = tuple[int, int]
+"""Of a picture: height, width."""
+Cameras: TypeAlias = Mapping[str, Size]
+Asked: TypeAlias = Cameras | Sequence[str]
+"""Cameras by size, or names of them: NAME or NAME=HEIGHTxWIDTH."""
 
 
 class SimulatorError(RuntimeError):
     """A simulator is unknown, not installed, or was used against its contract; the message says what to do."""
 
 
-class Environment(Protocol):
-    """A robot's world, stepped at `fps`; the same seed and actions give the same episode in every process."""
-
-    name: str
-    task: str
-    """The instruction in words, stored with demonstrations."""
-    robot_type: str
-    fps: int
-    max_steps: int
-    features: Features
-    """LeRobot entries of the observations, `action`, `next.reward`, `next.done` and `next.success`."""
+class Simulator(Protocol):
+    """The world of one task without checks; `Environment` makes them. Arrays it hands out are never written again."""
 
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
-        """The first observation of episode `seed`: float32 (D,) by feature name, pictures uint8 (height, width, 3)."""
+        """The first observation of episode `seed`: every feature as float32 (D,), every camera as uint8 (h, w, 3)."""
         ...
 
-    def step(self, action: Array) -> tuple[Observation, float, bool, bool, Info]:
-        """One action (A,) in the robot's units; observation, reward, terminated, truncated, info.
-
-        `info["is_success"]` is a bool. Errors: `SimulatorError` for a wrong shape, a number that is not finite, or a
-        step before `reset` or after the end.
-        """
+    def step(self, action: Array) -> tuple[Observation, float, bool, Info]:
+        """One float32 action (A,): observation, reward, whether the episode is over, info with `is_success`."""
         ...
 
     def render(self) -> npt.NDArray[np.uint8]:
-        """A picture of the present state, (height, width, 3)."""
+        """A picture of the present state for people, uint8 (height, width, 3)."""
         ...
 
     def close(self) -> None:
         """Frees what the simulator holds."""
         ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of one simulator, known without loading it."""
+
+    name: str
+    """Of letters, digits, `-` and `_`: it names files and keys of results."""
+    simulator: str
+    """The package that runs it, as installed; tasks of one simulator share its module."""
+    instruction: str
+    """What is to be done, as the robot is told; recorded with demonstrations, part of every observation."""
+    fps: int
+    """Actions a second."""
+    max_steps: int
+    """Actions of an episode, after which it is truncated."""
+    unit: str
+    """Of the actions and the noise on them."""
+    robot_type: str
+    """As LeRobot's data sets name it."""
+    features: Features
+    """LeRobot entries of the numbers observed and of `action`; cameras apart."""
+    make: str
+    """`module:name` of what builds the `Simulator`: `name(task, cameras)`."""
+    cameras: Cameras = field(default_factory=dict)
+    """Every camera there is, by its feature's name, with the size it has unless another is asked for."""
+    expert: str = ""
+    """`module:name` of what demonstrates: `name(task, number, *, seed, noise, noisy_share, cameras)`, perhaps with
+    settings of its own; empty where there is none."""
+    noise: float = 0.0
+    """Standard deviation of the noise on the actions executed while demonstrations are recorded, in `unit`."""
+    one_per_process: bool = False
+    """Whether a process can hold only one environment of this simulator at a time."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What tells the tasks of one simulator apart, for its module alone."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
+            raise ValueError(f"name: expected letters, digits, - and _, found {self.name!r}")
+        if "action" not in self.features:
+            raise ValueError(f"{self.name}: features: expected 'action', found {sorted(self.features)}")
+
+    @property
+    def action(self) -> int:
+        """Numbers of an action."""
+        return int(self.features["action"]["shape"][0])
+
+    def sized(self, asked: Asked) -> dict[str, Size]:
+        """The cameras asked for, in the table's order; a name may be the last part of a camera's.
+
+        Raises SimulatorError for a camera that the task lacks, naming those it has, and for a size that is none.
+        """
+        found = {}
+        for text in asked:
+            name, _, size = text.partition("=")
+            camera = self._camera(name)
+            found[camera] = asked[text] if isinstance(asked, Mapping) else _size(text, size, self.cameras[camera])
+        return {name: _positive(name, found[name]) for name in self.cameras if name in found}
+
+    def _camera(self, name: str) -> str:
+        named = [camera for camera in self.cameras if name in (camera, camera.rpartition(".")[2])]
+        if len(named) != 1:
+            known = ", ".join(self.cameras) or "none"
+            raise SimulatorError(
+                f"cameras: expected one of {self.name} ({known}), found {name!r}{nearest(name, self.cameras)}"
+            )
+        return named[0]
+
+    def entries(self, asked: Asked = ()) -> dict[str, dict[str, Any]]:
+        """The LeRobot entries of all columns of an episode with these cameras."""
+        numbers = {name: dict(entry) for name, entry in self.features.items()}
+        action = numbers.pop("action")
+        return {**numbers, **{n: picture(s) for n, s in self.sized(asked).items()}, "action": action, **outcome()}
+
+
+def _size(text: str, size: str, default: Size) -> Size:
+    """96x128 as (96, 128); the default where no size is given."""
+    if "=" not in text:
+        return default
+    found = re.fullmatch(r"(\d+)x(\d+)", size)
+    if found is None:
+        raise SimulatorError(f"cameras: expected NAME or NAME=HEIGHTxWIDTH, such as image=96x96, found {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def _positive(name: str, size: Size) -> Size:
+    height, width = (int(side) for side in size)
+    if height < 1 or width < 1:
+        raise SimulatorError(f"cameras: {name}: expected a positive height and width, found {height} x {width}")
+    return height, width
+
+
+def load(reference: str) -> Callable[..., Any]:
+    """What `module:name` refers to."""
+    module, _, name = reference.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
 
 
 @dataclass(frozen=True)
@@ -73,7 +166,12 @@ def vector(width: int, names: list[str]) -> dict[str, Any]:
     return {"dtype": "float32", "shape": [width], "names": names}
 
 
-def outcome() -> Features:
+def picture(size: Size) -> dict[str, Any]:
+    """The LeRobot entry of a camera."""
+    return {"dtype": "video", "shape": [*size, 3], "names": ["height", "width", "channels"]}
+
+
+def outcome() -> dict[str, dict[str, Any]]:
     """The LeRobot entries of what follows an action."""
     return {
         "next.reward": {"dtype": "float32", "shape": [1], "names": None},

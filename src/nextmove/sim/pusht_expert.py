@@ -18,7 +18,10 @@ import numpy as np
 
 from nextmove.sim._pushes import Ints, Pushes, contacts, fan
 from nextmove.sim._tee import RADIUS, SIZE, Floats, Ways, pose_cost, to_world
-from nextmove.sim.base import Environment, Episode, Info
+from nextmove.sim.base import Cameras, Episode, Info, Size, Task
+from nextmove.sim.environment import Environment
+from nextmove.sim.pusht import PushT
+from nextmove.sim.tasks import PUSHT
 
 _APPROACH = RADIUS + 7.0
 """Distance from the outline at which a push begins."""
@@ -154,15 +157,13 @@ def rollout(
         after = {"next.reward": np.float32(reward), "next.done": ended, "next.success": info["is_success"]}
         rows.append({**observation, "action": meant, **after})
         observation = following
-    columns = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+    columns = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0] if name != "task"}
     return Episode(columns, bool(info["is_success"]), {"plans": expert.plans})
 
 
 @lru_cache(maxsize=2)
-def _environment(images: bool) -> Environment:
-    from nextmove.sim.pusht import PushT
-
-    return PushT(images=images)
+def _environment(cameras: tuple[tuple[str, Size], ...]) -> Environment:
+    return Environment(PUSHT, PushT(PUSHT, dict(cameras)), dict(cameras))
 
 
 def noisy(number: int, share: float) -> bool:
@@ -172,6 +173,7 @@ def noisy(number: int, share: float) -> bool:
 
 
 def demonstrate(
+    task: Task,
     number: int,
     *,
     seed: int = 0,
@@ -179,20 +181,21 @@ def demonstrate(
     noisy_share: float = 1.0,
     multimodal: bool = False,
     margin: float = 20.0,
-    images: bool = False,
+    cameras: Cameras | None = None,
 ) -> Episode:
     """Demonstration `number`: the environment's episode `seed` + `number`, the same in every process.
 
     A share `noisy_share` in [0, 1] of them, spread evenly over the numbers, has `noise` px on the executed actions; the
     other settings are those of `rollout`. The episode may have failed. Errors: ValueError naming the setting.
     """
+    del task  # there is one
     if not 0 <= noisy_share <= 1:
         raise ValueError(f"noisy_share: expected a number in [0, 1], found {noisy_share!r}")
     for name, value in (("number", number), ("seed", seed), ("noise", noise), ("margin", margin)):
         if not value >= 0:
             raise ValueError(f"{name}: expected 0 or more, found {value!r}")
     return rollout(
-        _environment(images),
+        _environment(tuple((cameras or {}).items())),
         seed + number,
         noise=noise if noisy(number, noisy_share) else 0.0,
         multimodal=multimodal,

@@ -1,0 +1,79 @@
+"""Episodes filmed by playing their recorded actions again."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nextmove.evaluation.episode import Array, Env, EpisodeResult
+from nextmove.evaluation.keys import episodes
+from nextmove.evaluation.video import mp4
+from nextmove.evaluation.worlds import Makers, Worlds
+from nextmove.host.workers import Failure, run_tasks
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay showed: frames (n + 1, height, width, 3) uint8 and whether every reward was earned again."""
+
+    frames: list[Array]
+    exact: bool
+
+
+def replay(env: Env, episode: EpisodeResult) -> Replay:
+    """The recorded actions played again from the same seed, filmed from the first moment to the last."""
+    env.reset(seed=episode.seed)
+    frames, rewards = [env.render()], []
+    for action in episode.actions:
+        rewards.append(float(env.step(action)[1]))
+        frames.append(env.render())
+    return Replay(
+        frames, np.allclose(rewards, episode.rewards, rtol=1e-6, atol=1e-6 * np.abs(episode.rewards).max(initial=0))
+    )
+
+
+@dataclass(frozen=True)
+class _Camera:
+    makers: Makers
+    size: int
+
+    def __call__(self) -> Callable[[EpisodeResult], EpisodeResult]:
+        worlds = Worlds(self.makers)
+
+        def shoot(episode: EpisodeResult) -> EpisodeResult:
+            shown = replay(worlds(episode.task), episode)
+            picture = mp4(shown.frames, fps=episode.fps, size=self.size)
+            return dataclasses.replace(episode, video=picture, video_exact=shown.exact)
+
+        return shoot
+
+
+def pick(results: Sequence[EpisodeResult], count: int) -> list[EpisodeResult]:
+    """`count` episodes worth seeing: failures first, half of them if there are enough, then successes."""
+    lost = [r for r in results if not r.success]
+    won = [r for r in results if r.success]
+    failures = min(len(lost), max(math.ceil(count / 2), count - len(won)))
+    return lost[:failures] + won[: count - failures]
+
+
+def film(
+    makers: Makers, results: Sequence[EpisodeResult], count: int, *, workers: int = 0, size: int = 256
+) -> list[EpisodeResult]:
+    """The same results, `count` of each task with a video of `size` pixels a side.
+
+    A replay that fails costs its film and a warning, never a result.
+    """
+    chosen = [one for task in makers for one in pick([r for r in results if r.task == task], count)]
+    filmed = {}
+    for episode, outcome in zip(chosen, run_tasks(_Camera(makers, size), chosen, workers=workers), strict=True):
+        if isinstance(outcome, Failure):
+            told = f"{episodes([episode.key])} could not be filmed: {outcome.reason}"
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
+        else:
+            filmed[episode.key] = outcome
+    return [filmed.get(r.key, r) for r in results]

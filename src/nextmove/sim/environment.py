@@ -1,0 +1,82 @@
+"""A simulator behind the checks that all of them share: actions in, observations with their instruction out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nextmove.sim.base import Array, Info, Observation, Simulator, SimulatorError, Size, Task
+
+
+class Environment:
+    """One task, stepped at `fps`; the same seed and actions give the same episode in every process.
+
+    Observations hold every feature as float32 (D,), every camera asked for as uint8 (height, width, 3) of its size,
+    and `task`, the instruction.
+    """
+
+    def __init__(self, task: Task, simulator: Simulator, cameras: dict[str, Size] | None = None) -> None:
+        self.task, self.simulator, self.cameras = task, simulator, dict(cameras or {})
+        numbers = {n: ("float32", tuple(f["shape"])) for n, f in task.features.items() if n != "action"}
+        self._shapes = numbers | {n: ("uint8", (*size, 3)) for n, size in self.cameras.items()}
+        self._steps: int | None = None
+
+    @property
+    def fps(self) -> int:
+        """Actions a second."""
+        return self.task.fps
+
+    @property
+    def max_steps(self) -> int:
+        """Actions of an episode at most."""
+        return self.task.max_steps
+
+    def reset(self, *, seed: int) -> tuple[Observation, Info]:
+        """The first observation of episode `seed`."""
+        observation, info = self.simulator.reset(seed=seed)
+        self._steps = 0
+        return self._checked(observation), info
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, Info]:
+        """One action (A,) in the robot's units; observation, reward, terminated, truncated, info.
+
+        `info["is_success"]` is a bool. Errors: `SimulatorError` for a wrong shape, a number that is not finite, or a
+        step before `reset` or after the end.
+        """
+        if self._steps is None:
+            raise SimulatorError("step: expected reset(seed=...) first, and again after the end of an episode")
+        observation, reward, terminated, info = self.simulator.step(self._action(action))
+        self._steps += 1
+        truncated = self._steps >= self.max_steps
+        if terminated or truncated:
+            self._steps = None
+        return self._checked(observation), float(reward), terminated, truncated, info
+
+    def render(self) -> npt.NDArray[np.uint8]:
+        """A picture of the present state for people, (height, width, 3)."""
+        return self.simulator.render()
+
+    def close(self) -> None:
+        """Frees what the simulator holds."""
+        self.simulator.close()
+
+    def _action(self, action: Any) -> Array:
+        found, width = np.asarray(action, dtype=np.float32), self.task.action
+        if found.shape != (width,) or not np.isfinite(found).all():
+            raise SimulatorError(f"action: expected {width} finite numbers in {self.task.unit}, found {action!r}")
+        return found
+
+    def _checked(self, observation: Observation) -> Observation:
+        if observation.keys() != self._shapes.keys():
+            raise SimulatorError(
+                f"{self.task.name}: observation: expected {sorted(self._shapes)}, found {sorted(observation)}"
+            )
+        for name, (dtype, shape) in self._shapes.items():
+            value = observation[name]
+            if value.shape != shape or value.dtype != dtype:
+                raise SimulatorError(
+                    f"{self.task.name}: {name}: expected {dtype} {shape}, found {value.dtype} {value.shape}"
+                )
+        return {**observation, "task": self.task.instruction}
