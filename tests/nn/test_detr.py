@@ -10,6 +10,7 @@ from tests.golden.materialise import materialise
 from torch import nn
 
 from nextmove.contracts import Context, ContextSpec
+from nextmove.nn import Mlp
 from nextmove.nn.detr import Detr, Posterior
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "act_state"
@@ -246,3 +247,26 @@ def test_what_does_not_fit_is_named():
     ]:
         with pytest.raises(ValueError, match=message):
             net(x, t, wrong)
+
+
+def test_positions_of_context_tokens_enter_queries_and_keys_only():
+    """As a learned table does that holds the same numbers; the other networks refuse them."""
+    own = loud(
+        SMALL.build(shape=(3, 2), out=2, times=1, context=ContextSpec(vector=4, token=5, tokens=6), causal=False)
+    )
+    spec = ContextSpec(vector=4, token=5, tokens=6, positions=True)
+    given = SMALL.build(shape=(3, 2), out=2, times=1, context=spec, causal=False).eval()
+    weights = own.state_dict()
+    table = weights.pop("token_position.weight")
+    given.load_state_dict(weights)
+    x, t, ctx = torch.randn(2, 3, 2), torch.rand(2, 1), told(ContextSpec(vector=4, token=5, tokens=6))
+    rows = ctx.replace(positions=table.expand(2, -1, -1))
+    torch.testing.assert_close(given(x, t, rows), own(x, t, ctx))
+    other = rows.replace(positions=torch.stack([table, table.flip(0)]))
+    moved = given(x, t, other)
+    torch.testing.assert_close(moved[0], own(x, t, ctx)[0])
+    assert not torch.allclose(moved[1], own(x, t, ctx)[1])
+    with pytest.raises(ValueError, match=r"context.positions: expected \(2, 6, 16\), found None"):
+        given(x, t, ctx)
+    with pytest.raises(ValueError, match=r"context.positions: expected none"):
+        Mlp().build(shape=(3, 2), out=2, times=1, context=spec, causal=False)

@@ -122,12 +122,6 @@ class ContextSpec:
     positions: bool = False
     """Whether tokens come with positions."""
 
-    def only(self, network: str, *parts: str) -> None:
-        """Raises ValueError naming a part of the context, other than `parts`, that the network would not read."""
-        for name in ("vector", "token", "memory", "positions"):
-            if name not in parts and getattr(self, name):
-                raise ValueError(f"{network}: expected a context of {' and '.join(parts) or 'nothing'}, found {name}")
-
 
 @dataclass(frozen=True)
 class Known:

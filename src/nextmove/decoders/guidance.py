@@ -48,7 +48,7 @@ def null_of(ctx: Context) -> Context:
     null = ctx.null
     if null is None:
         raise ValueError("ctx.null: guidance needs what the model is told when told nothing, found None")
-    for name in ("vector", "tokens", "mask", "memory"):
+    for name in ("vector", "tokens", "mask", "positions", "memory"):
         mine, other = getattr(ctx, name) is None, getattr(null, name) is None
         if mine != other:
             raise ValueError(f"ctx.null.{name}: expected it to be {'absent' if mine else 'present'}, as in ctx")

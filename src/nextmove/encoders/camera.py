@@ -20,6 +20,9 @@ from nextmove.nn.resnet import ResNet, SpatialSoftmax
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pictures, values in [0, 1] (the numbers that published backbones were trained with)."""
 
+STRIDE = 32
+"""Pixels that one value of the last feature maps stands for, along each side."""
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -46,6 +49,11 @@ class Camera:
             size = self.resize or feature.shape[:2]
             if self.crop and (self.crop[0] > size[0] or self.crop[1] > size[1]):
                 raise ValueError(f"camera: {name}: expected a crop of at most {tuple(size)}, found {self.crop}")
+            if self.pool == "keypoints" and min(self.crop or size) <= STRIDE:
+                raise ValueError(
+                    f"camera: {name}: expected more than {STRIDE} x {STRIDE} px for keypoints, found "
+                    f"{tuple(self.crop or size)}: in maps of one value they stand still; resize, or pool average"
+                )
         return CameraEncoder(self, found)
 
 

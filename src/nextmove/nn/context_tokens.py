@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
-from nextmove.nn.flat import no_memory
+from nextmove.nn.flat import check_context
 from nextmove.nn.mask import extend_valid
 
 
@@ -22,7 +22,7 @@ class ContextTokens(nn.Module):
         Raises ValueError for a memory, and if the number of tokens is unknown.
         """
         super().__init__()
-        no_memory(spec)
+        check_context(spec)
         if spec.token and not spec.tokens:
             raise ValueError(f"context.tokens: expected the largest number of tokens, found {spec.tokens}")
         self.spec = spec

@@ -16,7 +16,7 @@ from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.block import Block, Source
 from nextmove.nn.embedding import Times, table
 from nextmove.nn.feedforward import Dense, Gated
-from nextmove.nn.flat import no_memory
+from nextmove.nn.flat import check_context
 from nextmove.nn.mask import CAUSAL, extend_valid, key_mask
 from nextmove.nn.norm import LayerNorm
 from nextmove.nn.renamed import Renames, of_stacks
@@ -107,8 +107,9 @@ def _encoder(config: Detr | Posterior, layers: int) -> Stream:
 class DetrNet(nn.Module):
     """Memory: a token per part of the vector (+ times), then the tokens of the context.
 
-    Every part has a learned position; so has every context token if their largest number is known (otherwise the
-    tokens must bring their own). The queries' content is 0, or x projected where there is an x.
+    Every part has a learned position. Context tokens have those of `Context.positions` where they come with some (ACT's
+    picture tokens: queries and keys only), else learned ones if their largest number is known, else none. The queries'
+    content is 0, or x projected where there is an x.
     """
 
     RENAMED: ClassVar[dict[int, Renames]] = {1: of_stacks("encoder")}
@@ -117,7 +118,7 @@ class DetrNet(nn.Module):
         self, config: Detr, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool
     ) -> None:
         super().__init__()
-        no_memory(context)
+        check_context(context, positions=True)
         (horizon, actions), width = shape, config.width
         rest = context.vector - sum(config.parts) - 1
         self.parts = tuple(rest if part == -1 else part for part in config.parts)
@@ -135,7 +136,8 @@ class DetrNet(nn.Module):
         self.times = Times(times, width) if times else None
         self.position = nn.Embedding(self.first, width) if self.first else None
         self.token = nn.Linear(context.token, width) if context.token not in (0, width) else None
-        self.token_position = nn.Embedding(context.tokens, width) if context.token and context.tokens else None
+        learned = context.token and context.tokens and not context.positions
+        self.token_position = nn.Embedding(context.tokens, width) if learned else None
         self.action = nn.Linear(actions, width) if actions else None
         self.query = nn.Embedding(horizon, width)
         self.encoder = _encoder(config, config.encoder_layers)
@@ -160,7 +162,7 @@ class DetrNet(nn.Module):
         return y
 
     def _tokens(self, t: Tensor | None, ctx: Context) -> tuple[Tensor, Tensor]:
-        """Tokens (B, S, W) and their positions (S, W)."""
+        """Tokens (B, S, W) and their positions (S, W) or (B, S, W)."""
         tokens, positions = [], []
         if self.position is not None:
             tokens.append(self._first(t, ctx))
@@ -169,8 +171,10 @@ class DetrNet(nn.Module):
             if ctx.tokens is None:
                 raise ValueError(f"context.tokens: expected tokens of width {self.spec.token}, found none")
             tokens.append(ctx.tokens if self.token is None else self.token(ctx.tokens))
-            positions.append(self._where(ctx.tokens))
-        return torch.cat(tokens, 1), torch.cat(positions)
+            positions.append(self._where(ctx))
+        if self.spec.token and self.spec.positions and self.position is not None:
+            positions[0] = positions[0].expand(len(positions[1]), -1, -1)
+        return torch.cat(tokens, 1), torch.cat(positions, -2)
 
     def _first(self, t: Tensor | None, ctx: Context) -> Tensor:
         """The tokens (B, ., W) of the parts of the vector, then zeros, the times added to each."""
@@ -187,9 +191,16 @@ class DetrNet(nn.Module):
         time: Tensor = self.times(t)
         return h + time[:, None]
 
-    def _where(self, tokens: Tensor) -> Tensor:
-        """Positions (S, W) of the context's tokens."""
-        count = tokens.shape[1]
+    def _where(self, ctx: Context) -> Tensor:
+        """Positions (S, W) or (B, S, W) of the context's tokens."""
+        assert ctx.tokens is not None
+        if self.spec.positions:
+            expected = (*ctx.tokens.shape[:2], self.width)
+            if ctx.positions is None or tuple(ctx.positions.shape) != expected:
+                found = None if ctx.positions is None else tuple(ctx.positions.shape)
+                raise ValueError(f"context.positions: expected {expected}, found {found}")
+            return ctx.positions
+        count = ctx.tokens.shape[1]
         if self.token_position is None:
             return self.query.weight.new_zeros(count, self.width)
         if count > self.spec.tokens:

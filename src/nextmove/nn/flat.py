@@ -7,8 +7,10 @@ from torch import Tensor
 from nextmove.contracts import Context, ContextSpec
 
 
-def no_memory(spec: ContextSpec) -> None:
-    """Raises ValueError where a prefix's memory is promised to a network that would not read it."""
+def check_context(spec: ContextSpec, *, positions: bool = False) -> None:
+    """Raises ValueError where a memory, or positions of tokens, are promised to a network that would not read them."""
+    if spec.positions and not positions:
+        raise ValueError("context.positions: expected none, since this network reads tokens without (nn.Detr with)")
     if spec.memory is not None:
         raise ValueError(
             "context.memory: expected none, since this network reads vectors and tokens alone (nn.Expert reads a "
@@ -18,7 +20,7 @@ def no_memory(spec: ContextSpec) -> None:
 
 def flat_width(spec: ContextSpec) -> int:
     """Columns of `flat`; raises ValueError for a memory, and if there are tokens but their number is unknown."""
-    no_memory(spec)
+    check_context(spec)
     if spec.token and not spec.tokens:
         raise ValueError(f"context.tokens: expected a fixed number of tokens to flatten, found {spec.tokens}")
     return spec.vector + spec.token * spec.tokens

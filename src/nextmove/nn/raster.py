@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec
-from nextmove.nn.flat import no_memory
+from nextmove.nn.flat import check_context
 from nextmove.nn.masked_conv import MaskedConv2d, Rows, square
 
 Grid = tuple[int, int, int]
@@ -203,7 +203,7 @@ def pointwise(inputs: int, out: int, grid: Grid, *, chunks: int = 1) -> MaskedCo
 
 def vector_width(context: ContextSpec) -> int:
     """Width of the context's vector; raises ValueError for tokens and a memory: a convolution attends to nothing."""
-    no_memory(context)
+    check_context(context)
     if context.token:
         raise ValueError(f"context.token: expected no tokens, only a vector, found width {context.token}")
     return context.vector

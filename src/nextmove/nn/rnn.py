@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nextmove.contracts import Cache, Context, ContextSpec
 from nextmove.nn.embedding import Times
-from nextmove.nn.flat import no_memory
+from nextmove.nn.flat import check_context
 
 State = tuple[Tensor, Tensor]
 """Hidden and cell values, each (layers, B, W)."""
@@ -65,7 +65,7 @@ class LstmNet(nn.Module):
 
     def __init__(self, config: Lstm, shape: tuple[int, ...], out: int, times: int, context: ContextSpec) -> None:
         super().__init__()
-        no_memory(context)
+        check_context(context)
         (self.horizon, actions), self.spec = shape, context
         if not context.token or context.tokens != self.horizon:
             raise ValueError(f"context.tokens: expected one for each of {self.horizon} steps, found {context.tokens}")
@@ -105,7 +105,7 @@ class RecurrentNet(nn.Module):
 
     def __init__(self, cells: nn.RNNBase, classes: int, context: ContextSpec, start: bool) -> None:
         super().__init__()
-        no_memory(context)
+        check_context(context)
         if context.token:
             raise ValueError(f"context.token: expected none, found width {context.token}")
         self.embedding = nn.Embedding(classes + start, cells.input_size)

@@ -1,0 +1,57 @@
+"""ResNets beside torchvision 0.28's on the same weights, and keypoints by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nextmove.nn.resnet import ResNet, SpatialSoftmax
+
+# Of torchvision.models.resnet18 and resnet34 (group norm: 16 channels a group) in float64, filled as `fill` does:
+# mean of the feature maps, their first value, the second picture's spread, and the number of parameters.
+REFERENCE = {
+    (18, "batch"): (263806.82235572377, 867351.569825261, 386349.4869598223, 11_176_512),
+    (18, "group"): (0.9680522289978867, 2.7156263180423785, 1.258786332653322, 11_176_512),
+    (34, "batch"): (348822583151.2255, 1079116727709.9563, 357628940363.3142, 21_284_672),
+    (34, "group"): (1.403557263931434, 1.1854079307676957, 1.764981837374099, 21_284_672),
+}
+
+
+def fill(net: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for name, value in (*net.named_parameters(), *net.named_buffers()):
+            if not value.is_floating_point():
+                continue
+            wave = torch.sin(torch.arange(value.numel(), dtype=torch.float64) * 0.7 + len(name)).reshape(value.shape)
+            if value.dim() > 1:
+                wave = wave * (2 / value[0].numel()) ** 0.5
+            elif "running_var" in name:
+                wave = 1 + 0.5 * wave
+            else:
+                wave = 0.1 * wave + float(name.endswith("weight"))
+            value.copy_(wave)
+
+
+@pytest.mark.parametrize(("layers", "norm"), REFERENCE)
+def test_feature_maps_are_torchvisions(layers: int, norm: str) -> None:
+    net = ResNet(layers, norm).build().double().eval()  # type: ignore[arg-type]
+    fill(net)
+    image = torch.sin(torch.arange(2 * 3 * 70 * 50, dtype=torch.float64) * 0.01).reshape(2, 3, 70, 50)
+    with torch.no_grad():
+        maps = net(image)
+    mean, first, spread, parameters = REFERENCE[layers, norm]
+    assert maps.shape == (2, 512, 3, 2)
+    assert (maps.mean().item(), maps[0, 0, 0, 0].item(), maps[1].std().item()) == pytest.approx((mean, first, spread))
+    assert sum(p.numel() for p in net.parameters()) == parameters
+
+
+def test_a_keypoint_is_where_its_map_is_bright() -> None:
+    pool = SpatialSoftmax(2, 2)
+    with torch.no_grad():
+        pool.keypoints.weight.copy_(100 * torch.eye(2).reshape(2, 2, 1, 1))
+        pool.keypoints.bias.zero_()
+        maps = torch.zeros(1, 2, 3, 5)
+        maps[0, 0, 0, 4] = maps[0, 1, 2, 1] = 1
+        assert pool(maps)[0].tolist() == pytest.approx([1, -1, -0.5, 1])
+        # Nothing is brighter than the rest: the middle.
+        assert pool(torch.zeros(1, 2, 3, 5))[0].tolist() == pytest.approx([0, 0, 0, 0], abs=1e-6)
