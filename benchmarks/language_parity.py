@@ -68,8 +68,8 @@ def greedy(loaded: hf.Language, io: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ids = io[prompt]
             new = io[f"out.{key}"].shape[1] - ids.shape[1]
             keep = None if mask is None else io[mask]
-            made = loaded.generate(ids, keep, new=new, rng=torch.Generator(), sampling=GREEDY, **options)
-            found[f"out.{key}"] = made
+            options = {"rng": torch.Generator(), "sampling": GREEDY, "stop": (), **options}
+            found[f"out.{key}"] = loaded.model.complete(ids, keep, new=new, **options)
 
     found: dict[str, Tensor] = {}
     text("greedy", "in.prompt_ids")

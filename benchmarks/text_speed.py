@@ -63,7 +63,7 @@ def generation(theirs: Any, ours: hf.Language, prompt: Tensor, new: int) -> tupl
         return theirs.generate(prompt, attention_mask=mask, max_new_tokens=new, do_sample=False, pad_token_id=0)
 
     def own() -> Tensor:
-        return ours.generate(prompt, new=new, rng=torch.Generator(), sampling=greedy)
+        return ours.model.complete(prompt, new=new, rng=torch.Generator(), sampling=greedy)
 
     return {"transformers": reference, "nextmove": own}, prompt.shape[0] * new
 

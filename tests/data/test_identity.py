@@ -65,7 +65,7 @@ def test_one_changed_number_changes_the_hash_of_its_episode_and_feature(tmp_path
 def test_an_instruction_is_part_of_an_episode_for_who_reads_it(tmp_path: Path) -> None:
     rows = episodes(0, 3)
     a = stored(tmp_path / "a", rows)
-    writer = data.DatasetWriter(tmp_path / "b", a.features, 10)
+    writer = data.DatasetWriter(tmp_path / "b", {n: a.features[n] for n in rows[0]}, 10)
     for row, tasks in zip(rows, ("x", "push", ["x"] * 22 + ["push"] * 20), strict=True):
         writer.add_episode(row, tasks)
     b = data.open_dataset(writer.finalize())

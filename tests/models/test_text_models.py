@@ -9,6 +9,7 @@ from nextmove import store
 from nextmove.codecs import Text
 from nextmove.config import ConfigError, decode, encode
 from nextmove.contracts import Context, Known, seeded, total, uniform
+from nextmove.decoders.sampling import Sampling
 from nextmove.models.generator import TextSpec
 from nextmove.models.text.assemble import fit_codec, spec_of
 from nextmove.models.text.gpt import Gpt2, ModernGpt
@@ -71,13 +72,56 @@ def test_learns_a_sentence_and_writes_on(name):
         optimiser.step()
     assert first == pytest.approx(torch.tensor(float(model.codec.classes)).log().item(), abs=0.3)
     assert loss.item() < 1.0
-    prompt = model.codec.encode("she sells")
-    known = Known(torch.nn.functional.pad(prompt, (0, 31))[None], (torch.arange(40) < 9).float()[None])
-    # Longer than the windows it was trained on.
-    sample = model.eval().decoder.sample
-    text = model.codec.decode(sample(Context.empty(1), shape=(40,), rng=seeded(1), known=known, **model.sampling)[0])
-    assert text.startswith("she sells")
-    assert len(text) == 40
+
+    def known(model):
+        """The share of the runs of five that it writes behind a prompt, past its windows, which the corpus has."""
+        text = "sells" + "".join(model.eval().write("she sells", new=60, rng=seeded(1), sampling=Sampling(0)))
+        runs = [text[i : i + 5] for i in range(1, len(text) - 4)]
+        assert len(runs) == 60
+        return sum(run in CORPUS for run in runs) / 60
+
+    torch.manual_seed(1)
+    assert known(model) > 0.4
+    assert known(recipe.build(spec())) < 0.1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_prompts_of_several_lengths_are_continued_as_each_alone(name):
+    """All that is written comes out of `stream`: row by row it is what the row alone would be followed by."""
+    torch.manual_seed(0)
+    model = RECIPES[name]().build(spec(12)).eval()
+    for weight in model.parameters():
+        weight.data.mul_(2)
+    lengths, new = [1, 4, 2], 6
+    rows = [torch.randint(model.codec.classes, (n,), generator=seeded(n)) for n in lengths]
+    prompt, mask = torch.full((3, 5), 7), torch.zeros(3, 5, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        prompt[i, 5 - len(row) :], mask[i, 5 - len(row) :] = row, True
+    greedy = {"rng": seeded(0), "sampling": Sampling(temperature=0)}
+    made = model.complete(prompt, mask, new=new, **greedy)
+    assert torch.equal(made[:, :5], prompt)
+    alone = [model.complete(row[None], new=new, **greedy)[0, len(row) :] for row in rows]
+    assert torch.equal(made[:, 5:], torch.stack(alone))
+    assert torch.equal(torch.stack([*model.stream(prompt, mask, new=new, **greedy)], 1), made[:, 5:])
+    # The rows end one after another, those with short prompts before the longest has begun to write.
+    stop = [int(alone[0][2]), int(alone[1][0])]
+    stopped = model.complete(prompt, mask, new=new, stop=stop, pad=3, **greedy)
+    for row, text in zip(stopped[:, 5:].tolist(), alone, strict=True):
+        ends = [i for i, token in enumerate(text.tolist()) if token in stop]
+        kept = ends[0] + 1 if ends else new
+        assert row == text[:kept].tolist() + [3] * (new - kept)
+    with pytest.raises(ValueError, match="mask: expected padding on the left only"):
+        model.complete(prompt, ~mask, new=2, rng=seeded(0))
+
+
+def test_text_is_written_by_one_way_and_pictures_by_another():
+    model = Gpt2().build(spec(12))
+    with pytest.raises(ValueError, match="model: expected one of images, found one of text"):
+        model.generate(2, rng=seeded(0))
+    with pytest.raises(ValueError, match="model: expected one of images, found one of text"):
+        model.loss({"image": torch.zeros(1, 1, 2, 2)}, rng=seeded(0))
+    assert "".join(model.write("", new=5, rng=seeded(0), stop=range(99))) == ""
+    assert len("".join(model.write("", new=5, rng=seeded(0)))) == 5
 
 
 def test_sizes_are_the_published_and_about_equal():

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -146,12 +147,12 @@ class Tokenizer(nn.Module):
         return Tokens(ids, mask)
 
     def decode(self, x: Tensor | Sequence[int]) -> str:
-        """The text of ids (L,), special tokens included; raises ValueError for an id there is not."""
-        ids, backend = x.tolist() if isinstance(x, Tensor) else list(x), self.backend
-        for i in ids:
-            if not 0 <= i < self._count or backend.id_to_token(i) is None:
-                raise ValueError(f"x: expected ids of the tokenizer, 0 to {self._count - 1}, found {i}")
-        text: str = backend.decode(ids, skip_special_tokens=False)
+        """The text of ids (L,), special tokens included; ids of the model that have no token become U+FFFD.
+
+        Raises ValueError for an id that is none of the model's.
+        """
+        runs = groupby(x.tolist() if isinstance(x, Tensor) else x, key=self._has_token)
+        text = "".join(self._decoded(list(run)) if known else "\ufffd" * len(list(run)) for known, run in runs)
         return text.replace(self._ending, " ") if self._ending else text
 
     def stream(self, ids: Iterable[int], after: Iterable[int] = ()) -> Iterator[str]:
@@ -233,6 +234,16 @@ class Tokenizer(nn.Module):
             if len(raw) < REMEMBERED:
                 self._ids[raw, special] = found
         return found
+
+    def _has_token(self, i: int) -> bool:
+        backend = self.backend
+        if not 0 <= i < self.classes:
+            raise ValueError(f"x: expected ids of the tokenizer, 0 to {self.classes - 1}, found {i}")
+        return backend.id_to_token(i) is not None
+
+    def _decoded(self, ids: list[int]) -> str:
+        text: str = self.backend.decode(ids, skip_special_tokens=False)
+        return text
 
     def _within(self, raw: str, length: int, cut: Side | None, special: bool) -> list[int]:
         """The ids of a text, at most `length` of them."""

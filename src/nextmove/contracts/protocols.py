@@ -5,7 +5,7 @@ Letters: B batch, T observation steps, H horizon, A action width, L tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -59,6 +59,45 @@ class Codec(Protocol):
 
     def decode(self, x: Tensor) -> Tensor:
         """Model space to data."""
+        ...
+
+
+@runtime_checkable
+class ImageCodec(Protocol):
+    """An invertible map between images (B, C, height, width) in [0, 1] and the space they are generated in."""
+
+    def encode(self, raw: Tensor, rng: Rng | None = None) -> Tensor:
+        """Images to model space; with `rng` a codec of continuous values spreads each level over its cell."""
+        ...
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Model space to images."""
+        ...
+
+
+@runtime_checkable
+class TextCodec(Protocol):
+    """A map between texts and ids."""
+
+    @property
+    def classes(self) -> int:
+        """Number of different ids."""
+        ...
+
+    def encode(self, raw: str) -> Tensor:
+        """ids (L,) of a text; raises ValueError for a character that has none."""
+        ...
+
+    def prompt(self, raw: str) -> Tensor:
+        """ids (L,) of a text that is to be continued, with what has to stand in front of it."""
+        ...
+
+    def decode(self, x: Tensor) -> str:
+        """The text of ids (L,)."""
+        ...
+
+    def stream(self, ids: Iterable[int], after: Iterable[int] = ()) -> Iterator[str]:
+        """The text that each id adds behind the ids `after`, as far as it is certain, then what is left."""
         ...
 
 

@@ -22,9 +22,6 @@ from nextmove.data.layout import Feature, Info, read_info, read_json, read_json_
 from nextmove.data.stats import Stats, merge, parse_stats
 from nextmove.data.tables import Array, read_parts, to_numpy
 
-TASK = "task"
-"""Name of the instructions, strings, among features, in items and in batches."""
-
 
 def open_dataset(
     root: str | Path,

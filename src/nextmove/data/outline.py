@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nextmove.data.dataset import TASK, Dataset
+from nextmove.contracts import TASK
+from nextmove.data.dataset import Dataset
 from nextmove.data.tables import Array
 
 PARTS = (2, 4, 2)

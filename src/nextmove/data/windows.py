@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextmove.data.dataset import TASK, Dataset, window
+from nextmove.contracts import TASK
+from nextmove.data.dataset import Dataset, window
 from nextmove.data.errors import DataError
 from nextmove.data.order import warn_of_order
 from nextmove.data.tables import Array

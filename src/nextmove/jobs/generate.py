@@ -13,7 +13,8 @@ from torch import Tensor
 
 from nextmove import parts, store
 from nextmove.config import ConfigError
-from nextmove.contracts import Known, seeded
+from nextmove.contracts import seeded
+from nextmove.decoders.autoregressive import AutoregressiveDecoder
 from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery
 from nextmove.folders import open_folder
@@ -35,9 +36,7 @@ def load_generator(
     ConfigError for a folder that holds something else, and for a sampler where there is none to change.
     """
     saved = open_folder(model).expect("generator")
-    if saved.kind != "nextmove":
-        raise ConfigError(f"{model}: cannot draw text from a model of {saved.whose} yet; `nextmove inspect` reads it")
-    found: Generator | Tokenizer = store.load(saved.folder)
+    found: Generator | Tokenizer = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign().model
     if isinstance(found, Generator):
         parts.with_sampling(found, sampler, steps, guidance)
     elif sampler or steps or guidance != 1:
@@ -65,7 +64,7 @@ def generate(
     """Draws samples: text streams to the terminal token by token, images go into a picture.
 
     Args:
-        model: A run's folder or a saved model of text or images.
+        model: A run's folder, a saved model of text or images, or a language model of transformers.
         n: Images: how many.
         out: Images: file to write; .png a grid, .gif, .webp or .mp4 how they came about (denoising, or pixel by
             pixel); default MODEL/samples.png. Text: file to write besides the terminal.
@@ -100,7 +99,7 @@ def generate(
     if isinstance(generator.spec, TextSpec):
         return _text(generator, prompt, length, sampling, rng, out)
     kind = gallery.kind(target)
-    options: dict[str, Any] = {"sampling": sampling} if hasattr(generator.decoder, "stream") else {}
+    options: dict[str, Any] = {"sampling": sampling} if isinstance(generator.decoder, AutoregressiveDecoder) else {}
     if kind == ".png":
         images = generator.generate(n, rng=rng, inputs=inputs, **options)
         write_bytes(target, gallery.png(gallery.grid(images.numpy())))
@@ -124,9 +123,9 @@ def labels(generator: Generator, n: int, label: int = -1) -> dict[str, Tensor]:
 
 def process(generator: Generator, n: int, rng: Any, inputs: Any, options: dict[str, Any]) -> Iterator[Tensor]:
     """Images (n, C, height, width) as they come about, at most about FRAMES of them, the finished ones last."""
-    decoder, codec = generator.decoder, generator.codec
+    decoder, codec = generator.decoder, generator.image
     ctx = generator.context(inputs, n)
-    if hasattr(decoder, "stream"):
+    if isinstance(decoder, AutoregressiveDecoder):
         ids, every = torch.zeros(n, generator.shape[0], dtype=torch.long), -(-generator.shape[0] // FRAMES)
         for i, drawn in enumerate(decoder.stream(ctx, shape=generator.shape, rng=rng, **options)):
             ids[:, i] = drawn
@@ -141,25 +140,9 @@ def process(generator: Generator, n: int, rng: Any, inputs: Any, options: dict[s
         yield codec.decode(x)
 
 
-def stream_text(generator: Generator, ids: Tensor, count: int, sampling: Sampling, rng: Any) -> Iterator[int]:
-    """`count` ids after `ids` (N,), one by one; a full window goes on from its last half."""
-    length = len(ids) + count
-    known = None
-    if len(ids):
-        value = torch.nn.functional.pad(ids, (0, count))[None]
-        known = Known(value, (torch.arange(length) < len(ids))[None].float())
-    drawn = generator.decoder.stream(
-        generator.context({}, 1), shape=(length,), rng=rng, known=known, sampling=sampling, **generator.sampling
-    )
-    for i, token in enumerate(drawn):
-        if i >= len(ids):
-            yield int(token)
-
-
 def _text(generator: Generator, prompt: str, length: int, sampling: Sampling, rng: Any, out: str | Path | None) -> str:
-    ids = stream_text(generator, generator.codec.encode(prompt), length, sampling, rng)
     written = []
-    for piece in itertools.chain([prompt], generator.codec.stream(ids)):
+    for piece in itertools.chain([prompt], generator.write(prompt, new=length, rng=rng, sampling=sampling)):
         written.append(piece)
         sys.stdout.write(piece)
         sys.stdout.flush()

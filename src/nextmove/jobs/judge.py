@@ -30,7 +30,7 @@ from nextmove.evaluation.ngram import best_order
 from nextmove.folders import open_folder
 from nextmove.host.lock import hold
 from nextmove.jobs import provenance
-from nextmove.jobs.generate import labels, load_generator, stream_text
+from nextmove.jobs.generate import labels, load_generator
 from nextmove.jobs.repeat import Call, at_least, place, repeatable
 from nextmove.models.generator import Generator, ImageSpec, TextSpec
 from nextmove.models.image.tokenizer import Tokenizer
@@ -59,7 +59,7 @@ def judge_generator(
     returns report.json's content.
 
     Args:
-        model: A run's folder or a saved model of text or images.
+        model: A run's folder, a saved model of text or images, or a language model of transformers.
         data: Text or images to judge on; default what it was trained on.
         samples: Images drawn and compared with as many held-out ones.
         sampler: Another solver for diffusion and flow (ancestral, ddim, euler, midpoint, heun, rk4, dpm++).
@@ -82,7 +82,10 @@ def judge_generator(
     out = place(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         judged = _of(found, Path(model))
-        source = str(data or found.facts["data"])
+        trained = getattr(found, "facts", {}).get("data")
+        if data is None and trained is None:
+            raise ConfigError(f"data: {model} does not say what it was trained on; expected --data, found none")
+        source = str(data or trained)
         if isinstance(found, Tokenizer):
             judged = _tokenizer(judged, found, source)
         elif isinstance(found.spec, TextSpec):
@@ -109,11 +112,11 @@ def _of(model: Any, run: Path) -> Judged:
 @torch.no_grad()
 def text_likelihood(model: Generator, text: str) -> dict[str, float]:
     """Nats a token and bits a character of held-out text, every token after at least half a window of others."""
-    ids, window = model.codec.encode(text), model.shape[0]
+    ids, window = model.text.encode(text), model.shape[0]
     rows = texts.Ids(ids, window, window // 2)
     total, count = 0.0, 0
     for part in np.array_split(np.arange(len(rows)), max(1, len(rows) // BATCH)):
-        found = model.decoder.log_prob(Context.empty(len(part)), rows.batch(part)["ids"])
+        found = model.tokens.log_prob(Context.empty(len(part)), rows.batch(part)["ids"])
         # The first window counts whole, of each other its new half.
         counted = found[:, window // 2 :]
         total, count = total - float(counted.sum()), count + counted.numel()
@@ -218,17 +221,16 @@ def quantised(image: torch.Tensor, levels: int) -> torch.Tensor:
 def _text(judged: Judged, model: Generator, source: str, seed: int) -> Judged:
     train, test = texts.split(texts.text(source))
     likely = text_likelihood(model, test)
-    parts = (model.codec.encode(part).numpy() for part in (train, test))
-    order, nats = best_order(*parts, classes=model.codec.classes)
+    parts = (model.text.encode(part).numpy() for part in (train, test))
+    order, nats = best_order(*parts, classes=model.text.classes)
     likely |= {f"nats_per_token_of_{order}_grams": nats[order]}
     began, rng = time.perf_counter(), seeded(seed, 8)
-    none = torch.zeros(0, dtype=torch.long)
-    ids = list(stream_text(model, none, 400, Sampling(0.8), rng))
+    # Where nothing begins a text, the first id of the test text does.
+    start = model.text.encode(test[:40])[None, : int(not model.tokens.config.start)]
+    ids = [int(row) for row in model.stream(start, new=400, rng=rng, sampling=Sampling(0.8), stop=())]
     speed = {"tokens_per_second": len(ids) / (time.perf_counter() - began)}
     told = _told(provenance.judge_text(model, test))
-    return replace(
-        judged, likelihood=likely, speed=speed, texts=[model.codec.decode(torch.tensor(ids))], judged_on=told
-    )
+    return replace(judged, likelihood=likely, speed=speed, texts=[model.text.decode(torch.tensor(ids))], judged_on=told)
 
 
 def _tokenizer(judged: Judged, model: Tokenizer, source: str) -> Judged:

@@ -5,14 +5,29 @@ Letters: B batch, L tokens, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from nextmove.contracts import Batch, Context, Known, Rng, networks
+from nextmove.contracts import (
+    Batch,
+    Context,
+    Decoder,
+    Encoder,
+    ImageCodec,
+    Known,
+    Rng,
+    TextCodec,
+    networks,
+)
+from nextmove.decoders.autoregressive import AutoregressiveDecoder
+from nextmove.decoders.prompts import continued
+from nextmove.decoders.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -64,31 +79,54 @@ class TextSpec:
 
 
 class Generator(nn.Module):
-    """`decoder` generates in the space of `codec`, told by `encoder` what `inputs` say (labels), or told nothing."""
+    """`decoder` generates in the space of `codec`, conditioned on what `encoder` makes of `inputs` (labels), if any."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"encoder": "encoder", "decoder": None}
 
-    codec: Any
-    decoder: Any
-    encoder: Any
+    codec: ImageCodec | TextCodec
+    decoder: Decoder
+    encoder: Encoder | None
 
     def __init__(
         self,
         *,
         spec: ImageSpec | TextSpec,
-        codec: nn.Module,
-        decoder: nn.Module,
+        codec: ImageCodec | TextCodec,
+        decoder: Decoder,
         shape: tuple[int, ...],
-        encoder: nn.Module | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.shape = spec, shape
         self.codec, self.decoder, self.encoder = codec, decoder, encoder
         self.sampling: dict[str, Any] = {}
         """Options of `decoder.sample` other than its own, such as `steps`."""
+        self.stop: tuple[int, ...] = ()
+        """Ids that end a text."""
+
+    @property
+    def text(self) -> TextCodec:
+        """The codec of a model of text; raises ValueError for a model of images."""
+        if not isinstance(self.codec, TextCodec):
+            raise ValueError(f"model: expected one of text, found one of {self.spec}")
+        return self.codec
+
+    @property
+    def image(self) -> ImageCodec:
+        """The codec of a model of images; raises ValueError for a model of text."""
+        if isinstance(self.codec, TextCodec):
+            raise ValueError("model: expected one of images, found one of text")
+        return self.codec
+
+    @property
+    def tokens(self) -> AutoregressiveDecoder:
+        """The decoder of a model that makes one id after another; raises ValueError for others."""
+        if not isinstance(self.decoder, AutoregressiveDecoder):
+            raise ValueError(f"model: expected one of ids, found {type(self.decoder).__name__}")
+        return self.decoder
 
     def context(self, inputs: Mapping[str, Any], batch: int) -> Context:
-        """What the decoder is told; `inputs` may hold `label` (B,)."""
+        """What the decoder is conditioned on; `inputs` may hold `label` (B,)."""
         return Context.empty(batch) if self.encoder is None else self.encoder(inputs, batch=batch)
 
     def encode(self, batch: Batch, rng: Rng | None = None) -> Tensor:
@@ -98,24 +136,69 @@ class Generator(nn.Module):
         """
         for name in ("ids", "x"):
             if name in batch:
-                return batch[name]
-        self.spec.check(batch["image"])  # type: ignore[union-attr]
-        return self.codec.encode(batch["image"], rng)
+                x: Tensor = batch[name]
+                return x
+        codec = self.image
+        if isinstance(self.spec, ImageSpec):
+            self.spec.check(batch["image"])
+        return codec.encode(batch["image"], rng)
 
     def loss(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
         """Named scalar terms of the decoder's loss; a `noise` in the batch belongs to its `x` (reflow.Pairs)."""
         x = self.encode(batch, rng)
-        given = {"noise": batch["noise"]} if "noise" in batch else {}
+        given: dict[str, Any] = {"noise": batch["noise"]} if "noise" in batch else {}
         return self.decoder.loss(self.context(batch, len(x)), x, weight=None, rng=rng, **given)
 
     @torch.no_grad()
     def generate(
         self, n: int, *, rng: Rng, inputs: Mapping[str, Any] | None = None, known: Known | None = None, **options: Any
     ) -> Tensor:
-        """n samples as the codec decodes them: images (n, C, height, width) in [0, 1], or ids (n, L)."""
-        ctx = self.context(inputs or {}, n)
+        """n images (n, C, height, width) in [0, 1]; raises ValueError for a model of text, which `complete` asks."""
+        codec, ctx = self.image, self.context(inputs or {}, n)
         x = self.decoder.sample(ctx, shape=self.shape, rng=rng, known=known, **{**self.sampling, **options})
-        return x if isinstance(self.spec, TextSpec) else self.codec.decode(x)
+        return codec.decode(x)
+
+    def stream(
+        self,
+        prompt: Tensor,
+        mask: Tensor | None = None,
+        *,
+        new: int,
+        rng: Rng,
+        sampling: Sampling | None = None,
+        stop: Sequence[int] | None = None,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """The ids (B,) that follow prompts (B, P) of ids, one after another, at most `new`.
+
+        sampling: how an id is chosen, by default as the decoder says; stop: the model's own by default. Padding and
+        other options are those of `decoders.prompts.continued`.
+        """
+        return continued(
+            self.tokens, self.context({}, len(prompt)), prompt, mask, new=new, rng=rng, sampling=sampling,
+            stop=self.stop if stop is None else stop, **{**self.sampling, **options},
+        )  # fmt: skip
+
+    def complete(self, prompt: Tensor, mask: Tensor | None = None, *, new: int, pad: int = 0, **options: Any) -> Tensor:
+        """ids (B, P + new): the prompts and all of `stream`, `pad` where it has ended; arguments as of that."""
+        made = [*self.stream(prompt, mask, new=new, pad=pad, **options)]
+        written = torch.stack(made, 1) if made else prompt[:, :0]
+        return torch.cat([prompt, F.pad(written, (0, new - len(made)), value=pad)], 1)
+
+    def write(self, prompt: str, *, new: int, rng: Rng, **options: Any) -> Iterator[str]:
+        """The text that follows a prompt, in parts as they are certain; arguments as of `stream`.
+
+        Raises ValueError for a prompt with characters that the codec does not know, and for an empty one where the
+        model has nothing to begin with.
+        """
+        codec = self.text
+        ids = codec.prompt(prompt)
+        if not len(ids) and not self.tokens.config.start:
+            raise ValueError("prompt: expected a text, for this model has no token that begins one; found none")
+        ends = self.stop if options.get("stop") is None else options["stop"]
+        rows = self.stream(ids[None], new=new, rng=rng, **options)
+        written = takewhile(lambda i: i not in ends, (int(row) for row in rows))
+        return codec.stream(written, ids.tolist())
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks that generating calls, by name (`contracts.networks`)."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nextmove.codecs.vq import Vq
 from nextmove.contracts import Optim
 from nextmove.decoders import Autoregressive
 from nextmove.models.generator import Generator, ImageSpec
@@ -63,4 +64,6 @@ def adopt(prior: Generator, tokenizer: Any) -> None:
         raise ValueError(f"tokenizer: expected one of images {prior.spec}, found {tokenizer.spec}")
     if not tokenizer.codec.calls:
         raise ValueError("tokenizer: expected a trained one, found one that has seen no image")
+    if not isinstance(prior.codec, Vq):
+        raise ValueError(f"prior: expected one of a tokenizer's ids, found one of {type(prior.codec).__name__}")
     prior.codec.load_state_dict(tokenizer.codec.state_dict())
