@@ -50,7 +50,7 @@ def main() -> None:
         for sampler, sizes in SWEEPS.get(run.name, [(None, (0,))]):
             for steps in sizes:
                 model = load_generator(run, sampler=sampler, steps=steps)
-                found = data.pictures(model.facts["data"], size=model.spec.height)
+                found = data.images(model.facts["data"], size=model.spec.height)
                 test, train = (quantised(x.image, model.spec.levels).numpy() for x in (found.test, found.train))
                 drawn, speed = draw(model, min(args.samples, len(test)), args.seed)
                 judged = quality.judge_samples(drawn.numpy(), test, train)

@@ -44,7 +44,7 @@ def columns(length: int, seed: int) -> dict[str, Any]:
     }
 
 
-def pictures(length: int, height: int, width: int, seed: int) -> np.ndarray:
+def images(length: int, height: int, width: int, seed: int) -> np.ndarray:
     """Smooth frames (T, H, W, 3) uint8 whose grey value tells them apart."""
     y, x = np.mgrid[0:height, 0:width]
     grey = 30 + (np.arange(length)[:, None, None] * 9 + seed * 40) % 180
@@ -52,11 +52,11 @@ def pictures(length: int, height: int, width: int, seed: int) -> np.ndarray:
 
 
 def with_cameras(length: int, seed: int) -> dict[str, Any]:
-    """Numbers and pictures of an episode."""
+    """Numbers and images of an episode."""
     rng = np.random.default_rng(seed + 100)
     return {
         **columns(length, seed),
-        "observation.images.top": pictures(length, 32, 48, seed),
+        "observation.images.top": images(length, 32, 48, seed),
         "observation.images.skin": rng.integers(0, 256, (length, 8, 6, 3), dtype=np.uint8),
     }
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.data.sets import GOLDEN, LENGTHS, columns, pictures, with_cameras
+from tests.data.sets import GOLDEN, LENGTHS, columns, images, with_cameras
 
 from nextmove.data import DataError, open_dataset
 
@@ -70,7 +70,7 @@ def test_an_item_is_lerobots(filmed: Path) -> None:
 
 def test_every_frame_of_every_file_is_the_right_one(filmed: Path) -> None:
     dataset = open_dataset(filmed)
-    expected = np.concatenate([pictures(n, 32, 48, e) for e, n in enumerate(LENGTHS)]).astype(float)
+    expected = np.concatenate([images(n, 32, 48, e) for e, n in enumerate(LENGTHS)]).astype(float)
     frames = dataset.video("observation.images.top").frames(dataset.rows)
     assert frames.dtype == np.uint8
     assert np.abs(frames - expected).mean((1, 2, 3)).max() < 4
@@ -281,7 +281,7 @@ def test_a_table_of_episodes_that_is_none_is_named(broken: Path, name: str, valu
         open_dataset(broken)
 
 
-def test_a_column_that_holds_no_pictures_is_named(broken: Path) -> None:
+def test_a_column_that_holds_no_images_is_named(broken: Path) -> None:
     edit(broken, lambda t: t.set_column(t.schema.get_field_index(TACTILE), TACTILE, pa.array([1.0] * len(t))))
-    with pytest.raises(DataError, match=r"file-000\.parquet: column .*: expected encoded pictures, found double"):
+    with pytest.raises(DataError, match=r"file-000\.parquet: column .*: expected encoded images, found double"):
         open_dataset(broken).video(TACTILE).frames(np.array([0]))

@@ -1,4 +1,4 @@
-"""Damage inside videos and pictures is found by decoding, with file, episode and frame."""
+"""Damage inside videos and images is found by decoding, with file, episode and frame."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_all_that_follows_a_loss_is_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["v3", "v21"])
-def test_whole_sets_have_no_damage_and_broken_pictures_are_named(tmp_path: Path, version: str) -> None:
+def test_whole_sets_have_no_damage_and_broken_images_are_named(tmp_path: Path, version: str) -> None:
     golden = GOLDEN / f"lerobot_dataset_{version}" / "dataset"
     work = Decoding(golden)
     found = parts(work.dataset)

@@ -1,4 +1,4 @@
-"""Depth maps, in video as codes and in parquet as 16-bit pictures."""
+"""Depth maps, in video as codes and in parquet as 16-bit images."""
 
 from __future__ import annotations
 

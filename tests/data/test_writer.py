@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.data.sets import CAMERAS, FEATURES, GOLDEN, LENGTHS, columns, pictures, with_cameras, write_numbers
+from tests.data.sets import CAMERAS, FEATURES, GOLDEN, LENGTHS, columns, images, with_cameras, write_numbers
 
 from nextmove.data import DataError, DatasetWriter, VideoCodec, doctor, exact_stats, open_dataset
 from nextmove.data.assemble import publish
@@ -108,7 +108,7 @@ def test_stored_statistics_are_exact_over_all_frames(filmed: Path) -> None:
 
 def test_videos_are_small_key_frames_often_and_never_encoded_twice(filmed: Path, tmp_path: Path) -> None:
     writer = DatasetWriter(tmp_path / "set", {"observation.images.top": CAMERAS["observation.images.top"]}, 10)
-    writer.add_episode({"observation.images.top": pictures(12, 32, 48, 2)}, "alone")
+    writer.add_episode({"observation.images.top": images(12, 32, 48, 2)}, "alone")
     writer.finalize()
     alone = open_dataset(tmp_path / "set").video("observation.images.top").frames(np.arange(12))
     joined = open_dataset(filmed).video("observation.images.top").frames(np.arange(8, 20))
@@ -125,11 +125,11 @@ def test_h264_and_any_rate(tmp_path: Path, fps: float) -> None:
     features = {"observation.images.a": {"dtype": "video", "shape": [32, 48, 3]}, "action": FEATURES["action"]}
     writer = DatasetWriter(tmp_path / "set", features, fps, video=VideoCodec("h264", crf=10))
     for episode in range(3):
-        frames = pictures(17, 32, 48, episode)
+        frames = images(17, 32, 48, episode)
         # Frames may come one at a time.
         writer.add_episode({"observation.images.a": iter(frames), "action": np.zeros((17, 2))}, "go")
     dataset = open_dataset(writer.finalize())
-    expected = np.concatenate([pictures(17, 32, 48, e) for e in range(3)]).astype(float)
+    expected = np.concatenate([images(17, 32, 48, e) for e in range(3)]).astype(float)
     found = dataset.video("observation.images.a").frames(dataset.rows)
     assert np.abs(found - expected).mean((1, 2, 3)).max() < 4
     assert [f for f in doctor(dataset) if f.level == "error"] == []
@@ -337,4 +337,4 @@ def test_features_that_no_reader_could_use_are_refused(
 def test_odd_sizes_are_refused_for_video(tmp_path: Path) -> None:
     writer = DatasetWriter(tmp_path / "set", {"view": {"dtype": "video", "shape": [31, 48, 3]}}, 10)
     with pytest.raises(DataError, match="view: video needs an even height and width, found 31 x 48"):
-        writer.add_episode({"view": pictures(3, 31, 48, 0)}, "go")
+        writer.add_episode({"view": images(3, 31, 48, 0)}, "go")

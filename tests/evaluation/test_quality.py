@@ -53,9 +53,9 @@ def test_the_reference_numbers_of_the_digits():
 
 
 def test_class_shares_of_real_digits_are_theirs():
-    from nextmove.data import pictures
+    from nextmove.data import images
 
-    found = pictures("digits")
+    found = images("digits")
     train, test = found.train, found.test
     share = quality.class_share(test.image.numpy(), train.image.numpy(), train.label.numpy())
     true = np.bincount(test.label.numpy(), minlength=10) / len(test)

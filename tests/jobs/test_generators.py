@@ -226,7 +226,7 @@ def test_a_generator_is_resumed_on_its_own_data_only(tmp_path: Path) -> None:
 
 
 def test_bad_requests_are_named(pixels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DataError, match="expected digits, mnist, a folder of pictures or a data set"):
+    with pytest.raises(DataError, match="expected digits, mnist, a folder of images or a data set"):
         train("pixelcnn", "digts", tmp_path, PIXELS)
     with pytest.raises(ConfigError, match="AutoregressiveDecoder is not integrated step by step"):
         jobs.generate(pixels, sampler="ddim")
@@ -365,7 +365,7 @@ def test_pictures_that_were_trained_on_are_not_judged_as_if_held_out(
     small = replace(PIXELS, optim=replace(PIXELS.optim, batch=2))
     folder = noise(tmp_path / "folder", 40)
     run = train("pixelcnn", str(folder), tmp_path / "run", small, side=8)
-    found = data.pictures(folder, size=8)
+    found = data.images(folder, size=8)
     options: dict[str, Any] = {"samples": 2, "likelihood": 2, "classified": 0, "out": tmp_path / "out"}
 
     def judged(source: Path) -> str:
@@ -376,25 +376,25 @@ def test_pictures_that_were_trained_on_are_not_judged_as_if_held_out(
         return told
 
     assert "content" not in jobs.judge_generator(run, **options)["facts"]
-    assert judged(folder) == f"the {len(found.test)} pictures kept from training."
+    assert judged(folder) == f"the {len(found.test)} images kept from training."
     moved = folder.rename(tmp_path / "moved")
     noise(moved / "more", 20, seed=1)
-    grown = data.pictures(moved, size=8)
+    grown = data.images(moved, size=8)
     new = len(grown.test) - len(found.test)
     assert judged(moved) == (
-        f"the {len(found.test)} pictures kept from training and the {new} pictures that the model was not trained on."
+        f"the {len(found.test)} images kept from training and the {new} images that the model was not trained on."
     )
-    # A folder of training pictures alone: some of them are for tests there.
+    # A folder of training images alone: some of them are for tests there.
     seen = tmp_path / "seen"
     seen.mkdir()
     pixels = (found.train.image[:2] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     for i, one in enumerate(pixels):
         Image.fromarray(one).save(seen / f"{i}.png")
-    assert "It was trained on these pictures" in judged(seen)
+    assert "It was trained on these images" in judged(seen)
     config = json.loads((run / "model" / "config.json").read_text())
     del config["facts"]["content"]
     (run / "model" / "config.json").write_text(json.dumps(config))
-    assert "It may have been trained on these pictures" in judged(moved)
+    assert "It may have been trained on these images" in judged(moved)
 
 
 def test_text_that_was_trained_on_is_not_judged_as_if_held_out(text: Path, tmp_path: Path) -> None:

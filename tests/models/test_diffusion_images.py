@@ -144,7 +144,7 @@ def test_wrong_images_and_labels_are_named():
 
 def test_a_short_training_on_digits():
     """Flow on a small DiT: better than a fitted Gaussian, of 2.95 bits and clipped draws of 1-NN accuracy .926."""
-    from nextmove.data.pictures import digits
+    from nextmove.data.images import digits
 
     found = digits()
     torch.manual_seed(0)

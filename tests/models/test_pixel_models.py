@@ -10,7 +10,7 @@ from nextmove import store
 from nextmove.codecs.palette import Palette
 from nextmove.codecs.pixels import Pixels
 from nextmove.contracts import Context, Known, Optim, Rows, seeded, total, uniform
-from nextmove.data.pictures import digits
+from nextmove.data.images import digits
 from nextmove.models.generator import Generator, ImageSpec
 from nextmove.models.image.imagegpt import ImageGpt
 from nextmove.models.image.pixelcnn import PixelCnn, PlainPixelCnn

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nextmove.config import ConfigError
+from nextmove.host.files import read_json
 from nextmove.systems import SYSTEMS
 
 
@@ -35,7 +36,7 @@ def road(args: Sequence[str]) -> int:
         print("usage: nextmove road\n\nEvery system: what it changed, its file, its figure (docs/results.md).")
         return 0 if args[0] in ("-h", "--help") else 2
     path = Path(__file__).parents[1] / "measured.json"
-    measured = json.loads(path.read_text()) if path.is_file() else {}
+    measured = read_json(path) if path.is_file() else {}
     rows = [("system", "file", "measured", "what it changed")]
     for s in SYSTEMS:
         rows.append((s.name, s.file or "planned", measured.get(s.name, "not yet" if s.recipe else ""), s.since))

@@ -1,4 +1,4 @@
-"""Robot data sets in LeRobot's formats: read, write, check, and turn into training windows; pictures and texts."""
+"""Robot data sets in LeRobot's formats: read, write, check, and turn into training windows; images and texts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from nextmove.data.dataset import Dataset, open_dataset
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
 from nextmove.data.health import doctor
+from nextmove.data.images import Affine, Images, ImageSet, images
 from nextmove.data.loader import Augment, Loader, Source
-from nextmove.data.pictures import Affine, Pictures, PictureSet, pictures
 from nextmove.data.record import record
 from nextmove.data.stats import exact_stats
 from nextmove.data.suspects import Finding
@@ -21,15 +21,15 @@ __all__ = [
     "Dataset",
     "DatasetWriter",
     "Finding",
+    "ImageSet",
+    "Images",
     "Loader",
-    "PictureSet",
-    "Pictures",
     "Source",
     "VideoCodec",
     "Windows",
     "doctor",
     "exact_stats",
+    "images",
     "open_dataset",
-    "pictures",
     "record",
 ]

@@ -1,6 +1,6 @@
-"""Pictures by row number, whether they lie in mp4 files or inside parquet.
+"""Images by row number, whether they lie in mp4 files or inside parquet.
 
-Letters: n rows asked for, H height, W width, C channels, G row groups.
+Shapes: n rows asked for, H height, W width, C channels, G row groups.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 
 from nextmove.data.episodes import Clips, Episodes
 from nextmove.data.errors import DataError
+from nextmove.data.image_files import decode
 from nextmove.data.layout import Feature
-from nextmove.data.picture_files import decode
 from nextmove.data.tables import Array, open_parquet
 from nextmove.data.video import OpenVideos
 
@@ -28,7 +28,7 @@ class Camera(Protocol):
     feature: Feature
 
     def frames(self, rows: Array) -> Array:
-        """The pictures of row numbers (n,), in that order: (n, H, W, C) uint8; depth float32 in millimetres."""
+        """The images of row numbers (n,), in that order: (n, H, W, C) uint8; depth float32 in millimetres."""
         ...
 
 
@@ -148,7 +148,7 @@ class VideoCamera:
 
 
 class ImageCamera:
-    """A camera whose frames are encoded pictures (PNG, TIFF, JPEG) inside parquet."""
+    """A camera whose frames are encoded images (PNG, TIFF, JPEG) inside parquet."""
 
     def __init__(self, feature: Feature, episodes: Episodes, cache: FrameCache, keep: int = 1 << 29) -> None:
         self.feature, self.episodes, self.cache = feature, episodes, cache
@@ -158,7 +158,7 @@ class ImageCamera:
         self._blobs: OrderedDict[int, Any] = OrderedDict()
 
     def frames(self, rows: Array) -> Array:
-        """(n, H, W, C) uint8 of the row numbers (n,), 16-bit and float pictures as float32."""
+        """(n, H, W, C) uint8 of the row numbers (n,), 16-bit and float images as float32."""
         return gather(self.feature.name, rows, self.cache, self._decode)
 
     def _decode(self, rows: Array) -> Iterator[tuple[int, Array]]:
@@ -167,10 +167,10 @@ class ImageCamera:
             blobs = self._group(g)
             first = int(self._stop[g]) - len(blobs)
             try:
-                yield row, self._picture(blobs[row - first].as_py())
+                yield row, self._image(blobs[row - first].as_py())
             except (OSError, ValueError) as problem:
                 path, where = (self._groups or [])[g][0], self.episodes.named(row)
-                raise DataError(f"{path}: {self.feature.name!r}, {where}: no picture to decode ({problem})") from None
+                raise DataError(f"{path}: {self.feature.name!r}, {where}: no image to decode ({problem})") from None
 
     def _bounds(self) -> Array:
         """The exclusive last row of every row group (G,), read from the footers once."""
@@ -185,7 +185,7 @@ class ImageCamera:
         return self._stop
 
     def _group(self, number: int) -> Any:
-        """The encoded pictures of one row group; those used last stay in memory, about `keep` bytes of them."""
+        """The encoded images of one row group; those used last stay in memory, about `keep` bytes of them."""
         if number in self._blobs:
             self._blobs.move_to_end(number)
             return self._blobs[number]
@@ -196,14 +196,14 @@ class ImageCamera:
             column = file.read_row_group(group, columns=[self.feature.name], use_threads=False).column(0)
         kind = str(column.type)
         if not kind.startswith(("struct<bytes", "binary", "large_binary")):
-            raise DataError(f"{path}: column {self.feature.name!r}: expected encoded pictures, found {kind}")
+            raise DataError(f"{path}: column {self.feature.name!r}: expected encoded images, found {kind}")
         blobs = column.combine_chunks()
         self._blobs[number] = blobs.field("bytes") if kind.startswith("struct") else blobs
         while len(self._blobs) > 1 and sum(b.nbytes for b in self._blobs.values()) > self._keep:
             self._blobs.popitem(last=False)
         return self._blobs[number]
 
-    def _picture(self, blob: bytes | None) -> Array:
+    def _image(self, blob: bytes | None) -> Array:
         if blob is None:
             raise ValueError("the table holds a path instead of its bytes")
         pixels = decode(blob, self.feature.shape[2])
@@ -214,5 +214,5 @@ class ImageCamera:
         return pixels if pixels.ndim == 3 else pixels[..., None]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the pictures read so far."""
+        """Without the images read so far."""
         return {**self.__dict__, "_blobs": OrderedDict()}

@@ -1,6 +1,6 @@
 """What may be stored: entries of features, and the columns of an episode with the counters that every data set has.
 
-Letters: T frames of the episode, H height, W width.
+Shapes: T frames of the episode, H height, W width.
 """
 
 from __future__ import annotations

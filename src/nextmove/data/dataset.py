@@ -1,6 +1,6 @@
 """A LeRobot data set (v3.x, v2.1, v2.0) as numpy columns in memory, with LeRobot's own items on top.
 
-Letters: N frames of the whole set, E episodes, n entries of a window, C channels, H height, W width.
+Shapes: N frames of the whole set, E episodes, n entries of a window, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -209,8 +209,8 @@ class Dataset:
                 indices, pad = window(rows, offsets[name], *self.bounds(rows))
                 rows, masks[f"{name}_is_pad"] = indices[0], torch.from_numpy(pad[0])
             single = name not in offsets or (feature.is_video and len(rows) == 1)
-            picture = feature.is_camera
-            values = self._picture(name, rows, return_uint8) if picture else _tensor(self._columns[name][rows])
+            image = feature.is_camera
+            values = self._image(name, rows, return_uint8) if image else _tensor(self._columns[name][rows])
             out[name] = values[0] if single else values
         number = int(self.column("task_index")[row])
         return {**out, **masks, "task": self.task(number, f"row {row}: ")}
@@ -222,7 +222,7 @@ class Dataset:
         e = int(np.searchsorted(end, index, side="right"))
         return int(start[e] + index - (end[e - 1] if e else 0))
 
-    def _picture(self, name: str, rows: Array, return_uint8: bool) -> Tensor:
+    def _image(self, name: str, rows: Array, return_uint8: bool) -> Tensor:
         frames = torch.from_numpy(self.video(name).frames(rows)).permute(0, 3, 1, 2).contiguous()
         if frames.dtype != torch.uint8 or (return_uint8 and self.layout.features[name].is_video):
             return frames

@@ -1,6 +1,6 @@
-"""Every picture of a data set decoded, to find those that are damaged: a file of a camera at a time.
+"""Every image of a data set decoded, to find those that are damaged: a file of a camera at a time.
 
-Letters: F frames of a file.
+Shapes: F frames of a file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nextmove.data.video import VideoFile
 
 @dataclass(frozen=True)
 class Part:
-    """Some episodes of a camera: those in one video file, or one episode of pictures in tables."""
+    """Some episodes of a camera: those in one video file, or one episode of images in tables."""
 
     camera: str
     episodes: tuple[int, ...]
@@ -53,7 +53,7 @@ class Decoding:
         """The part, and what is wrong with it; a file that cannot even be opened is left to the doctor."""
         camera = self.dataset.video(part.camera)
         assert isinstance(camera, VideoCamera | ImageCamera)
-        look = self._video if isinstance(camera, VideoCamera) else self._pictures
+        look = self._video if isinstance(camera, VideoCamera) else self._images
         return part, list(look(camera, part))  # type: ignore[arg-type]
 
     def _video(self, camera: VideoCamera, part: Part) -> Iterator[Finding]:
@@ -77,7 +77,7 @@ class Decoding:
             yield from _said(broken[numbers], part.camera, episode, path)
         video.close()
 
-    def _pictures(self, camera: ImageCamera, part: Part) -> Iterator[Finding]:
+    def _images(self, camera: ImageCamera, part: Part) -> Iterator[Finding]:
         for episode in part.episodes:
             broken, why = [], ""
             for row in self._rows(episode).tolist():

@@ -3,7 +3,7 @@
 A float is meant to be rounded, by a part in 2^24 as float32; a whole number is not. Beyond 2^24 float32 leaves out
 whole numbers, so that counters stand still and seconds since 1970 come in steps of 128.
 
-Letters: N frames, D numbers of a feature.
+Shapes: N frames, D numbers of a feature.
 """
 
 from __future__ import annotations

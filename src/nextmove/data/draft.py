@@ -2,7 +2,7 @@
 
 `<folder>/episode-000007/` holds data.parquet (the rows as they will be stored, but for counters that depend on the
 episodes before), one mp4 a camera, episode.json.
-Letters: T frames of the episode.
+Shapes: T frames of the episode.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Frames into mp4 files, and mp4 files into longer ones without encoding again.
 
-Letters: H height, W width.
+Shapes: H height, W width.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def encode_video(path: Path, frames: Iterable[Array], fps: float, codec: VideoCo
             for number, frame in enumerate(frames):
                 if stream is None:
                     stream = _stream(out, path, frame, fps, codec)
-                picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-                picture.pts, picture.time_base = number, 1 / rate(fps)
-                out.mux(stream.encode(picture))
+                image = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                image.pts, image.time_base = number, 1 / rate(fps)
+                out.mux(stream.encode(image))
             if stream is not None:
                 out.mux(stream.encode(None))
     except av.FFmpegError as problem:
@@ -128,7 +128,7 @@ def _copy(source: Any, track: Any, out: Any, stream: Any, shift: int) -> None:
 
 
 def encode_png(frame: Array) -> bytes:
-    """A (H, W, 3) uint8 picture as PNG."""
+    """A (H, W, 3) uint8 image as PNG."""
     from PIL import Image
 
     out = io.BytesIO()

@@ -1,6 +1,6 @@
 """The table of episodes: which rows, which tasks, which piece of which video; read from v3 parquet or v2 JSON Lines.
 
-Letters: E episodes, N frames.
+Shapes: E episodes, N frames.
 """
 
 from __future__ import annotations

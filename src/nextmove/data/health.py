@@ -1,6 +1,6 @@
 """The doctor: what is wrong with a data set, or likely to spoil a training run, with file, feature, episode and frame.
 
-Letters: N frames, D numbers of a feature.
+Shapes: N frames, D numbers of a feature.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _tables(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _videos(dataset: Dataset, timestamps: Array | None) -> Iterator[Finding]:
-    """Missing and truncated videos, and frames that have no picture at their time."""
+    """Missing and truncated videos, and frames that have no image at their time."""
     for name, feature in dataset.layout.features.items():
         if not feature.is_video:
             continue

@@ -3,7 +3,7 @@
 Numbers are taken as float32, which is what models see, so that other files and wider numbers of the same episodes are
 the same episodes. Other instructions make other episodes for a policy that reads `task`, though their first frames and
 spans stay what they are. Edited copies (cut, or with other observations) share spans of frames with their source.
-Letters: S selected episodes, n their frames, M traces, D width of a feature.
+Shapes: S selected episodes, n their frames, M traces, D width of a feature.
 """
 
 from __future__ import annotations

@@ -57,12 +57,12 @@ class Feature:
 
     @property
     def is_camera(self) -> bool:
-        """Whether the feature is a picture a frame."""
+        """Whether the feature is an image a frame."""
         return self.dtype in ("video", "image")
 
     @property
     def is_depth(self) -> bool:
-        """Whether the picture is a depth map."""
+        """Whether the image is a depth map."""
         return self.is_camera and bool(self.info.get("is_depth_map", self.info.get("video.is_depth_map", False)))
 
     @property

@@ -1,6 +1,6 @@
 """Endless shuffled batches whose content depends on seed and step alone.
 
-Letters: N windows, B global batch, b = B / world rows of this process.
+Shapes: N windows, B global batch, b = B / world rows of this process.
 """
 
 from __future__ import annotations

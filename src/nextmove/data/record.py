@@ -175,8 +175,8 @@ class Numbers:
         (self._good if success else self._bad).add(number)
         failed = len(self.failed())
         if failed > max(10, self.wanted):
-            told = f"{failed} of {self.end} episodes failed; is this the right expert?"
-            raise RecordingError(told, resumable=False)
+            message = f"{failed} of {self.end} episodes failed; is this the right expert?"
+            raise RecordingError(message, resumable=False)
 
     def succeeded(self) -> list[int]:
         """The numbers to keep, in order."""
@@ -225,8 +225,8 @@ def _assemble(root: Path, draft: Draft, numbers: Numbers, settings: Mapping[str,
             writer.finalize(draft.episodes(numbers.succeeded()))
             write_json(building / "meta" / RECORDING, {**settings, "failed": numbers.failed()})
     except OSError as problem:
-        told = f"{root}: {problem.strerror or problem}; {draft.kept()}, and the same call goes on from there"
-        raise RecordingError(told) from problem
+        message = f"{root}: {problem.strerror or problem}; {draft.kept()}, and the same call goes on from there"
+        raise RecordingError(message) from problem
     draft.discard()
 
 

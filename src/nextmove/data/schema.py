@@ -1,6 +1,6 @@
 """Arrow tables exactly as LeRobot 0.6 writes them: types, column order, the metadata of `datasets` and pandas.
 
-Letters: T frames of an episode, E episodes.
+Shapes: T frames of an episode, E episodes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STAT_KEYS = ("min", "max", "mean", "std", "count", *QUANTILES)
 
 
 def data_table(features: Mapping[str, Feature], columns: Mapping[str, Any]) -> Any:
-    """The table of an episode: every feature but videos, in order; images are lists of encoded pictures."""
+    """The table of an episode: every feature but videos, in order; images are lists of encoded images."""
     import pyarrow as pa
 
     stored = [feature for feature in features.values() if not feature.is_video]
@@ -36,8 +36,8 @@ def _array(feature: Feature, values: Any) -> Any:
     import pyarrow as pa
 
     if feature.dtype == "image":
-        pictures = [{"bytes": b, "path": f"frame-{i:06d}.png"} for i, b in enumerate(values)]
-        return pa.array(pictures, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+        images = [{"bytes": b, "path": f"frame-{i:06d}.png"} for i, b in enumerate(values)]
+        return pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     if feature.dtype == "string":
         return pa.array(list(values), pa.string())
     array = pa.array(np.ascontiguousarray(values).reshape(-1))

@@ -5,7 +5,7 @@ deviation) and stores, as q01 to q99 of a set, the mean of its episodes' quantil
 Here moments follow Chan et al. 1983 (pairwise update of mean and sum of squares) around a shifted origin, and the
 quantiles of numbers are order statistics of all frames, interpolated linearly. Layout and keys are LeRobot's.
 
-Letters: N frames, D width of the last axis, C channels.
+Shapes: N frames, D width of the last axis, C channels.
 """
 
 from __future__ import annotations

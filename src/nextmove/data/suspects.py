@@ -1,7 +1,7 @@
 """Numbers of a feature that are likely to spoil a training: the checks that the doctor and training share.
 
 They look at the selected frames and cost a pass over the feature or less.
-Letters: N frames of the whole set, D numbers of a feature.
+Shapes: N frames of the whole set, D numbers of a feature.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Text to train language models on: Shakespeare's plays, Python's own sources, or the user's files.
 
-Letters: N characters or ids, L ids of a window, B batch.
+Shapes: N characters or ids, L ids of a window, B batch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Frames out of video files: an index of every frame's time, a decoder kept open, only wanted frames converted.
 
 Where a seek lands is never trusted: containers compare decoding times or presentation times, and mark as key frames
-what decodes from further back. Letters: n frames asked for, H height, W width, C channels.
+what decodes from further back. Shapes: n frames asked for, H height, W width, C channels.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class VideoFile:
         check = landed and not self._in_order
         for frame in self._decoder or ():
             if check and frame.pict_type not in self._whole and frame.pts != self._pts[0]:
-                self._keys = self._keys[:1]  # Refreshed bit by bit: no picture but the first stands for itself.
+                self._keys = self._keys[:1]  # Refreshed bit by bit: no image but the first stands for itself.
                 break
             check = False
             if frame.pts is None or frame.pts < wanted:

@@ -1,6 +1,6 @@
 """Training windows: many frames' observations, instructions and action chunks gathered at once from columns in memory.
 
-Letters: B batch, T observation steps, H horizon, A action width, D feature width; pictures (height, width, channels).
+Shapes: B batch, T observation steps, H horizon, A action width, D feature width; images (height, width, channels).
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ class Windows:
         seen, _ = window(rows, self.obs_offsets, start, stop)
         done, pad = window(rows, self.action_offsets, start, stop)
         out = {n: torch.from_numpy(self.columns[n][seen]) for n in self.observations if n not in self.cameras}
-        out |= self._pictures(seen)
+        out |= self._images(seen)
         out[self.action] = torch.from_numpy(self.columns[self.action][done])
         out[f"{self.action}_is_pad"] = torch.from_numpy(pad)
         whole = {"index": rows, "episode_index": self.dataset.episodes[place], "task_index": self._tasks[rows]}
         words = {TASK: [self.dataset.tasks[i] for i in whole["task_index"].tolist()]} if self.has_tasks else {}
         return {**out, **{name: torch.from_numpy(values) for name, values in whole.items()}, **words}
 
-    def _pictures(self, rows: Array) -> dict[str, Tensor]:
+    def _images(self, rows: Array) -> dict[str, Tensor]:
         def one(name: str) -> Tensor:
             frames = self.dataset.video(name).frames(rows.reshape(-1))
             return torch.from_numpy(frames.reshape(*rows.shape, *frames.shape[1:]))

@@ -1,6 +1,6 @@
 """Writing LeRobot v3.0 data sets, whole episodes at a time, so that a crash loses at most the episode being added.
 
-Letters: T frames of an episode, H height, W width.
+Shapes: T frames of an episode, H height, W width.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 SHOWN = 4
-"""Names of a folder's content that are told."""
+"""Names of a folder's content that are listed."""
 
 
 def found(place: Path | str, kind: Literal["dataset", "model"]) -> str:

@@ -62,9 +62,9 @@ def _take(folder: Path, path: Path) -> int:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            told = _who(handle)
+            owner = _who(handle)
             os.close(handle)
-            raise InUseError(f"{folder}: in use by {told}; wait for it, stop it, or choose another --out") from None
+            raise InUseError(f"{folder}: in use by {owner}; wait for it, stop it, or choose another --out") from None
         except OSError as problem:  # a file system without locks
             warnings.warn(
                 f"{folder}: cannot be locked ({problem.strerror}): let one run at a time use it", stacklevel=4
@@ -72,7 +72,7 @@ def _take(folder: Path, path: Path) -> int:
         if _same(handle, path):
             break
         os.close(handle)  # its owner removed it when it let go
-    with suppress(OSError):  # a full disk is told by what comes next
+    with suppress(OSError):  # a full disk shows in what comes next
         os.ftruncate(handle, 0)
         os.write(handle, json.dumps(_me()).encode())
     return handle

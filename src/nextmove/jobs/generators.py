@@ -179,7 +179,7 @@ def image_task(
     recipe: Any,
 ) -> Task:
     """An image generator and the pictures of a source."""
-    found = data.pictures(source, size=side)
+    found = data.images(source, size=side)
     for note in found.notes:
         print(f"{source}: {note}")
     whole = found.train if labels else replace(found.train, label=None)

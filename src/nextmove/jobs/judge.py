@@ -152,7 +152,7 @@ def _images(
     judged: Judged, model: Generator, source: str, samples: int, most: int, classified: int, seed: int
 ) -> Judged:
     spec: Any = model.spec
-    found = sets.pictures(source, size=spec.height)
+    found = sets.images(source, size=spec.height)
     try:
         spec.check(found.test.image)
     except ValueError as problem:
@@ -234,7 +234,7 @@ def _text(judged: Judged, model: Generator, source: str, seed: int) -> Judged:
 
 
 def _tokenizer(judged: Judged, model: Tokenizer, source: str) -> Judged:
-    held, choice = provenance.choose_pictures(model, sets.pictures(source, size=model.spec.height))
+    held, choice = provenance.choose_pictures(model, sets.images(source, size=model.spec.height))
     test = quantised(held.image, model.spec.levels)
     with torch.no_grad():
         made = model.reconstruct(test[:64])

@@ -61,7 +61,7 @@ def written(model: str | Path) -> dict[str, Any]:
     return {"config": config, "weights": store.weights_hash(model)}
 
 
-def picture_content(trained: sets.Pictures, held: sets.Pictures) -> dict[str, Any]:
+def picture_content(trained: sets.Images, held: sets.Images) -> dict[str, Any]:
     """What a saved generator keeps of its pictures: their hashes (of frames those of their episodes)."""
     assert trained.ids is not None
     assert held.ids is not None
@@ -163,7 +163,7 @@ def _chosen(numbers: Array, masks: Mapping[str, Array], **more: str) -> Choice:
 NO_HASHES = "the model keeps no hashes of its data"
 
 
-def choose_pictures(model: Any, found: sets.PictureSet) -> tuple[sets.Pictures, Choice]:
+def choose_pictures(model: Any, found: sets.ImageSet) -> tuple[sets.Images, Choice]:
     """Those test pictures of a source that a model was not trained on; all of them if nothing else is left."""
     assert found.test.ids is not None
     ids, known = np.unique(found.test.ids), getattr(model, "facts", {}).get("content")

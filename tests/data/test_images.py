@@ -7,15 +7,15 @@ import torch
 from PIL import Image
 
 from nextmove.contracts import seeded
-from nextmove.data import Affine, DataError, DatasetWriter, Loader, Pictures, pictures
+from nextmove.data import Affine, DataError, DatasetWriter, Images, Loader, images
 from nextmove.data.identity import held_out
-from nextmove.data.pictures import _episode_ids, shrink
+from nextmove.data.images import _episode_ids, shrink
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def test_digits_are_split_by_the_protocol():
-    found = pictures("digits")
+    found = images("digits")
     assert (len(found.train), len(found.test), found.levels, found.train.classes) == (1437, 360, 17, 10)
     from sklearn.datasets import load_digits
 
@@ -24,7 +24,7 @@ def test_digits_are_split_by_the_protocol():
 
 
 def test_mnist_has_5000_digits():
-    found = pictures("mnist")
+    found = images("mnist")
     assert found.train.image.shape == (4000, 1, 28, 28)
     assert found.test.image.shape == (1000, 1, 28, 28)
     assert found.train.image.max() == 1
@@ -37,7 +37,7 @@ def test_a_folder_of_files_is_cut_averaged_and_labelled_by_subfolder(tmp_path):
         pixels = np.full((20, 40, 3), 10 * i, np.uint8)
         pixels[:, :10] = 255  # Outside the middle square.
         Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
-    found = pictures(tmp_path, size=5)
+    found = images(tmp_path, size=5)
     assert found.train.image.shape == (11, 3, 5, 5)
     assert len(found.test) == 1
     whole = torch.cat([found.train.image, found.test.image])
@@ -47,14 +47,14 @@ def test_a_folder_of_files_is_cut_averaged_and_labelled_by_subfolder(tmp_path):
 
 
 def test_bad_folders_are_named(tmp_path):
-    with pytest.raises(DataError, match="expected digits, mnist, a folder of pictures or a data set"):
-        pictures("nothing-here")
-    with pytest.raises(DataError, match=r"expected pictures .* found 0"):
-        pictures(tmp_path)
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    (tmp_path / "b.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"a\.png: expected a picture"):
-        pictures(tmp_path)
+    with pytest.raises(DataError, match="expected digits, mnist, a folder of images or a data set"):
+        images("nothing-here")
+    with pytest.raises(DataError, match=r"expected images .* found 0"):
+        images(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"no image")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"a\.png: expected an image"):
+        images(tmp_path)
 
 
 def test_affine_without_change_is_the_identity_and_a_shift_moves_by_its_pixels():
@@ -80,7 +80,7 @@ def test_affine_leaves_all_but_its_share_as_they_are():
 
 
 def test_augmented_rows_do_not_depend_on_the_number_of_ranks():
-    source = Pictures(torch.rand(32, 1, 8, 8, generator=seeded(0)))
+    source = Images(torch.rand(32, 1, 8, 8, generator=seeded(0)))
     augment = Affine(degrees=20, shift=1, zoom=0.1)
     whole = Loader(source, batch=8, seed=3, augment=augment).step(5)["image"]
     half = Loader(source, batch=8, seed=3, rank=1, world=2, augment=augment).step(5)["image"]
@@ -88,8 +88,8 @@ def test_augmented_rows_do_not_depend_on_the_number_of_ranks():
     assert not torch.equal(whole, source.batch(Loader(source, batch=8, seed=3).indices(5))["image"])
 
 
-def test_a_data_sets_camera_gives_pictures_and_holds_out_whole_episodes():
-    found = pictures(GOLDEN / "lerobot_dataset_v3" / "dataset", size=16)
+def test_a_data_sets_camera_gives_images_and_holds_out_whole_episodes():
+    found = images(GOLDEN / "lerobot_dataset_v3" / "dataset", size=16)
     assert found.train.image.shape[1:] == (3, 16, 16)
     assert found.train.image.min() >= 0
     assert found.train.image.max() <= 1
@@ -124,11 +124,11 @@ def noise(folder: Path, seed: int, count: int) -> None:
 
 def test_a_folder_that_grows_never_trains_on_what_was_for_tests(tmp_path):
     noise(tmp_path, 0, 60)
-    before = pictures(tmp_path, size=4)
+    before = images(tmp_path, size=4)
     assert 3 <= len(before.test) <= 10
     for seed in range(1, 6):
         noise(tmp_path, seed, 20)
-        after = pictures(tmp_path, size=4)
+        after = images(tmp_path, size=4)
         assert set(before.test.ids.tolist()) <= set(after.test.ids.tolist())
         assert not set(before.train.ids.tolist()) & set(after.test.ids.tolist())
         before = after
@@ -139,7 +139,7 @@ def test_a_folder_that_grows_never_trains_on_what_was_for_tests(tmp_path):
     moved.mkdir(parents=True)
     for i, path in enumerate(sorted(tmp_path.glob("*.png"))):
         Image.open(path).save(moved / f"{159 - i:03d}.png", compress_level=0)
-    again = pictures(tmp_path / "moved", size=3)
+    again = images(tmp_path / "moved", size=3)
     assert again.test.ids.tolist() == after.test.ids.tolist()
     assert again.train.ids.tolist() == after.train.ids.tolist()
 
@@ -156,7 +156,7 @@ def test_a_camera_set_that_grows_never_trains_on_what_was_for_tests(tmp_path):
             frames = rng.integers(0, 256, (3, 8, 8, 3), np.uint8)
             writer.add_episode({"observation.image": frames, "action": rng.normal(size=(3, 2)).astype(np.float32)}, "x")
         writer.finalize()
-        found = pictures(tmp_path / "set", size=8)
+        found = images(tmp_path / "set", size=8)
         assert not set(found.test.ids.tolist()) & set(found.train.ids.tolist())
         tests.append((set(found.test.ids.tolist()), set(found.train.ids.tolist())))
     for (old_test, old_train), (test, train) in itertools.pairwise(tests):
@@ -164,11 +164,11 @@ def test_a_camera_set_that_grows_never_trains_on_what_was_for_tests(tmp_path):
         assert old_train <= train
 
 
-def test_so_few_pictures_that_none_is_for_tests_are_said(tmp_path):
+def test_so_few_images_that_none_is_for_tests_are_said(tmp_path):
     ids = np.array([7, 5, 9], np.uint64) << np.uint64(60)
-    held, (note,) = held_out(ids, 0.1, tmp_path, "picture")
+    held, (note,) = held_out(ids, 0.1, tmp_path, "image")
     assert held.tolist() == [False, True, False]
-    assert "of so few pictures one is kept for tests" in note
-    assert held_out(np.array([1, 2, 2], np.uint64), 0.1, tmp_path, "picture")[0].tolist() == [True, False, False]
+    assert "of so few images one is kept for tests" in note
+    assert held_out(np.array([1, 2, 2], np.uint64), 0.1, tmp_path, "image")[0].tolist() == [True, False, False]
     with pytest.raises(DataError, match="expected at least 2 different episodes, found 1"):
         held_out(np.array([7, 7], np.uint64), 0.1, tmp_path, "episode")

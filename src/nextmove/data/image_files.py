@@ -1,6 +1,6 @@
-"""Picture files as they are meant: upright, 16 bits as 16 bits, transparent parts on white.
+"""Image files as they are meant: upright, 16 bits as 16 bits, transparent parts on white.
 
-Letters: H height, W width.
+Shapes: H height, W width.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from nextmove.data.tables import Array
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 ORIENTATION = 0x0112
-"""EXIF's number of the tag that says how a picture lies."""
+"""EXIF's number of the tag that says how an image lies."""
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """What Pillow raises for files that are damaged or none."""
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The picture files in a folder and its subfolders, sorted, hidden files and folders passed over."""
+def image_files(folder: Path) -> list[Path]:
+    """The image files in a folder and its subfolders, sorted, hidden files and folders passed over."""
     return sorted(
         p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not hidden(p, folder) and p.is_file()
     )
 
 
 def transparent(image: Any) -> bool:
-    """Whether an opened picture has a channel or a colour that lets its background through."""
+    """Whether an opened image has a channel or a colour that lets its background through."""
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
-def read_picture(path: Path) -> tuple[Array, bool]:
+def read_image(path: Path) -> tuple[Array, bool]:
     """A file's colours (H, W, 3) float32 in [0, 1], and whether some of it was transparent and is shown on white.
 
     Turned as its EXIF says; grey of 16 bits keeps them. Raises `DataError` naming the file where it is damaged or
@@ -50,11 +50,11 @@ def read_picture(path: Path) -> tuple[Array, bool]:
             seen_through = transparent(image)
             return rgb(image), seen_through
     except (*BROKEN, Image.DecompressionBombError) as problem:
-        raise DataError(f"{path}: expected a picture, found {problem or type(problem).__name__}") from None
+        raise DataError(f"{path}: expected an image, found {problem or type(problem).__name__}") from None
 
 
 def rgb(image: Any) -> Array:
-    """An opened picture as (H, W, 3) float32 in [0, 1]; raises ValueError for numbers that have no white."""
+    """An opened image as (H, W, 3) float32 in [0, 1]; raises ValueError for numbers that have no white."""
     from PIL import Image
 
     image = upright(image)
@@ -75,7 +75,7 @@ def rgb(image: Any) -> Array:
 
 
 def upright(image: Any) -> Any:
-    """The picture turned as its EXIF says, as cameras write that were held on their side."""
+    """The image turned as its EXIF says, as cameras write that were held on their side."""
     from PIL import ImageOps
 
     if image.getexif().get(ORIENTATION, 1) == 1:
@@ -86,7 +86,7 @@ def upright(image: Any) -> Any:
 
 
 def decode(blob: bytes, channels: int) -> Array:
-    """An encoded picture of a data set, upright: colours (H, W, 3) uint8 where `channels` is 3.
+    """An encoded image of a data set, upright: colours (H, W, 3) uint8 where `channels` is 3.
 
     Otherwise its numbers as they are: (H, W) or (H, W, C), uint8, 16 bits or floats. Raises ValueError or OSError.
     """
