@@ -9,7 +9,7 @@ import torch
 
 from nextmove.codecs.batches import Batches
 from nextmove.contracts import Feature, seeded
-from nextmove.encoders import Camera, Cloud, Observation, State
+from nextmove.encoders import Camera, Cloud, Instruction, Observation, State
 from nextmove.encoders.camera import MEAN, STD, CameraEncoder
 from nextmove.nn.pointnet import Points3d
 
@@ -161,3 +161,21 @@ def test_what_is_absent_is_named_with_what_is_there() -> None:
 def test_a_feature_has_its_types_axes(kind: Any, shape: tuple[int, ...], axes: int) -> None:
     with pytest.raises(ValueError, match=f"shape: expected {axes} axes of a feature of type {kind}"):
         Feature(kind, shape)
+
+
+def test_an_instruction_is_shown_at_every_step_and_read_once() -> None:
+    encoder = build(State(noise=0), Instruction())
+    obs = {**seen(3), "task": ["push the T", "lift the cube", "push the T"]}
+    calls = []
+    encoder.parts[1].network.register_forward_hook(lambda *call: calls.append(call[1][0].shape))
+    shown = encoder(obs, batch=3).vector.view(3, 2, -1)[..., 3:]
+    assert torch.equal(shown[:, 0], shown[:, 1])
+    assert torch.equal(shown[0], shown[2])
+    assert not torch.allclose(shown[0], shown[1], atol=1e-3)
+    assert [shape[0] for shape in calls] == [2]
+    alone = encoder({name: value[1:2] for name, value in obs.items()}, batch=1).vector.view(1, 2, -1)[..., 3:]
+    torch.testing.assert_close(alone[0], shown[1], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="instruction: expected 'task', an input of type text, found observation"):
+        build(Instruction(), inputs={"observation.state": INPUTS["observation.state"]})
+    with pytest.raises(ValueError, match=r"expected an instruction, found \['observation"):
+        encoder({"observation.state": obs["observation.state"]}, batch=3)

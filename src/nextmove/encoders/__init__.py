@@ -2,6 +2,7 @@
 
 from nextmove.encoders.camera import Camera
 from nextmove.encoders.cloud import Cloud
+from nextmove.encoders.instruction import Instruction
 from nextmove.encoders.labels import Labels
 from nextmove.encoders.observation import Observation, ObservationEncoder
 from nextmove.encoders.state import State, StateEncoder
@@ -10,6 +11,7 @@ from nextmove.encoders.views import Plain, Points
 __all__ = [
     "Camera",
     "Cloud",
+    "Instruction",
     "Labels",
     "Observation",
     "ObservationEncoder",
