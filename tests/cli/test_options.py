@@ -115,6 +115,18 @@ def test_dashes_underscores_and_equals_are_all_right(called: list[str]) -> None:
     assert called == ["train", "compare"]
 
 
+@pytest.mark.parametrize("flag", ["--task", "--simulator"])
+def test_a_task_may_be_called_a_simulator(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def compare(data_dir: str, *, task: str = "pusht") -> None:
+        given.update(data_dir=data_dir, task=task)
+
+    monkeypatch.setattr(jobs, "compare", compare)
+    assert main(["compare", "place", flag, "lamps"]) == 0
+    assert given == {"data_dir": "place", "task": "lamps"}
+
+
 def on_pages() -> Iterator[str]:
     """Commands in README and docs: what stands between back ticks or in a block, up to a remark or another command."""
     for path in PAGES:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nextmove.contracts import Chunk, normal, seeded
+from nextmove.contracts import Chunk, Feature, ObservationError, normal, seeded
 from nextmove.control import BatchedReceding, Receding, history, stack_observations
 
 
@@ -75,6 +75,62 @@ def test_observations_are_copied():
         buffer[0] = value
         control.step({"observation.state": buffer})
     assert actor.shown[-1]["observation.state"][0, :, 0].tolist() == [2, 3, 4]
+
+
+class Camera:
+    """A picture that counts how often it is read, as a copy or into a batch."""
+
+    def __init__(self):
+        self.frame, self.read = np.zeros((4, 5, 3), np.uint8), 0
+
+    def __array__(self, dtype=None, copy=None):
+        self.read += 1
+        return self.frame
+
+
+class Watching(Counting):
+    """Reads the picture, not the other."""
+
+    inputs = {  # noqa: RUF012
+        "observation.state": Feature("state", (1,)),
+        "observation.image": Feature("image", (4, 5, 3)),
+        "observation.depth": Feature("image", (4, 5, 3), optional=True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("steps", "executed", "reads", "shown"),
+    [
+        # A plan of the last 3 ticks copies two pictures and reads the present one; at other ticks none is read.
+        (3, 8, 3, [[0, 0, 0], [6, 7, 8], [14, 15, 16]]),
+        (1, 8, 1, [[0], [8], [16]]),
+        # What the next plan looks at again is copied, once.
+        (3, 2, 2, [[0, 0, 0], *([t - 2, t - 1, t] for t in range(2, 17, 2))]),
+    ],
+)
+def test_pictures_are_read_only_for_the_plans_that_look_at_them(steps, executed, reads, shown):
+    actor = Watching()
+    actor.n_obs_steps = steps
+    actor.act = lambda obs, *, rng, known=None: actor.shown.append(obs) or Chunk(torch.zeros(1, 8, 1), 0.1)
+    control = Receding(actor, seeded(0), n_action_steps=executed)
+    buffer, unread, count = Camera(), Camera(), []
+    for tick in range(17):
+        buffer.frame[:] = tick  # the very buffer, as many simulators do
+        control.step({"observation.state": np.array([tick]), "observation.image": buffer, "observation.wrist": unread})
+        count.append(buffer.read)
+    assert [plan["observation.image"][0, :, 0, 0, 0].tolist() for plan in actor.shown] == shown
+    assert [plan["observation.state"][0, :, 0].tolist() for plan in actor.shown] == shown
+    assert count[16] - count[16 - executed] == reads
+    assert unread.read == 0
+
+
+def test_an_input_that_is_absent_is_named_with_what_there_is():
+    class Checking(Watching):
+        def act(self, obs, *, rng, known=None):
+            raise ObservationError(f"expected the image, found {sorted(obs)}")
+
+    with pytest.raises(ObservationError, match=r"found \['observation.state', 'observation.wrist'\]"):
+        Receding(Checking(), seeded(0)).step({**see(0), "observation.wrist": np.zeros((4, 5, 3), np.uint8)})
 
 
 def test_a_row_draws_the_same_whoever_is_beside_it():

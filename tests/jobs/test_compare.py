@@ -147,7 +147,7 @@ def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monk
         ({"demonstrations": (2, 0)}, "demonstrations: expected at least 1, found 0"),
         ({"demonstrations": (2, 9)}, "demonstrations: expected at most 4, found 9"),
         ({"train_seeds": (0, -1)}, "train_seeds: expected at least 0, found -1"),
-        ({"simulator": "pushx"}, "pushx"),
+        ({"task": "pushx"}, "pushx"),
     ],
 )
 def test_what_does_not_fit_is_told_before_any_training(

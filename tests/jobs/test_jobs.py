@@ -90,7 +90,7 @@ def test_a_few_step_policy_takes_a_number_of_steps() -> None:
     ("asked", "named"),
     [
         ({"episodes": 0}, "episodes: expected at least 1, found 0"),
-        ({"simulator": "pushx"}, "pushx"),
+        ({"task": "pushx"}, "pushx"),
         ({"execute": 99}, "n_action_steps: expected at most 16 of horizon 16, found 99"),
         ({"sampler": "foo"}, "sampler: expected one of"),
         ({"data": "demos", "workers": 9}, "workers: for a simulator, found --data; leave out --workers"),

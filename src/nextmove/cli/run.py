@@ -20,6 +20,8 @@ PATHS: dict[Any, Any] = {
     str | Path | None: Path | None,
     tuple[str | Path, ...]: tuple[Path, ...],
 }
+ALIASES = {"task": ("--simulator",)}
+"""Other names of options."""
 TAKEN = ("decoder", "trunk", "size")
 """Options of `train` that choose a recipe before its own are read."""
 
@@ -209,6 +211,8 @@ def signed(function: Callable[..., Any], recipe: Any = None, **given: Any) -> Ca
     for name, p in kept.items():
         if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty:
             shown[name] = placed[shown[name]]
+        if p.kind is p.KEYWORD_ONLY and name in ALIASES:
+            shown[name] = typing.Annotated[shown[name], tyro.conf.arg(aliases=ALIASES[name])]
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

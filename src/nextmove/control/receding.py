@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nextmove.contracts import Actor, Batch, ObservationError, Rows
+from nextmove.contracts import Actor, Batch, Feature, ObservationError, Rows
 
 Observation = Mapping[str, Any]
 Action = NDArray[np.float32]
@@ -70,11 +70,19 @@ class _Row:
         self.plan, self.ticks = None, 0
         self.rng = rng or self.rng
 
-    def see(self, observation: Observation) -> None:
-        """Remembers a copy, since simulators write into their buffers again; the first one fills the whole history."""
-        copy = {k: v if isinstance(v, str) else np.asarray(v).copy() for k, v in observation.items()}
-        self.seen.extend([copy] * (1 if self.seen else self.seen.maxlen or 1))
+    def see(self, observation: Observation, lasting: bool) -> None:
+        """Remembers what the next plan looks at; the first observation fills the whole history.
+
+        It is copied, since simulators write into their buffers again, unless the plan made at once is its only reader
+        (`lasting` says whether later ones are).
+        """
         self.ticks += 1
+        steps = self.seen.maxlen or 1
+        if len(self.queue) >= steps:
+            return  # The next plan comes after as many ticks, and looks at `steps` later observations.
+        if self.queue or lasting:
+            observation = {k: v if isinstance(v, str) else np.asarray(v).copy() for k, v in observation.items()}
+        self.seen.extend([observation] * (1 if self.seen else steps))
 
 
 class BatchedReceding:
@@ -82,6 +90,7 @@ class BatchedReceding:
 
     Every row draws from its own generator, so what it draws does not depend on the rows beside it.
     `n_action_steps` overrides how many actions of each chunk are executed (the actor's own number otherwise).
+    Of an actor that states its `inputs` (features by name, as a policy does) nothing else is remembered.
     """
 
     def __init__(self, actor: Actor, rows: int, *, n_action_steps: int | None = None) -> None:
@@ -90,6 +99,7 @@ class BatchedReceding:
         if self.n_action_steps < 1:
             raise ValueError(f"n_action_steps: expected at least 1, found {self.n_action_steps}")
         self._rows = [_Row(actor.n_obs_steps) for _ in range(rows)]
+        self._inputs: Mapping[str, Feature] | None = getattr(actor, "inputs", None)
 
     def reset(self, row: int, rng: torch.Generator | None = None) -> None:
         """Forgets what row `row` saw and planned; it draws from `rng` from now on (from its former one if absent)."""
@@ -108,11 +118,17 @@ class BatchedReceding:
         pairs = list(zip(self._rows, observations, strict=True))
         for row, observation in pairs:
             if observation is not None:
-                row.see(observation)
+                row.see(self._read(observation), lasting=self.n_action_steps < self.actor.n_obs_steps)
         hungry = [row for row, observation in pairs if observation is not None and not row.queue]
         if hungry:
             self._replan(hungry)
         return [None if observation is None else row.queue.popleft() for row, observation in pairs]
+
+    def _read(self, observation: Observation) -> Observation:
+        """What the actor reads of it; all of it where something is absent, so that the error names what there is."""
+        if self._inputs is None or any(n not in observation and not f.optional for n, f in self._inputs.items()):
+            return observation
+        return {name: observation[name] for name in self._inputs if name in observation}
 
     @torch.no_grad()
     def _replan(self, rows: Sequence[_Row]) -> None:

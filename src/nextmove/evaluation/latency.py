@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from nextmove.contracts import Actor, Batch, Chunk, Known, Rng, Rows, seeded
+from nextmove.contracts import Actor, Batch, Chunk, Feature, Known, Rng, Rows, seeded
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class TimedActor:
         self.actor, self.fps = actor, fps
         self.n_obs_steps, self.n_action_steps, self.horizon = actor.n_obs_steps, actor.n_action_steps, actor.horizon
         self.ensemble: float | None = getattr(actor, "ensemble", None)
+        self.inputs: Mapping[str, Feature] | None = getattr(actor, "inputs", None)
         self.ms: list[float] = []
 
     def act(self, obs: Batch, *, rng: Rng, known: Known | None = None) -> Chunk:

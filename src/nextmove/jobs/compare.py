@@ -54,7 +54,7 @@ def compare(
     train_seeds: tuple[int, ...] = (0,),
     minutes: float = 10.0,
     steps: int = 0,
-    simulator: str = "pusht",
+    task: str = "pusht",
     offline: bool = False,
     test: float = 0.2,
     windows: int = 2048,
@@ -87,16 +87,16 @@ def compare(
         minutes: Training budget of each, on all threads, in busy minutes (processor time): other programs on the
             machine make a comparison longer but take nothing from a contestant.
         steps: Budget in steps instead of minutes.
-        simulator: Name of the simulator.
+        task: Name of a simulator's task, or of a suite, all of whose tasks are judged; `--simulator` says the same.
         offline: Judge on held-out demonstrations instead of a simulator.
         test: Offline: share of the episodes to judge on, chosen by their content.
         windows: Offline: windows judged, evenly out of all frames; 0 for all.
         allow_trained: Finished runs: judge on seeds and episodes that some were trained on; the report says so.
-        episodes: Held-out episodes of each.
+        episodes: Held-out episodes of each on each task.
         seed: First held-out episode's seed.
         workers: Processes of the evaluation.
         batched: Step all episodes in one process with batched network calls (noise is still each episode's own).
-        video: Episodes to film of each.
+        video: Episodes to film of each on each task.
         retime: Measure the latency of what is judged already anew: run it with the machine to itself.
 
     Raises:
@@ -114,13 +114,13 @@ def compare(
     if runs:
         call.leave_out("entries demonstrations train_seeds minutes steps test retime", "for trainings")
         if data_dir is not None:
-            call.leave_out("simulator episodes seed workers batched video", "for a simulator, found a folder")
+            call.leave_out("task episodes seed workers batched video", "for a simulator, found a folder")
             return runs_offline(
                 named(runs), Path(data_dir), out, windows=windows, allow_trained=allow_trained, again=again
             )
         call.leave_out("offline windows", "for demonstrations, found none; name their folder")
         return runs_simulated(
-            named(runs), simulator, out, seeds=seeds, workers=workers, batched=batched, video=video,
+            named(runs), task, out, seeds=seeds, workers=workers, batched=batched, video=video,
             allow_trained=allow_trained, again=again,
         )  # fmt: skip
     if data_dir is None:
@@ -128,19 +128,19 @@ def compare(
     data_dir = Path(data_dir)
     call.leave_out("allow_trained", "for finished runs, which --runs names")
     if offline:
-        call.leave_out("simulator episodes seed workers batched video retime", "for a simulator")
+        call.leave_out("task episodes seed workers batched video retime", "for a simulator")
         return compare_offline(
             data_dir, out, entries=entries, demonstrations=demonstrations, train_seeds=train_seeds, minutes=minutes,
             steps=steps, test=test, windows=windows, again=again,
         )  # fmt: skip
     call.leave_out("test windows", "for --offline")
-    several(simulator, batched)
+    several(task, batched)
     demonstrations = demonstrations or (100,)
     lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
-    demos = _check(data_dir, max(demonstrations), simulator)
+    demos = _check(data_dir, max(demonstrations), task)
     folder = place(out / "judged")
     with hold(out):
-        _refuse(folder, lines, simulator, seeds)
+        _refuse(folder, lines, task, seeds)
         budget = f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
         for line in lines:
             demos.refuse(out / "train" / line.run, budget, line.episodes)
@@ -155,23 +155,23 @@ def compare(
                 ),
             )  # fmt: skip
             make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
-            now = {"simulator": simulator, "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
+            now = {"simulator": task, "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
             why = demos.outdated(Judged.read(path).entry.facts, run, line.episodes) if path.is_file() else ""
             if why:
                 print(f"{line.name}: {why} since it was judged; it is judged anew", flush=True)
             if why or not path.is_file():
-                key = played(run, simulator, batched, (line.sampler, line.steps))
+                key = played(run, task, batched, (line.sampler, line.steps))
                 with keeping(out / "rollouts" / line.name, key) as kept:
                     entry = judge(
-                        make, name=line.name, simulator=simulator, seeds=seeds, workers=workers, batched=batched,
+                        make, name=line.name, simulator=task, seeds=seeds, workers=workers, batched=batched,
                         video=video, run=run, kept=kept,
                     )  # fmt: skip
                     Judged(line, entry, now | {"compare": again}).write(path)
             elif retime:
                 found = Judged.read(path)
-                entry = replace(found.entry, latency=timed(make(), simulator, seed))
+                entry = replace(found.entry, latency=timed(make(), task, seed))
                 Judged(line, entry, {**found.made, **now}).write(path)
-        return _report(out, [line.name for line in lines], simulator, seeds, again, demos)
+        return _report(out, [line.name for line in lines], task, seeds, again, demos)
 
 
 def _judged(folder: Path) -> dict[str, Judged]:

@@ -67,7 +67,7 @@ def evaluate(
     call: Call,
     model: str | Path,
     *,
-    simulator: str = "pusht",
+    task: str = "pusht",
     data: str | Path | None = None,
     windows: int = 2048,
     episodes: int = 50,
@@ -87,11 +87,11 @@ def evaluate(
 
     Args:
         model: A run's folder, a saved model, or a checkpoint of LeRobot (ACT, Diffusion) or FlowPolicy.
-        simulator: Name of the simulator.
+        task: Name of a simulator's task, or of a suite, all of whose tasks are judged; `--simulator` says the same.
         data: Judge offline on this LeRobot-format data set instead: action errors beside those of doing nothing, loss,
             smoothness and latency, on the episodes that the policy was not trained on, which are known by content.
         windows: Windows judged with `data`, evenly out of all its frames; 0 for all.
-        episodes: Episodes to run on the simulator; one seed each, counted up from `seed`.
+        episodes: Episodes of each task; one seed each, counted up from `seed`.
         seed: First episode's seed.
         workers: Processes; the result does not depend on their number.
         batched: Step all episodes in one process with batched network calls: faster for large networks, equal to
@@ -101,24 +101,24 @@ def evaluate(
         execute: Actions executed of each plan; 0 as trained.
         runtime: What computes a policy's network: torch, or openvino, which gives the same numbers up to rounding
             1.2 to 2.4 times as soon (pip install openvino), a plan at a time; with `data` that is the latency.
-        video: Episodes to film.
+        video: Episodes of each task to film.
         out: Folder of the report; default MODEL/evaluation.
 
     Raises:
         FileNotFoundError: for a folder without a model.
         ConfigError, DataError: for a model, data set or option that does not fit, before any episode.
-        SimulatorError: for a simulator that is unknown or not installed.
-        RolloutError: for an episode that failed, naming its seed.
+        SimulatorError: for a task that is unknown or not installed.
+        RolloutError: for episodes that failed, naming task and seeds.
         InUseError: where another run writes into OUT.
         OSError: for a disk that is full, naming the file.
     """
     if data is None:
         call.leave_out("windows", "for offline judging, which needs --data")
     else:
-        call.leave_out("simulator episodes seed workers batched video", "for a simulator, found --data")
+        call.leave_out("task episodes seed workers batched video", "for a simulator, found --data")
     if batched and runtime == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
-    fps = several(simulator, batched)[0].fps if data is None else sets.open_dataset(data).fps
+    fps = several(task, batched)[0].fps if data is None else sets.open_dataset(data).fps
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps, runtime=runtime)
     asked = (sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime)
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
@@ -128,13 +128,13 @@ def evaluate(
         if data is not None:
             written = _offline(policy, name, Path(model), data, windows, out, call.command())
         else:
-            with keeping(out / "rollouts", played(model, simulator, batched, asked)) as kept:
+            with keeping(out / "rollouts", played(model, task, batched, asked)) as kept:
                 entry = judge(
-                    make, policy, name=name, simulator=simulator, seeds=range(seed, seed + episodes), workers=workers,
+                    make, policy, name=name, simulator=task, seeds=range(seed, seed + episodes), workers=workers,
                     batched=batched, video=video, run=Path(model), kept=kept,
                 )  # fmt: skip
-                again, title = call.command(always="episodes seed"), f"{name} on {simulator}"
-                written = report([entry], out, simulator=simulator, title=title, commands=[again])
+                again, title = call.command(always="episodes seed"), f"{name} on {task}"
+                written = report([entry], out, simulator=task, title=title, commands=[again])
     print(f"{written['verdict']} Open {out / 'report.html'}")
     return written
 
