@@ -155,7 +155,7 @@ def _spans(dataset: Dataset, observations: Sequence[str], action: str) -> Iterat
     episode = np.repeat(np.arange(len(lengths)), lengths)
     stop = np.repeat(np.cumsum(lengths), lengths)
     begins = np.flatnonzero(np.arange(len(stop)) + SPAN <= stop)
-    for names in (sorted(name for name in observations if name != TASK), [action]):
+    for names in filter(None, (sorted(name for name in observations if name != TASK), [action])):
         rows = _rows(dataset, names)
         total = np.zeros(len(begins), np.uint64)
         for i in range(SPAN):

@@ -25,7 +25,7 @@ from nextmove.jobs.lines import ONLY
 from nextmove.jobs.offline import held_state, offline
 from nextmove.jobs.provenance import SHOWN, Choice, choose, demonstrated, shown_seeds, told, written
 from nextmove.jobs.repeat import place
-from nextmove.jobs.robot import fits_data, fits_task
+from nextmove.jobs.robot import fits_data, fits_task, known_by
 from nextmove.jobs.simulated import judge, played, report, several, solved
 from nextmove.models.policy import Policy
 
@@ -68,7 +68,7 @@ def runs_offline(
             print(f"[{i}/{len(runs)}] {name}", flush=True)
             choice = _all_of(choose(policy, dataset.select(numbers)), numbers)
             cautions += [f"{name}: {choice.caution}"] if choice.caution else []
-            read = [*policy.features, *filter(None, [held_state(dataset)])]
+            read = [*known_by(policy), *filter(None, [held_state(dataset)])]
             ids = identity.identify(dataset.select(numbers), list(dict.fromkeys(read))).episodes
             key = {**written(runs[name]), "data": identity.to_hex(ids), "windows": windows}
             entries.append(

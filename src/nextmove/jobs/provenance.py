@@ -18,6 +18,7 @@ from nextmove.data.tables import Array
 from nextmove.evaluation.entry import read_train_log
 from nextmove.evaluation.keys import Key, episodes, ranges
 from nextmove.folders import PLACES
+from nextmove.jobs.robot import known_by
 from nextmove.models.policy import Policy
 
 
@@ -136,7 +137,7 @@ class Choice:
 
 def choose(policy: Any, dataset: sets.Dataset) -> Choice:
     """The episodes of a data set that the policy was not trained on; all of them where nothing else is left."""
-    known, names = getattr(policy, "facts", {}).get("content"), policy.features
+    known, names = getattr(policy, "facts", {}).get("content"), known_by(policy)
     found = identity.identify(dataset, names)
     if known is None:
         return _by_number(policy, dataset, identity.whole(found.features))
@@ -231,7 +232,9 @@ def demonstrated(policy: Any, simulator: str, seeds: Sequence[int]) -> dict[str,
         return None
     starts, found = set(identity.from_hex(known["starts"]).tolist()), {}
     for task in sim.find(simulator):
-        names = tuple(name for name in policy.features if name in task.features)
+        names = tuple(name for name in known_by(policy) if name in task.features)
+        if not names:
+            return None
         with closing(sim.make(task)) as env:
             found[task.name] = [s for s in seeds if identity.start(env.reset(seed=s)[0], names) in starts]
     return {task: shown for task, shown in found.items() if shown}

@@ -88,6 +88,15 @@ def _article(feature: Feature) -> str:
     return {"image": "a camera", "text": "an instruction"}.get(feature.type, f"{feature}")
 
 
+def known_by(policy: Policy) -> list[str]:
+    """The columns that episodes are known by to a policy: numbers it reads, or all there are beside its cameras.
+
+    And the instruction where it is read. Pictures are not among them: the action's numbers tell episodes apart too.
+    """
+    beside = [name for name, feature in policy.spec.inputs.items() if feature.is_number]
+    return [*(number_features(policy) or beside), *([TASK] if TASK in policy.inputs else [])]
+
+
 def number_features(policy: Policy) -> list[str]:
     """Names of the features it reads that are numbers."""
     return [name for name, feature in policy.inputs.items() if feature.is_number]

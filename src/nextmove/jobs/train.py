@@ -16,7 +16,7 @@ from nextmove.data.suspects import suspects
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, fit, held_batches
 from nextmove.jobs.repeat import at_least, place, share
-from nextmove.jobs.robot import inputs_of, number_features
+from nextmove.jobs.robot import inputs_of, known_by, number_features
 from nextmove.jobs.scales import Columns
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.training.distributed import alone
@@ -160,7 +160,7 @@ def _train(
     judged = held_batches(windows(dataset, policy, held), policy.card["recipe"].optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": str(data_dir), "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
-    facts["content"] = provenance.content(dataset, list(policy.features), chosen, held)
+    facts["content"] = provenance.content(dataset, known_by(policy), chosen, held)
     task = Task(policy, seen, judged, facts)
     trained: Policy = fit(task, out, config, workers=workers)
     return trained
