@@ -80,7 +80,7 @@ def test_every_camera_has_its_network_unless_they_share_one() -> None:
 
 def prepared(camera: Camera, image: torch.Tensor, **draws: Any) -> torch.Tensor:
     encoder: CameraEncoder = camera.build({"observation.images.top": Feature("image", tuple(image.shape[2:]))})
-    return encoder._prepared(image, draws.get("rng"))
+    return encoder.prepared(image, draws.get("rng"))
 
 
 def test_pictures_are_scaled_and_cropped_in_the_middle() -> None:

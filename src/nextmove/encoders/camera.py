@@ -66,21 +66,20 @@ class CameraEncoder(nn.Module):
     def __init__(self, config: Camera, features: Mapping[str, Feature]) -> None:
         super().__init__()
         self.config, self.inputs = config, dict(features)
-        count = 1 if config.shared else len(features)
-        self.networks = nn.ModuleList(self._network(config) for _ in range(count))
+        self.networks = nn.ModuleList(self.network() for _ in range(1 if config.shared else len(features)))
         self.out = 2 * config.keypoints if config.pool == "keypoints" else 512
         self.width = self.out * len(features)
         self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
         self.register_buffer("std", torch.tensor(STD), persistent=False)
 
-    @staticmethod
-    def _network(config: Camera) -> nn.Module:
-        backbone = config.backbone.build()
-        if config.pool == "average":
+    def network(self) -> nn.Module:
+        """The network of a camera: pictures (N, 3, height, width) -> (N, W)."""
+        backbone = self.config.backbone.build()
+        if self.config.pool == "average":
             return nn.Sequential(backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        width = 2 * config.keypoints
+        width = 2 * self.config.keypoints
         return nn.Sequential(
-            backbone, SpatialSoftmax(backbone.out, config.keypoints), nn.Linear(width, width), nn.ReLU()
+            backbone, SpatialSoftmax(backbone.out, self.config.keypoints), nn.Linear(width, width), nn.ReLU()
         )
 
     def fit(self, numbers: Numbers, steps: int) -> None:
@@ -100,11 +99,15 @@ class CameraEncoder(nn.Module):
             if tuple(image.shape[2:]) != feature.shape:
                 raise ValueError(f"{name}: expected pictures {feature.shape}, found {tuple(image.shape[2:])}")
             network = self.networks[0 if self.config.shared else i]
-            found.append(network(self._prepared(image, rng)).unflatten(0, (batch, steps)))
-        return torch.cat(found, -1)
+            found.append(network(self.prepared(image, rng), *self.conditions(inputs, batch, steps)))
+        return torch.cat([features.reshape(batch, steps, -1) for features in found], -1)
 
-    def _prepared(self, image: Tensor, rng: Rng | None) -> Tensor:
-        """(B T, 3, height, width), scaled and cropped."""
+    def conditions(self, inputs: Mapping[str, Any], batch: int, steps: int) -> tuple[Tensor, ...]:
+        """What the networks read beside the pictures, (B steps, ...): nothing here."""
+        return ()
+
+    def prepared(self, image: Tensor, rng: Rng | None) -> Tensor:
+        """Pictures (B, T, height, width, 3) scaled and cropped, (B T, 3, height, width)."""
         batch, steps = image.shape[:2]
         x = image.flatten(0, 1).to(self.mean) / 255
         x = ((x - self.mean) / self.std).permute(0, 3, 1, 2)

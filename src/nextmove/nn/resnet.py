@@ -28,6 +28,7 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(width, out, 3, stride, 1, bias=False), _norm(norm, out)
         self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), _norm(norm, out)
+        self.out = out
         self.downsample: nn.Module | None = None
         if stride != 1 or width != out:
             self.downsample = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), _norm(norm, out))
@@ -56,11 +57,20 @@ class ResidualNetwork(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    @property
+    def blocks(self) -> list[BasicBlock]:
+        """The blocks of all stages in order."""
+        return [block for i in range(len(WIDTHS)) for block in getattr(self, f"layer{i + 1}")]
+
+    def stem(self, x: Tensor) -> Tensor:
+        """What the first block reads, (B, 64, height / 4, width / 4), rounded up."""
+        return F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+
     def forward(self, x: Tensor) -> Tensor:
         """The last stage's feature maps."""
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        for i in range(len(WIDTHS)):
-            x = getattr(self, f"layer{i + 1}")(x)
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
         return x
 
 
