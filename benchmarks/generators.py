@@ -120,7 +120,7 @@ def main() -> None:
             own["teacher"] = out / "flow"
         name = VARIANTS.get(system, system)
         options = {"minutes": args.minutes, "clock": "busy", "seed": args.seed, "threads": args.threads}
-        once(run, partial(jobs.train_generator, name, corpus.source, **options, **corpus.options, **own))
+        once(run, partial(jobs.train, name, corpus.source, **options, **corpus.options, **own))
         if not (run / "evaluation" / "report.json").is_file():
             jobs.judge_generator(run, **corpus.judge)
 

@@ -34,7 +34,7 @@ def openvla(place: Path) -> Path:
 
 MADE: dict[str, Callable[[Path], Path]] = {
     "policy": lambda place: store.save(
-        store.create("bc", PolicySpec.of_states({"observation.state": 3}, action=2, fps=10)), place / "model", facts={}
+        store.create("bc", PolicySpec.of_states({"observation.state": 3}, 2, 10)), place / "model", facts={}
     ),
     "text": lambda place: store.save(store.create("rnn", TextSpec("bytes", 8)), place, facts={"data": "nowhere"}),
     "image": lambda place: store.save(store.create("gan", ImageSpec(8, 8)), place, facts={"data": "nowhere"}),
@@ -115,7 +115,7 @@ ANSWERS: list[tuple[str, tuple[str, ...], int, str]] = [
     ("policy", EVALUATE, 1, "pusht: observation.state: expected width 3, found 2"),
     ("act", EVALUATE, 1, "pusht: observation.state: expected width 7"),
     ("diffusion", EVALUATE, 1, "pusht: observation."),
-    ("flowpolicy", EVALUATE, 1, "pusht: point_cloud"),
+    ("flowpolicy", EVALUATE, 1, "pusht: point_cloud: expected points"),
     ("text", JUDGE, 1, "nowhere"),
     ("image", JUDGE, 1, "nowhere"),
     ("tokenizer", JUDGE, 1, "nowhere"),
@@ -130,7 +130,7 @@ ANSWERS: list[tuple[str, tuple[str, ...], int, str]] = [
     ("text", COMPARE, 1, DRAWS),
     ("gpt2", COMPARE, 1, DRAWS),
     ("openvla", COMPARE, 1, LATER),
-    ("flowpolicy", COMPARE, 1, "pusht: point_cloud"),
+    ("flowpolicy", COMPARE, 1, "pusht: point_cloud: expected points"),
 ]
 
 

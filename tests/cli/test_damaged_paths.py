@@ -14,7 +14,7 @@ from tests.golden.materialise import materialise
 
 from nextmove import data, store
 from nextmove.cli.main import main
-from nextmove.jobs.train import spec_of
+from nextmove.jobs.tasks.policy import spec_of
 
 SETS = {version: GOLDEN / f"lerobot_dataset_{version}" / "dataset" for version in ("v3", "v21")}
 TAKE_DATA = {

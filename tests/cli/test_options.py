@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from nextmove import jobs
 from nextmove.cli import habits
 from nextmove.cli.main import COMMANDS, main
-from nextmove.cli.run import signed
+from nextmove.cli.run import trainer
 from nextmove.jobs.repeat import command
 from nextmove.sim import pusht
 from nextmove.systems import find
@@ -67,7 +67,7 @@ def test_an_option_of_lerobot_names_ours(does: str, name: str, capsys: pytest.Ca
     for args in ([does, f"{written}=8"], [does, "act", "place", written, "8"]):
         assert main(args) == 2
         assert f"{written}: {habits.HABITS[does][name]}\n" in capsys.readouterr().err
-    train = signed(jobs.train, system="act", recipe=find("act").load()())
+    train = trainer("act", find("act").load()())
     options = habits.options(train if does == "train" else jobs.evaluate)
     assert name not in options
     answer = re.match(r"nextmove's option is --([\w.-]+)", habits.HABITS[does][name])

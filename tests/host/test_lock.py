@@ -115,7 +115,7 @@ def recorded(out: Path, demos: Path, run: Path) -> Any:
 
 JOBS: dict[str, tuple[str, Callable[[Path, Path, Path], Any]]] = {
     "train": ("out", lambda out, demos, run: jobs.train("bc", demos, out=out, steps=1)),
-    "generator": ("out", lambda out, demos, run: jobs.train_generator("gpt", "stdlib", out=out, steps=1)),
+    "generator": ("out", lambda out, demos, run: jobs.train("gpt", "stdlib", out=out, steps=1)),
     "record": ("out.recording", recorded),
     "evaluate": ("out", lambda out, demos, run: jobs.evaluate(run, out=out, episodes=1)),
     "offline": ("out", lambda out, demos, run: jobs.evaluate(run, out=out, data=demos)),

@@ -41,7 +41,7 @@ PRIOR = VqGanPrior(decoder=Autoregressive(trunk=nn.Gpt(width=16, layers=1, heads
 
 
 def train(system: str, source: str, out: Path, recipe: Any, **options: Any) -> Path:
-    jobs.train_generator(system, source, out=out, steps=4, threads=1, recipe=recipe, **options)
+    jobs.train(system, source, out=out, steps=4, threads=1, recipe=recipe, **options)
     return out
 
 
@@ -155,7 +155,7 @@ def test_a_prior_learns_a_tokenizers_ids_and_holds_it(tmp_path: Path) -> None:
 
 def test_reflow_goes_on_from_a_flow_on_its_own_pairs(flow: Path, pixels: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"out": tmp_path / "reflow", "steps": 1, "threads": 1, "pairs": 40}
-    student = jobs.train_generator("flow", "digits", teacher=flow, **options)
+    student = jobs.train("flow", "digits", teacher=flow, **options)
     assert (student.facts["pairs"], student.spec.classes) == (38, 10)
     before = store.load(flow / "model").state_dict()
     # One step of warm-up away from the teacher's weights.
@@ -168,11 +168,11 @@ def test_reflow_goes_on_from_a_flow_on_its_own_pairs(flow: Path, pixels: Path, t
         ({"teacher": flow, "labels": True}, r"leave out --recipe\.\*, --augment\.\*, --levels, --labels"),
     ):
         with pytest.raises(ConfigError, match=message):
-            jobs.train_generator("flow", "digits", **options, **wrong)
+            jobs.train("flow", "digits", **options, **wrong)
     with pytest.raises(ConfigError, match="expected a run trained on mnist, found digits"):
-        jobs.train_generator("flow", "mnist", teacher=flow, **options)
+        jobs.train("flow", "mnist", teacher=flow, **options)
     with pytest.raises(ConfigError, match="pixelcnn has no straight paths"):
-        jobs.train_generator("pixelcnn", "digits", teacher=pixels, **options)
+        jobs.train("pixelcnn", "digits", teacher=pixels, **options)
 
 
 def test_reflow_from_the_command_line(flow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +212,7 @@ def test_a_generator_is_resumed_on_its_own_data_only(tmp_path: Path) -> None:
         folders[name] = noise(tmp_path / name, 12, seed)
     small = replace(PIXELS, optim=replace(PIXELS.optim, batch=2))
     options: dict[str, Any] = {"out": tmp_path / "run", "threads": 1, "recipe": small, "side": 8}
-    jobs.train_generator("pixelcnn", str(folders["own"]), steps=1, **options)
+    jobs.train("pixelcnn", str(folders["own"]), steps=1, **options)
     for wrong, message in (
         ({"source": folders["other"]}, "data.content.image: the checkpoint was written with '"),
         ({"holdout": 0.5}, "data.pictures: the checkpoint was written with 11, this run has 6"),
@@ -220,9 +220,9 @@ def test_a_generator_is_resumed_on_its_own_data_only(tmp_path: Path) -> None:
     ):
         settings = {"source": folders["own"], **wrong}
         with pytest.raises(CheckpointError, match=message):
-            jobs.train_generator("pixelcnn", str(settings.pop("source")), steps=2, resume=True, **options, **settings)
+            jobs.train("pixelcnn", str(settings.pop("source")), steps=2, resume=True, **options, **settings)
     moved = folders["own"].rename(tmp_path / "moved")
-    assert jobs.train_generator("pixelcnn", str(moved), steps=2, resume=True, **options).facts["steps"] == 2
+    assert jobs.train("pixelcnn", str(moved), steps=2, resume=True, **options).facts["steps"] == 2
 
 
 def test_bad_requests_are_named(pixels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,7 +246,8 @@ def test_bad_requests_are_named(pixels: Path, tmp_path: Path, capsys: pytest.Cap
     ("option", "message"),
     [
         ({"holdout": -0.5}, "holdout: expected 0 to less than 1, found -0.5"),
-        ({"length": 1}, "length: expected at least 4, found 1"),
+        ({"length": 8}, "no option 'length'"),
+        ({"minutse": 8}, "no option 'minutse', did you mean 'minutes'"),
         ({"pairs": 0}, "pairs: expected at least 1, found 0"),
     ],
 )
@@ -255,10 +256,15 @@ def test_trainings_that_make_no_sense_are_named(tmp_path: Path, option: dict[str
         train("flow", "digits", tmp_path, FLOW, **option)
 
 
+def test_windows_of_text_are_long_enough_to_learn_from(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="length: expected at least 4, found 1"):
+        train("rnn", "stdlib", tmp_path, None, length=1)
+
+
 def test_what_stands_in_the_way_is_told_before_the_work(
     flow: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nextmove.jobs.generators.reflow_task", None)
+    monkeypatch.setattr("nextmove.jobs.tasks.images.reflow_task", None)
     with pytest.raises(FileExistsError, match="holds a run"):
         train("flow", "digits", flow, None, teacher=flow)
     monkeypatch.setattr("nextmove.evaluation.gallery.grid", None)
@@ -356,7 +362,7 @@ def test_nan_stops_training_and_the_last_good_checkpoint_stays(tmp_path: Path) -
 
     broken = replace(FLOW, optim=replace(FLOW.optim, lr=1e30, warmup=0, clip=0.0))
     with pytest.raises(DivergedError, match=r"(loss term|gradient of).*last good checkpoint"):
-        jobs.train_generator("flow", "digits", out=tmp_path, steps=50, threads=1, recipe=broken)
+        jobs.train("flow", "digits", out=tmp_path, steps=50, threads=1, recipe=broken)
 
 
 def test_pictures_that_were_trained_on_are_not_judged_as_if_held_out(

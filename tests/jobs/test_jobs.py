@@ -21,7 +21,7 @@ from nextmove import data, jobs, parts, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError
 from nextmove.jobs.fit import HELD, held_batches, once
-from nextmove.jobs.train import kept_back, split
+from nextmove.jobs.tasks.policy import kept_back, split
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.meanflow_policy import MeanFlowPolicy

@@ -12,7 +12,7 @@ from nextmove import data, jobs, store
 from nextmove.config import ConfigError
 from nextmove.contracts import Feature
 from nextmove.data.names import dimension_names
-from nextmove.jobs.train import spec_of
+from nextmove.jobs.tasks.policy import spec_of
 from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.names import compare_names

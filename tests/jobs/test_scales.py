@@ -15,7 +15,7 @@ import pytest
 from nextmove import data, store
 from nextmove.encoders import Observation, State
 from nextmove.jobs.scales import Columns
-from nextmove.jobs.train import spec_of, windows
+from nextmove.jobs.tasks.policy import spec_of, windows
 from nextmove.models.policy import Policy
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.action_space import ActionSpace

@@ -50,7 +50,7 @@ def test_strings_do_what_paths_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_strings_do_what_paths_do_for_generators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(TEXT)
-    jobs.train_generator("rnn", Path("text.txt"), out="rnn", steps=1, length=8)
+    jobs.train("rnn", Path("text.txt"), out="rnn", steps=1, length=8)
     assert jobs.generate("rnn", length=4, out="drawn.txt") == Path("drawn.txt").read_text()
     assert jobs.judge_generator("rnn", data=Path("text.txt"), out="judged")
     with pytest.raises(ConfigError, match=r"model: expected a policy, found a generator of .* of nextmove \(rnn\)"):

@@ -110,11 +110,18 @@ def mistyped(unknown: Sequence[str], known: Iterable[str]) -> list[str]:
 
 
 def options(function: Callable[..., Any]) -> list[str]:
-    """Names of the options of a function: its parameters that have a default, the fields of those that are parts."""
+    """Names of the options of a function: its parameters that have a default, the fields of those that are parts.
+
+    Of a dataclass that is read flat (`cli.run.signed`) the fields are options themselves.
+    """
     found: list[str] = []
     for name, parameter in inspect.signature(function).parameters.items():
+        kind = getattr(parameter.annotation, "__origin__", None)
         if parameter.default is not inspect.Parameter.empty:
             found += _fields(name, parameter.default)
+        elif dataclasses.is_dataclass(kind):
+            for field in dataclasses.fields(kind):
+                found += _fields(field.name, field.default)
     return [name.replace("_", "-") for name in found]
 
 

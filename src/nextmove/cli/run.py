@@ -6,11 +6,12 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
 from nextmove.cli import habits
 from nextmove.config import ConfigError, nearest
@@ -22,8 +23,8 @@ PATHS: dict[Any, Any] = {
 }
 ALIASES = {"task": ("--simulator",)}
 """Other names of options."""
-TAKEN = ("decoder", "trunk", "size")
-"""Options of `train` that choose a recipe before its own are read."""
+CHOICES = ("decoder", "trunk", "size")
+"""Options of `train` that choose the recipe whose own options are read after."""
 
 
 def run(command: str, args: Sequence[str]) -> int:
@@ -53,8 +54,7 @@ def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> in
         function, args=list(args), prog=f"nextmove {command}", config=config, return_unknown_args=True
     )
     if unknown:
-        more = TAKEN if command.startswith("train ") else ()
-        return _refuse(command, habits.mistyped(unknown, [*habits.options(function), *more]))
+        return _refuse(command, habits.mistyped(unknown, habits.options(function)))
     result = call()
     if command == "inspect":
         print(result)
@@ -106,10 +106,7 @@ def _refuse(command: str, told: Sequence[str]) -> int:
 
 
 def _train(args: list[str]) -> int:
-    """`train SYSTEM SOURCE`: the system decides which options there are.
-
-    `--decoder` and `--trunk` exchange its parts, `--size published` takes the paper's sizes.
-    """
+    """`train SYSTEM SOURCE`: the system decides which options there are."""
     from nextmove.systems import built, find
 
     names = ", ".join(s.name for s in built())
@@ -117,30 +114,52 @@ def _train(args: list[str]) -> int:
         print(f"usage: nextmove train SYSTEM SOURCE [OPTIONS]\n\nSYSTEM is one of: {names}.\n")
         print("SOURCE is a LeRobot-format data set for policies; for text shakespeare, stdlib, or files; for images")
         print("digits, mnist, a folder of pictures, or a data set with a camera.\n")
-        print("`nextmove train SYSTEM --help` lists the options, the system's own among them. Beside these, --decoder")
-        print("and --trunk NAME exchange its parts, and --size published takes the paper's sizes where it has them.")
+        print("`nextmove train SYSTEM --help` lists the options, the system's own among them.")
         return 0 if args and args[0] in ("-h", "--help") else 2
-    system = find(args[0])
-    recipe = system.load()()
-    rest, given = args[1:], {}
-    for name in TAKEN:
-        rest, given[name] = _take(rest, f"--{name}")
-    size = given["size"]
-    if size == "published":
-        if not hasattr(recipe, "published"):
-            raise ConfigError(f"{system.name}: there is no published size; leave out --size")
-        recipe = type(recipe).published()
-    elif size is not None:
-        raise ConfigError(f"--size: expected 'published', found {size!r}; the size of pictures is --side")
-    own, recipe = recipe, exchange(recipe, given["decoder"], given["trunk"])
+    system, rest = find(args[0]), args[1:]
+    decoder, trunk, size = (_value(rest, f"--{name}") for name in CHOICES)
+    recipe = own = sized(system.name, system.load(), size)
+    recipe = exchange(recipe, decoder, trunk)
     brought = changed(getattr(own, "actions", None), getattr(recipe, "actions", None), "recipe.actions")
     if brought and not {"-h", "--help"} & set(rest):
-        print(f"--decoder {given['decoder']} brings with it {', '.join(brought)}")
+        print(f"--decoder {decoder} brings with it {', '.join(brought)}")
+    return _call(trainer(system.name, recipe), rest, f"train {system.name}")
 
+
+def trainer(system: str, recipe: Any) -> Callable[..., Any]:
+    """`jobs.train` of a system with all of its options: the run's, its family's, and the choices made already."""
     from nextmove import jobs
+    from nextmove.jobs.tasks import trained
+    from nextmove.training import TrainConfig
 
-    train = jobs.train if system.family == "policy" else jobs.train_generator
-    return _call(signed(train, system=system.name, recipe=recipe), rest, f"train {system.name}")
+    flat = {"config": TrainConfig, "options": trained(system).options}
+    return signed(jobs.train, recipe=recipe, flat=flat, made=choices(recipe), system=system)
+
+
+def choices(recipe: Any) -> dict[str, str]:
+    """Those of `CHOICES` that a recipe leaves open, with their help."""
+    from nextmove.parts import DECODERS, TRUNKS
+
+    found = {}
+    if hasattr(getattr(recipe, "decoder", None), "trunk"):
+        found["decoder"] = (
+            f"Another generative rule around the same network, with what it needs: {', '.join(DECODERS)}."
+        )
+        found["trunk"] = f"Another network inside the same rule: {', '.join(TRUNKS)}."
+    if hasattr(recipe, "published"):
+        found["size"] = "published: the sizes of the paper."
+    return found
+
+
+def sized(system: str, recipe: Any, size: str | None) -> Any:
+    """The recipe of a class in the size asked for."""
+    if size is None:
+        return recipe()
+    if size != "published":
+        raise ConfigError(f"--size: expected 'published', found {size!r}; the size of pictures is --side")
+    if not hasattr(recipe, "published"):
+        raise ConfigError(f"{system}: there is no published size; leave out --size")
+    return recipe.published()
 
 
 def exchange(recipe: Any, decoder: str | None, trunk: str | None) -> Any:
@@ -154,7 +173,7 @@ def exchange(recipe: Any, decoder: str | None, trunk: str | None) -> Any:
 
     name = type(recipe).__name__
     for flag, chosen in (("--decoder", decoder), ("--trunk", trunk)):
-        if chosen is not None and not hasattr(recipe.decoder, "trunk"):
+        if chosen is not None and not hasattr(getattr(recipe, "decoder", None), "trunk"):
             raise ConfigError(f"{flag}: {name} wraps its network in more than one rule")
     if decoder is not None:
         recipe = replace(recipe, decoder=_choose(DECODERS, decoder, "--decoder")(trunk=recipe.decoder.trunk))
@@ -182,31 +201,47 @@ def _choose(options: dict[str, Any], name: str, flag: str) -> Any:
     return options[name]
 
 
-def _take(args: list[str], flag: str) -> tuple[list[str], str | None]:
-    """The arguments without `flag VALUE` or `flag=VALUE`, and the value."""
+def _value(args: Sequence[str], flag: str) -> str | None:
+    """What `flag VALUE` or `flag=VALUE` says among the arguments, if it is there."""
     for i, arg in enumerate(args):
         if arg == flag:
             if i + 1 == len(args):
                 raise ConfigError(f"{flag}: expected a value")
-            return args[:i] + args[i + 2 :], args[i + 1]
+            return args[i + 1]
         if arg.startswith(f"{flag}="):
-            return args[:i] + args[i + 1 :], arg.split("=", 1)[1]
-    return args, None
+            return arg.split("=", 1)[1]
+    return None
 
 
-def signed(function: Callable[..., Any], recipe: Any = None, **given: Any) -> Callable[..., Any]:
-    """The function as its options are read, for a later call: without those given, a `recipe` typed as what it is.
+def signed(
+    function: Callable[..., Any],
+    recipe: Any = None,
+    flat: Mapping[str, type] = MappingProxyType({}),
+    made: Mapping[str, str] = MappingProxyType({}),
+    **given: Any,
+) -> Callable[..., Any]:
+    """The function as tyro reads its options, for a later call.
 
-    A path may be given in Python as a string too; in a help text one kind is enough. What Python takes by its place
-    has its place here too.
+    Tyro takes options from a signature, so the wrapper has one of its own: without what is `given`; a `recipe` typed
+    as what it is; of `flat` dataclasses each field an option of its own, passed by its name; and the choices `made`
+    before, which it lists with their help and then drops. A path may be given in Python as a string too; in a help
+    text one kind is enough. What Python takes by its place has its place here too.
     """
     import tyro
 
     placed: Any = tyro.conf.Positional
     hints = typing.get_type_hints(function)
-    kept = {name: p for name, p in inspect.signature(function).parameters.items() if name not in given}
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(function).parameters.items()
+    kept = {name: p for name, p in parameters if name not in given and p.kind not in kinds}
     if recipe is not None:
         hints["recipe"], kept["recipe"] = type(recipe), kept["recipe"].replace(default=recipe)
+    for name, kind in flat.items():
+        hints[name] = Annotated[unchecked(kind), tyro.conf.arg(name="")]
+        kept[name] = kept[name].replace(default=inspect.Parameter.empty)
+    for name, text in made.items():
+        hints[name] = Annotated[str | None, tyro.conf.arg(help=text)]
+        kept[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
     shown = {name: PATHS.get(hints[name], hints[name]) for name in kept}
     for name, p in kept.items():
         if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty:
@@ -216,7 +251,10 @@ def signed(function: Callable[..., Any], recipe: Any = None, **given: Any) -> Ca
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return functools.partial(function, *args, **given, **kwargs)
+        own = {name: value for name, value in kwargs.items() if name not in (*made, *flat)}
+        for name in flat:
+            own |= vars(kwargs[name])
+        return functools.partial(function, *args, **given, **own)
 
     wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [p.replace(annotation=shown[name]) for name, p in kept.items()]
@@ -224,3 +262,8 @@ def signed(function: Callable[..., Any], recipe: Any = None, **given: Any) -> Ca
     wrapper.__annotations__ = shown
     del wrapper.__wrapped__  # tyro would read the function's own hints
     return wrapper
+
+
+def unchecked(kind: type) -> type:
+    """The dataclass without what its construction checks, so that a mistyped option is named before a missing one."""
+    return type(kind.__name__, (kind,), {"__post_init__": lambda self: None, "__doc__": kind.__doc__})

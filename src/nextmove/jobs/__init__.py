@@ -4,7 +4,6 @@ from nextmove.jobs.compare import compare
 from nextmove.jobs.demo import demo
 from nextmove.jobs.evaluate import evaluate, load_policy
 from nextmove.jobs.generate import generate
-from nextmove.jobs.generators import train_generator
 from nextmove.jobs.inspect import inspect
 from nextmove.jobs.judge import judge_generator
 from nextmove.jobs.record import record
@@ -20,5 +19,4 @@ __all__ = [
     "load_policy",
     "record",
     "train",
-    "train_generator",
 ]

@@ -22,7 +22,8 @@ from nextmove.jobs.lines import Contestant, Judged
 from nextmove.jobs.provenance import seeds_caution
 from nextmove.jobs.repeat import Call, at_least, place, repeatable, share
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several, solved, timed
-from nextmove.jobs.train import spec_of, train
+from nextmove.jobs.tasks.policy import spec_of
+from nextmove.jobs.train import train
 
 ENTRIES = (
     "bc",

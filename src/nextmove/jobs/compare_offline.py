@@ -24,7 +24,8 @@ from nextmove.jobs.lines import Contestant, Judged
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import choose, told
 from nextmove.jobs.repeat import place
-from nextmove.jobs.train import spec_of, train
+from nextmove.jobs.tasks.policy import spec_of
+from nextmove.jobs.train import train
 
 UNIT = "action units"
 

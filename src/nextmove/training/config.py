@@ -23,7 +23,7 @@ class TrainConfig:
     """What minutes are: of the clock on the wall, or of the first thread's processor time, which on an idle machine is
     the same and from which another program takes nothing: the fair budget where runs are compared (CPUs only)."""
     seed: int = 0
-    """Decides noise and dropout of every step (and the order of the data, where the loader is given the same)."""
+    """Decides initial weights, the order of the data, and noise and dropout of every step."""
     threads: int = 2
     """Threads of the arithmetic, per process."""
     bf16: Literal["auto", "on", "off"] = "auto"
@@ -41,6 +41,7 @@ class TrainConfig:
     resume: bool = False
     """Go on from the last checkpoint of the folder; where there is none, begin, and say so."""
     device: str = "cpu"
+    """cpu or cuda."""
     compile: bool = False
     """Compile the loss: minutes at the start, faster steps for large networks on GPUs."""
     progress: Literal["auto", "bar", "lines", "off"] = "auto"

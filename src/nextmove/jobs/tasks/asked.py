@@ -1,0 +1,18 @@
+"""What is asked of a training whatever its family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A system, the source it learns from, its recipe if not its own, and what the task needs of the run's options."""
+
+    system: str
+    source: str
+    recipe: Any = None
+    holdout: float = 0.05
+    seed: int = 0
+    threads: int = 2

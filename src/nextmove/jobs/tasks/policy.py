@@ -1,0 +1,139 @@
+"""Demonstrations to a policy's task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nextmove import data, store
+from nextmove.contracts import TASK, Feature
+from nextmove.data.order import check_order
+from nextmove.data.stats import check_finite
+from nextmove.data.suspects import suspects
+from nextmove.jobs import provenance
+from nextmove.jobs.fit import Task, held_batches
+from nextmove.jobs.robot import inputs_of, known_by, number_features
+from nextmove.jobs.scales import Columns
+from nextmove.jobs.tasks.asked import Asked
+from nextmove.models.policy import Policy, PolicySpec
+
+FINDINGS = 12
+"""Lines about the data at the start of a training."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which episodes are trained on; the source is a folder of a LeRobot-format data set, v3.0 or v2.1."""
+
+    episodes: int = 0
+    """Use only the first so many episodes; 0 means all."""
+    leave_out: tuple[int, ...] = ()
+    """Numbers of episodes that are neither trained on nor validated with, so that they can be judged on."""
+
+
+def task(asked: Asked, options: Options) -> Task:
+    """A policy and the windows of the demonstrations.
+
+    Raises DataError for a data set that cannot be read or trained on, ValueError for episodes that it has not.
+    """
+    dataset = data.open_dataset(asked.source)
+    policy = store.create(asked.system, spec_of(dataset), asked.recipe)
+    if left := unused(dataset, policy):
+        print(f"not used: {', '.join(left)} (recipe.encoder.parts says what the policy looks at)")
+    check_order(dataset)
+    chosen, held = split(dataset, options.episodes, asked.holdout, asked.seed, options.leave_out)
+    print(kept_back(held, len(chosen), asked.holdout))
+    look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
+    seen = windows(dataset, policy, chosen)
+    policy.fit(Columns(seen))
+    judged = held_batches(windows(dataset, policy, held), policy.card["recipe"].optim.batch, 1024) if len(held) else []
+    facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
+    facts["held_episodes"] = held.tolist()
+    facts["content"] = provenance.content(dataset, known_by(policy), chosen, held)
+    return Task(policy, seen, judged, facts)
+
+
+def spec_of(dataset: data.Dataset) -> PolicySpec:
+    """The robot of a data set: its states, cameras, point clouds and instruction, its action and rate.
+
+    Raises ValueError for a data set without an `action` of one axis or without an observed feature.
+    """
+    observed = {n: column for n, column in dataset.layout.features.items() if n.startswith("observation.")}
+    inputs = inputs_of(observed)
+    action = dataset.layout.features.get("action")
+    if action is None:
+        raise ValueError(f"{dataset.root}: expected a feature 'action', found {sorted(dataset.features)}")
+    if not action.is_number or len(action.shape) != 1:
+        found = f"{action.dtype} of shape {list(action.shape)}"
+        raise ValueError(f"{dataset.root}: action: expected numbers of one axis, as shape [7], found {found}")
+    if not inputs:
+        raise ValueError(f"{dataset.root}: expected a feature 'observation.*', found {sorted(dataset.features)}")
+    if dataset.tasks:
+        inputs[TASK] = Feature("text")
+    return PolicySpec(inputs, action.shape[0], float(dataset.fps), action.names)
+
+
+def unused(dataset: data.Dataset, policy: Policy) -> list[str]:
+    """Observed features of a data set that the policy does not look at."""
+    observed = [name for name in dataset.layout.features if name.startswith("observation.")]
+    return [name for name in observed if name not in policy.inputs]
+
+
+def windows(dataset: data.Dataset, policy: Policy, episodes: np.ndarray | None) -> data.Windows:
+    """The windows a policy is trained or judged on."""
+    return data.Windows(
+        dataset,
+        observations=policy.features,
+        obs_offsets=policy.timing.obs_offsets,
+        action_offsets=policy.timing.action_offsets,
+        episodes=episodes,
+    )
+
+
+def look(dataset: data.Dataset, names: Sequence[str]) -> None:
+    """Says what the doctor finds in the features that are used; raises DataError where training would mean nothing."""
+    check_finite(dataset, names)
+    found = sorted(suspects(dataset, names), key=lambda finding: finding.level)
+    for finding in found[:FINDINGS]:
+        print(finding)
+    if len(found) > FINDINGS:
+        print(f"and {len(found) - FINDINGS} more; `nextmove inspect {dataset.root}` lists all")
+    broken = next((finding for finding in found if finding.level == "error"), None)
+    if broken:
+        raise data.DataError(
+            f"{dataset.root}: {broken}; mend the episode or leave it out (--leave-out {broken.episode})"
+        )
+
+
+def split(
+    dataset: data.Dataset, episodes: int, holdout: float, seed: int, leave_out: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Episode numbers for training and for the validation loss, out of the first `episodes` (0: all) not left out.
+
+    Of two or more episodes at least one is kept for the validation loss, unless `holdout` is 0.
+    """
+    for number in leave_out:
+        if not 0 <= number < dataset.num_episodes:
+            raise ValueError(f"leave_out: expected episodes 0 to {dataset.num_episodes - 1}, found {number}")
+    rest = np.setdiff1d(np.arange(dataset.num_episodes), np.array(leave_out, np.int64))
+    if episodes < 0 or episodes > len(rest) or not len(rest):
+        raise ValueError(f"episodes: expected 0 to {len(rest)}, found {episodes}")
+    count = episodes or len(rest)
+    order = np.random.default_rng([seed, 1]).permutation(count)
+    held = max(round(count * holdout), int(holdout > 0 and count > 1))
+    if held >= count:
+        raise ValueError(f"holdout: expected to leave an episode for training, found {holdout} of {count}")
+    kept = count - held
+    return rest[np.sort(order[:kept])], rest[np.sort(order[kept:])]
+
+
+def kept_back(held: np.ndarray, left: int, holdout: float) -> str:
+    """What is said of the episodes that training does not see."""
+    if len(held):
+        some = ", ".join(map(str, held[:8])) + ", ..." * (len(held) > 8)
+        return f"validation loss: {len(held)} of {len(held) + left} episodes are kept for it ({some})"
+    why = "holdout is 0" if not holdout else "one episode cannot be divided; train on two or more to have one"
+    return f"validation loss: none, {why}"
