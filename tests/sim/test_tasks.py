@@ -28,6 +28,7 @@ def test_every_suite_is_of_one_robot_and_what_it_refers_to_is_there(name):
     assert len({task.name for task in tasks}) == len(tasks)
     assert len({(task.fps, task.action, task.robot_type, task.unit) for task in tasks}) == 1
     for task in tasks:
+        assert (task.features, task.cameras) == (tasks[0].features, tasks[0].cameras)
         assert sim.find(task.name)[0] == task
         assert callable(load(task.make))
         given = inspect.signature(load(task.expert)).parameters.values()

@@ -226,7 +226,10 @@ SHOWN = "demonstrated_seeds"
 
 
 def demonstrated(policy: Any, simulator: str, seeds: Sequence[int]) -> dict[str, list[int]] | None:
-    """By task, those of the seeds that begin as an episode trained on does; None where that is not known."""
+    """By task, those of the seeds that begin as an episode trained on does; None where that is not known.
+
+    It is not where two seeds begin with the same numbers: what differs is seen by a camera, or not at all.
+    """
     known = getattr(policy, "facts", {}).get("content")
     if known is None:
         return None
@@ -236,7 +239,10 @@ def demonstrated(policy: Any, simulator: str, seeds: Sequence[int]) -> dict[str,
         if not names:
             return None
         with closing(sim.make(task)) as env:
-            found[task.name] = [s for s in seeds if identity.start(env.reset(seed=s)[0], names) in starts]
+            begins = {seed: identity.start(env.reset(seed=seed)[0], names) for seed in (*seeds, max(seeds) + 1)}
+        if len(set(begins.values())) < len(begins):
+            return None
+        found[task.name] = [seed for seed in seeds if begins[seed] in starts]
     return {task: shown for task, shown in found.items() if shown}
 
 

@@ -1,0 +1,114 @@
+"""A suite of two tasks, seen by a camera and told apart by their instructions, from recording to a comparison."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.sim.lamps import FRONT, LAMPS
+
+from nextmove import data, jobs, sim
+from nextmove.config import ConfigError
+from nextmove.encoders import Camera, Instruction, Observation, State
+from nextmove.models.policy import Timing
+from nextmove.models.policy.bc import BC
+from nextmove.nn.text_encoder import TextEncoder
+
+SEEING = BC(
+    encoder=Observation(
+        (
+            State(),
+            Camera(resize=(8, 12), pool="average"),
+            Instruction(TextEncoder(width=8, layers=1, heads=1), length=32),
+        )
+    ),
+    timing=Timing(n_obs_steps=1, horizon=2, n_action_steps=2),
+)
+
+
+@pytest.fixture(autouse=True)
+def lamps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sim.SUITES, "lamps", LAMPS)
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both tasks in one set, every episode with its task's instruction."""
+    root = tmp_path_factory.mktemp("lamps") / "set"
+    writer = data.DatasetWriter(root, LAMPS[0].entries(["front"]), LAMPS[0].fps)
+    for number in range(6):
+        for task in LAMPS:
+            episode = sim.demonstrate(task, number, cameras=["front"], seed=0, noise=0.1, noisy_share=1.0)
+            writer.add_episode(episode.columns, task.instruction)
+    writer.finalize()
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(demos: Path) -> Path:
+    jobs.train("bc", demos, out=demos.parent / "bc", steps=3, threads=1, recipe=SEEING, bf16="off")
+    return demos.parent / "bc"
+
+
+def test_recording_stores_the_tasks_own(tmp_path: Path) -> None:
+    made = jobs.record("mirror", out=tmp_path / "set", episodes=3, cameras=("front=16x24",), workers=0)
+    dataset = data.open_dataset(made)
+    assert dataset.layout.features[FRONT].shape == (16, 24, 3)
+    assert list(dataset.tasks.values()) == ["Touch where the lamp is not."]
+    assert json.loads((made / "meta" / "info.json").read_text())["robot_type"] == "pointer"
+    told = json.loads((made / "meta" / "recording.json").read_text())["episode"]
+    assert "noise=0.25" in told
+
+
+def test_a_suite_is_judged_task_by_task(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = jobs.evaluate(run, task="lamps", episodes=3, workers=0, video=1, out=tmp_path)
+    policy = written["policies"]["bc"]
+    assert [(e["task"], e["seed"]) for e in policy["episodes"]] == [
+        (t.name, 100_000 + i) for t in LAMPS for i in range(3)
+    ]
+    assert {name: found["success"]["episodes"] for name, found in policy["tasks"].items()} == {"touch": 3, "mirror": 3}
+    assert policy["success"]["episodes"] == 6
+    assert (
+        policy["facts"]["demonstrated_seeds"] is None
+    )  # All begin with the same numbers: the camera tells them apart.
+    assert written["unit"] == "m"
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<video") == 2
+    assert "Touch the lamp." in page
+    assert f"nextmove evaluate {run} --task lamps" in written["commands"][0]
+    alone = jobs.evaluate(run, task="mirror", episodes=3, workers=0, video=0, out=tmp_path / "alone")
+    rewards = [e["max_reward"] for e in alone["policies"]["bc"]["episodes"]]
+    assert rewards == [e["max_reward"] for e in policy["episodes"][3:]]
+
+
+def test_runs_are_compared_by_task_and_seed(run: Path, demos: Path, tmp_path: Path) -> None:
+    jobs.train("bc", demos, out=tmp_path / "other", steps=3, threads=1, seed=1, recipe=SEEING, bf16="off")
+    options = {"runs": (run, tmp_path / "other"), "task": "lamps", "episodes": 2, "video": 0, "workers": 0}
+    written = jobs.compare(**options, batched=False, out=tmp_path / "out")
+    assert written["comparisons"][0]["episodes"] == 4
+    assert list(written["policies"]["bc"]["tasks"]) == ["touch", "mirror"]
+    batched = jobs.compare(**options, out=tmp_path / "batched")
+    for name, policy in written["policies"].items():
+        assert [e["max_reward"] for e in policy["episodes"]] == pytest.approx(
+            [e["max_reward"] for e in batched["policies"][name]["episodes"]], abs=1e-5
+        )
+
+
+def test_what_a_suite_lacks_or_cannot_do_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blind = tuple(
+        replace(task, name=f"blind-{task.name}", cameras={"observation.images.top": (8, 12)}) for task in LAMPS
+    )
+    monkeypatch.setitem(sim.SUITES, "blind", blind)
+    with pytest.raises(
+        ConfigError, match=f"blind-touch: {FRONT}: expected a camera, found only .*observation.images.top"
+    ):
+        jobs.evaluate(run, task="blind", episodes=1, workers=0, out=tmp_path)
+    single = tuple(replace(task, name=f"single-{task.name}", one_per_process=True) for task in LAMPS)
+    monkeypatch.setitem(sim.SUITES, "single", single)
+    with pytest.raises(ConfigError, match=r"one environment of single-touch \(lamps\).*--no-batched"):
+        jobs.evaluate(run, task="single", episodes=1, batched=True, out=tmp_path)
+    jobs.evaluate(run, task="single", episodes=1, workers=0, video=1, out=tmp_path)
+    with pytest.raises(ConfigError, match=r"pusht: observation\.state: expected width 1, found 2"):
+        jobs.evaluate(run, task="pusht", episodes=1, workers=0, out=tmp_path)
