@@ -18,7 +18,7 @@ from nextmove.evaluation.progress import progress_bar
 from nextmove.evaluation.trajectory import LONGEST, Trajectory, follow
 from nextmove.jobs.provenance import Choice, choose
 from nextmove.jobs.repeat import at_least
-from nextmove.jobs.robot import fits_data, number_features
+from nextmove.jobs.robot import fits_data, number_features, read_features
 from nextmove.models.policy import Policy
 
 STATE = "observation.state"
@@ -65,7 +65,7 @@ def _windows(policy: Policy, chosen: sets.Dataset, state: str | None) -> sets.Wi
     """A policy's windows, with the state and the actions before it that the baselines know."""
     return sets.Windows(
         chosen,
-        observations=list(dict.fromkeys([*policy.features, *([state] if state else [])])),
+        observations=list(dict.fromkeys([*read_features(policy, chosen), *([state] if state else [])])),
         obs_offsets=policy.timing.obs_offsets,
         action_offsets=range(-max(PAST, policy.timing.first), policy.horizon - policy.timing.first),
     )

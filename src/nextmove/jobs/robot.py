@@ -88,6 +88,12 @@ def _article(feature: Feature) -> str:
     return {"image": "a camera", "text": "an instruction"}.get(feature.type, f"{feature}")
 
 
+def read_features(policy: Policy, dataset: data.Dataset) -> list[str]:
+    """Names of what it reads of a data set, the instruction included; what is optional and absent is left out."""
+    there = {*dataset.layout.features, *([TASK] if dataset.tasks else [])}
+    return [name for name, feature in policy.inputs.items() if name in there or not feature.optional]
+
+
 def known_by(policy: Policy) -> list[str]:
     """The columns that episodes are known by to a policy: numbers it reads, or all there are beside its cameras.
 

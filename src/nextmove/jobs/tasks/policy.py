@@ -15,7 +15,7 @@ from nextmove.data.stats import check_finite
 from nextmove.data.suspects import suspects
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, held_batches
-from nextmove.jobs.robot import inputs_of, known_by, number_features
+from nextmove.jobs.robot import inputs_of, known_by, number_features, read_features
 from nextmove.jobs.scales import Columns
 from nextmove.jobs.tasks.asked import Asked
 from nextmove.models.policy import Policy, PolicySpec
@@ -86,7 +86,7 @@ def windows(dataset: data.Dataset, policy: Policy, episodes: np.ndarray | None) 
     """The windows a policy is trained or judged on."""
     return data.Windows(
         dataset,
-        observations=policy.features,
+        observations=read_features(policy, dataset),
         obs_offsets=policy.timing.obs_offsets,
         action_offsets=policy.timing.action_offsets,
         episodes=episodes,
