@@ -28,6 +28,7 @@ from nextmove.contracts import Context, normal, seeded, uniform
 from nextmove.decoders.diffusion import DiffusionDecoder
 from nextmove.decoders.reach import as_saved
 from nextmove.decoders.targets import target_value
+from nextmove.encoders import State
 from nextmove.evaluation.machine import machine
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.models.policy.action_space import Scaling
@@ -149,6 +150,8 @@ def recipes() -> Iterator[tuple[str, str, Any]]:
     """System, decoder with its settings, and recipe, of every exchange there is and every bound that can be set."""
     for system, name in product(built("policy"), (None, *parts.DECODERS)):
         own = system.load()()
+        # What is looked at has no part in it.
+        own = replace(own, encoder=replace(own.encoder, parts=(State(),)))
         if name is not None and (system.name == "act" or isinstance(own.decoder, parts.DECODERS[name])):
             continue
         recipe = exchange(own, name, "mlp" if name and system.name == "action-tokens" else None)

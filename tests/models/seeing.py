@@ -18,7 +18,7 @@ from nextmove.nn import Mlp
 
 INPUTS = {
     "observation.state": Feature("state", (2,)),
-    "observation.images.top": Feature("image", (24, 20, 3)),
+    "observation.images.top": Feature("image", (48, 40, 3)),
     "observation.cloud": Feature("points", (5, 3)),
 }
 
@@ -27,7 +27,7 @@ def seeing() -> Policy:
     torch.manual_seed(0)
     recipe = FlowPolicy(
         timing=Timing(horizon=4, n_action_steps=2),
-        encoder=Observation((State(), Camera(crop=(20, 16), keypoints=4), Cloud())),
+        encoder=Observation((State(), Camera(crop=(40, 34), keypoints=4), Cloud())),
         decoder=Flow(trunk=Mlp(width=32, depth=2, time_width=16)),
     )
     policy = recipe.build(PolicySpec(INPUTS, action=2, fps=10.0))
@@ -37,7 +37,7 @@ def seeing() -> Policy:
 
 def seen(count: int) -> dict[str, Any]:
     """Observations and actions of `count` rows."""
-    picture = (uniform((count, 2, 24, 20, 3), seeded(1)) * 255).to(torch.uint8)
+    picture = (uniform((count, 2, 48, 40, 3), seeded(1)) * 255).to(torch.uint8)
     cloud, state = normal((count, 2, 5, 3), seeded(2)), normal((count, 2, 2), seeded(3))
     batch = dict(zip(INPUTS, (state, picture, cloud), strict=True))
     return {**batch, "action": normal((count, 4, 2), seeded(4)), "action_is_pad": torch.zeros(count, 4).bool()}

@@ -9,20 +9,22 @@ from typing import Any
 
 import pytest
 import torch
+from tests.models.shown import shown
 
 from nextmove import nn as networks
 from nextmove import store
 from nextmove.config import ConfigError, decode, encode
-from nextmove.contracts import Rows, normal, seeded, total, uniform
+from nextmove.contracts import TASK, Feature, Rows, normal, seeded, total, uniform
+from nextmove.contracts.features import states
 from nextmove.models.policy import Policy, PolicySpec, Timing
 from nextmove.parts import PARTS
 from nextmove.systems import built, find
 
 NAMES = [system.name for system in built("policy")]
-SPEC = PolicySpec.of_states(
-    {"observation.state": 2, "observation.environment_state": 6, "observation.goal": 6}, action=2, fps=10.0
+SIZES = {"observation.state": 2, "observation.environment_state": 6, "observation.goal": 6}
+SPEC = PolicySpec(
+    states(SIZES) | {"observation.image": Feature("image", (40, 36, 3)), TASK: Feature("text")}, action=2, fps=10.0
 )
-SIZES = {name: feature.width for name, feature in SPEC.inputs.items()}
 SMALL: dict[str, Any] = {
     "Mlp": networks.Mlp(width=32, depth=2, time_width=16),
     "PlainMlp": networks.PlainMlp(widths=(32,)),
@@ -51,9 +53,11 @@ def make(name: str) -> Policy:
     return policy
 
 
-def windows(policy: Policy, count: int) -> dict[str, torch.Tensor]:
+def windows(policy: Policy, count: int) -> dict[str, Any]:
     t, h = policy.n_obs_steps, policy.horizon
     batch = {f: 50 * normal((count, t, w), seeded(i)) for i, (f, w) in enumerate(SIZES.items())}
+    seen = {name: feature for name, feature in policy.inputs.items() if name not in SIZES}
+    batch |= shown(seen, count, t)
     ahead = torch.arange(h)[:, None] * uniform((count, 1, 2), seeded(8))
     batch["action"] = batch["observation.state"][:, -1:] + 3 * ahead + normal((count, h, 2), seeded(9))
     batch["action_is_pad"] = torch.zeros(count, h, dtype=torch.bool)
