@@ -1,6 +1,6 @@
 """A generator of text or images: a codec, an optional encoder of labels, and a decoder.
 
-Letters: B batch, L tokens, C channels.
+Shapes: B batch, P ids of a prompt, L ids, C channels.
 """
 
 from __future__ import annotations
