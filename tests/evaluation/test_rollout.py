@@ -14,7 +14,7 @@ from tests.evaluation.toys import Diverged, Drawn, Network, OncePerStep, Point, 
 from nextmove.contracts import seeded
 from nextmove.control import Ensembling, Receding
 from nextmove.evaluation import RolloutError, rollout
-from nextmove.evaluation.film import pick, replay
+from nextmove.evaluation.replay import pick, replay
 from nextmove.host.workers import SetupError
 
 SEEDS = [7, 3, 11, 5, 2]
@@ -169,12 +169,12 @@ def test_a_seed_counts_once():
     assert rollout(Point, Drawn, [], batched=True) == []
 
 
-def test_films_show_what_happened_failures_first(capsys):
+def test_videos_show_what_happened_failures_first(capsys):
     results = rollout(Point, Drawn, range(8), workers=0, video=3, progress=True)
-    filmed = [r for r in results if r.video]
-    assert len(filmed) == 3
-    assert all(r.video_exact for r in filmed)
-    assert {r.success for r in filmed} == {True, False}
+    shown = [r for r in results if r.video]
+    assert len(shown) == 3
+    assert all(r.video_exact for r in shown)
+    assert {r.success for r in shown} == {True, False}
     assert [r.seed for r in results] == list(range(8))
     assert "8/8" in capsys.readouterr().err
 
@@ -187,7 +187,7 @@ def test_a_replay_that_differs_says_so():
 
 def test_a_film_that_fails_costs_no_result(monkeypatch):
     monkeypatch.delattr(Point, "render")
-    with pytest.warns(RuntimeWarning, match="seed 1 could not be filmed"):
+    with pytest.warns(RuntimeWarning, match="seed 1: no video: "):
         (result,) = rollout(Point, Drawn, [1], workers=0, video=1)
     assert result.video is None
 

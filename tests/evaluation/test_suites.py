@@ -1,4 +1,4 @@
-"""Several tasks at once: episodes are told apart, kept, paired, filmed and reported by task and seed."""
+"""Several tasks at once: episodes are told apart, kept, paired, shown in videos and reported by task and seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nextmove.contracts import Chunk
 from nextmove.evaluation import Entry, EpisodeResult, RolloutError, compare, rollout, write_report
 from nextmove.evaluation.kept import Kept
 from nextmove.evaluation.keys import episodes
-from nextmove.evaluation.report import said
+from nextmove.evaluation.report import in_words
 
 MAKERS = {task.name: partial(sim.make, task, {FRONT: (16, 40)}) for task in LAMPS}
 SEEDS = [4, 0, 2]
@@ -98,7 +98,7 @@ def test_kept_episodes_are_of_their_task(tmp_path, batched):
     assert sorted(again) == (sorted(KEYS[3:]) if batched else [("mirror", 0)])
 
 
-def test_films_are_of_every_task():
+def test_videos_are_of_every_task():
     results = rollout(MAKERS, partial(Looking, deaf=True), SEEDS, workers=0, video=2)
     assert [sum(bool(r.video) for r in results if r.task == task.name) for task in LAMPS] == [2, 2]
     assert all(r.video_exact for r in results)
@@ -137,9 +137,9 @@ def test_a_report_counts_by_task_and_altogether(tmp_path):
 def test_episodes_in_words():
     assert episodes([("", 1), ("", 2), ("", 7)]) == "seeds 1–2, 7"
     assert episodes([("touch", 3), ("mirror", 3)]) == "touch seed 3, mirror seed 3"
-    assert said([("touch", 3), ("touch", 4)]) == "seeds 3–4"
-    assert said([("touch", 3), ("mirror", 3)]) == "2 tasks, each with seed 3"
-    assert said([("touch", 3), ("mirror", 4)]) == "touch seed 3, mirror seed 4"
+    assert in_words([("touch", 3), ("touch", 4)]) == "seeds 3–4"
+    assert in_words([("touch", 3), ("mirror", 3)]) == "2 tasks, each with seed 3"
+    assert in_words([("touch", 3), ("mirror", 4)]) == "touch seed 3, mirror seed 4"
 
 
 def test_an_episode_of_an_older_version_is_of_the_task_that_is_named(tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass
 class VirtualTime:
-    """Time that passes only when told to: the same loop runs in tests and simulators, the same on every machine."""
+    """Time that passes only as it is set: the same loop runs in tests and simulators, the same on every machine."""
 
     seconds: float = 0.0
 

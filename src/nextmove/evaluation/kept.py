@@ -61,16 +61,16 @@ def keeping(folder: Path, key: Mapping[str, Any]) -> Iterator[Kept]:
     try:
         yield kept
     except KeyboardInterrupt as stop:
-        raise StoppedError.of(stop, f"stopped; {_told(folder)}") from None
+        raise StoppedError.of(stop, f"stopped; {_kept_in(folder)}") from None
     except OSError as problem:
         if full(problem):
-            problem.add_note(f"{_told(folder).capitalize()}.")
+            problem.add_note(f"{_kept_in(folder).capitalize()}.")
         raise
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # it holds others
         folder.parent.rmdir()
 
 
-def _told(folder: Path) -> str:
+def _kept_in(folder: Path) -> str:
     """What is kept, in words."""
     return f"{sum(path.name != KEY for path in folder.glob('*.json'))} finished rollouts are kept in {folder}"

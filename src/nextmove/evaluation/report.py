@@ -45,7 +45,7 @@ def write_report(
         data: What they were judged on, for programs.
     """
     out = Path(out)
-    stopped = [f"{e.name} is not finished: {told}." for e in entries if (told := unfinished(e.facts))]
+    stopped = [f"{e.name} is not finished: {why}." for e in entries if (why := unfinished(e.facts))]
     caution = " ".join([caution, *stopped]).strip()
     texts = {"title": title, "task": task, "tasks": dict(tasks or {}), "commands": list(commands), "notes": notes}
     texts["data"] = dict(data or {})
@@ -57,7 +57,7 @@ def write_report(
 
 
 def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
-    """The page: it asks nothing of any network, its pictures and films lie within."""
+    """The page: it asks nothing of any network, its images and videos lie within."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -67,7 +67,7 @@ def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(num=_number, count=_count, signed=_signed, p=_p, seeds=ranges, episodes=said)
+    environment.filters.update(num=_number, count=_count, signed=_signed, p=_p, seeds=ranges, episodes=in_words)
     table = {name: summary["policies"][name] for name in summary["best_first"]}
     played = {n: {(e["task"], e["seed"]): e for e in p["episodes"]} for n, p in table.items() if p["success"]}
     keys = sorted({key for found in played.values() for key in found}, key=_ordered(list(summary["tasks"])))
@@ -81,7 +81,7 @@ def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
         level=LEVEL,
         series=plots.SERIES,
         matrix=_matrix(summary),
-        films=_films(entries, list(table)),
+        videos=_videos(entries, list(table)),
         plots=_plots(table),
         beside={n: p["offline"]["beside"] for n, p in table.items() if p["offline"] and p["offline"]["beside"]},
         drawn=_drawn(entries, list(table)),
@@ -94,13 +94,13 @@ def _ordered(tasks: Sequence[str]) -> Callable[[Key], tuple[int, str, int]]:
     return lambda key: (tasks.index(key[0]) if key[0] in tasks else len(tasks), *key)
 
 
-def said(keys: Sequence[Key]) -> str:
+def in_words(keys: Sequence[Key]) -> str:
     """The episodes in words, seeds that all tasks share once: 2 tasks, each with seeds 0–9."""
     found = by_task(keys)
     if len({tuple(seeds) for seeds in found.values()}) == 1:
         seeds = next(iter(found.values()))
-        told = f"{'seed' if len(seeds) == 1 else 'seeds'} {ranges(seeds)}"
-        return told if len(found) == 1 else f"{len(found)} tasks, each with {told}"
+        these = f"{'seed' if len(seeds) == 1 else 'seeds'} {ranges(seeds)}"
+        return these if len(found) == 1 else f"{len(found)} tasks, each with {these}"
     return episodes(keys)
 
 
@@ -172,14 +172,14 @@ def _facts(table: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _films(entries: Sequence[Entry], order: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Filmed episodes by policy, failures first."""
-    films = {}
+def _videos(entries: Sequence[Entry], order: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Episodes with a video by policy, failures first."""
+    videos = {}
     for entry in sorted(entries, key=lambda entry: order.index(entry.name)):
-        filmed = sorted((e for e in entry.results if e.video), key=lambda e: e.success)
-        if filmed:
-            films[entry.name] = [{"data": base64.b64encode(e.video or b"").decode(), "episode": e} for e in filmed]
-    return films
+        recorded = sorted((e for e in entry.results if e.video), key=lambda e: e.success)
+        if recorded:
+            videos[entry.name] = [{"data": base64.b64encode(e.video or b"").decode(), "episode": e} for e in recorded]
+    return videos
 
 
 def _matrix(summary: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -13,11 +13,11 @@ from nextmove.contracts import Actor, seeded
 from nextmove.control import Receding, suited
 from nextmove.evaluation.batched import Batched
 from nextmove.evaluation.episode import Array, Env, EpisodeResult, Trace
-from nextmove.evaluation.film import film
 from nextmove.evaluation.kept import Kept
 from nextmove.evaluation.keys import Key, episodes
 from nextmove.evaluation.latency import TimedActor, torch_threads
 from nextmove.evaluation.progress import progress_bar
+from nextmove.evaluation.replay import with_videos
 from nextmove.evaluation.worlds import Makers, Worlds
 from nextmove.host.workers import Failure, run_tasks
 
@@ -42,8 +42,8 @@ class RolloutError(RuntimeError):
         reasons: dict[str, list[Key]] = {}
         for key, reason in failures.items():
             reasons.setdefault(reason, []).append(key)
-        told = [f"{episodes(found)}: {reason}" for reason, found in reasons.items()]
-        super().__init__("\n".join([f"{len(failures)} of {len(failures) + len(results)} episodes failed", *told]))
+        lines = [f"{episodes(found)}: {reason}" for reason, found in reasons.items()]
+        super().__init__("\n".join([f"{len(failures)} of {len(failures) + len(results)} episodes failed", *lines]))
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def rollout(
         make_env: Makes the environment; of several tasks by their names. A process holds one at a time in exact mode.
         make_policy: Called once per process; both picklable (functools.partial of a module's function).
         workers: Processes of the exact mode; 0 runs it here.
-        video: How many episodes of each task to film, about half of them failures, by replaying their actions.
+        video: How many episodes of each task get a video, about half of them failures, by replaying their actions.
         controller: What stands between policy and robot in exact mode; as the policy asks for if not given.
         max_steps, n_action_steps: Overrule the environment's and the policy's own numbers.
         kept: Where finished episodes are kept, which are not played again; in batched mode only where all of a task are
@@ -138,7 +138,7 @@ def rollout(
                 outcome = run_tasks(exact, left, workers=workers, done=done) if left else []
     played = dict(zip(left, outcome, strict=True))
     results = _settled(keys, [known[key] if key in known else played[key] for key in keys])
-    return film(makers, results, video, workers=workers) if video else results
+    return with_videos(makers, results, video, workers=workers) if video else results
 
 
 def _checked(seeds: Sequence[int], usual: bool, needs_usual: bool) -> list[int]:
@@ -170,7 +170,7 @@ class _Shortened:
 
 @contextmanager
 def _bar(show: bool, count: int) -> Iterator[Callable[[Any], None]]:
-    """What hears of every finished episode; if shown, a bar with the successes so far."""
+    """Called with every finished episode; if shown, a bar with the successes so far."""
     with progress_bar(show, "0 successes", count) as move:
         won = 0
 

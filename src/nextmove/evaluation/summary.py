@@ -90,8 +90,8 @@ def _offline(found: Offline | None) -> dict[str, Any] | None:
     """What held-out errors say; the episodes to draw are left to the page."""
     if found is None:
         return None
-    told = {name: value for name, value in (offline_json(found) or {}).items() if name != "trajectories"}
-    return told | {"beside": None if found.beside is None else plain(beside_json(found.beside))}
+    values = {name: value for name, value in (offline_json(found) or {}).items() if name != "trajectories"}
+    return values | {"beside": None if found.beside is None else plain(beside_json(found.beside))}
 
 
 def _outcome(results: Sequence[EpisodeResult], confidence: float) -> dict[str, Any]:
@@ -179,25 +179,25 @@ def verdict(
     confidence: float,
     paired: Mapping[str, Any] | None = None,
 ) -> str:
-    """One or two sentences that claim no more than the intervals and tests allow; `order` is best first."""
+    """One or two saids that claim no more than the intervals and tests allow; `order` is best first."""
     first = order[0]
     success, held_out = policies[first]["success"], policies[first]["offline"]
     if not success:
         mae, windows = held_out["mae"], held_out["windows"]
         error = "not a number" if mae is None or not np.isfinite(mae) else f"{mae:.3g} {unit}"
         beside = held_out["beside"]["verdict"] if held_out["beside"] else ""
-        told = f"{first} misses the demonstrated action by {error} on average over {windows} windows. {beside}".strip()
+        said = f"{first} misses the demonstrated action by {error} on average over {windows} windows. {beside}".strip()
         others = [name for name in order[1:] if paired and name in paired["means"]]
-        return f"{told} {_against(first, others, paired['pairs'], 'episodes')}" if others and paired else told
+        return f"{said} {_against(first, others, paired['pairs'], 'episodes')}" if others and paired else said
     rate, low, high = (f"{100 * success[name]:.0f}" for name in ("rate", "low", "high"))
     share = f"{rate} %, {100 * confidence:g} % interval {low} to {high} %"
-    told = f"{first} succeeds in {success['successes']} of {success['episodes']} episodes ({share})."
+    said = f"{first} succeeds in {success['successes']} of {success['episodes']} episodes ({share})."
     others = [name for name in order[1:] if policies[name]["success"]]
     if not others:
-        return told
+        return said
     if not comparisons:
-        return f"{told} The policies played different seeds and are not compared."
-    return f"{told} {_against(first, others, comparisons)}"
+        return f"{said} The policies played different seeds and are not compared."
+    return f"{said} {_against(first, others, comparisons)}"
 
 
 def _against(first: str, others: Sequence[str], comparisons: Sequence[Mapping[str, Any]], what: str = "seeds") -> str:

@@ -97,7 +97,7 @@ def compare(
         seed: First held-out episode's seed.
         workers: Processes of the evaluation.
         batched: Step all episodes in one process with batched network calls (noise is still each episode's own).
-        video: Episodes to film of each on each task.
+        video: Videos of each on each task.
         retime: Measure the latency of what is judged already anew: run it with the machine to itself.
 
     Raises:

@@ -22,7 +22,7 @@ from nextmove.jobs.fit import once
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import Contestant, Judged
 from nextmove.jobs.offline import offline
-from nextmove.jobs.provenance import choose, told
+from nextmove.jobs.provenance import choose, training_record
 from nextmove.jobs.repeat import place
 from nextmove.jobs.tasks.policy import spec_of
 from nextmove.jobs.train import train
@@ -95,7 +95,7 @@ def compare_offline(
 def _judge(line: Contestant, run: Path, data_dir: Path, judged: sets.Dataset, windows: int) -> evaluation.Entry:
     policy = load_policy(run, sampler=line.sampler, steps=line.steps)
     found, _, _ = offline(policy, data_dir, windows=windows, choice=choose(policy, judged))
-    return evaluation.Entry(line.name, offline=found, **told(policy, run))
+    return evaluation.Entry(line.name, offline=found, **training_record(policy, run))
 
 
 def _outdated(path: Path, demos: Demonstrations, run: Path, line: Contestant, key: str) -> str:

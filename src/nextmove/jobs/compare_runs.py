@@ -23,7 +23,7 @@ from nextmove.jobs.compare_offline import write
 from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.lines import ONLY
 from nextmove.jobs.offline import held_state, offline
-from nextmove.jobs.provenance import SHOWN, Choice, choose, demonstrated, shown_seeds, told, written
+from nextmove.jobs.provenance import SHOWN, Choice, choose, demonstrated, shown_seeds, training_record, written
 from nextmove.jobs.repeat import place
 from nextmove.jobs.robot import fits_data, fits_task, known_by
 from nextmove.jobs.simulated import judge, played, report, several, solved
@@ -108,7 +108,7 @@ def _beside(
     name: str, policy: Policy, runs: Mapping[str, Path], data_dir: Path, choice: Choice, windows: int
 ) -> evaluation.Entry:
     found, _, _ = offline(policy, data_dir, windows=windows, choice=choice)
-    return evaluation.Entry(name, offline=found, **told(policy, runs[name]))
+    return evaluation.Entry(name, offline=found, **training_record(policy, runs[name]))
 
 
 def runs_simulated(

@@ -14,7 +14,7 @@ from nextmove.evaluation.terminal import show_beside
 from nextmove.folders import open_folder
 from nextmove.host.lock import hold
 from nextmove.jobs.offline import offline
-from nextmove.jobs.provenance import told
+from nextmove.jobs.provenance import training_record
 from nextmove.jobs.repeat import Call, place, repeatable
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several
 from nextmove.models.policy import Policy
@@ -101,7 +101,7 @@ def evaluate(
         execute: Actions executed of each plan; 0 as trained.
         runtime: What computes a policy's network: torch, or openvino, which gives the same numbers up to rounding
             1.2 to 2.4 times as soon (pip install openvino), a plan at a time; with `data` that is the latency.
-        video: Episodes of each task to film.
+        video: Episodes of each task with a video.
         out: Folder of the report; default MODEL/evaluation.
 
     Raises:
@@ -144,7 +144,7 @@ def _offline(
 ) -> dict[str, Any]:
     """Judges a policy on demonstrations and writes the report; its content."""
     beside, task, choice = offline(policy, data, windows=windows)
-    entry = evaluation.Entry(name, offline=beside, **told(policy, run))
+    entry = evaluation.Entry(name, offline=beside, **training_record(policy, run))
     show_beside(beside.beside, name)
     return evaluation.write_report(
         [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again],

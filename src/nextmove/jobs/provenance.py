@@ -44,7 +44,7 @@ def facts(policy: Any) -> dict[str, Any]:
     return {**known, "data_hash": identity.whole(found["features"])} if found else known
 
 
-def told(policy: Policy, run: str | Path | None) -> dict[str, Any]:
+def training_record(policy: Policy, run: str | Path | None) -> dict[str, Any]:
     """Facts and training curve of a policy, as far as it and its run tell."""
     log = None if run is None else Path(run) / "train.jsonl"
     known = {**facts(policy), "parameters": sum(p.numel() for p in policy.parameters())}

@@ -34,7 +34,7 @@ def record(
             pusht); the noise-free action is stored, so that recovering is demonstrated too.
         noisy_share: Share of episodes with that noise.
         multimodal: Let the expert choose among near-best ways at random, where it can.
-        cameras: Cameras to store as video, NAME or NAME=HEIGHTxWIDTH: `image` of pusht is 96x96 unless told otherwise.
+        cameras: Cameras to store as video, NAME or NAME=HEIGHTxWIDTH: `image` of pusht is 96x96 by default.
         seed: First episode's seed.
         workers: Processes that record.
 

@@ -51,7 +51,9 @@ def judge(
         {task.name: partial(sim.make, task, cameras(policy, task)) for task in tasks}, make, list(seeds),
         workers=workers, batched=batched, video=video, progress=True, kept=kept,
     )  # fmt: skip
-    entry = evaluation.Entry(name, results, latency=timed(policy, simulator, seeds[0]), **provenance.told(policy, run))
+    entry = evaluation.Entry(
+        name, results, latency=timed(policy, simulator, seeds[0]), **provenance.training_record(policy, run)
+    )
     shown = provenance.demonstrated(policy, simulator, seeds)
     return replace(entry, facts={**entry.facts, provenance.SHOWN: shown})
 

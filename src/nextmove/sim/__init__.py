@@ -27,7 +27,7 @@ __all__ = [
 
 
 def make(name: str | Task, cameras: Asked = ()) -> Environment:
-    """The environment of a task; `cameras` adds pictures to the observations.
+    """The environment of a task; `cameras` adds images to the observations.
 
     Args:
         name: The task's name, or the task itself.

@@ -18,7 +18,7 @@ Observation: TypeAlias = dict[str, Any]
 Info: TypeAlias = dict[str, Any]
 Features: TypeAlias = Mapping[str, Mapping[str, Any]]
 Size: TypeAlias = tuple[int, int]
-"""Of a picture: height, width."""
+"""Of an image: height, width."""
 Cameras: TypeAlias = Mapping[str, Size]
 Asked: TypeAlias = Cameras | Sequence[str]
 """Cameras by size, or names of them: NAME or NAME=HEIGHTxWIDTH."""
@@ -40,7 +40,7 @@ class Simulator(Protocol):
         ...
 
     def render(self) -> npt.NDArray[np.uint8]:
-        """A picture of the present state for people, uint8 (height, width, 3)."""
+        """An image of the present state for people, uint8 (height, width, 3)."""
         ...
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class Task:
     simulator: str
     """The package that runs it, as installed; tasks of one simulator share its module."""
     instruction: str
-    """What is to be done, as the robot is told; recorded with demonstrations, part of every observation."""
+    """What is to be done, in words; recorded with demonstrations, part of every observation."""
     fps: int
     """Actions a second."""
     max_steps: int
@@ -118,7 +118,7 @@ class Task:
         """The LeRobot entries of all columns of an episode with these cameras."""
         numbers = {name: dict(entry) for name, entry in self.features.items()}
         action = numbers.pop("action")
-        return {**numbers, **{n: picture(s) for n, s in self.sized(asked).items()}, "action": action, **outcome()}
+        return {**numbers, **{n: image(s) for n, s in self.sized(asked).items()}, "action": action, **outcome()}
 
 
 def _size(text: str, size: str, default: Size) -> Size:
@@ -166,7 +166,7 @@ def vector(width: int, names: list[str]) -> dict[str, Any]:
     return {"dtype": "float32", "shape": [width], "names": names}
 
 
-def picture(size: Size) -> dict[str, Any]:
+def image(size: Size) -> dict[str, Any]:
     """The LeRobot entry of a camera."""
     return {"dtype": "video", "shape": [*size, 3], "names": ["height", "width", "channels"]}
 

@@ -55,7 +55,7 @@ class Environment:
         return self._checked(observation), float(reward), terminated, truncated, info
 
     def render(self) -> npt.NDArray[np.uint8]:
-        """A picture of the present state for people, (height, width, 3)."""
+        """An image of the present state for people, (height, width, 3)."""
         return self.simulator.render()
 
     def close(self) -> None:

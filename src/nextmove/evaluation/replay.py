@@ -1,4 +1,4 @@
-"""Episodes filmed by playing their recorded actions again."""
+"""Videos of episodes, made by playing their recorded actions again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Replay:
 
 
 def replay(env: Env, episode: EpisodeResult) -> Replay:
-    """The recorded actions played again from the same seed, filmed from the first moment to the last."""
+    """The recorded actions played again from the same seed, rendered from the first moment to the last."""
     env.reset(seed=episode.seed)
     frames, rewards = [env.render()], []
     for action in episode.actions:
@@ -61,19 +61,19 @@ def pick(results: Sequence[EpisodeResult], count: int) -> list[EpisodeResult]:
     return lost[:failures] + won[: count - failures]
 
 
-def film(
+def with_videos(
     makers: Makers, results: Sequence[EpisodeResult], count: int, *, workers: int = 0, size: int = 256
 ) -> list[EpisodeResult]:
     """The same results, `count` of each task with a video of `size` pixels a side.
 
-    A replay that fails costs its film and a warning, never a result.
+    A replay that fails costs its video and a warning, never a result.
     """
     chosen = [one for task in makers for one in pick([r for r in results if r.task == task], count)]
-    filmed = {}
+    made = {}
     for episode, outcome in zip(chosen, run_tasks(_Camera(makers, size), chosen, workers=workers), strict=True):
         if isinstance(outcome, Failure):
-            told = f"{episodes([episode.key])} could not be filmed: {outcome.reason}"
-            warnings.warn(told, RuntimeWarning, stacklevel=2)
+            problem = f"{episodes([episode.key])}: no video: {outcome.reason}"
+            warnings.warn(problem, RuntimeWarning, stacklevel=2)
         else:
-            filmed[episode.key] = outcome
-    return [filmed.get(r.key, r) for r in results]
+            made[episode.key] = outcome
+    return [made.get(r.key, r) for r in results]
