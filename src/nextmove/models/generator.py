@@ -182,7 +182,7 @@ class Generator(nn.Module):
     def complete(self, prompt: Tensor, mask: Tensor | None = None, *, new: int, pad: int = 0, **options: Any) -> Tensor:
         """ids (B, P + new): the prompts and all of `stream`, `pad` where it has ended; arguments as of that."""
         made = [*self.stream(prompt, mask, new=new, pad=pad, **options)]
-        written = torch.stack(made, 1) if made else prompt[:, :0]
+        written = torch.stack(made, 1).to(prompt.device) if made else prompt[:, :0]
         return torch.cat([prompt, F.pad(written, (0, new - len(made)), value=pad)], 1)
 
     def write(self, prompt: str, *, new: int, rng: Rng, **options: Any) -> Iterator[str]:
