@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -153,3 +155,17 @@ def test_policies_saved_in_format_2_load_and_answer_as_they_did(case: str, tmp_p
     assert model.spec.names == {"observation.state": ("x", "y"), "action": ("x", "y")}
     assert total(model.loss(batch, rng=seeded(3))).item() == pytest.approx(saved["loss"], rel=1e-5)
     assert model.act(batch, rng=seeded(4)).actions[0, 0].tolist() == pytest.approx(saved["plan"], rel=1e-4)
+
+
+def test_loading_a_policy_imports_no_recipe_but_its_own(folder: Path) -> None:
+    code = f"import sys; from nextmove import store; store.load({str(folder)!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "nextmove.models.policy.bc" in loaded
+    for name in ("nextmove.models.image", "nextmove.models.text", "nextmove.interop", "nextmove.data", "scipy", "tyro"):
+        assert name not in loaded, name
+
+
+def test_a_model_without_a_card_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="found one without a card"):
+        store.save(find("bc").load()().build(PolicySpec.of_states({"observation.state": 3}, 2, 10)), tmp_path)

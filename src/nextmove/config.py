@@ -7,7 +7,10 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
+
+from nextmove.host import files
 
 T = TypeVar("T")
 
@@ -20,6 +23,16 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """A hint ", did you mean X?" where `name` is close to one of `names`, else nothing."""
     close = difflib.get_close_matches(name, list(names), 1, 0.5)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; raises FileNotFoundError, or ConfigError naming the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent}: expected {path.name}, found none")
+    data = files.read_json(path, ConfigError)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected an object, found {type(data).__name__}")
+    return data
 
 
 def encode(value: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nextmove.config import ConfigError
+from nextmove.config import ConfigError, read_object
 from nextmove.host.found import found
 from nextmove.systems import find
 
@@ -100,12 +100,11 @@ def open_folder(folder: Path | str) -> Saved:
     Raises FileNotFoundError for a folder without one, and ConfigError naming its config.json for a damaged one or one
     of nobody known.
     """
-    from nextmove.interop.weights import read_json
 
     for place in PLACES:
         path = Path(folder) / place / "config.json"
         if path.is_file():
-            config = read_json(path)
+            config = read_object(path)
             return Saved(_kind(path, config), path.parent, config)
     raise FileNotFoundError(f"{folder}: expected a saved model with config.json; {found(folder, 'model')}")
 

@@ -10,8 +10,7 @@ from nextmove.config import ConfigError, nearest
 from nextmove.decoders import grids, solvers
 from nextmove.decoders.guidance import Guidance
 from nextmove.decoders.reach import check_reach, reach
-from nextmove.models.generator import ImageSpec, TextSpec
-from nextmove.models.image.vqgan_prior import PriorSpec
+from nextmove.models.generator import ImageSpec, PriorSpec, TextSpec
 from nextmove.models.policy import PolicySpec
 from nextmove.nn import (
     attention,

@@ -13,6 +13,7 @@ from nextmove.config import ConfigError, decode, encode
 from nextmove.contracts import saved
 from nextmove.folders import PLACES, open_folder
 from nextmove.host.files import write_json, write_text
+from nextmove.models.model import Card
 from nextmove.systems import find, recipes
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def create(system: str, spec: Any, recipe: Any = None) -> Any:
     """An untrained model of the named system for `spec`; `recipe` replaces the system's default sizes."""
     recipe = find(system).load()() if recipe is None else recipe
     model = recipe.build(spec)
-    model.card = {"system": system, "recipe": recipe, "spec": spec}
+    model.card = Card(system, recipe, spec)
     return model
 
 
@@ -42,12 +43,14 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     card = model.card
+    if card is None:
+        raise ValueError("model: expected one of `store.create` or `store.load`, found one without a card")
     config = {
         "format": FORMAT,
         "nextmove": __version__,
-        "system": card["system"],
-        "recipe": encode(card["recipe"]),
-        "spec": encode(card["spec"]),
+        "system": card.system,
+        "recipe": encode(card.recipe),
+        "spec": encode(card.spec),
         "facts": dict(facts or {}),
     }
     tensors = model.state_dict()
@@ -80,7 +83,7 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = None, mapped: bool =
     with _naming(folder / "config.json"):
         recipe = decode(find(config["system"]).load(), config["recipe"], parts=PARTS, where="recipe")
         kind = get_type_hints(recipe.build)["spec"]
-        spec = decode(kind, config["spec"], parts=(*PARTS, *SPECS, *recipes()), where="spec")
+        spec = decode(kind, config["spec"], parts=(*PARTS, *SPECS, *recipes(_kinds(config["spec"]))), where="spec")
         with as_saved(str(folder)), weights.without_storage():
             model = create(config["system"], spec, recipe)
     tensors = weights.read(file, dtype=dtype, mapped=mapped)
@@ -116,6 +119,13 @@ def weights_hash(folder: Path | str) -> str | None:
             with path.open("rb") as file:
                 return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
     return None
+
+
+def _kinds(value: Any) -> set[str]:
+    """Names of the classes that a part of a config is made of."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    own = {value["kind"]} if isinstance(value, dict) and isinstance(value.get("kind"), str) else set()
+    return own.union(*map(_kinds, inner))
 
 
 @contextmanager

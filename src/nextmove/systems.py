@@ -5,6 +5,7 @@ Importing this loads no torch; a system's recipe is imported when it is asked fo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
@@ -271,6 +272,9 @@ def built(family: Family | None = None) -> tuple[System, ...]:
     return tuple(s for s in SYSTEMS if s.state == "built" and family in (None, s.family))
 
 
-def recipes() -> tuple[type, ...]:
-    """The recipes of text and image systems that stand: a spec may hold one, as a prior holds its tokenizer's."""
-    return tuple(s.load() for s in SYSTEMS if s.state == "built" and s.family == "image")
+def recipes(names: Collection[str]) -> tuple[type, ...]:
+    """The recipes of these class names, of any system that stands; no other is imported.
+
+    A spec may hold a recipe, as a prior's holds that of its tokenizer.
+    """
+    return tuple(s.load() for s in SYSTEMS if s.state == "built" and s.recipe in names)

@@ -193,7 +193,7 @@ def test_the_side_of_pictures_is_an_option_beside_published_sizes(
     command = ["train", "pixelcnn", str(tmp_path), "--steps", "1", "--out", str(tmp_path / "run"), "--threads", "1"]
     assert main([*command, "--size", "published", "--side", "8"]) == 0
     model = store.load(tmp_path / "run" / "model")
-    assert (model.spec.height, model.spec.width, model.card["recipe"]) == (8, 8, small)
+    assert (model.spec.height, model.spec.width, model.card.recipe) == (8, 8, small)
     assert main([*command, "--size", "8"]) == 1
     assert "--size: expected 'published', found '8'; the size of pictures is --side" in capsys.readouterr().err
 

@@ -139,7 +139,7 @@ def test_overfits_eight_windows(policy: Policy) -> None:
 
 
 def test_recipe_survives_json(policy: Policy) -> None:
-    recipe = policy.card["recipe"]
+    recipe = policy.card.recipe
     assert decode(type(recipe), json.loads(json.dumps(encode(recipe))), parts=PARTS) == recipe
 
 

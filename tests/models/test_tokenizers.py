@@ -11,10 +11,10 @@ from nextmove.config import decode, encode
 from nextmove.contracts import seeded, total, uniform
 from nextmove.decoders import Autoregressive
 from nextmove.decoders.reconstruction import Reconstruction
-from nextmove.models.generator import Generator, ImageSpec
+from nextmove.models.generator import Generator, ImageSpec, PriorSpec
 from nextmove.models.image.tokenizer import Tokenizer
 from nextmove.models.image.vqgan import VqGan
-from nextmove.models.image.vqgan_prior import PriorSpec, VqGanPrior, adopt
+from nextmove.models.image.vqgan_prior import VqGanPrior, adopt
 from nextmove.models.image.vqvae import VqVae
 from nextmove.nn import Gpt, count
 from nextmove.nn.autoencoder import Residual, Strided

@@ -16,6 +16,7 @@ from tests.training.tiny import OPTIM, Tiny, batches, held, run
 from nextmove.contracts import Optim
 from nextmove.host.files import Appended
 from nextmove.host.signals import StoppedError
+from nextmove.models.model import Card
 from nextmove.training import CheckpointError, checkpoint, train
 from nextmove.training.config import TrainConfig
 
@@ -225,10 +226,10 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, model, optim, seed, me
 
 def test_a_checkpoint_of_another_card_is_refused_though_all_shapes_agree(tmp_path):
     model = Tiny()
-    model.card = {"system": "flow-policy", "spec": {"action": 2, "fps": 10.0}}
+    model.card = Card("flow-policy", None, {"action": 2, "fps": 10.0})
     run(tmp_path, model, steps=2)
     other = Tiny()
-    other.card = {"system": "flow-policy", "spec": {"action": 2, "fps": 20.0}}
+    other.card = Card("flow-policy", None, {"action": 2, "fps": 20.0})
     with pytest.raises(
         CheckpointError, match=r"card.spec.fps: the checkpoint was written with 10.0, this run has 20.0"
     ):

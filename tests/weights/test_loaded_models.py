@@ -12,8 +12,7 @@ from tests.models.test_policies import make
 from torch import nn
 
 from nextmove import store
-from nextmove.models.generator import ImageSpec, TextSpec
-from nextmove.models.image.vqgan_prior import PriorSpec
+from nextmove.models.generator import ImageSpec, PriorSpec, TextSpec
 from nextmove.models.image.vqvae import VqVae
 from nextmove.systems import SYSTEMS, find
 

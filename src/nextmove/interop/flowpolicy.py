@@ -16,13 +16,13 @@ from torch import Tensor
 
 from nextmove import weights
 from nextmove.codecs import Actions, Scaled
-from nextmove.config import ConfigError, decode
+from nextmove.config import ConfigError, decode, read_object
 from nextmove.contracts import Feature
 from nextmove.decoders import Consistency
 from nextmove.encoders import Cloud, Observation, State
 from nextmove.interop.report import Loaded, Report
 from nextmove.interop.unet import unet_name
-from nextmove.interop.weights import fill, read_json, renamed
+from nextmove.interop.weights import fill, renamed
 from nextmove.models.policy import Policy, PolicySpec, Timing
 from nextmove.nn import Points3d, UNet1d
 
@@ -118,7 +118,7 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
     naming the key or tensor that is wrong.
     """
     folder = Path(folder)
-    config = decode(FlowPolicy3d, read_json(folder / "config.json"), where="config.json")
+    config = decode(FlowPolicy3d, read_object(folder / "config.json"), where="config.json")
     if not 1 <= config.n_obs_steps <= config.horizon:
         raise ConfigError(f"config.json: n_obs_steps: expected 1 to {config.horizon}, found {config.n_obs_steps}")
     with weights.without_storage():

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nextmove.config import ConfigError
-from nextmove.host import files
 from nextmove.weights import assign
 
 
@@ -24,16 +22,6 @@ def naming(folder: Path) -> Iterator[None]:
         if str(folder) in str(problem):
             raise
         raise ConfigError(f"{folder}: {problem}") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object a JSON file holds; raises FileNotFoundError or ConfigError naming the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent}: expected {path.name}, found none")
-    data = files.read_json(path, ConfigError)
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected an object, found {type(data).__name__}")
-    return data
 
 
 def fill(

@@ -57,7 +57,7 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         else:
             print(f"{out}: already finished at step {done}; more --steps or --minutes go on from there")
             return found
-    optim: Optim = model.card["recipe"].optim
+    optim: Optim = model.card.recipe.optim
 
     def batches(start: int, rank: int, world: int) -> Loader:
         return Loader(
@@ -137,7 +137,7 @@ def _done(model: Any, data: dict[str, Any], out: Path, config: training.TrainCon
     except checkpoint.DamagedError:
         return None
     # What differs is told by the training that would go on.
-    if facts["card"] != encode(model.card) or facts["seed"] != config.seed:
+    if facts["card"] != encode(vars(model.card)) or facts["seed"] != config.seed:
         return None
     kept, new = facts.get("data") or {}, json.loads(json.dumps(data))
     if any(kept[name] != new[name] for name in kept if name in new):

@@ -82,7 +82,7 @@ def judge_generator(
     out = place(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         judged = _of(found, Path(model))
-        trained = getattr(found, "facts", {}).get("data")
+        trained = found.facts.get("data")
         if data is None and trained is None:
             raise ConfigError(f"data: {model} does not say what it was trained on; expected --data, found none")
         source = str(data or trained)

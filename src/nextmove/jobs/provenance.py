@@ -39,7 +39,7 @@ def content(dataset: sets.Dataset, observations: Sequence[str], trained: Array, 
 
 def facts(policy: Any) -> dict[str, Any]:
     """Facts of a saved model for people and reports: of its data's content one hash, `data_hash`."""
-    known = dict(getattr(policy, "facts", {}))
+    known = dict(policy.facts)
     found = known.pop("content", None)
     return {**known, "data_hash": identity.whole(found["features"])} if found else known
 
@@ -137,7 +137,7 @@ class Choice:
 
 def choose(policy: Any, dataset: sets.Dataset) -> Choice:
     """The episodes of a data set that the policy was not trained on; all of them where nothing else is left."""
-    known, names = getattr(policy, "facts", {}).get("content"), known_by(policy)
+    known, names = policy.facts.get("content"), known_by(policy)
     found = identity.identify(dataset, names)
     if known is None:
         return _by_number(policy, dataset, identity.whole(found.features))
@@ -167,7 +167,7 @@ NO_HASHES = "the model keeps no hashes of its data"
 def choose_pictures(model: Any, found: sets.ImageSet) -> tuple[sets.Images, Choice]:
     """Those test pictures of a source that a model was not trained on; all of them if nothing else is left."""
     assert found.test.ids is not None
-    ids, known = np.unique(found.test.ids), getattr(model, "facts", {}).get("content")
+    ids, known = np.unique(found.test.ids), model.facts.get("content")
     if known is None:
         counts = {**dict.fromkeys(("kept", "new", "seen", "alike"), 0), "unknown": len(ids)}
         return found.test, Choice(ids, counts, ("unknown",), reason=NO_HASHES, unit=found.unit, who="the model")
@@ -180,7 +180,7 @@ def choose_pictures(model: Any, found: sets.ImageSet) -> tuple[sets.Images, Choi
 
 def judge_text(model: Any, test: str) -> Choice:
     """How a test text relates to what a model was trained on."""
-    known, name = getattr(model, "facts", {}).get("content"), "unknown"
+    known, name = model.facts.get("content"), "unknown"
     if known is not None:
         shared = np.isin(identity.passages(test), identity.from_hex(known["traces"]))
         name = "alike" if shared.any() else "new" if len(shared) else "unknown"
@@ -193,7 +193,7 @@ def judge_text(model: Any, test: str) -> Choice:
 
 def _by_number(policy: Any, dataset: sets.Dataset, whole: str) -> Choice:
     """For models that keep no hashes: the held-out episodes by number where path and number of frames agree."""
-    told = getattr(policy, "facts", {})
+    told = policy.facts
     kept = np.array([e for e in told.get("held_episodes", ()) if e < dataset.num_episodes], np.int64)
     counts = dict.fromkeys(("kept", "new", "seen", "alike"), 0)
     reason = NO_HASHES
@@ -230,7 +230,7 @@ def demonstrated(policy: Any, simulator: str, seeds: Sequence[int]) -> dict[str,
 
     It is not where two seeds begin with the same numbers: what differs is seen by a camera, or not at all.
     """
-    known = getattr(policy, "facts", {}).get("content")
+    known = policy.facts.get("content")
     if known is None:
         return None
     starts, found = set(identity.from_hex(known["starts"]).tolist()), {}

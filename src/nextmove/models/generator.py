@@ -28,6 +28,7 @@ from nextmove.contracts import (
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
 from nextmove.decoders.prompts import continued
 from nextmove.decoders.sampling import Sampling
+from nextmove.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,16 @@ class TextSpec:
             raise ValueError(f"spec.classes: expected the number of the tokenizer's ids, found {self.classes}")
 
 
-class Generator(nn.Module):
+@dataclass(frozen=True)
+class PriorSpec:
+    """The images of a prior, and the recipe of the tokenizer that cuts them into ids."""
+
+    image: ImageSpec
+    tokenizer: Any
+    """A recipe whose `build(image)` has a `codec` with `classes`, `length`, `encode` and `decode`."""
+
+
+class Generator(Model):
     """`decoder` generates in the space of `codec`, conditioned on what `encoder` makes of `inputs` (labels), if any."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"encoder": "encoder", "decoder": None}

@@ -42,7 +42,8 @@ class State:
         data: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.ema, self.update = model, ema, update
-        identity = {"card": getattr(model, "card", None), "optim": optim, "seed": seed, "data": data}
+        card = getattr(model, "card", None)
+        identity = {"card": None if card is None else vars(card), "optim": optim, "seed": seed, "data": data}
         self.identity: dict[str, Any] = json.loads(json.dumps(encode(identity)))
         named = model.named_parameters(remove_duplicate=False)
         self._frozen = {name: p for name, p in named if not p.requires_grad}

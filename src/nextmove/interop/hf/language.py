@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextmove.config import ConfigError
+from nextmove.config import ConfigError, read_object
 from nextmove.contracts import Context, ContextSpec
 from nextmove.decoders import Autoregressive
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
@@ -23,7 +23,7 @@ from nextmove.interop.hf.family import Family
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
 from nextmove.interop.hf.words import read_tokenizer, stop_ids
 from nextmove.interop.report import Report
-from nextmove.interop.weights import fill, naming, read_json
+from nextmove.interop.weights import fill, naming
 from nextmove.models.generator import Generator, TextSpec
 from nextmove.weights import check_filled, without_storage
 
@@ -62,7 +62,7 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> La
 
 
 def _load(folder: Path, dtype: torch.dtype | None) -> Language:
-    data = read_json(folder / "config.json")
+    data = read_object(folder / "config.json")
     kind = data.get("model_type")
     expect("model_type", kind, *FAMILIES)
     family = FAMILIES[str(kind)](data)

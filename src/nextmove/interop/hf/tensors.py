@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from nextmove import weights
-from nextmove.config import ConfigError, nearest
-from nextmove.interop.weights import read_json
+from nextmove.config import ConfigError, nearest, read_object
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -23,7 +22,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> dict
     """
     if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
         return weights.read(folder / WEIGHTS, dtype=dtype)
-    where = read_json(folder / INDEX).get("weight_map")
+    where = read_object(folder / INDEX).get("weight_map")
     if not isinstance(where, dict):
         raise ConfigError(f"{folder / INDEX}: weight_map: expected an object, found {type(where).__name__}")
     found: dict[str, Tensor] = {}

@@ -8,8 +8,7 @@ from typing import Any
 
 from nextmove.codecs.byte_level import bpe
 from nextmove.codecs.tokenizer import FILE, Tokenizer
-from nextmove.config import ConfigError
-from nextmove.interop.weights import read_json
+from nextmove.config import ConfigError, read_object
 
 
 def read_tokenizer(folder: Path, classes: int) -> Tokenizer:
@@ -22,7 +21,7 @@ def read_tokenizer(folder: Path, classes: int) -> Tokenizer:
     table, pairs = folder / "vocab.json", folder / "merges.txt"
     if not (table.is_file() and pairs.is_file()):
         return Tokenizer.absent(classes)
-    ids = read_json(table)
+    ids = read_object(table)
     vocabulary = sorted(ids, key=lambda token: int(ids[token]))
     lines = pairs.read_text(encoding="utf-8").splitlines()
     merges = [line for line in lines if line and not line.startswith("#version")]
@@ -37,6 +36,6 @@ def read_tokenizer(folder: Path, classes: int) -> Tokenizer:
 def stop_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
     """The ids that end a text: those of generation_config.json, else of config.json."""
     path = folder / "generation_config.json"
-    own = read_json(path) if path.is_file() else {}
+    own = read_object(path) if path.is_file() else {}
     found = own.get("eos_token_id", config.get("eos_token_id"))
     return tuple(found) if isinstance(found, list) else () if found is None else (int(found),)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nextmove import weights
 from nextmove.codecs import Actions
 from nextmove.codecs.joined import Joined
-from nextmove.config import ConfigError
+from nextmove.config import ConfigError, read_object
 from nextmove.contracts import Feature
 from nextmove.decoders.reach import reach
 from nextmove.encoders import ObservationEncoder, Plain, StateEncoder
@@ -30,7 +30,7 @@ from nextmove.interop.lerobot.config import (
 from nextmove.interop.lerobot.scaling import PROCESSORS, Scales, from_processors, from_weights, is_statistic
 from nextmove.interop.renamed import Renamed
 from nextmove.interop.report import Loaded, Report
-from nextmove.interop.weights import fill, naming, read_json, same_table
+from nextmove.interop.weights import fill, naming, same_table
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.nn.embedding import table
 
@@ -52,7 +52,7 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
 
 
 def _load(folder: Path, fps: float | None) -> Loaded:
-    data = read_json(folder / "config.json")
+    data = read_object(folder / "config.json")
     there = [file for file in PROCESSORS if (folder / file).is_file()]
     version = version_of(data, bool(there))
     config = parse(data, version)

@@ -16,9 +16,8 @@ from torch import Tensor
 from nextmove import weights
 from nextmove.codecs import Scaled
 from nextmove.codecs.scaled import STATISTICS, Mode
-from nextmove.config import ConfigError, decode, nearest
+from nextmove.config import ConfigError, decode, nearest, read_object
 from nextmove.interop.lerobot.config import ACTION, Common, Feature, Norm
-from nextmove.interop.weights import read_json
 
 PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
 NORMALISER, UNNORMALISER = "normalizer_processor", "unnormalizer_processor"
@@ -112,7 +111,7 @@ def _codec(name: str, feature: Feature, norm: str) -> Scaled:
 
 def _steps(folder: Path, file: str, known: Mapping[str, type]) -> list[tuple[str, Any, dict[str, dict[str, Tensor]]]]:
     """Name, checked config and statistics by feature of each step."""
-    data = read_json(folder / file)
+    data = read_object(folder / file)
     steps = data.get("steps")
     if not isinstance(steps, list):
         raise ConfigError(f"{file}: steps: expected a list, found {steps!r}")

@@ -20,7 +20,7 @@ from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.tasks.asked import Asked
-from nextmove.models.generator import ImageSpec
+from nextmove.models.generator import ImageSpec, PriorSpec
 from nextmove.systems import find
 
 STILL = Affine()
@@ -93,8 +93,8 @@ def reflow_task(asked: Asked, options: Options, teacher: Path) -> Task:
         )
     torch.set_num_threads(asked.threads)
     trained = store.load(teacher)
-    if trained.card["system"] != system:
-        raise ConfigError(f"--teacher: expected a run of {system}, found one of {trained.card['system']}")
+    if trained.card.system != system:
+        raise ConfigError(f"--teacher: expected a run of {system}, found one of {trained.card.system}")
     if not isinstance(trained.decoder, DiffusionDecoder) or not isinstance(trained.decoder.config, Flow):
         raise ConfigError(f"--teacher: {system} has no straight paths to flow along; flow has")
     if trained.facts["data"] != asked.source:
@@ -107,7 +107,7 @@ def reflow_task(asked: Asked, options: Options, teacher: Path) -> Task:
 
 
 def _create(asked: Asked, spec: ImageSpec, tokenizer: Path | None) -> Any:
-    from nextmove.models.image.vqgan_prior import PriorSpec, VqGanPrior, adopt
+    from nextmove.models.image.vqgan_prior import VqGanPrior, adopt
 
     system = asked.system
     recipe = find(system).load()() if asked.recipe is None else asked.recipe
@@ -118,6 +118,6 @@ def _create(asked: Asked, spec: ImageSpec, tokenizer: Path | None) -> Any:
     if tokenizer is None:
         raise ConfigError(f"--tokenizer: {system} needs the run of a trained vqvae or vqgan")
     trained = store.load(tokenizer)
-    prior = store.create(system, PriorSpec(spec, trained.card["recipe"]), recipe)
+    prior = store.create(system, PriorSpec(spec, trained.card.recipe), recipe)
     adopt(prior, trained)
     return prior

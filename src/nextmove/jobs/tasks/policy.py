@@ -49,7 +49,7 @@ def task(asked: Asked, options: Options) -> Task:
     look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
     seen = windows(dataset, policy, chosen)
     policy.fit(Columns(seen))
-    judged = held_batches(windows(dataset, policy, held), policy.card["recipe"].optim.batch, 1024) if len(held) else []
+    judged = held_batches(windows(dataset, policy, held), policy.card.recipe.optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
     facts["content"] = provenance.content(dataset, known_by(policy), chosen, held)

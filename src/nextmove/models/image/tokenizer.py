@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nextmove.codecs.vq import Vq, perplexity
 from nextmove.contracts import Batch, Rng
 from nextmove.models.generator import ImageSpec
+from nextmove.models.model import Model
 
 
-class Tokenizer(nn.Module):
+class Tokenizer(Model):
     """`codec` takes images to ids and back, `judge` says how good the way there and back is."""
 
     judge: Any

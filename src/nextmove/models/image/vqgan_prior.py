@@ -18,18 +18,9 @@ from typing import Any
 from nextmove.codecs.vq import Vq
 from nextmove.contracts import Optim
 from nextmove.decoders import Autoregressive
-from nextmove.models.generator import Generator, ImageSpec
+from nextmove.models.generator import Generator, PriorSpec
 from nextmove.models.image.by_ids import by_ids
 from nextmove.nn import Gpt
-
-
-@dataclass(frozen=True)
-class PriorSpec:
-    """The images, and the recipe of the tokenizer that cuts them into ids."""
-
-    image: ImageSpec
-    tokenizer: Any
-    """A recipe whose `build(image)` has a `codec` with `classes`, `length`, `encode` and `decode`."""
 
 
 @dataclass(frozen=True)

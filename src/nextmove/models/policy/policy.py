@@ -27,12 +27,13 @@ from nextmove.contracts import (
     Shard,
     networks,
 )
+from nextmove.models.model import Model
 from nextmove.models.policy.observed import checked
 from nextmove.models.policy.spec import PolicySpec as PolicySpec
 from nextmove.models.policy.spec import Timing as Timing
 
 
-class Policy(nn.Module):
+class Policy(Model):
     """Observations to plans: `decoder` generates in the space of `codec` given what `encoder` tells it."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"encoder": "encoder", "decoder": None}
