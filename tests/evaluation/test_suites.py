@@ -126,6 +126,7 @@ def test_a_report_counts_by_task_and_altogether(tmp_path):
     assert [written["policies"][n]["success"]["successes"] for n in "ab"] == [10, 5]
     assert written["comparisons"][0]["episodes"] == 10
     assert [e["task"] for e in written["policies"]["a"]["episodes"]] == ["touch"] * 5 + ["mirror"] * 5
+    assert written["verdict"].endswith("These episodes cannot tell it from b.")
     page = (tmp_path / "report.html").read_text()
     assert "Touch where the lamp is not." in page
     assert "2 tasks, each with seeds 0–4" in page

@@ -179,7 +179,7 @@ def verdict(
     confidence: float,
     paired: Mapping[str, Any] | None = None,
 ) -> str:
-    """One or two saids that claim no more than the intervals and tests allow; `order` is best first."""
+    """One or two sentences that claim no more than the intervals and tests allow; `order` is best first."""
     first = order[0]
     success, held_out = policies[first]["success"], policies[first]["offline"]
     if not success:
@@ -195,9 +195,10 @@ def verdict(
     others = [name for name in order[1:] if policies[name]["success"]]
     if not others:
         return said
+    what = "episodes" if len(policies[first]["tasks"]) > 1 else "seeds"
     if not comparisons:
-        return f"{said} The policies played different seeds and are not compared."
-    return f"{said} {_against(first, others, comparisons)}"
+        return f"{said} The policies played different {what} and are not compared."
+    return f"{said} {_against(first, others, comparisons, what)}"
 
 
 def _against(first: str, others: Sequence[str], comparisons: Sequence[Mapping[str, Any]], what: str = "seeds") -> str:
