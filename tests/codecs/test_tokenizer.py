@@ -129,6 +129,11 @@ def test_a_file_is_read_and_what_is_wrong_with_it_named(tmp_path):
     absent.read_files(tmp_path)
     assert absent.files() == {"tokenizer.json": PIECES.text}
     assert torch.equal(absent.encode("push"), PIECES.encode("push"))
+    known = byte_tokenizer()
+    with pytest.raises(
+        ConfigError, match=r"tokenizer\.json: expected the tokens of the model's tokenizer, found others"
+    ):
+        known.read_files(tmp_path)
     # Published models have more ids than tokens: a full row of the processor's.
     wide = Tokenizer.open(tmp_path, classes=512)
     assert wide.classes == 512

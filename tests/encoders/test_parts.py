@@ -175,6 +175,8 @@ def test_an_instruction_is_shown_at_every_step_and_read_once() -> None:
     assert [shape[0] for shape in calls] == [2]
     alone = encoder({name: value[1:2] for name, value in obs.items()}, batch=1).vector.view(1, 2, -1)[..., 3:]
     torch.testing.assert_close(alone[0], shown[1], rtol=1e-4, atol=1e-5)
+    with pytest.warns(UserWarning, match=r"task: only 96 of 152 ids of an instruction are read: 'push push"):
+        encoder({**obs, "task": ["push " * 30] * 3}, batch=3)
     with pytest.raises(ValueError, match="instruction: expected 'task', an input of type text, found observation"):
         build(Instruction(), inputs={"observation.state": INPUTS["observation.state"]})
     with pytest.raises(ValueError, match=r"expected an instruction, found \['observation"):

@@ -182,8 +182,12 @@ class Tokenizer(nn.Module):
 
         Raises FileNotFoundError, or ConfigError naming the file for one that is damaged or another model's.
         """
-        if self._backend is None or (folder / FILE).is_file():
+        known = self._backend
+        if known is None or (folder / FILE).is_file():
             self._read(folder / FILE)
+        # The library may write one and the same tokenizer in other words than it did.
+        if known is not None and known.get_vocab() != self.backend.get_vocab():
+            raise ConfigError(f"{folder / FILE}: expected the tokens of the model's tokenizer, found others")
 
     def adopt(self, other: Tokenizer) -> None:
         """Takes over the other's content; raises ValueError where it is not the expected one."""

@@ -5,6 +5,7 @@ Letters: B batch, T observation steps, L ids, W width.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,14 @@ class InstructionEncoder(nn.Module):
         if not present(inputs, self.inputs):
             return self.network.embedding.weight.new_zeros(batch, self.width)
         texts = list(dict.fromkeys(inputs[TASK]))
+        for text in texts:
+            size = len(self.tokenizer.encode(text, special=True))
+            if size > self.length:
+                warnings.warn(
+                    f"{TASK}: only {self.length} of {size} ids of an instruction are read: {text!r}; a larger "
+                    "encoder.parts.Instruction.length reads all",
+                    stacklevel=2,
+                )
         ids, mask = self.tokenizer.batch(texts, length=self.length)
         device = self.network.embedding.weight.device
         rows = torch.tensor([texts.index(text) for text in inputs[TASK]], device=device)
