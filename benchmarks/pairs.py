@@ -27,9 +27,11 @@ from nextmove.config import ConfigError
 from nextmove.contracts import Context, normal, seeded, uniform
 from nextmove.decoders.diffusion import DiffusionDecoder
 from nextmove.decoders.reach import as_saved
+from nextmove.decoders.solvers import SOLVERS
 from nextmove.decoders.targets import target_value
 from nextmove.encoders import State
 from nextmove.evaluation.machine import machine
+from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.models.policy.action_space import Scaling
 from nextmove.systems import built, find
@@ -126,7 +128,7 @@ def reached(policy: Policy, sampler: str | None) -> float:
     ends = torch.stack([batch["action"].amin(0), batch["action"].amax(0)])
     obs = {name: batch[name][:2] for name in policy.features}
     perfect(policy.eval(), policy.codec.encode(ends, obs))
-    parts.with_sampling(policy, sampler, STEPS if sampler else 0)
+    with_sampling(policy, sampler, STEPS if sampler else 0)
     plan = policy.generate(obs, rng=seeded(0))
     assert torch.allclose(plan[..., 2], torch.tensor(0.04), rtol=1e-6), "what never moves is planned otherwise"
     return float(((plan[1] - plan[0]) / (ends[1] - ends[0]))[..., :2].min())
@@ -174,7 +176,7 @@ def around(decoder: Any) -> Any:
 def walk() -> Iterator[Pair]:
     """Every pair: as the exchange leaves it, and with each scaling asked for by name."""
     for system, kind, recipe in recipes():
-        samplers = [None, *parts.SOLVERS] if hasattr(recipe.decoder, "sampler") and system == "flow-policy" else [None]
+        samplers = [None, *SOLVERS] if hasattr(recipe.decoder, "sampler") and system == "flow-policy" else [None]
         recipe = replace(recipe, decoder=around(recipe.decoder))
         for scaling, per_step in product((None, *get_args(Scaling)), (True, False)):
             actions = replace(recipe.actions, scaling=scaling or recipe.actions.scaling, per_step=per_step)

@@ -100,12 +100,11 @@ class Side:
     def __init__(self, name: str) -> None:
         import torch
 
-        from nextmove.parts import with_sampling
-
         torch.manual_seed(0)
         self.model, self.batch = MAKERS.get(name, policy)(name)
-        if hasattr(getattr(self.model.decoder, "sampler", None), "steps"):
-            self.model = with_sampling(self.model, steps=10)
+        decoder = self.model.decoder
+        if hasattr(getattr(decoder, "sampler", None), "steps"):
+            self.model.decoder = decoder.with_sampler(replace(decoder.sampler, steps=10))
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
         self.step = 0
 

@@ -14,12 +14,13 @@ import torch
 from tests.golden.materialise import materialise
 from tests.models.test_policies import NAMES, make, windows
 
-from nextmove import parts, store
+from nextmove import store
 from nextmove.config import ConfigError
 from nextmove.contracts import Context, Known, Memory, Rows, seeded
 from nextmove.folders import open_folder
 from nextmove.interop.openvino import ROWS, Compiled, compiled
 from nextmove.jobs.evaluate import load_policy
+from nextmove.models.model import with_sampling
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MEMORY = "action-tokens"
@@ -180,7 +181,7 @@ def test_another_sampler_and_a_known_part_still_work():
     weight = torch.zeros_like(value)
     weight[:, :3] = 1
     for p in (policy, other):
-        parts.with_sampling(p, "heun", 3)
+        with_sampling(p, "heun", 3)
     told = [p.generate(obs, rng=seeded(0), known=Known(value, weight)) for p in (policy, other)]
     free = [p.generate(obs, rng=seeded(0)) for p in (policy, other)]
     torch.testing.assert_close(told[1], told[0], rtol=0, atol=1e-3)

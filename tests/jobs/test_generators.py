@@ -228,7 +228,7 @@ def test_a_generator_is_resumed_on_its_own_data_only(tmp_path: Path) -> None:
 def test_bad_requests_are_named(pixels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="expected digits, mnist, a folder of images or a data set"):
         train("pixelcnn", "digts", tmp_path, PIXELS)
-    with pytest.raises(ConfigError, match="AutoregressiveDecoder is not integrated step by step"):
+    with pytest.raises(ConfigError, match="Autoregressive is not integrated step by step"):
         jobs.generate(pixels, sampler="ddim")
     model = store.load(pixels / "model")
     with pytest.raises(ValueError, match=r"image: expected \(B, 1, 8, 8\), found \(2, 3, 8, 8\)"):

@@ -17,11 +17,12 @@ import pytest
 from tests.data.sets import LENGTHS, edit, put, write_numbers
 from tests.jobs.conftest import SMALL
 
-from nextmove import data, jobs, parts, store
+from nextmove import data, jobs, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError
 from nextmove.jobs.fit import HELD, held_batches, once
 from nextmove.jobs.tasks.policy import kept_back, split
+from nextmove.models.model import with_sampling
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.meanflow_policy import MeanFlowPolicy
@@ -73,17 +74,17 @@ def test_another_sampler_without_new_training(run: Path) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "named"),
-    [({"solver": "ddim", "steps": 4}, "sampler: LatentDecoder"), ({"steps": 4}, "steps: LatentDecoder has no number")],
+    [({"solver": "ddim", "steps": 4}, "sampler: Regression"), ({"steps": 4}, "steps: Regression has no number")],
 )
 def test_a_sampler_where_there_is_none_to_choose(asked: dict[str, Any], named: str) -> None:
     policy = Act().build(PolicySpec.of_states({"observation.state": 3}, 2, 10))
     with pytest.raises(ConfigError, match=named):
-        parts.with_sampling(policy, **asked)
+        with_sampling(policy, **asked)
 
 
 def test_a_few_step_policy_takes_a_number_of_steps() -> None:
     policy = MeanFlowPolicy().build(PolicySpec.of_states({"observation.state": 3}, 2, 10))
-    assert parts.with_sampling(policy, steps=4).sampling == {"steps": 4}
+    assert with_sampling(policy, steps=4).decoder.config.steps == 4
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from tests.models.seeing import seeing, seen
 from tests.models.test_policies import NAMES, make, windows
 from tests.models.test_tokenizers import PRIOR, SMALL_GAN, SMALL_VAE, prior_of, trained
 
-from nextmove import parts
 from nextmove.codecs.palette import Palette
 from nextmove.contracts import Known, Optim, Rows, Shard, normal, seeded, total, uniform
 from nextmove.models.generator import ImageSpec, TextSpec
+from nextmove.models.model import with_sampling
 from nextmove.systems import built, find
 from nextmove.training.config import TrainConfig
 from nextmove.training.distributed import World
@@ -71,7 +71,7 @@ def small(part: Any) -> Any:
 
 def few_steps(model: Any) -> Any:
     """The same, where it has a sampler set to few calls of its network."""
-    return parts.with_sampling(model, None, 3) if hasattr(model.decoder, "sampler") else model
+    return with_sampling(model, None, 3) if hasattr(model.decoder, "sampler") else model
 
 
 def generator(name: str) -> tuple[Any, dict[str, Any]]:

@@ -11,13 +11,14 @@ import pytest
 from benchmarks.pairs import SPEC, PerfectTrunk, around, demonstrations, walk
 from tests.models.test_policies import shrink
 
-from nextmove import parts, store
+from nextmove import store
 from nextmove.cli.run import exchange
 from nextmove.config import ConfigError
 from nextmove.decoders import Diffusion, Mixture, Sampler
 from nextmove.decoders.reach import as_saved, reach
-from nextmove.decoders.solvers import Ddim
+from nextmove.decoders.solvers import SOLVERS, Ddim
 from nextmove.models.generator import ImageSpec
+from nextmove.models.model import with_sampling
 from nextmove.nn import UNet2d
 from nextmove.systems import built, find
 
@@ -29,7 +30,7 @@ def test_every_pair_is_refused_by_name_or_its_plans_reach_what_was_demonstrated(
     pairs = list(walk())
     assert len(pairs) > 800
     assert {p.system for p in pairs} == {s.name for s in built("policy")}
-    assert {p.sampler for p in pairs} == {None, *parts.SOLVERS}
+    assert {p.sampler for p in pairs} == {None, *SOLVERS}
     for pair in pairs:
         if pair.verdict == "refused":
             assert any(words in pair.sentence for words in SAID), pair
@@ -107,7 +108,7 @@ def test_a_model_saved_with_a_contradiction_loads_with_a_warning(
     assert str(tmp_path / "model") in caplog.text
     assert "could not reach all that was demonstrated" in caplog.text
     # No sampler makes it worse than it was trained to be.
-    parts.with_sampling(again, "ddim", 2)
+    with_sampling(again, "ddim", 2)
     with pytest.raises(ConfigError):
         store.create("diffusion-policy", SPEC, recipe)
 
@@ -115,9 +116,9 @@ def test_a_model_saved_with_a_contradiction_loads_with_a_warning(
 def test_a_sampler_that_ends_before_the_data_is_refused_after_training(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = find("flow-policy").load()()
     policy = replace(recipe, decoder=around(recipe.decoder)).build(SPEC)
-    monkeypatch.setattr(parts, "asked_sampler", lambda *_: Sampler(Ddim(), 4, clip=1.0))
+    monkeypatch.setattr(Sampler, "asked", lambda *_: Sampler(Ddim(), 4, clip=1.0))
     with pytest.raises(ConfigError, match="sampler: data have no end"):
-        parts.with_sampling(policy, "ddim", 4)
+        with_sampling(policy, "ddim", 4)
 
 
 @pytest.mark.parametrize(("clip", "fine"), [(1.0, True), (0.0, True), (0.5, False)])

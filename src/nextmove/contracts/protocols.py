@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -192,6 +192,11 @@ class Decoder(Protocol):
 
     def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, known: Known | None = None) -> Tensor:
         """x of shape (B, *shape), B from the context."""
+        ...
+
+    def with_sampling(self, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> Self:
+        """The same weights sampled in another way: a solver by name, a number of network calls (0: as trained), a
+        weight of guidance (1: none); raises ConfigError naming what it has not."""
         ...
 
 

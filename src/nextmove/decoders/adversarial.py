@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform
 from nextmove.decoders.few_step import settle
+from nextmove.decoders.resampled import OneWay, Resampled
 
 Rule = Literal["non_saturating", "hinge", "relativistic"]
 RULES: tuple[Rule, ...] = ("non_saturating", "hinge", "relativistic")
@@ -102,7 +103,7 @@ class Translate:
 
 
 @dataclass(frozen=True)
-class Adversarial:
+class Adversarial(OneWay):
     """A generator and its critic."""
 
     generator: Any
@@ -132,7 +133,7 @@ class Adversarial:
         return AdversarialDecoder(self, generator, self.critic.build(shape=shape, context=context))
 
 
-class AdversarialDecoder(nn.Module):
+class AdversarialDecoder(Resampled, nn.Module):
     """A game between `generator(z, ctx) -> x` and `critic(x, ctx) -> scores`."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"generator": "generator"}

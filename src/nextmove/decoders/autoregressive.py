@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, uniform, weighted_mean
+from nextmove.decoders.resampled import OneWay, Resampled
 from nextmove.decoders.sampling import Sampling, allow
 
 Allowed = Tensor | Callable[[int, Tensor], Tensor]
@@ -23,7 +24,7 @@ Allowed = Tensor | Callable[[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Autoregressive:
+class Autoregressive(OneWay):
     """A categorical distribution at each of L positions."""
 
     trunk: Any
@@ -67,7 +68,7 @@ class Autoregressive:
         return AutoregressiveDecoder(self, net)
 
 
-class AutoregressiveDecoder(nn.Module):
+class AutoregressiveDecoder(Resampled, nn.Module):
     """A generative rule around the causal `net(ids, ctx, cache) -> (logits, cache)`.
 
     A net may have `last`, the same for the logits of the last id only; sampling then uses it.
@@ -78,6 +79,8 @@ class AutoregressiveDecoder(nn.Module):
     def __init__(self, config: Autoregressive, net: nn.Module) -> None:
         super().__init__()
         self.config, self.net = config, net
+        self.window = 0
+        """Ids the network reads at most in one go, beyond which it begins anew; 0: all."""
 
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
         """`loss_at`; nothing is drawn."""
@@ -141,7 +144,7 @@ class AutoregressiveDecoder(nn.Module):
         sampling: Sampling | None = None,
         stop: Sequence[int] = (),
         pad: int = 0,
-        window: int = 0,
+        window: int | None = None,
     ) -> Iterator[Tensor]:
         """The ids (B,) position by position, known ones included.
 
@@ -150,7 +153,8 @@ class AutoregressiveDecoder(nn.Module):
         drawn at once, before the first call, so that they don't depend on what is known.
         allowed: classes that may be drawn, applied before temperature and filters. sampling: instead of the config's.
         stop: ids after which a row, having drawn one, is filled with `pad`; the stream ends with the last row.
-        window: ids the network reads at most (0 = all); beyond, the last half of them is read anew as a beginning.
+        window: ids the network reads at most (0 = all; None = the decoder's own); beyond, the last half of them is
+        read anew as a beginning.
         """
         (length,) = shape
         sampling = self.config.sampling if sampling is None else sampling
@@ -158,7 +162,7 @@ class AutoregressiveDecoder(nn.Module):
         yield from ids[:, :prefix].unbind(1)
         noise = (uniform((ctx.batch, length), rng) if noise is None else noise).to(ids.device)
         ended = torch.zeros(ctx.batch, dtype=torch.bool, device=ids.device)
-        reader = _Reader(self, ctx, window)
+        reader = _Reader(self, ctx, self.window if window is None else window)
         for i in range(prefix, length):
             with torch.no_grad():
                 drawn = _draw(reader.next(ids, i), ids[:, :i], noise[:, i], sampling, allowed)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
 from nextmove.decoders.few_step import bridge, column, march, network, plain, start
+from nextmove.decoders.resampled import FewSteps, Resampled
 
 
 @dataclass(frozen=True)
-class Consistency:
+class Consistency(FewSteps):
     """Consistency flow matching (Yang et al. 2024, eq. 6), one segment and one step.
 
     The paper's: segments 2, steps 2, eps and delta 1e-3, boundary 0 and later 0.9, time_scale 999. FlowPolicy's (Zhang
@@ -55,7 +56,7 @@ class Consistency:
         return ConsistencyDecoder(self, network(self.trunk, shape, 1, context))
 
 
-class ConsistencyDecoder(nn.Module):
+class ConsistencyDecoder(Resampled, nn.Module):
     """A generative rule around `net(x, t (B, 1), ctx) -> velocity`; training runs outside autocast."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}

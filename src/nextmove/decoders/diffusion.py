@@ -11,13 +11,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from nextmove.config import ConfigError
+from nextmove.config import ConfigError, nearest
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
 from nextmove.decoders import pairing
 from nextmove.decoders.edm import Preconditioned, edm_weight
@@ -36,7 +36,20 @@ from nextmove.decoders.known import (
     renoise,
 )
 from nextmove.decoders.paths import VE, DiscreteVP, Linear, Node, Path
-from nextmove.decoders.solvers import VELOCITY, Ancestral, Euler, Heun, Predict, Prediction, Solver, Step, plan
+from nextmove.decoders.resampled import finite
+from nextmove.decoders.solvers import (
+    SOLVERS,
+    VELOCITY,
+    Ancestral,
+    DpmPP,
+    Euler,
+    Heun,
+    Predict,
+    Prediction,
+    Solver,
+    Step,
+    plan,
+)
 from nextmove.decoders.targets import Target, slope, target_value
 from nextmove.decoders.times import Indexed, LogNormal, TimeLaw, Uniform
 
@@ -64,6 +77,20 @@ class Sampler:
         if self.clip and isinstance(self.solver, VELOCITY):
             raise ConfigError(f"sampler.clip: {type(self.solver).__name__} integrates velocities and predicts no x1")
         return plan(path, target, self.solver, self.grid, self.steps if steps is None else steps)
+
+    def asked(self, solver: str | None, steps: int, guidance: float) -> Sampler:
+        """The same with the solver of that name, number of steps (0: its own) and weight of guidance (1: its own)."""
+        if solver is not None and solver not in SOLVERS:
+            near = nearest(solver, SOLVERS)
+            raise ConfigError(f"sampler: expected one of {', '.join(SOLVERS)}; found {solver!r}{near}")
+        rule: Solver = self.solver if solver is None else SOLVERS[solver]()
+        # Only solvers that predict the clean data can clip it.
+        clip = 0.0 if isinstance(rule, VELOCITY) else self.clip
+        grid = self.grid
+        if isinstance(rule, DpmPP) and isinstance(grid, Indices):
+            grid = Indices(spacing="linspace", spare=True)
+        weight = self.guidance if finite(guidance) == 1 else Guidance(guidance)
+        return Sampler(rule, steps or self.steps, grid, clip=clip, guidance=weight, completion=self.completion)
 
 
 @dataclass(frozen=True)
@@ -93,6 +120,14 @@ class _Generative:
     def reach(self) -> float:
         """Largest magnitude its sampler can generate."""
         return self.sampler.reach
+
+    def with_sampling(self, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> Self:
+        """The same with another sampler; raises ConfigError naming a choice that its path and target do not allow."""
+        if not solver and not steps and guidance == 1:
+            return self
+        sampler = self.sampler.asked(solver, steps, guidance)
+        sampler.plan(self.path, self.target)
+        return replace(self, sampler=sampler)
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> DiffusionDecoder:
         """The decoder of x (B, *shape), shape (H, A) or (C, height, width)."""
@@ -158,6 +193,12 @@ class DiffusionDecoder(nn.Module):
     def reach(self) -> float:
         """Largest magnitude the present sampler can generate."""
         return self.sampler.reach
+
+    def with_sampling(self, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> Self:
+        """The same weights with another solver by name, number of steps (0: its own) or weight of guidance."""
+        if not solver and not steps and guidance == 1:
+            return self
+        return self.with_sampler(self.sampler.asked(solver, steps, guidance))
 
     def with_sampler(self, sampler: Sampler) -> Self:
         """The same weights (shared, not copied) used in another way."""

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
 from nextmove.decoders.few_step import settle
+from nextmove.decoders.resampled import OneWay, Resampled
 from nextmove.decoders.sampling import draw
 
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(OneWay):
     """The mean ("mse") or the median ("l1") of x given the context: an answer nobody gave where answers differ."""
 
     trunk: Any
@@ -33,7 +34,7 @@ class Regression:
         return RegressionDecoder(self, _network(self.trunk, shape, shape[-1], context))
 
 
-class RegressionDecoder(nn.Module):
+class RegressionDecoder(Resampled, nn.Module):
     """A regression around `net(x (B, H, 0), None, ctx) -> (B, H, A)`."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}
@@ -75,7 +76,7 @@ class RegressionDecoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(OneWay):
     """A mixture of diagonal Gaussians at each of the H steps (robomimic, Mandlekar et al. 2021).
 
     Steps draw their modes independently: for plans of one piece give the whole chunk as one step, shape (1, H A).
@@ -102,7 +103,7 @@ class Mixture:
         return MixtureDecoder(self, _network(self.trunk, shape, self.modes * (2 * shape[-1] + 1), context))
 
 
-class MixtureDecoder(nn.Module):
+class MixtureDecoder(Resampled, nn.Module):
     """A density around `net(x (B, H, 0), None, ctx) -> (B, H, K (2 A + 1))`: means, raw scales, logits."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}

@@ -26,6 +26,11 @@ class Latent:
     latent: int = 32
     kl_weight: float = 10.0
 
+    def with_sampling(self, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> Latent:
+        """The inner decoder sampled in another way; raises ConfigError naming what it has not."""
+        inner = self.inner.with_sampling(solver, steps, guidance)
+        return self if inner is self.inner else replace(self, inner=inner)
+
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> LatentDecoder:
         """The decoder of x (B, *shape)."""
         told = replace(context, vector=context.vector + self.latent)
@@ -41,6 +46,11 @@ class LatentDecoder(nn.Module):
     def __init__(self, config: Latent, inner: nn.Module, posterior: nn.Module) -> None:
         super().__init__()
         self.config, self.inner, self.posterior = config, inner, posterior
+
+    def with_sampling(self, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> LatentDecoder:
+        """The inner decoder sampled in another way, its weights shared; raises ConfigError naming what it has not."""
+        inner = self.inner.with_sampling(solver, steps, guidance)  # type: ignore[operator]
+        return self if inner is self.inner else LatentDecoder(self.config, inner, self.posterior)
 
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
         """`loss_at` with eps drawn from `rng`, followed by the inner decoder's draws."""

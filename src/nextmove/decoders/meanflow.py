@@ -25,10 +25,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
 from nextmove.decoders.few_step import bridge, column, march, network, plain, rows, start
 from nextmove.decoders.guidance import drop
+from nextmove.decoders.resampled import FewSteps, Resampled
 
 
 @dataclass(frozen=True)
-class MeanFlow:
+class MeanFlow(FewSteps):
     """MeanFlow (Geng et al. 2025, eq. 6 and algorithm 1), one step; the network is told t and h."""
 
     trunk: Any
@@ -52,7 +53,7 @@ class MeanFlow:
         return MeanFlowDecoder(self, network(self.trunk, shape, 2, context))
 
 
-class MeanFlowDecoder(nn.Module):
+class MeanFlowDecoder(Resampled, nn.Module):
     """A generative rule around `net(x, (t, h) (B, 2), ctx) -> average velocity from t to t + h`.
 
     Training runs outside autocast and, for rows with h > 0, through forward-mode differentiation with attention by the

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
 from nextmove.decoders.few_step import bridge, column, march, network, rows, start
+from nextmove.decoders.resampled import FewSteps, Resampled
 
 
 @dataclass(frozen=True)
-class Shortcut:
+class Shortcut(FewSteps):
     """Shortcut model (Frans et al. 2024, algorithm 1); the network is told t and log2 of the number of steps."""
 
     trunk: Any
@@ -54,7 +55,7 @@ class Shortcut:
         return ShortcutDecoder(self, network(self.trunk, shape, 2, context))
 
 
-class ShortcutDecoder(nn.Module):
+class ShortcutDecoder(Resampled, nn.Module):
     """A generative rule around `net(x, (t, log2 steps) (B, 2), ctx) -> velocity of that step`."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}

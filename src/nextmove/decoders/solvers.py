@@ -263,6 +263,16 @@ def _noisy(x: Tensor, s: Step, noise: Tensor | None) -> Tensor:
 
 
 Solver = Euler | Midpoint | Heun | Rk4 | Ancestral | Ddim | DpmPP
+SOLVERS: dict[str, type[Solver]] = {
+    "ancestral": Ancestral,
+    "ddim": Ddim,
+    "dpm++": DpmPP,
+    "euler": Euler,
+    "midpoint": Midpoint,
+    "heun": Heun,
+    "rk4": Rk4,
+}
+"""What a sampler may be called."""
 VELOCITY = (Euler, Midpoint, Heun, Rk4)
 
 

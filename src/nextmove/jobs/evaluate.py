@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from nextmove import data as sets
-from nextmove import evaluation, parts, store
+from nextmove import evaluation, store
 from nextmove.config import ConfigError, nearest
 from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.terminal import show_beside
@@ -17,6 +17,7 @@ from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import training_record
 from nextmove.jobs.repeat import Call, place, repeatable
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several
+from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
 
 Runtime = Literal["torch", "openvino"]
@@ -52,7 +53,7 @@ def load_policy(
         raise ConfigError(f"runtime: expected {' or '.join(known)}, found {runtime!r}{nearest(runtime, known)}")
     saved = open_folder(model).expect("policy")
     policy: Policy = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign(fps=fps).policy
-    parts.with_sampling(policy, sampler, steps)
+    with_sampling(policy, sampler, steps)
     if execute:
         policy.timing = policy.timing.executing(execute)
     if runtime == "openvino":

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextmove import parts, store
+from nextmove import store
 from nextmove.config import ConfigError
 from nextmove.contracts import seeded
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
@@ -22,6 +22,7 @@ from nextmove.host.files import write_bytes, write_text
 from nextmove.jobs.repeat import at_least, place
 from nextmove.models.generator import Generator, TextSpec
 from nextmove.models.image.tokenizer import Tokenizer
+from nextmove.models.model import with_sampling
 
 FRAMES = 60
 """Most frames of an animation."""
@@ -38,7 +39,7 @@ def load_generator(
     saved = open_folder(model).expect("generator")
     found: Generator | Tokenizer = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign().model
     if isinstance(found, Generator):
-        parts.with_sampling(found, sampler, steps, guidance)
+        with_sampling(found, sampler, steps, guidance)
     elif sampler or steps or guidance != 1:
         raise ConfigError(f"sampler, steps, guidance: {model} is a tokenizer and draws nothing; leave them out")
     return found
@@ -135,7 +136,7 @@ def process(generator: Generator, n: int, rng: Any, inputs: Any, options: dict[s
     seen: list[Tensor] = []
     if hasattr(decoder, "sampler"):
         options = {**options, "watch": lambda x: seen.append(x.clone())}
-    seen.append(decoder.sample(ctx, shape=generator.shape, rng=rng, **{**generator.sampling, **options}))
+    seen.append(decoder.sample(ctx, shape=generator.shape, rng=rng, **options))
     for x in seen[:: -(-len(seen) // FRAMES)] + seen[-1:]:
         yield codec.decode(x)
 

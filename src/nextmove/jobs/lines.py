@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nextmove import evaluation, parts, sim
+from nextmove import evaluation, sim
 from nextmove.config import ConfigError
 from nextmove.host.files import read_json, write_json
 from nextmove.systems import find
@@ -61,9 +61,7 @@ class Contestant:
                 f"entries: expected SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS, such as flow-policy@euler:4; "
                 f"found {text!r}"
             )
-        chosen = parts.asked_sampler(decoder, sampler or None, int(steps or 0))
-        if chosen is not None:
-            chosen.plan(decoder.path, decoder.target)
+        decoder.with_sampling(sampler or None, int(steps or 0))
         return cls(system, sampler or None, int(steps or 0), episodes, seed)
 
 

@@ -109,8 +109,6 @@ class Generator(Model):
         super().__init__()
         self.spec, self.shape = spec, shape
         self.codec, self.decoder, self.encoder = codec, decoder, encoder
-        self.sampling: dict[str, Any] = {}
-        """Options of `decoder.sample` other than its own, such as `steps`."""
         self.stop: tuple[int, ...] = ()
         """Ids that end a text."""
 
@@ -165,7 +163,7 @@ class Generator(Model):
     ) -> Tensor:
         """n images (n, C, height, width) in [0, 1]; raises ValueError for a model of text, which `complete` asks."""
         codec, ctx = self.image, self.context(inputs or {}, n)
-        x = self.decoder.sample(ctx, shape=self.shape, rng=rng, known=known, **{**self.sampling, **options})
+        x = self.decoder.sample(ctx, shape=self.shape, rng=rng, known=known, **options)
         return codec.decode(x)
 
     def stream(
@@ -186,7 +184,7 @@ class Generator(Model):
         """
         return continued(
             self.tokens, self.context({}, len(prompt)), prompt, mask, new=new, rng=rng, sampling=sampling,
-            stop=self.stop if stop is None else stop, **{**self.sampling, **options},
+            stop=self.stop if stop is None else stop, **options,
         )  # fmt: skip
 
     def complete(self, prompt: Tensor, mask: Tensor | None = None, *, new: int, pad: int = 0, **options: Any) -> Tensor:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
+
+from nextmove.contracts import Decoder
+from nextmove.decoders.reach import check_reach, reach
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,27 @@ class Card:
     system: str
     recipe: Any
     spec: Any
+
+
+class Decoded(Protocol):
+    """A model that generates."""
+
+    codec: Any
+    decoder: Decoder
+
+
+M = TypeVar("M", bound=Decoded)
+
+
+def with_sampling(model: M, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> M:
+    """The policy or generator itself, set to another solver, number of network calls (0: as trained) or guidance.
+
+    Raises ConfigError where its decoder has nothing of the kind, and where it would end before the data do and did not
+    as trained.
+    """
+    before, model.decoder = reach(model.decoder), model.decoder.with_sampling(solver, steps, guidance)
+    check_reach(model.decoder, min(before, getattr(model.codec, "end", math.inf)), "sampler")
+    return model
 
 
 class Model(nn.Module):

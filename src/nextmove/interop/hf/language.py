@@ -84,7 +84,7 @@ def _load(folder: Path, dtype: torch.dtype | None) -> Language:
         notes.append("no tokenizer.json: it reads and writes ids, no text")
     spec = TextSpec("tokenizer", family.length, classes=family.classes, tokenizer=codec.hash)
     model = Generator(spec=spec, codec=codec, decoder=built, shape=(family.length,)).eval()
-    model.sampling["window"] = family.length
+    model.tokens.window = family.length
     model.stop = tuple(i for i in stop_ids(folder, data) if i < family.classes)
     report = Report(family.name, f"transformers {version}", tuple(used), checkpoint.ignored, (), tuple(notes))
     return Language(model, report, family.config, used)

@@ -55,8 +55,6 @@ class Policy(Model):
         super().__init__()
         self.spec, self.timing, self.shape = spec, timing, shape
         self.encoder, self.codec, self.decoder = encoder, codec, decoder
-        self.sampling: dict[str, Any] = {}
-        """Options of `decoder.sample` other than its own, such as `steps`."""
 
     @property
     def n_obs_steps(self) -> int:
@@ -145,7 +143,7 @@ class Policy(Model):
             moved = Known(known.value.to(like), known.weight.to(like), known.start)
             known = self.codec.known(moved, obs, first=self.timing.first, horizon=self.horizon)
         sample: Callable[..., Tensor] = self.decoder.sample
-        x = sample(ctx, shape=self.shape, rng=rng, known=known, **{**self.sampling, **options})
+        x = sample(ctx, shape=self.shape, rng=rng, known=known, **options)
         return self.codec.decode(x, obs)
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ def assemble(spec: TextSpec, decoder: Autoregressive, *, window: int = 0) -> Gen
     shape = (spec.length,)
     built = replace(decoder, classes=codec.classes).build(shape=shape, context=ContextSpec())
     generator = Generator(spec=spec, codec=codec, decoder=built, shape=shape)
-    generator.sampling = {"window": window} if window else {}
+    built.window = window
     return generator
 
 

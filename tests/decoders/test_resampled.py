@@ -1,0 +1,42 @@
+"""What may be chosen of how a trained decoder samples: every built system says yes, or names what it has not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nextmove.config import ConfigError
+from nextmove.systems import System, built
+
+INTEGRATED = {"ddpm", "dit", "flow", "diffusion-policy", "diffusion-transformer", "flow-policy"}
+FEW_STEPS = {"meanflow", "consistency-policy", "meanflow-policy"}
+SYSTEMS = [system for system in built() if hasattr(system.load()(), "decoder")]
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: s.name)
+@pytest.mark.parametrize(("asked", "has"), [({"steps": 3}, INTEGRATED | FEW_STEPS), ({"guidance": 2.0}, INTEGRATED)])
+def test_every_decoder_takes_what_it_has_and_names_what_it_has_not(
+    system: System, asked: dict[str, Any], has: set[str]
+) -> None:
+    decoder = system.load()().decoder
+    assert decoder.with_sampling() is decoder
+    if system.name not in has:
+        with pytest.raises(ConfigError, match=f"{next(iter(asked))}: .*leave it out"):
+            decoder.with_sampling(**asked)
+        return
+    chosen = decoder.with_sampling(**asked)
+    found = getattr(chosen, "sampler", chosen)
+    assert found.steps == asked.get("steps", getattr(decoder, "sampler", decoder).steps)
+    assert "guidance" not in asked or found.guidance.weight == 2.0
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: s.name)
+def test_a_solver_is_for_what_is_integrated(system: System) -> None:
+    decoder = system.load()().decoder
+    if system.name in INTEGRATED:
+        with pytest.raises(ConfigError, match="did you mean 'euler'"):
+            decoder.with_sampling("eulr")
+    else:
+        with pytest.raises(ConfigError, match=r"sampler: .* is not integrated step by step"):
+            decoder.with_sampling("euler")
