@@ -1,7 +1,7 @@
 """Configs of saved models of earlier formats, in the words of today.
 
 Up to format 2 a policy's recipe had a `representation`, of which the encoder and the action space are made now, and its
-spec had widths by feature.
+spec had widths by feature; how ids are drawn stood in the decoder, where it is one part now.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 TOKENS = ("LstmGmm", "DiffusionTransformer")
 """Recipes that showed each observed step as a token."""
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition", "no_repeat")
+"""How ids are drawn."""
 MASKED = ("Act",)
 """Recipes in whose loss padding did not count."""
 
@@ -19,7 +21,7 @@ def up_to_date(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config.json of a saved model as format 3 has it; of another one it is left as it is."""
     made = dict(config)
     if config["format"] < 3:
-        made["recipe"], made["spec"] = _recipe(config["recipe"]), _spec(config["spec"])
+        made["recipe"], made["spec"] = _sampled(_recipe(config["recipe"])), _spec(config["spec"])
     return made
 
 
@@ -38,6 +40,15 @@ def _recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     tokens = recipe.get("kind") in TOKENS
     made["encoder"] = {"kind": "Observation", "parts": [{"kind": "State", **part}], "tokens": tokens}
     return {**made, "actions": actions}
+
+
+def _sampled(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    decoder = recipe.get("decoder", {})
+    flat = {name: decoder[name] for name in SAMPLING if name in decoder}
+    if decoder.get("kind") != "Autoregressive" or not flat:
+        return dict(recipe)
+    rest = {name: value for name, value in decoder.items() if name not in flat}
+    return {**recipe, "decoder": {**rest, "sampling": {"kind": "Sampling", **flat}}}
 
 
 def _spec(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Recipes of language models: sizes, that they learn, and that every way of sampling writes the same text."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from nextmove.codecs import Text
 from nextmove.config import ConfigError, decode, encode
 from nextmove.contracts import Context, Known, seeded, total, uniform
 from nextmove.decoders.sampling import Sampling
+from nextmove.formats import up_to_date
 from nextmove.models.generator import TextSpec
 from nextmove.models.text.assemble import fit_codec, spec_of
 from nextmove.models.text.gpt import Gpt2, ModernGpt
@@ -177,9 +179,20 @@ def test_a_model_that_was_saved_with_its_pieces_reads_the_same_ids(tmp_path):
     assert again.codec.decode(again.codec.encode(CORPUS)) == CORPUS
 
 
-def test_a_decoder_for_other_ids_is_named():
-    from dataclasses import replace
+def test_how_ids_are_drawn_is_one_part_where_it_was_six_keys():
+    decoder = replace(Gpt2().decoder, sampling=Sampling(0.5, 3, 0.9, 0.1, 1.2, 4))
+    today = {"format": 3, "recipe": encode(replace(Gpt2(), decoder=decoder)), "spec": encode(spec())}
+    flat = {**today["recipe"]["decoder"]}
+    flat |= {name: value for name, value in flat.pop("sampling").items() if name != "kind"}
+    before = {**today, "format": 2, "recipe": {**today["recipe"], "decoder": flat}}
+    assert up_to_date(before)["recipe"] == today["recipe"]
+    assert up_to_date(today) == today
+    flat.pop("top_p")
+    read = decode(Gpt2, up_to_date(before)["recipe"], parts=PARTS)
+    assert read.decoder.sampling == replace(decoder.sampling, top_p=1)
 
+
+def test_a_decoder_for_other_ids_is_named():
     recipe = replace(Gpt2(), decoder=replace(Gpt2().decoder, classes=7))
     with pytest.raises(ValueError, match=r"decoder\.classes: expected 0 or the 15 of the codec, found 7"):
         recipe.build(spec())

@@ -31,30 +31,17 @@ class Autoregressive(OneWay):
     """Config of the network (contracts.TokenTrunk)."""
     classes: int = 0
     """0 = as many as the recipe's codec has."""
-    temperature: float = 1.0
-    """0 takes the likeliest id."""
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
+    sampling: Sampling = Sampling()
+    """How an id is chosen from its logits, unless a call says otherwise."""
     smoothing: float = 0.0
     """Share of each target that is spread evenly over all classes in the loss."""
     start: bool = True
     """Whether the id K comes in front of every sequence. Without it, as in most published language models, the first
     id must be known and is not counted."""
-    repetition: float = 1.0
-    """What an id that occurred is made less likely by."""
-    no_repeat: int = 0
-    """Length of the runs of ids that may not occur twice."""
-
-    @property
-    def sampling(self) -> Sampling:
-        """How an id is chosen from its logits."""
-        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p, self.repetition, self.no_repeat)
 
     def __post_init__(self) -> None:
         if self.classes < 0:
             raise ValueError(f"classes: expected 0 or more, found {self.classes}")
-        _ = self.sampling
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> AutoregressiveDecoder:
         """The decoder of ids (B, L), shape (L,)."""

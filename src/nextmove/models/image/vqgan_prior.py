@@ -18,6 +18,7 @@ from typing import Any
 from nextmove.codecs.vq import Vq
 from nextmove.contracts import Optim
 from nextmove.decoders import Autoregressive
+from nextmove.decoders.sampling import Sampling
 from nextmove.models.generator import Generator, PriorSpec
 from nextmove.models.image.by_ids import by_ids
 from nextmove.nn import Gpt
@@ -36,7 +37,7 @@ class VqGanPrior:
     def published(cls) -> VqGanPrior:
         """Sizes of the faces' prior: 24 layers, 16 heads, width 1024."""
         return cls(
-            decoder=Autoregressive(trunk=Gpt(width=1024, layers=24, heads=16), top_k=100),
+            decoder=Autoregressive(trunk=Gpt(width=1024, layers=24, heads=16), sampling=Sampling(top_k=100)),
             optim=Optim(lr=5.4e-5, betas=(0.9, 0.95), weight_decay=0.01, warmup=0, batch=12, clip=0.0, ema=0.0),
         )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Autoregressive
+from nextmove.decoders.sampling import Sampling
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
@@ -31,7 +32,9 @@ class ActionTokens:
     encoder: Observation = Observation()
     actions: ActionSpace = ActionSpace(scaling="min_max", bins=256)
     decoder: Autoregressive = field(
-        default_factory=lambda: Autoregressive(trunk=Gpt(width=128, layers=4, heads=4), classes=256, temperature=0.0)
+        default_factory=lambda: Autoregressive(
+            trunk=Gpt(width=128, layers=4, heads=4), classes=256, sampling=Sampling(temperature=0.0)
+        )
     )
     optim: Optim = Optim(lr=1e-3, weight_decay=0.01, batch=64)
 
