@@ -113,7 +113,7 @@ def trains(model: Any, batch: dict[str, Any]) -> None:
 def test_policies(name, elsewhere):
     policy = few_steps(make(name)) if name in NAMES else seeing()
     batch = windows(policy, 3) if name in NAMES else seen(3)
-    obs = {k: v for k, v in batch.items() if k.startswith("observation")}
+    obs = {k: v for k, v in batch.items() if k in policy.inputs}
     plan = policy.eval().act(obs, rng=Rows([seeded(i) for i in range(3)])).actions
     trains(policy.to(elsewhere), moved(batch, elsewhere))
     # As a simulator gives them, and as they are there already.
@@ -152,7 +152,7 @@ def test_steps_of_training(name, elsewhere):
 
 def test_a_known_part_may_be_on_the_cpu(elsewhere):
     policy = make("flow-policy").eval()
-    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation")}
+    obs = {k: v for k, v in windows(policy, 1).items() if k in policy.inputs}
     weight = torch.zeros(1, *policy.shape)
     weight[:, :3] = 1
     known = Known(normal(weight.shape, seeded(3)), weight)

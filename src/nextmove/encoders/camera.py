@@ -5,7 +5,7 @@ Letters: B batch, T observation steps, K keypoints, W width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,7 +54,15 @@ class Camera:
                     f"camera: {name}: expected more than {STRIDE} x {STRIDE} px for keypoints, found "
                     f"{tuple(self.crop or size)}: in maps of one value they stand still; resize, or pool average"
                 )
-        return CameraEncoder(self, found)
+        return CameraEncoder(self, found, self.network)
+
+    def network(self) -> nn.Module:
+        """A camera's network: pictures (N, 3, height, width) -> (N, W)."""
+        backbone = self.backbone.build()
+        if self.pool == "average":
+            return nn.Sequential(backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        width = 2 * self.keypoints
+        return nn.Sequential(backbone, SpatialSoftmax(backbone.out, self.keypoints), nn.Linear(width, width), nn.ReLU())
 
 
 class CameraEncoder(nn.Module):
@@ -63,24 +71,14 @@ class CameraEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: Camera, features: Mapping[str, Feature]) -> None:
+    def __init__(self, config: Camera, cameras: Mapping[str, Feature], network: Callable[[], nn.Module]) -> None:
         super().__init__()
-        self.config, self.inputs = config, dict(features)
-        self.networks = nn.ModuleList(self.network() for _ in range(1 if config.shared else len(features)))
+        self.config, self.cameras, self.inputs = config, dict(cameras), dict(cameras)
+        self.networks = nn.ModuleList(network() for _ in range(1 if config.shared else len(cameras)))
         self.out = 2 * config.keypoints if config.pool == "keypoints" else 512
-        self.width = self.out * len(features)
+        self.width = self.out * len(cameras)
         self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
         self.register_buffer("std", torch.tensor(STD), persistent=False)
-
-    def network(self) -> nn.Module:
-        """The network of a camera: pictures (N, 3, height, width) -> (N, W)."""
-        backbone = self.config.backbone.build()
-        if self.config.pool == "average":
-            return nn.Sequential(backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        width = 2 * self.config.keypoints
-        return nn.Sequential(
-            backbone, SpatialSoftmax(backbone.out, self.config.keypoints), nn.Linear(width, width), nn.ReLU()
-        )
 
     def fit(self, numbers: Numbers, steps: int) -> None:
         """Nothing: pictures are scaled by fixed numbers."""
@@ -91,7 +89,7 @@ class CameraEncoder(nn.Module):
         Raises ValueError naming a camera that is absent or of another size.
         """
         there, found = present(inputs, self.inputs), []
-        for i, (name, feature) in enumerate(self.inputs.items()):
+        for i, (name, feature) in enumerate(self.cameras.items()):
             if name not in there:
                 found.append(self.mean.new_zeros(batch, steps, self.out))
                 continue
