@@ -170,6 +170,14 @@ SYSTEMS: tuple[System, ...] = (
     _policy(
         "lstm-gmm", "LSTM-GMM", "lstm_gmm", "LstmGmm", "Lstm + Mixture", "memory, and a mixture in place of one mean"
     ),
+    _policy(
+        "bc-z",
+        "BC-Z",
+        "bc_z",
+        "BcZ",
+        "FilmedCamera + State + PlainMlp + Regression",
+        "one network for many tasks: the instruction conditions what the camera's network finds",
+    ),
     _policy("act", "ACT", "act", "Act", "Detr + Latent(Regression L1)", "chunks of moves, with a latent for the style"),
     _policy(
         "diffusion-policy",

@@ -9,7 +9,7 @@ import torch
 
 from nextmove.codecs.batches import Batches
 from nextmove.contracts import Feature, seeded
-from nextmove.encoders import Camera, Cloud, Instruction, Observation, State
+from nextmove.encoders import Camera, Cloud, FilmedCamera, Instruction, Observation, State
 from nextmove.encoders.camera import MEAN, STD, CameraEncoder
 from nextmove.nn.pointnet import Points3d
 
@@ -181,3 +181,20 @@ def test_an_instruction_is_shown_at_every_step_and_read_once() -> None:
         build(Instruction(), inputs={"observation.state": INPUTS["observation.state"]})
     with pytest.raises(ValueError, match=r"expected an instruction, found \['observation"):
         encoder({"observation.state": obs["observation.state"]}, batch=3)
+
+
+def test_what_a_filmed_camera_finds_depends_on_the_instruction() -> None:
+    encoder, obs = build(FilmedCamera(), State(noise=0)), seen()
+    assert list(encoder.inputs) == ["observation.images.top", "observation.images.wrist", "task", "observation.state"]
+    assert encoder.spec.vector == 2 * (2 * 512 + 3)
+    before = encoder(obs, batch=2).vector
+    other = {**obs, "task": ["push", "lift"]}
+    assert torch.equal(encoder(other, batch=2).vector, before)  # it begins as a camera
+    for name, parameter in encoder.named_parameters():
+        if ".film." in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    before, after = encoder(obs, batch=2).vector, encoder(other, batch=2).vector
+    torch.testing.assert_close(after[0], before[0])
+    assert not torch.allclose(after[1], before[1], atol=1e-2)
+    with pytest.raises(ValueError, match=r"camera.pool: expected 'average'"):
+        build(FilmedCamera(Camera()))

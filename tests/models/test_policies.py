@@ -119,7 +119,9 @@ def test_one_perturbed_weight_changes_the_plan(policy: Policy) -> None:
 
 def test_overfits_eight_windows(policy: Policy) -> None:
     batch = windows(policy, 8)
-    optim = torch.optim.AdamW(policy.parameters(), lr=3e-3)
+    # At ten times its recipe's rate the residual network's units die.
+    vision = policy.card.system == "bc-z" if hasattr(policy.card, "system") else policy.card["system"] == "bc-z"
+    optim = torch.optim.AdamW(policy.parameters(), lr=3e-4 if vision else 3e-3)
 
     def judged() -> float:
         policy.eval()

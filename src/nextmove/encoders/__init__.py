@@ -2,6 +2,7 @@
 
 from nextmove.encoders.camera import Camera
 from nextmove.encoders.cloud import Cloud
+from nextmove.encoders.filmed_camera import FilmedCamera
 from nextmove.encoders.instruction import Instruction
 from nextmove.encoders.labels import Labels
 from nextmove.encoders.observation import Observation, ObservationEncoder
@@ -11,6 +12,7 @@ from nextmove.encoders.views import Plain, Points
 __all__ = [
     "Camera",
     "Cloud",
+    "FilmedCamera",
     "Instruction",
     "Labels",
     "Observation",

@@ -15,6 +15,7 @@ from torch import nn
 from nextmove.contracts import Context, ContextSpec, Feature, Numbers, Rng
 from nextmove.encoders.camera import Camera
 from nextmove.encoders.cloud import Cloud
+from nextmove.encoders.filmed_camera import FilmedCamera
 from nextmove.encoders.instruction import Instruction
 from nextmove.encoders.part import Part
 from nextmove.encoders.state import State, StateEncoder
@@ -25,7 +26,7 @@ from nextmove.encoders.views import Points
 class Observation:
     """What a policy looks at: parts in the order in which each step shows them."""
 
-    parts: tuple[State | Camera | Cloud | Instruction, ...] = (State(),)
+    parts: tuple[State | Camera | FilmedCamera | Cloud | Instruction, ...] = (State(),)
     tokens: bool = False
     """Each observed step is a token, in place of one vector of all steps."""
 

@@ -1,0 +1,40 @@
+"""BC-Z: behavioural cloning from pictures and an instruction.
+
+What changed over BC: it sees, and one network does many tasks, since the instruction scales and shifts what the
+camera's network finds (Jang et al. 2021).
+
+How it is composed: a ResNet-18 whose blocks are conditioned by FiLM on the instruction, beside the robot's own state ->
+`Regression` over an MLP: ten actions at once.
+
+Deviations: the instruction is read by a small transformer over its bytes that is trained along, where BC-Z has a frozen
+sentence encoder (or a video of a person); group norm in place of batch norm, since the averaged weights are judged; L1
+in place of Huber; actions as the data have them, and four of the ten are executed, as in the other chunk policies here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nextmove.contracts import Optim
+from nextmove.decoders import Regression
+from nextmove.encoders import FilmedCamera, Observation, State
+from nextmove.models.policy.action_space import ActionSpace
+from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.spec import PolicySpec, Timing
+from nextmove.nn import PlainMlp
+
+
+@dataclass(frozen=True)
+class BcZ:
+    """Cameras in the light of an instruction, and the robot's state, to a chunk of actions."""
+
+    timing: Timing = Timing(n_obs_steps=1, horizon=10, n_action_steps=4)
+    encoder: Observation = Observation((FilmedCamera(), State(("observation.state",), view="plain")))
+    actions: ActionSpace = ActionSpace()
+    decoder: Regression = field(default_factory=lambda: Regression(trunk=PlainMlp(widths=(256, 256)), loss="l1"))
+    optim: Optim = Optim(lr=3e-4, weight_decay=1e-4, batch=32)
+
+    def build(self, spec: PolicySpec) -> Policy:
+        """The untrained policy for a robot."""
+        return assemble(spec, self)
