@@ -141,7 +141,7 @@ def test_a_prior_learns_a_tokenizers_ids_and_holds_it(tmp_path: Path) -> None:
     run = train("vqvae", "digits", tmp_path / "vqvae", tokenizer)
     report = jobs.judge_generator(run)
     assert report["likelihood"].keys() == {"error", "perplexity"}
-    prior = train("vqgan-prior", "digits", tmp_path / "prior", PRIOR, tokenizer=run)
+    prior = train("vqgan-prior", "digits", tmp_path / "prior", PRIOR, start=[f"tokenizer={run}"])
     mine, theirs = store.load(prior / "model").codec.state_dict(), store.load(run / "model").codec.state_dict()
     assert all(mine[name].equal(value) for name, value in theirs.items())
     jobs.generate(prior, n=2, out=tmp_path / "grid.png", threads=1)

@@ -21,7 +21,7 @@ PATHS: dict[Any, Any] = {
     str | Path | None: Path | None,
     tuple[str | Path, ...]: tuple[Path, ...],
 }
-ALIASES = {"task": ("--simulator",)}
+ALIASES = {"task": ("--simulator",), "start": ("--from",)}
 """Other names of options."""
 CHOICES = ("decoder", "trunk", "size")
 """Options of `train` that choose the recipe whose own options are read after."""

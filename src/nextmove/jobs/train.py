@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nextmove.jobs.adopt import begin, slots
 from nextmove.jobs.fit import fit
 from nextmove.jobs.repeat import at_least, place, share
 from nextmove.jobs.tasks import Asked, trained
@@ -24,6 +26,7 @@ def train(
     holdout: float = 0.05,
     workers: int = 0,
     config: TrainConfig | None = None,
+    start: Sequence[str] = (),
     options: Any = None,
     recipe: Any = None,
     **fields: Any,
@@ -41,6 +44,9 @@ def train(
         holdout: Share of the source, in whole episodes for policies, that is kept for the validation loss.
         workers: Processes that load data; 0 loads in the training process, which is fastest for states.
         config: Budget, seed and machine.
+        start: SLOT=FOLDER: a part of the model (encoder, codec, decoder, decoder.net ...) begins with the weights and
+            statistics of the same part of a saved model; tokenizer=FOLDER: whose tokens a prior learns. What is to stay
+            as it is: --recipe.optim.scales SLOT 0.
         options: What the family chooses of its source: `jobs.tasks.policy.Options`, `text.Options`, `images.Options`.
         recipe: Sizes and settings of the system.
         **fields: Fields of `config` and of `options` by their names: `train("act", "demos", minutes=6, episodes=100)`.
@@ -52,7 +58,7 @@ def train(
         ConfigError, DataError, CheckpointError: for an option, a source or a checkpoint that does not fit, and other
             ValueErrors for numbers out of bounds; the message names field or file.
         FileExistsError: where OUT holds a run and `resume` is off.
-        FileNotFoundError: for a tokenizer or teacher that is not there.
+        FileNotFoundError: for a model to begin with, a tokenizer or a teacher that is not there.
         InUseError: where another run writes into OUT.
         DivergedError: where the loss is not finite any more; the last checkpoint stays.
         OSError: for a disk that is full, naming the file.
@@ -69,5 +75,10 @@ def train(
         if not config.resume:
             checkpoint.untaken(out)
         torch.manual_seed(config.seed)
-        asked = Asked(system, str(source), recipe, holdout, config.seed, config.threads)
-        return fit(family.task(asked, options), out, config, workers=workers)
+        asked = Asked(system, str(source), recipe, holdout, config.seed, config.threads, slots(start))
+        task = family.task(asked, options)
+        begun = task.facts.get("start", {})
+        begun |= begin(task.model, {slot: folder for slot, folder in asked.start.items() if slot not in begun})
+        if begun:
+            task.facts["start"] = begun
+        return fit(task, out, config, workers=workers)

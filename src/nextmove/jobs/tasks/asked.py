@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -16,3 +18,5 @@ class Asked:
     holdout: float = 0.05
     seed: int = 0
     threads: int = 2
+    start: Mapping[str, Path] = field(default_factory=dict)
+    """Slots and the folders of the models whose parts they begin with (`jobs.adopt`)."""

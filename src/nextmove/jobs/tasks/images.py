@@ -17,10 +17,11 @@ from nextmove.decoders import Flow
 from nextmove.decoders.diffusion import DiffusionDecoder
 from nextmove.decoders.reflow import simulate
 from nextmove.jobs import provenance
+from nextmove.jobs.adopt import TOKENIZER, spec_of
 from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.tasks.asked import Asked
-from nextmove.models.generator import ImageSpec, PriorSpec
+from nextmove.models.generator import ImageSpec
 from nextmove.systems import find
 
 STILL = Affine()
@@ -42,7 +43,7 @@ class Options:
     augment: Affine = STILL
     """Turned, moved and scaled at random."""
     tokenizer: Path | None = None
-    """The saved VQ-VAE or VQ-GAN whose tokens the model learns (vqgan-prior)."""
+    """The older way to say --from tokenizer=FOLDER: the saved VQ-VAE or VQ-GAN whose tokens the model learns."""
     teacher: Path | None = None
     """Reflow: go on from this run's trained flow, on pairs of noise and image that it makes itself."""
     pairs: int = 10_000
@@ -70,12 +71,15 @@ def task(asked: Asked, options: Options) -> Task:
     kept = len(whole) - int(len(whole) * asked.holdout)
     channels, height, width = whole.image.shape[1:]
     spec = ImageSpec(height, width, channels, options.levels or found.levels, whole.classes)
-    model = _create(asked, spec, options.tokenizer)
+    tokenizer = _tokenizer(asked, options)
+    model = _create(asked, spec, tokenizer)
     seen = whole.take(order[:kept])
     if isinstance(model.codec, Palette):
         model.codec.fit(seen.image)
     facts = {"data": asked.source, "pictures": kept, "levels": spec.levels, "labels": options.labels}
     facts["content"] = provenance.picture_content(seen, found.test)
+    if tokenizer is not None:
+        facts["start"] = {TOKENIZER: store.weights_hash(tokenizer)}
     most = min(1024, max(128, HELD_VALUES // spec.values))
     held = held_batches(whole.take(order[kept:]), 256, most)
     return Task(model, seen, held, facts, None if options.augment == STILL else options.augment)
@@ -86,10 +90,10 @@ def reflow_task(asked: Asked, options: Options, teacher: Path) -> Task:
     system, pairs = asked.system, options.pairs
     # The command line always passes a recipe: the system's own is as good as none.
     given = asked.recipe not in (None, find(system).load()())
-    if given or replace(options, teacher=None, pairs=pairs, side=Options.side) != Options(pairs=pairs):
+    if given or asked.start or replace(options, teacher=None, pairs=pairs, side=Options.side) != Options(pairs=pairs):
         raise ConfigError(
             "--teacher: reflow keeps the teacher's sizes, settings and images; leave out --recipe.*, "
-            "--augment.*, --levels, --labels and --tokenizer"
+            "--augment.*, --levels, --labels, --tokenizer and --from"
         )
     torch.set_num_threads(asked.threads)
     trained = store.load(teacher)
@@ -106,18 +110,27 @@ def reflow_task(asked: Asked, options: Options, teacher: Path) -> Task:
     return Task(trained, made.take(slice(kept)), held_batches(made.take(slice(kept, None)), 256, 1024), facts)
 
 
-def _create(asked: Asked, spec: ImageSpec, tokenizer: Path | None) -> Any:
-    from nextmove.models.image.vqgan_prior import VqGanPrior, adopt
+def _tokenizer(asked: Asked, options: Options) -> Path | None:
+    """The folder of the tokenizer, by the option of today or the older one."""
+    new, old = asked.start.get(TOKENIZER), options.tokenizer
+    if old is not None:
+        print(f"--tokenizer {old}: is --from {TOKENIZER}={old} today")
+    if None not in (new, old) and new != old:
+        raise ConfigError(f"--from {TOKENIZER}: expected one, found {new} and, by --tokenizer, {old}")
+    return new or old
 
-    system = asked.system
-    recipe = find(system).load()() if asked.recipe is None else asked.recipe
-    if not isinstance(recipe, VqGanPrior):
+
+def _create(asked: Asked, spec: ImageSpec, tokenizer: Path | None) -> Any:
+    from nextmove.models.image.vqgan_prior import adopt
+
+    system, kind = asked.system, spec_of(asked.system, asked.recipe)
+    if kind is ImageSpec:
         if tokenizer is not None:
-            raise ConfigError(f"--tokenizer: {system} works on pixels; leave it out")
-        return store.create(system, spec, recipe)
+            raise ConfigError(f"--from {TOKENIZER}: {system} works on pixels; leave it out")
+        return store.create(system, spec, asked.recipe)
     if tokenizer is None:
-        raise ConfigError(f"--tokenizer: {system} needs the run of a trained vqvae or vqgan")
+        raise ConfigError(f"--from {TOKENIZER}=FOLDER: {system} needs the run of a trained vqvae or vqgan")
     trained = store.load(tokenizer)
-    prior = store.create(system, PriorSpec(spec, trained.card.recipe), recipe)
+    prior = store.create(system, kind(spec, trained.card.recipe), asked.recipe)
     adopt(prior, trained)
     return prior

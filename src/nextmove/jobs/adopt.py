@@ -1,0 +1,87 @@
+"""Parts of saved models as the beginning of parts of a new one: `--from SLOT=FOLDER`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from torch import nn
+
+from nextmove import store, weights
+from nextmove.config import ConfigError, nearest
+from nextmove.systems import find
+
+TOKENIZER = "tokenizer"
+"""The slot of a spec that holds another model's recipe: a prior is built for its tokenizer (`jobs.tasks.images`)."""
+
+
+def slots(start: Sequence[str]) -> dict[str, Path]:
+    """SLOT=FOLDER, each slot once; raises ConfigError naming what is neither."""
+    found: dict[str, Path] = {}
+    for entry in start:
+        slot, _, folder = entry.partition("=")
+        if not slot or not folder:
+            raise ConfigError(f"--from: expected SLOT=FOLDER, such as encoder=runs/act, found {entry!r}")
+        if slot in found:
+            raise ConfigError(f"--from: expected {slot} once, found it twice")
+        found[slot] = Path(folder)
+    return found
+
+
+def spec_of(system: str, recipe: Any) -> Any:
+    """The class of what the system is built for, as its recipe's `build(spec)` says."""
+    return get_type_hints((find(system).load()() if recipe is None else recipe).build)["spec"]
+
+
+def begin(model: nn.Module, start: Mapping[str, Path]) -> dict[str, str | None]:
+    """Gives parts of a new model the weights and statistics of the same parts of saved ones; hashes of those by slot.
+
+    Args:
+        model: As built and fitted: what is adopted counts, scales included.
+        start: Path of modules (`encoder`, `decoder.net`) -> folder of a run or saved model.
+
+    Raises:
+        ConfigError: for a part that one of the two models lacks, or parts that are not built alike, naming the first
+            difference.
+        FileNotFoundError: for a folder without a model.
+    """
+    hashes: dict[str, str | None] = {}
+    for slot, folder in start.items():
+        where = f"--from {slot}={folder}"
+        mine, theirs = _part(model, slot, "the model to train", where), _part(store.load(folder), slot, "it", where)
+        _check_alike(mine, theirs, where)
+        expected, found = ({f"{slot}.{n}": v for n, v in part.state_dict().items()} for part in (mine, theirs))
+        if not expected:
+            raise ConfigError(f"{where}: expected a part with weights or statistics, found none in {slot}")
+        weights.check(expected, found, where=where, whole=slot)
+        with torch.no_grad():
+            for name, value in expected.items():
+                value.copy_(found[name])
+        hashes[slot] = store.weights_hash(folder)
+        print(f"{slot}: begins with the weights and statistics of {folder}")
+    return hashes
+
+
+def _part(model: nn.Module, slot: str, whose: str, where: str) -> nn.Module:
+    try:
+        return model.get_submodule(slot)
+    except AttributeError:
+        there = [name for name, _ in model.named_modules() if name]
+        parts = ", ".join(name for name in there if "." not in name)
+        raise ConfigError(
+            f"{where}: expected a part of that name in {whose}, found {parts}{nearest(slot, there)}"
+        ) from None
+
+
+def _check_alike(mine: nn.Module, theirs: nn.Module, where: str) -> None:
+    """Raises ConfigError for the first module of another class: equal shapes alone do not make equal functions."""
+
+    def classes(part: nn.Module) -> Iterable[tuple[str, str]]:
+        return [(name, type(module).__name__) for name, module in part.named_modules()]
+
+    for (name, expected), (other, found) in zip(classes(mine), classes(theirs), strict=False):
+        if (name, expected) != (other, found):
+            at = name or "the part itself"
+            raise ConfigError(f"{where}: {at}: expected {expected}, found {found}{f' at {other}' * (name != other)}")
