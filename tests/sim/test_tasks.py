@@ -31,6 +31,8 @@ def test_every_suite_is_of_one_robot_and_what_it_refers_to_is_there(name):
         assert (task.features, task.cameras) == (tasks[0].features, tasks[0].cameras)
         assert sim.find(task.name)[0] == task
         assert callable(load(task.make))
+        if not task.expert:
+            continue
         given = inspect.signature(load(task.expert)).parameters.values()
         assert {"seed", "noise", "noisy_share", "cameras"} <= {p.name for p in given if p.kind is p.KEYWORD_ONLY}
         assert task.noise > 0
@@ -41,7 +43,7 @@ def test_a_suite_is_found_by_its_name_and_a_task_by_its_own(lamps):
     assert sim.task("mirror") == MIRROR
     with pytest.raises(sim.SimulatorError, match="expected one task, found 'lamps', a suite of touch, mirror"):
         sim.make("lamps")
-    with pytest.raises(sim.SimulatorError, match=r"expected a task or suite of a simulator \(pusht, touch,"):
+    with pytest.raises(sim.SimulatorError, match=r"expected a task or suite of a simulator \(pusht, .*touch, mirror,"):
         sim.find("lantern")
 
 

@@ -27,7 +27,38 @@ PUSHT = Task(
     noise=5.0,
 )
 
-SUITES: dict[str, tuple[Task, ...]] = {"pusht": (PUSHT,)}
+_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
+_ARMS = [f"{side}_{joint}" for side in ("left", "right") for joint in _JOINTS]
+_VIEWS = ("top", "angle", "front_close", "left_pillar", "right_pillar", "left_wrist", "right_wrist")
+
+
+def _aloha(name: str, instruction: str, task: str) -> Task:
+    return Task(
+        name=name,
+        simulator="gym-aloha",
+        instruction=instruction,
+        fps=50,
+        max_steps=400,
+        unit="rad",
+        robot_type="aloha",
+        features={"observation.state": vector(14, _ARMS), "action": vector(14, _ARMS)},
+        cameras={f"observation.images.{view}": (480, 640) for view in _VIEWS},
+        make="nextmove.sim.aloha:Aloha",
+        one_per_process=True,
+        settings={"task": task},
+    )
+
+
+ALOHA = (
+    _aloha(
+        "aloha-transfer-cube",
+        "Pick up the cube with the right arm and transfer it to the left arm.",
+        "transfer_cube",
+    ),
+    _aloha("aloha-insertion", "Insert the peg into the socket.", "insertion"),
+)
+
+SUITES: dict[str, tuple[Task, ...]] = {"pusht": (PUSHT,), "aloha": ALOHA}
 """Tasks that are judged together, by the name of the suite. A task may belong to several; one alone is its own."""
 
 
