@@ -1,0 +1,85 @@
+"""Run a foreign checkpoint with our parts and compare with what its own code gave; prints one JSON line.
+
+    python -m benchmarks.parity CASE [--golden DIR]
+
+CASE is a folder, or the name of one in DIR (default tests/golden), that holds `io.safetensors` and a checkpoint: whole,
+or described by `weights.json`. A family is one function `answers(folder, io)` and one line in `FAMILIES`.
+
+max_abs_diff covers outputs, conditions, closed-loop sequences and ensembles, in the model's space or in raw units over
+max(1, the unit's size in them), and logits; loss_diff and grad_diff are relative (null where there is nothing to
+compare); greedy_equal says whether the likeliest texts are the same. keys_* count the tensors of the checkpoint; why
+one is ignored goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.parity import filters, language, policy
+from benchmarks.parity.answers import Answers, compare
+from safetensors.torch import load_file
+from tests.golden.materialise import materialise
+from torch import Tensor
+
+from nextmove.config import ConfigError
+from nextmove.folders import open_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+IO = "io.safetensors"
+FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
+    "act": policy.act,
+    "diffusion": policy.diffusion,
+    "flowpolicy": policy.flowpolicy,
+    "gpt2": language.answers,
+    "llama": language.answers,
+    "filters": filters.answers,
+}
+
+
+def family(folder: Path) -> str:
+    """The name in `FAMILIES` of a case; raises ConfigError for one that none knows."""
+    if (folder / filters.PARAMS).is_file():
+        return "filters"
+    saved = open_folder(folder)
+    name = str(saved.config.get("type") or saved.config.get("model_type") or saved.kind)
+    if name not in FAMILIES:
+        raise ConfigError(f"{folder}: expected a case of {', '.join(FAMILIES)}, found one of {saved.whose}")
+    return name
+
+
+def run(case: Path, folder: Path) -> dict[str, Any]:
+    """The comparison of one case, materialised in `folder`; a case that does not load gives `error`."""
+    whole = materialise(case, folder) if (case / "weights.json").is_file() else case
+    io = load_file(whole / IO)
+    try:
+        answers = FAMILIES[family(whole)](whole, io)
+    except (ConfigError, FileNotFoundError) as problem:
+        return {"case": case.name, "max_abs_diff": None, "loss_diff": None, "grad_diff": None, "error": str(problem)}
+    if answers.report is not None:
+        print(answers.report, file=sys.stderr)
+    return {"case": case.name, **compare(answers, io)}
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", help="a case folder, or the name of one in --golden")
+    parser.add_argument("--golden", type=Path, default=ROOT / "tests" / "golden")
+    arguments = parser.parse_args()
+    case = Path(arguments.case)
+    if not (case / IO).is_file():
+        case = arguments.golden / arguments.case
+    if not (case / IO).is_file():
+        parser.error(f"case: expected a folder with {IO}, found {arguments.case!r}")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(case.resolve(), Path(folder))
+    print(json.dumps(result))
+    return 1 if "error" in result else 0
