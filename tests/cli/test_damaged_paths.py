@@ -196,4 +196,4 @@ def test_a_picture_that_does_not_decode_is_named(answer, tmp_path: Path) -> None
         Image.new("RGB", (40, 40), (i, 0, 0)).save(tmp_path / "pictures" / f"{i}.png")
     for damage in ("empty", "noise", "cut"):
         DAMAGE[damage](tmp_path / "pictures/1.png")
-        assert "pictures/1.png: expected a picture" in answer(TAKE_DATA["train ddpm"], "pictures")
+        assert "pictures/1.png: expected an image" in answer(TAKE_DATA["train ddpm"], "pictures")
