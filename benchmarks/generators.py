@@ -22,7 +22,7 @@ from typing import Any
 from nextmove import jobs, nn
 from nextmove.data import Affine
 from nextmove.decoders.adversarial import Adversarial, Translate
-from nextmove.jobs.fit import once
+from nextmove.jobs.fit import train_or_resume
 from nextmove.models.image.ddpm import Ddpm
 from nextmove.models.image.dit import DitDiffusion
 from nextmove.models.image.flow import FlowMatching
@@ -120,7 +120,7 @@ def main() -> None:
             own["teacher"] = out / "flow"
         name = VARIANTS.get(system, system)
         options = {"minutes": args.minutes, "clock": "busy", "seed": args.seed, "threads": args.threads}
-        once(run, partial(jobs.train, name, corpus.source, **options, **corpus.options, **own))
+        train_or_resume(run, partial(jobs.train, name, corpus.source, **options, **corpus.options, **own))
         if not (run / "evaluation" / "report.json").is_file():
             jobs.judge_generator(run, **corpus.judge)
 

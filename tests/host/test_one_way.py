@@ -57,7 +57,7 @@ def test_one_place_starts_processes() -> None:
 WRITES = {
     *("write_text", "write_bytes", "touch", "save", "savez", "savez_compressed", "tofile", "open_memmap", "memmap"),
     *("save_file", "serialize_file", "dump", "savefig", "imsave", "imwrite", "to_parquet", "write_table"),
-    *("ParquetWriter", "rename", "mkstemp", "NamedTemporaryFile", "symlink_to", "hardlink_to"),
+    *("ParquetWriter", "rename", "mkstemp", "NamedTemporaryFile", "TemporaryFile", "symlink_to", "hardlink_to"),
     *("os.replace", "shutil.move", "shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.copytree"),
 }
 """Functions and methods that write or rename files, whatever module they are from."""
@@ -76,6 +76,7 @@ WRITERS = {
     "evaluation/plots.py svg: figure.savefig": "into memory",
     "evaluation/video.py mp4: av.open": "into memory",
     "host/lock.py _take: os.write": "the owner of a lock, in the file that it holds",
+    "jobs/repeat.py writable_dir: tempfile.TemporaryFile": "tries whether the folder takes a file, and leaves none",
     "training/checkpoint.py remove: os.rename": "a folder half removed must not look whole",
 }
 """Calls that write without `with replacing(...)` around them, and why they may."""

@@ -76,7 +76,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     demos = SimpleNamespace(refuse=lambda *_: None, outdated=lambda *_: "")
     monkeypatch.setattr(module, "_check", lambda *_: demos)
-    monkeypatch.setattr(module, "once", lambda *_: None)
+    monkeypatch.setattr(module, "train_or_resume", lambda *_: None)
     monkeypatch.setattr(module, "load_policy", lambda *_, **__: None)
     monkeypatch.setattr(module, "judge", judge)
     monkeypatch.setattr(module, "timed", lambda *_: Latency((7.0,), 7.0, 8, 1))

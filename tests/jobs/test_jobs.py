@@ -20,7 +20,7 @@ from tests.jobs.conftest import SMALL
 from nextmove import data, jobs, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError
-from nextmove.jobs.fit import HELD, held_batches, once
+from nextmove.jobs.fit import HELD, held_batches, train_or_resume
 from nextmove.jobs.tasks.policy import kept_back, split
 from nextmove.models.model import with_sampling
 from nextmove.models.policy.act import Act
@@ -165,10 +165,10 @@ def test_a_training_that_was_stopped_is_resumed_and_not_judged_as_it_stands(
     run = tmp_path / "run"
     train = partial(jobs.train, "bc", demos, steps=6, threads=1, recipe=BC(), holdout=0)
     with pytest.raises(KeyboardInterrupt):
-        once(run, train)
+        train_or_resume(run, train)
     assert store.load(run / "model").facts["steps"] == 3
-    once(run, train)
-    once(run, train)
+    train_or_resume(run, train)
+    train_or_resume(run, train)
     assert store.load(run / "model").facts["steps"] == 6
     assert next(steps) == 7
 
@@ -233,9 +233,9 @@ def test_a_finished_run_goes_on_with_a_larger_budget_but_not_as_another(demos: P
 
 def test_a_run_stopped_before_its_model_was_whole_is_resumed(demos: Path, tmp_path: Path) -> None:
     train = partial(jobs.train, "bc", demos, steps=2, threads=1, holdout=0)
-    once(tmp_path, train)
+    train_or_resume(tmp_path, train)
     (tmp_path / "model" / "config.json").unlink()
-    once(tmp_path, train)
+    train_or_resume(tmp_path, train)
     assert store.load(tmp_path / "model").facts["steps"] == 2
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform
-from nextmove.decoders.few_step import settle
+from nextmove.decoders.few_step import apply_known
 from nextmove.decoders.resampled import OneWay, Resampled
 
 Rule = Literal["non_saturating", "hinge", "relativistic"]
@@ -191,7 +191,7 @@ class AdversarialDecoder(Resampled, nn.Module):
         """
         weights = next(self.generator.parameters())
         z = normal((ctx.batch, self.config.latent), rng) if z is None else z
-        return settle(self.generator(z.to(weights), ctx), known)
+        return apply_known(self.generator(z.to(weights), ctx), known)
 
 
 def roughness(scores: Tensor, x: Tensor) -> Tensor:

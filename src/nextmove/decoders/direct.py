@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
-from nextmove.decoders.few_step import settle
+from nextmove.decoders.few_step import apply_known
 from nextmove.decoders.resampled import OneWay, Resampled
 from nextmove.decoders.sampling import draw
 
@@ -68,7 +68,7 @@ class RegressionDecoder(Resampled, nn.Module):
         noise: Tensor | None = None,
     ) -> Tensor:
         """x (B, H, A), the same at every call; the known part is set at the end, `rng` and `noise` are not used."""
-        return settle(self._answer(ctx, shape[0]), known)
+        return apply_known(self._answer(ctx, shape[0]), known)
 
     def _answer(self, ctx: Context, horizon: int) -> Tensor:
         answer: Tensor = self.net(_nothing(self.net, ctx, horizon), None, ctx)
@@ -169,7 +169,7 @@ class MixtureDecoder(Resampled, nn.Module):
         mode = draw(logits, choice.to(like.device))[..., None, None].expand(*size[:-1], 1, size[-1])
         mean, scale = (part.gather(2, mode)[:, :, 0] for part in (mean, scale))
         scale = torch.full_like(scale, self.config.low_noise) if self.config.low_noise_eval else scale
-        return settle(mean + scale * noise.to(like), known)
+        return apply_known(mean + scale * noise.to(like), known)
 
 
 def _network(trunk: Any, shape: tuple[int, ...], out: int, context: ContextSpec) -> nn.Module:

@@ -64,7 +64,7 @@ def start(net: nn.Module, shape: tuple[int, ...], rng: Rng, noise: Tensor | None
     return noise
 
 
-def settle(x: Tensor, known: Known | None, point: Callable[[Tensor], Tensor] = lambda value: value) -> Tensor:
+def apply_known(x: Tensor, known: Known | None, point: Callable[[Tensor], Tensor] = lambda value: value) -> Tensor:
     """x with its known part set to `point(value)`: exact where the weight is 1, a blend where it lies in between."""
     if known is None:
         return x
@@ -89,6 +89,6 @@ def march(velocity: Velocity, noise: Tensor, times: Sequence[float], dt: float, 
     x = noise
     with torch.no_grad():
         for t in times:
-            x = settle(x, known, lambda value, t=t: t * value + (1 - t) * noise)  # type: ignore[misc]
+            x = apply_known(x, known, lambda value, t=t: t * value + (1 - t) * noise)  # type: ignore[misc]
             x = x + dt * velocity(x, t)
-        return settle(x, known)
+        return apply_known(x, known)

@@ -137,7 +137,7 @@ def rollout(
             with torch_threads(1):
                 outcome = run_tasks(exact, left, workers=workers, done=done) if left else []
     played = dict(zip(left, outcome, strict=True))
-    results = _settled(keys, [known[key] if key in known else played[key] for key in keys])
+    results = _raise_failures(keys, [known[key] if key in known else played[key] for key in keys])
     return with_videos(makers, results, video, workers=workers) if video else results
 
 
@@ -150,7 +150,7 @@ def _checked(seeds: Sequence[int], usual: bool, needs_usual: bool) -> list[int]:
     return seeds
 
 
-def _settled(keys: Sequence[Key], outcome: Sequence[EpisodeResult | Failure]) -> list[EpisodeResult]:
+def _raise_failures(keys: Sequence[Key], outcome: Sequence[EpisodeResult | Failure]) -> list[EpisodeResult]:
     failures = {k: r.reason for k, r in zip(keys, outcome, strict=True) if isinstance(r, Failure)}
     results = [r for r in outcome if isinstance(r, EpisodeResult)]
     if failures:

@@ -16,11 +16,11 @@ from nextmove.host.lock import hold
 from nextmove.jobs.compare_offline import compare_offline
 from nextmove.jobs.compare_runs import named, runs_offline, runs_simulated
 from nextmove.jobs.evaluate import load_policy
-from nextmove.jobs.fit import once
+from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import Contestant, Judged
 from nextmove.jobs.provenance import seeds_caution
-from nextmove.jobs.repeat import Call, at_least, place, repeatable, share
+from nextmove.jobs.repeat import Call, at_least, repeatable, share, writable_dir
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several, solved, timed
 from nextmove.jobs.tasks.policy import spec_of
 from nextmove.jobs.train import train
@@ -139,16 +139,16 @@ def compare(
     demonstrations = demonstrations or (100,)
     lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
     demos = _check(data_dir, max(demonstrations), task)
-    folder = place(out / "judged")
+    folder = writable_dir(out / "judged")
     with hold(out):
-        _refuse(folder, lines, task, seeds)
+        _check_same_episodes(folder, lines, task, seeds)
         budget = f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
         for line in lines:
             demos.refuse(out / "train" / line.run, budget, line.episodes)
         for i, line in enumerate(lines, 1):
             print(f"[{i}/{len(lines)}] {line.name}", flush=True)
             run, path = out / "train" / line.run, folder / f"{line.name}.json"
-            once(
+            train_or_resume(
                 run,
                 partial(
                     train, line.system, data_dir, minutes=0 if steps else minutes, clock="busy", steps=steps,
@@ -180,7 +180,7 @@ def _judged(folder: Path) -> dict[str, Judged]:
     return {path.stem: Judged.read(path) for path in sorted(folder.glob("*.json"))}
 
 
-def _refuse(folder: Path, lines: list[Contestant], simulator: str, seeds: range) -> None:
+def _check_same_episodes(folder: Path, lines: list[Contestant], simulator: str, seeds: range) -> None:
     """Raises ConfigError for a line that was judged on other episodes: it is neither what is asked for nor to do."""
     found = _judged(folder)
     for name in (line.name for line in lines if line.name in found):

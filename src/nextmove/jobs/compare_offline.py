@@ -18,12 +18,12 @@ from nextmove.evaluation.keys import ranges
 from nextmove.evaluation.machine import machine
 from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import load_policy
-from nextmove.jobs.fit import once
+from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import Contestant, Judged
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import choose, training_record
-from nextmove.jobs.repeat import place
+from nextmove.jobs.repeat import writable_dir
 from nextmove.jobs.tasks.policy import spec_of
 from nextmove.jobs.train import train
 
@@ -68,14 +68,14 @@ def compare_offline(
     for note in (f"judged on {len(numbers)} of {dataset.num_episodes} episodes: {_list(numbers)}", *notes):
         print(note)
     lines = [Contestant.parse(e, n, s) for n in sizes for s in train_seeds for e in entries]
-    folder, budget = place(out / "judged"), f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
+    folder, budget = writable_dir(out / "judged"), f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
     with hold(out):
         for line in lines:
             demos.refuse(out / "train" / line.run, budget, line.episodes)
         for i, line in enumerate(lines, 1):
             print(f"[{i}/{len(lines)}] {line.name}", flush=True)
             run, path = out / "train" / line.run, folder / f"{line.name}.json"
-            once(
+            train_or_resume(
                 run,
                 partial(
                     train, line.system, data_dir, minutes=0 if steps else minutes, clock="busy", steps=steps,

@@ -24,7 +24,7 @@ from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.lines import ONLY
 from nextmove.jobs.offline import held_state, offline
 from nextmove.jobs.provenance import SHOWN, Choice, choose, demonstrated, shown_seeds, training_record, written
-from nextmove.jobs.repeat import place
+from nextmove.jobs.repeat import writable_dir
 from nextmove.jobs.robot import fits_data, fits_task, known_by
 from nextmove.jobs.simulated import judge, played, report, several, solved
 from nextmove.models.policy import Policy
@@ -61,7 +61,7 @@ def runs_offline(
         fits_data(policy, dataset)
     choices = {name: choose(policy, dataset) for name, policy in policies.items()}
     numbers = common(choices, dataset, allow_trained)
-    folder = place(out / "runs")
+    folder = writable_dir(out / "runs")
     entries, cautions = [], []
     with hold(out):
         for i, (name, policy) in enumerate(policies.items(), 1):
@@ -72,7 +72,9 @@ def runs_offline(
             ids = identity.identify(dataset.select(numbers), list(dict.fromkeys(read))).episodes
             key = {**written(runs[name]), "data": identity.to_hex(ids), "windows": windows}
             entries.append(
-                _once(folder / f"{name}.json", key, partial(_beside, name, policy, runs, data_dir, choice, windows))
+                _load_or_judge(
+                    folder / f"{name}.json", key, partial(_beside, name, policy, runs, data_dir, choice, windows)
+                )
             )
         what = {"path": str(data_dir), "hash": choices[next(iter(choices))].hash, "numbers": numbers}
         return write(entries, out, what, caution=" ".join(cautions), again=again)
@@ -137,7 +139,7 @@ def runs_simulated(
                 f"seed: expected seeds that no run was shown, found {len(shown)} of {len(tasks) * len(seeds)} "
                 f"demonstrated to {name} ({these}); choose others with --seed{ALL_THE_SAME}"
             )
-    folder, entries = place(out / "runs"), []
+    folder, entries = writable_dir(out / "runs"), []
     with hold(out):
         for i, (name, make) in enumerate(makers.items(), 1):
             print(f"[{i}/{len(runs)}] {name}", flush=True)
@@ -152,7 +154,7 @@ def runs_simulated(
                         video=video, run=runs[name], kept=kept,
                     )  # fmt: skip
 
-            entries.append(_once(folder / f"{name}.json", key, play))
+            entries.append(_load_or_judge(folder / f"{name}.json", key, play))
         title = f"{len(entries)} runs on {simulator}"
         written = report(entries, out, simulator=simulator, title=title, commands=[again])
     width = max(map(len, runs))
@@ -162,7 +164,7 @@ def runs_simulated(
     return written
 
 
-def _once(path: Path, key: Mapping[str, Any], judge: Callable[[], evaluation.Entry]) -> evaluation.Entry:
+def _load_or_judge(path: Path, key: Mapping[str, Any], judge: Callable[[], evaluation.Entry]) -> evaluation.Entry:
     """The entry of a file of the same key: weights, and what they are judged on; else it is made and kept there."""
     known = json.loads(json.dumps(key))
     if path.is_file() and read_json(path).get("key") == known:

@@ -10,10 +10,10 @@ from typing import Any
 from nextmove.evaluation.kept import keeping
 from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import load_policy
-from nextmove.jobs.fit import once
+from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.record import record
-from nextmove.jobs.repeat import Call, place, repeatable
+from nextmove.jobs.repeat import Call, repeatable, writable_dir
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report, solved
 from nextmove.jobs.train import train
 from nextmove.training import TrainConfig
@@ -51,7 +51,7 @@ def demo(
     """
     out = Path(out)
     again = call.command(always="minutes demonstrations episodes")
-    place(out)
+    writable_dir(out)
     with hold(out):
         began = time.perf_counter()
         print(f"1/3 recording {demonstrations} demonstrations of PushT", flush=True)
@@ -59,7 +59,7 @@ def demo(
         print(f"2/3 training {system} for {minutes:g} minutes", flush=True)
         run = out / system
         Demonstrations(demos).refuse(run, TrainConfig(minutes=minutes).budget)
-        once(run, partial(train, system, demos, minutes=minutes))
+        train_or_resume(run, partial(train, system, demos, minutes=minutes))
         print(f"3/3 judging it on {episodes} held-out seeds", flush=True)
         seeds = range(HELD_OUT, HELD_OUT + episodes)
         with keeping(out / "rollouts", played(run, "pusht")) as kept:

@@ -15,7 +15,7 @@ from nextmove.folders import open_folder
 from nextmove.host.lock import hold
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import training_record
-from nextmove.jobs.repeat import Call, place, repeatable
+from nextmove.jobs.repeat import Call, repeatable, writable_dir
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
@@ -124,7 +124,7 @@ def evaluate(
     asked = (sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime)
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
     policy = make()
-    out = place(Path(out) if out else Path(model) / "evaluation")
+    out = writable_dir(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         if data is not None:
             written = _offline(policy, name, Path(model), data, windows, out, call.command())

@@ -109,10 +109,10 @@ def identity(task: Task) -> dict[str, Any]:
     }
 
 
-def once(out: Path, train: Callable[..., Any]) -> None:
+def train_or_resume(out: Path, train: Callable[..., Any]) -> None:
     """Calls `train(out=, resume=)` unless OUT/model had its whole budget; what was interrupted is resumed.
 
-    Raises StoppedError where the training is stopped again: nothing that follows shall take it for finished.
+    Raises StoppedError where the training is stopped again, so that later steps do not use an unfinished model.
     """
     if not finished(out):
         train(out=out, resume=checkpoint.newest(out / "checkpoints", "last") is not None)

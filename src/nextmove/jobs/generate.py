@@ -19,7 +19,7 @@ from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery
 from nextmove.folders import open_folder
 from nextmove.host.files import write_bytes, write_text
-from nextmove.jobs.repeat import at_least, place
+from nextmove.jobs.repeat import at_least, writable_dir
 from nextmove.models.generator import Generator, TextSpec
 from nextmove.models.image.tokenizer import Tokenizer
 from nextmove.models.model import with_sampling
@@ -88,7 +88,7 @@ def generate(
     at_least(1, n=n, length=length, threads=threads)
     at_least(0, seed=seed)
     if out is not None:
-        place(Path(out).parent)
+        writable_dir(Path(out).parent)
     torch.set_num_threads(threads)
     generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
     if isinstance(generator, Tokenizer):

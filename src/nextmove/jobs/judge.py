@@ -31,7 +31,7 @@ from nextmove.folders import open_folder
 from nextmove.host.lock import hold
 from nextmove.jobs import provenance
 from nextmove.jobs.generate import labels, load_generator
-from nextmove.jobs.repeat import Call, at_least, place, repeatable
+from nextmove.jobs.repeat import Call, at_least, repeatable, writable_dir
 from nextmove.models.generator import Generator, ImageSpec, TextSpec
 from nextmove.models.image.tokenizer import Tokenizer
 
@@ -79,7 +79,7 @@ def judge_generator(
     at_least(1, samples=samples)
     at_least(0, likelihood=likelihood, classified=classified, seed=seed)
     found: Any = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
-    out = place(Path(out) if out else Path(model) / "evaluation")
+    out = writable_dir(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         judged = _of(found, Path(model))
         trained = found.facts.get("data")

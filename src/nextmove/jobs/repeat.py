@@ -93,16 +93,13 @@ def share(**values: float) -> None:
             raise ConfigError(f"{name}: expected 0 to less than 1, found {value:g}")
 
 
-def place(out: Path) -> Path:
-    """The folder `out`, made if need be and written to once, for no long work shall end at a disk that takes nothing.
-
-    Raises ConfigError naming it.
-    """
+def writable_dir(out: Path) -> Path:
+    """The folder `out`, made if need be; raises ConfigError before any work if it cannot be written to."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out, buffering=0) as file:
             file.write(bytes(4096))
     except OSError as problem:
-        told = f"out: expected a folder that can be written to, found {out} ({problem.strerror})"
-        raise ConfigError(told) from None
+        message = f"out: expected a folder that can be written to, found {out} ({problem.strerror})"
+        raise ConfigError(message) from None
     return out

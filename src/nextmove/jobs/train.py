@@ -11,7 +11,7 @@ import torch
 
 from nextmove.jobs.adopt import begin, slots
 from nextmove.jobs.fit import fit
-from nextmove.jobs.repeat import at_least, place, share
+from nextmove.jobs.repeat import at_least, share, writable_dir
 from nextmove.jobs.tasks import Asked, trained
 from nextmove.jobs.tasks.named import named
 from nextmove.training import TrainConfig, checkpoint
@@ -70,10 +70,10 @@ def train(
     options = family.options(**of_source) if options is None else replace(options, **of_source)
     at_least(0, workers=workers)
     share(holdout=holdout)
-    out = place(Path(out) if out else Path("runs") / system)
+    out = writable_dir(Path(out) if out else Path("runs") / system)
     with alone(out):
         if not config.resume:
-            checkpoint.untaken(out)
+            checkpoint.require_new(out)
         torch.manual_seed(config.seed)
         asked = Asked(system, str(source), recipe, holdout, config.seed, config.threads, slots(start))
         task = family.task(asked, options)

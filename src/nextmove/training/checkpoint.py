@@ -95,7 +95,7 @@ def newest(folder: Path, kind: str) -> Path | None:
     return next(iter(found(folder, kind)), None)
 
 
-def untaken(out: Path) -> None:
+def require_new(out: Path) -> None:
     """Raises FileExistsError for a folder that holds a run, which a new one would write over."""
     last = newest(out / "checkpoints", "last")
     if last is not None:

@@ -135,7 +135,7 @@ def alone(folder: Path) -> Iterator[World]:
         yield world
 
 
-def place(device: str) -> torch.device:
+def device_of(device: str) -> torch.device:
     """The device of this process: a bare "cuda" is the GPU with the process's number on its machine."""
     if device == "cuda":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -18,7 +18,7 @@ from torch import nn
 from nextmove.contracts import Batch, Optim
 from nextmove.host.signals import Interrupt
 from nextmove.training.config import TrainConfig
-from nextmove.training.distributed import alone, place
+from nextmove.training.distributed import alone, device_of
 from nextmove.training.optim import frozen
 from nextmove.training.report import Result
 from nextmove.training.run import Batches, OnStep, Run
@@ -65,7 +65,7 @@ def train(
     """
     if not callable(getattr(model, "loss", None)):
         raise ValueError(f"model: expected a method loss(batch, *, rng), found none on {type(model).__name__}")
-    device = place(config.device)
+    device = device_of(config.device)
     with alone(Path(out)) as world, _settings(model, config.threads, device, optim), Interrupt() as interrupt:
         run = Run(model, Path(out), config, optim, world, device, validation or (), save_model, data)
         run.go(batches, interrupt, on_step)

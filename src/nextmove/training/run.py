@@ -82,7 +82,7 @@ class Run:
         """Takes up the last checkpoint, or makes sure that there is none to be lost; what the user must know of it."""
         notices = self._restore(out) if self.config.resume else []
         if not self.config.resume:
-            checkpoint.untaken(out)
+            checkpoint.require_new(out)
         self.world.wait()
         if self.world.first:
             self.folder.mkdir(parents=True, exist_ok=True)
