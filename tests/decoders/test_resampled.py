@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from nextmove.config import ConfigError
+from nextmove.contracts import ContextSpec
+from nextmove.decoders import Flow, Latent
+from nextmove.nn import Mlp, Posterior
 from nextmove.systems import System, built
 
 INTEGRATED = {"ddpm", "dit", "flow", "diffusion-policy", "diffusion-transformer", "flow-policy"}
@@ -40,3 +43,15 @@ def test_a_solver_is_for_what_is_integrated(system: System) -> None:
     else:
         with pytest.raises(ConfigError, match=r"sampler: .* is not integrated step by step"):
             decoder.with_sampling("euler")
+
+
+def test_around_another_decoder_the_inner_one_is_resampled_and_the_outer_keeps_its_own() -> None:
+    flow = Flow(trunk=Mlp(width=8, depth=1))
+    config = Latent(flow, Posterior(width=16, heads=2, feedforward=16, layers=1), latent=4)
+    decoder = config.build(shape=(4, 2), context=ContextSpec(vector=3))
+    chosen = decoder.with_sampling("heun", 3)
+    assert (chosen.inner.sampler.steps, decoder.inner.sampler.steps) == (3, flow.sampler.steps)
+    assert chosen.inner.net is decoder.inner.net
+    assert chosen.posterior is decoder.posterior
+    assert decoder.with_sampling() is decoder
+    assert config.with_sampling(steps=7).inner.sampler.steps == 7

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, normal
+from nextmove.decoders.resampled import Outer
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Latent:
         return LatentDecoder(self, inner, self.posterior.build(shape=shape, context=context, latent=self.latent))
 
 
-class LatentDecoder(nn.Module):
+class LatentDecoder(Outer):
     """The inner decoder's loss given z drawn from the posterior, plus kl_weight KL(q(z | x, ctx) | N(0, 1))."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"inner": None}
@@ -47,20 +48,15 @@ class LatentDecoder(nn.Module):
         super().__init__()
         self.config, self.inner, self.posterior = config, inner, posterior
 
-    def with_sampling(self, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> LatentDecoder:
-        """The inner decoder sampled in another way, its weights shared; raises ConfigError naming what it has not."""
-        inner = self.inner.with_sampling(solver, steps, guidance)  # type: ignore[operator]
-        return self if inner is self.inner else LatentDecoder(self.config, inner, self.posterior)
-
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
         """`loss_at` with eps drawn from `rng`, followed by the inner decoder's draws."""
         z, kl = self._posterior(ctx, x, weight, normal((x.shape[0], self.config.latent), rng, like=x))
-        return {**self.inner.loss(_told(ctx, z), x, weight=weight, rng=rng), "kl": kl}  # type: ignore[operator]
+        return {**self.inner.loss(_told(ctx, z), x, weight=weight, rng=rng), "kl": kl}
 
     def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
         """What the inner decoder counts; kl is a mean over rows."""
         normal((shape[0], self.config.latent), rng)  # as drawn before the inner decoder's turn
-        found: dict[str, Tensor] = self.inner.counted(weight, shape=shape, rng=rng)  # type: ignore[operator]
+        found: dict[str, Tensor] = self.inner.counted(weight, shape=shape, rng=rng)
         return found
 
     def loss_at(
@@ -72,7 +68,7 @@ class LatentDecoder(nn.Module):
         kl: kl_weight times the mean over rows of the sum over z.
         """
         z, kl = self._posterior(ctx, x, weight, eps)
-        terms = self.inner.loss_at(_told(ctx, z), x, weight=weight, **draws)  # type: ignore[operator]
+        terms = self.inner.loss_at(_told(ctx, z), x, weight=weight, **draws)
         return {**terms, "kl": kl}
 
     def _posterior(self, ctx: Context, x: Tensor, weight: Tensor | None, eps: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +92,7 @@ class LatentDecoder(nn.Module):
         if z is None:
             weights = next(self.inner.parameters())
             z = weights.new_zeros(ctx.batch, self.config.latent)
-        made: Tensor = self.inner.sample(_told(ctx, z), shape=shape, rng=rng, known=known, **options)  # type: ignore[operator]
+        made: Tensor = self.inner.sample(_told(ctx, z), shape=shape, rng=rng, known=known, **options)
         return made
 
 

@@ -11,6 +11,8 @@ import math
 from dataclasses import replace
 from typing import Any, Self
 
+from torch import nn
+
 from nextmove.config import ConfigError
 
 
@@ -42,6 +44,21 @@ class FewSteps(OneWay):
         """The same with another number of steps (0: its own); raises ConfigError for a solver or guidance."""
         super().with_sampling(solver, 0, guidance)
         return replace(self, steps=steps) if steps else self  # type: ignore[type-var]
+
+
+class Outer(nn.Module):
+    """A decoder around an `inner` one, which says how it is sampled."""
+
+    inner: Any
+
+    def with_sampling(self, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> Self:
+        """The inner decoder sampled in another way, its weights shared; raises ConfigError naming what it has not."""
+        inner = self.inner.with_sampling(solver, steps, guidance)
+        if inner is self.inner:
+            return self
+        other = copy.copy(self)
+        other._modules = {**self._modules, "inner": inner}
+        return other
 
 
 class Resampled:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Rng
+from nextmove.decoders.resampled import Outer
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class OverAll:
         return OverAllDecoder(self.inner.build(shape=shape, context=context))
 
 
-class OverAllDecoder(nn.Module):
+class OverAllDecoder(Outer):
     """Scales every term by the share of positions that count."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"inner": None}
@@ -41,7 +42,7 @@ class OverAllDecoder(nn.Module):
 
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
         """The inner decoder's terms."""
-        return _scaled(self.inner.loss(ctx, x, weight=weight, rng=rng), weight)  # type: ignore[operator]
+        return _scaled(self.inner.loss(ctx, x, weight=weight, rng=rng), weight)
 
     def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
         """Nothing: every term is a sum over all positions, as many in every part of a batch."""
@@ -49,11 +50,11 @@ class OverAllDecoder(nn.Module):
 
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, **draws: Any) -> dict[str, Tensor]:
         """The inner decoder's terms with its draws given."""
-        return _scaled(self.inner.loss_at(ctx, x, weight=weight, **draws), weight)  # type: ignore[operator]
+        return _scaled(self.inner.loss_at(ctx, x, weight=weight, **draws), weight)
 
     def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, **options: Any) -> Tensor:
         """x (B, *shape) as the inner decoder makes it."""
-        made: Tensor = self.inner.sample(ctx, shape=shape, rng=rng, **options)  # type: ignore[operator]
+        made: Tensor = self.inner.sample(ctx, shape=shape, rng=rng, **options)
         return made
 
 
@@ -75,7 +76,7 @@ class Centre:
         return CentreDecoder(self.inner.build(shape=shape, context=told), self.latent)
 
 
-class CentreDecoder(nn.Module):
+class CentreDecoder(Outer):
     """The inner decoder at the centre of the prior."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"inner": None}
@@ -86,22 +87,22 @@ class CentreDecoder(nn.Module):
 
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
         """The inner decoder's terms."""
-        terms: dict[str, Tensor] = self.inner.loss(self._told(ctx), x, weight=weight, rng=rng)  # type: ignore[operator]
+        terms: dict[str, Tensor] = self.inner.loss(self._told(ctx), x, weight=weight, rng=rng)
         return terms
 
     def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
         """What the inner decoder counts."""
-        found: dict[str, Tensor] = self.inner.counted(weight, shape=shape, rng=rng)  # type: ignore[operator]
+        found: dict[str, Tensor] = self.inner.counted(weight, shape=shape, rng=rng)
         return found
 
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, **draws: Any) -> dict[str, Tensor]:
         """The inner decoder's terms with its draws given."""
-        terms: dict[str, Tensor] = self.inner.loss_at(self._told(ctx), x, weight=weight, **draws)  # type: ignore[operator]
+        terms: dict[str, Tensor] = self.inner.loss_at(self._told(ctx), x, weight=weight, **draws)
         return terms
 
     def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, **options: Any) -> Tensor:
         """x (B, *shape) as the inner decoder makes it."""
-        made: Tensor = self.inner.sample(self._told(ctx), shape=shape, rng=rng, **options)  # type: ignore[operator]
+        made: Tensor = self.inner.sample(self._told(ctx), shape=shape, rng=rng, **options)
         return made
 
     def _told(self, ctx: Context) -> Context:
