@@ -31,7 +31,7 @@ from nextmove import evaluation, jobs
 from nextmove.evaluation.baselines import REPEAT
 from nextmove.evaluation.beside import POLICY, Beside, verdict
 from nextmove.evaluation.machine import machine, versions
-from nextmove.jobs.fit import once
+from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.offline import offline
 from nextmove.systems import find
 
@@ -92,7 +92,7 @@ def judged(line: Line, data: Path, args: argparse.Namespace) -> evaluation.Entry
     print(line.name, flush=True)
     data = with_last_action(data, args.out / "data") if line.sees_last else data
     options = {"minutes": args.minutes, "clock": "busy", "threads": args.threads, "seed": args.seed}
-    once(run, partial(jobs.train, line.system, data, recipe=line.recipe(), holdout=HOLDOUT, **options))
+    train_or_resume(run, partial(jobs.train, line.system, data, recipe=line.recipe(), holdout=HOLDOUT, **options))
     policy = jobs.load_policy(run)
     found, _, choice = offline(policy, data, windows=WINDOWS)
     print(choice.sentence, choice.caution)

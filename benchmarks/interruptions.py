@@ -97,7 +97,7 @@ def jobs(data: Path, model: Path) -> list[Job]:
     compare = f"compare {data} --entries bc --demonstrations 2 --train-seeds 0 1 --steps 15 --episodes 3 --out {{}}"
 
     def rollouts(out: Path) -> int:
-        return sum(path.stem.isdecimal() for path in (out / "rollouts").glob("*.json"))
+        return sum(path.name != "key.json" for path in (out / "rollouts").glob("*.json"))
 
     return [
         Job("train", lambda out, n: train.format(n or 60, out).split(), logged, weights, "steps", PAUSE),
