@@ -8,16 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
 
 from nextmove import store
 from nextmove.cli.main import main
+from nextmove.codecs.byte_level import bpe
 from nextmove.config import ConfigError
 from nextmove.folders import Kind, open_folder
 from nextmove.models.generator import ImageSpec, TextSpec
 from nextmove.models.policy import PolicySpec
 
 GOLDEN = Path(__file__).parent / "golden"
+LETTERS = bpe((*"abcdefghijklmnopqrstuvwxyz", "Ġ", "th", "Ġth", "Ġthe"), ("t h", "Ġ th", "Ġth e"))
 OPENVLA = {
     "model_type": "openvla",
     "vision_backbone_id": "dinosiglip-vit-so-224px",
@@ -32,6 +35,18 @@ def openvla(place: Path) -> Path:
     return place
 
 
+def words(place: Path) -> Path:
+    """GPT-2 with a tokenizer of as many ids."""
+    folder = materialise(GOLDEN / "gpt2", place)
+    (folder / "tokenizer.json").write_text(LETTERS.text)
+    config, tensors = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    tensors["transformer.wte.weight"] = tensors["transformer.wte.weight"][: LETTERS.classes].contiguous()
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": LETTERS.classes, "eos_token_id": None}))
+    (folder / "generation_config.json").write_text("{}")
+    return folder
+
+
 MADE: dict[str, Callable[[Path], Path]] = {
     "policy": lambda place: store.save(
         store.create("bc", PolicySpec.of_states({"observation.state": 3}, 2, 10)), place / "model", facts={}
@@ -44,12 +59,13 @@ MADE: dict[str, Callable[[Path], Path]] = {
     "flowpolicy": lambda place: materialise(GOLDEN / "flowpolicy", place),
     "gpt2": lambda place: materialise(GOLDEN / "gpt2", place),
     "llama": lambda place: materialise(GOLDEN / "llama", place),
+    "words": words,
     "openvla": openvla,
 }
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("policy", "text", "image", "tokenizer"), "nextmove"),
     **dict.fromkeys(("act", "diffusion"), "lerobot"),
-    **dict.fromkeys(("gpt2", "llama"), "hf"),
+    **dict.fromkeys(("gpt2", "llama", "words"), "hf"),
     "flowpolicy": "flowpolicy",
     "openvla": "openvla",
 }  # type: ignore[assignment]
@@ -110,6 +126,7 @@ ANSWERS: list[tuple[str, tuple[str, ...], int, str]] = [
     ("flowpolicy", INSPECT, 0, "flowpolicy"),
     ("gpt2", INSPECT, 0, "gpt2"),
     ("llama", INSPECT, 0, "llama"),
+    ("words", INSPECT, 0, "gpt2"),
     ("openvla", INSPECT, 0, "statistics of actions of: bridge_orig"),
     # Each is read whole: what is wrong is that the simulator is another robot.
     ("policy", EVALUATE, 1, "pusht: observation.state: expected width 3, found 2"),
@@ -120,6 +137,11 @@ ANSWERS: list[tuple[str, tuple[str, ...], int, str]] = [
     ("image", JUDGE, 1, "nowhere"),
     ("tokenizer", JUDGE, 1, "nowhere"),
     ("openvla", JUDGE, 1, LATER),
+    ("gpt2", JUDGE, 1, "gpt2: tokenizer: its tokenizer.json is absent"),
+    ("words", JUDGE, 1, "words does not say what it was trained on; expected --data"),
+    ("words", (*JUDGE, "--data", "TEXT"), 0, "nats per token"),
+    ("llama", GENERATE, 1, "llama: tokenizer: its tokenizer.json is absent"),
+    ("words", (*GENERATE, "--prompt", "a"), 0, "a"),
     ("policy", GENERATE, 1, JUDGES),
     ("text", GENERATE, 0, ""),
     ("image", GENERATE, 0, "1 samples"),
@@ -145,6 +167,8 @@ def test_every_command_uses_a_model_or_says_which_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = {"PLACE": str(place(name)), "OTHER": str(place("act")), "OUT": str(tmp_path), "OUT/x.png": f"{tmp_path}/x"}
+    (tmp_path / "the.txt").write_text("the sea the tea " * 200)
+    words["TEXT"] = str(tmp_path / "the.txt")
     before = sorted(place(name).rglob("*"))
     if name == "image" and command[0] == "generate":
         words["OUT/x.png"] += ".png"

@@ -40,9 +40,19 @@ def load_generator(
     found: Generator | Tokenizer = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign().model
     if isinstance(found, Generator):
         with_sampling(found, sampler, steps, guidance)
+        if isinstance(found.spec, TextSpec):
+            _readable(found, model)
     elif sampler or steps or guidance != 1:
         raise ConfigError(f"sampler, steps, guidance: {model} is a tokenizer and draws nothing; leave them out")
     return found
+
+
+def _readable(generator: Generator, model: Path | str) -> None:
+    """Raises ConfigError naming the folder of a language model whose tokenizer is not there."""
+    try:
+        generator.text.encode("")
+    except ValueError as problem:
+        raise ConfigError(f"{model}: {problem}") from None
 
 
 def generate(

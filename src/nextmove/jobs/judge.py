@@ -79,13 +79,13 @@ def judge_generator(
     at_least(1, samples=samples)
     at_least(0, likelihood=likelihood, classified=classified, seed=seed)
     found: Any = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
+    trained = found.facts.get("data")
+    if data is None and trained is None:
+        raise ConfigError(f"data: {model} does not say what it was trained on; expected --data, found none")
+    source = str(data or trained)
     out = writable_dir(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         judged = _of(found, Path(model))
-        trained = found.facts.get("data")
-        if data is None and trained is None:
-            raise ConfigError(f"data: {model} does not say what it was trained on; expected --data, found none")
-        source = str(data or trained)
         if isinstance(found, Tokenizer):
             judged = _tokenizer(judged, found, source)
         elif isinstance(found.spec, TextSpec):
