@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nextmove.nn.resnet import ResNet, SpatialSoftmax
+from nextmove.nn.resnet import BasicBlock, ResNet, SpatialSoftmax
 
 # Of torchvision.models.resnet18 and resnet34 (group norm: 16 channels a group) in float64, filled as `fill` does:
 # mean of the feature maps, their first value, the second picture's spread, and the number of parameters.
@@ -55,3 +55,18 @@ def test_a_keypoint_is_where_its_map_is_bright() -> None:
         assert pool(maps)[0].tolist() == pytest.approx([1, -1, -0.5, 1])
         # Nothing is brighter than the rest: the middle.
         assert pool(torch.zeros(1, 2, 3, 5))[0].tolist() == pytest.approx([0, 0, 0, 0], abs=1e-6)
+
+
+def test_gradients_of_maps_of_one_value_are_whole_under_autocast() -> None:
+    """Memory that was freed holds NaN, so that what is left unwritten of a gradient would show."""
+    block = BasicBlock(128, 256, 2, "group")
+    for _ in range(20):
+        freed = [torch.full((256 * 128 * 9,), torch.nan, dtype=torch.bfloat16) for _ in range(8)]
+        del freed
+        block.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = block(torch.ones(24, 128, 1, 1))
+        y.float().square().sum().backward()
+        assert all(bool(p.grad.isfinite().all()) for p in block.parameters())
+        # A single value has neighbours nowhere.
+        assert block.conv1.weight.grad[:, :, 0].eq(0).all()

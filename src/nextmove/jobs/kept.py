@@ -11,6 +11,7 @@ import numpy as np
 from nextmove import data as sets
 from nextmove import store
 from nextmove.config import ConfigError
+from nextmove.contracts import TASK
 from nextmove.data import identity
 from nextmove.jobs.fit import finished
 
@@ -40,7 +41,7 @@ class Demonstrations:
         if "content" in facts:
             features = facts["content"]["features"]
             names = tuple(name for name in features if name != "action")
-            if not set(features) <= set(self.dataset.features):
+            if not set(features) <= {*self.dataset.features, TASK}:
                 return False
             if (count, names) not in self._known:
                 self._known[count, names] = identity.identify(self.dataset.select(used), names).features

@@ -21,6 +21,16 @@ def _norm(kind: str, width: int) -> nn.Module:
     return nn.BatchNorm2d(width) if kind == "batch" else nn.GroupNorm(max(1, width // 16), width)
 
 
+def _convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    # For maps of one value oneDNN leaves parts of the weight's gradient in bf16 unwritten (torch 2.13, avx512_bf16).
+    if x.shape[-2:] == (1, 1) and torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            y: Tensor = conv(x.float())
+            return y
+    y = conv(x)
+    return y
+
+
 class BasicBlock(nn.Module):
     """Two convolutions of 3 x 3 and a skip; parameters are named as torchvision's."""
 
@@ -35,7 +45,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, out, height / stride, width / stride)."""
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        y = self.bn2(_convolved(self.conv2, F.relu(self.bn1(_convolved(self.conv1, x)))))
         skip = x if self.downsample is None else self.downsample(x)
         return F.relu(y + skip)
 
