@@ -81,32 +81,34 @@ HABITS: Mapping[str, Mapping[str, str]] = {"train": COMMON | TRAIN, "evaluate": 
 
 def foreign(command: str, args: Sequence[str]) -> list[str]:
     """A sentence for each argument that is an option of LeRobot's, or a switch given a value as LeRobot's are."""
-    known, told = HABITS.get(command, COMMON), []
+    known, problems = HABITS.get(command, COMMON), []
     for arg in args:
         name, _, value = arg.partition("=")
         plain = name[2:].replace("_", "-") if name.startswith("--") else ""
         if plain in known:
-            told.append(f"{name}: {known[plain]}")
+            problems.append(f"{name}: {known[plain]}")
         elif plain == "resume" and value:
-            told.append(f"{arg}: expected {'--resume' if value.lower() == 'true' else '--no-resume'}, without a value")
-    return told
+            problems.append(
+                f"{arg}: expected {'--resume' if value.lower() == 'true' else '--no-resume'}, without a value"
+            )
+    return problems
 
 
 def mistyped(unknown: Sequence[str], known: Iterable[str]) -> list[str]:
     """A sentence for each argument that is neither one of the options known nor its value, with the nearest of them."""
     names = {name: option for option in known for name in (option.rpartition(".")[2], option)}
-    told, value = [], False
+    problems, value = [], False
     for arg in unknown:
         if arg.startswith("-"):
             name, equals, _ = arg.partition("=")
             plain = name.lstrip("-").replace("_", "-")
             begun = [option for option in names if option.startswith(plain)]
             close = begun if len(begun) == 1 else difflib.get_close_matches(plain, names, 1, 0.5)
-            told.append(f"no option {name}" + (f", did you mean --{names[close[0]]}?" if close else ""))
+            problems.append(f"no option {name}" + (f", did you mean --{names[close[0]]}?" if close else ""))
             value = not equals
         elif not value:
-            told.append(f"no place for {arg!r}")
-    return told
+            problems.append(f"no place for {arg!r}")
+    return problems
 
 
 def options(function: Callable[..., Any]) -> list[str]:

@@ -16,7 +16,7 @@ COMMANDS = {
     "record": "record demonstrations of a simulator's scripted expert",
     "train": "train any system: a policy on a LeRobot-format data set, a generator on text or images",
     "evaluate": "judge a policy on a simulator or offline, a generator on held-out text or images",
-    "generate": "draw text or images from a trained generator, or a film of how they come about",
+    "generate": "draw text or images from a trained generator, or a video of how they come about",
     "compare": "train and judge many policies on the same demonstrations and seeds",
     "inspect": "look at a data set, a saved model or a LeRobot checkpoint",
     "systems": "every system of the road and whether it stands yet",
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141  # as a shell says it
         if os.environ.get("NEXTMOVE_TRACEBACK"):
             raise
-        print(f"nextmove {args[0]}: {_told(problem, args)}", file=sys.stderr)
+        print(f"nextmove {args[0]}: {_described(problem, args)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         print(f"nextmove {args[0]}: {str(stop) or 'stopped'}{_onwards(args)}", file=sys.stderr)
@@ -83,14 +83,14 @@ def _onwards(args: list[str]) -> str:
     return f"; to go on: nextmove {shlex.join(again)}"
 
 
-def _told(problem: Exception, args: list[str]) -> str:
+def _described(problem: Exception, args: list[str]) -> str:
     """An error in a line; of a full disk, or where a job says that it can, also what is kept and how to go on."""
     if not full(problem):
         return f"{problem}{_onwards(args) if getattr(problem, 'resumable', False) else ''}"
     assert isinstance(problem, OSError)
     notes = " ".join(getattr(problem, "__notes__", []))
-    told = f"{problem.filename or 'a file'}: {problem.strerror}. {notes}".strip()
-    return f"{told} Make room{_onwards(args)}"
+    what = f"{problem.filename or 'a file'}: {problem.strerror}. {notes}".strip()
+    return f"{what} Make room{_onwards(args)}"
 
 
 def _answer(args: list[str]) -> int:

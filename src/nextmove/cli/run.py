@@ -33,9 +33,9 @@ def run(command: str, args: Sequence[str]) -> int:
         from nextmove.cli import systems
 
         return (systems.show if command == "systems" else systems.road)(args)
-    told = habits.foreign(command, args)
-    if told:
-        return _refuse(f"train {args[0]}" if command == "train" and args[0][0] != "-" else command, told)
+    problems = habits.foreign(command, args)
+    if problems:
+        return _refuse(f"train {args[0]}" if command == "train" and args[0][0] != "-" else command, problems)
     if command == "train":
         return _train(list(args))
     if command == "evaluate":
@@ -98,8 +98,8 @@ def _folder_among(args: Sequence[str]) -> str | None:
     return None
 
 
-def _refuse(command: str, told: Sequence[str]) -> int:
-    for sentence in told:
+def _refuse(command: str, problems: Sequence[str]) -> int:
+    for sentence in problems:
         print(f"nextmove {command}: {sentence}", file=sys.stderr)
     print(f"`nextmove {command} --help` lists the options", file=sys.stderr)
     return 2

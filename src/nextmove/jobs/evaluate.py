@@ -101,7 +101,7 @@ def evaluate(
         steps: Network calls of the sampler; 0 as trained.
         execute: Actions executed of each plan; 0 as trained.
         runtime: What computes a policy's network: torch, or openvino, which gives the same numbers up to rounding
-            1.2 to 2.4 times as soon (pip install openvino), a plan at a time; with `data` that is the latency.
+            1.2 to 2.4 times as fast (pip install openvino), a plan at a time; with `data` that is the latency.
         video: Episodes of each task with a video.
         out: Folder of the report; default MODEL/evaluation.
 

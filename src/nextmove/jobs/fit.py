@@ -83,9 +83,9 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         store.save(model.eval(), out / "model", facts=facts)
     if result.stopped or not result.finished:
         saved = out / "model"
-        told = f"{out}: stopped at step {result.step} of a budget of {config.budget}; kept as "
-        told += f"{saved}, finished" if result.finished else f"{result.checkpoint} and, unfinished, {saved}"
-        raise StoppedError(told, result.stopped or signal.SIGINT)
+        message = f"{out}: stopped at step {result.step} of a budget of {config.budget}; kept as "
+        message += f"{saved}, finished" if result.finished else f"{result.checkpoint} and, unfinished, {saved}"
+        raise StoppedError(message, result.stopped or signal.SIGINT)
     return model.eval()
 
 
@@ -136,7 +136,7 @@ def _done(model: Any, data: dict[str, Any], out: Path, config: training.TrainCon
         _, facts = checkpoint.read(last)
     except checkpoint.DamagedError:
         return None
-    # What differs is told by the training that would go on.
+    # What differs is named by the training that would go on.
     if facts["card"] != encode(vars(model.card)) or facts["seed"] != config.seed:
         return None
     kept, new = facts.get("data") or {}, json.loads(json.dumps(data))

@@ -95,8 +95,8 @@ def judge_generator(
         again = call.command("samples likelihood classified guidance", name="evaluate")
         written = write_generator(judged, out, title=judged.name, commands=[again])
         print(f"judged on {written['judged_on']['sentence']}. {written['judged_on']['caution']}".strip())
-        for figure, told, explained in rows(written):
-            print(f"{figure}: {told}" + f" ({explained})" * bool(explained))
+        for figure, value, explained in rows(written):
+            print(f"{figure}: {value}" + f" ({explained})" * bool(explained))
         print(" ".join(part for part in (written["caution"], f"open {out / 'report.html'}") if part))
         return written
 
@@ -170,10 +170,12 @@ def _images(
         "held out, real images": gallery.png(gallery.grid(test[:64].numpy())),
     }
     likely = image_likelihood(model, held.image[:most], seed) if most else {}
-    return replace(judged, likelihood=likely, quality=close, speed=speed, pictures=pictures, judged_on=_told(choice))
+    return replace(
+        judged, likelihood=likely, quality=close, speed=speed, pictures=pictures, judged_on=_judged_on(choice)
+    )
 
 
-def _told(choice: provenance.Choice) -> dict[str, Any]:
+def _judged_on(choice: provenance.Choice) -> dict[str, Any]:
     """What a generator is judged on, for its report."""
     counts = {name: count for name, count in choice.counts.items() if count}
     return {"sentence": choice.sentence, "caution": choice.caution, "unit": choice.unit, "counts": counts}
@@ -187,8 +189,8 @@ def draw(model: Generator, count: int, seed: int) -> tuple[torch.Tensor, dict[st
     with counted(model) as calls:
         for start in range(0, count, BATCH):
             n = min(BATCH, count - start)
-            told = {name: value[start : start + n] for name, value in inputs.items()}
-            made.append(model.generate(n, rng=rng, inputs=told))
+            part = {name: value[start : start + n] for name, value in inputs.items()}
+            made.append(model.generate(n, rng=rng, inputs=part))
     seconds = time.perf_counter() - began
     # Token by token the network may be stepped in other ways than by its forward pass.
     tokens = model.shape[0] if isinstance(model.decoder, AutoregressiveDecoder) else 0
@@ -229,8 +231,10 @@ def _text(judged: Judged, model: Generator, source: str, seed: int) -> Judged:
     start = model.text.encode(test[:40])[None, : int(not model.tokens.config.start)]
     ids = [int(row) for row in model.stream(start, new=400, rng=rng, sampling=Sampling(0.8), stop=())]
     speed = {"tokens_per_second": len(ids) / (time.perf_counter() - began)}
-    told = _told(provenance.judge_text(model, test))
-    return replace(judged, likelihood=likely, speed=speed, texts=[model.text.decode(torch.tensor(ids))], judged_on=told)
+    choice = _judged_on(provenance.judge_text(model, test))
+    return replace(
+        judged, likelihood=likely, speed=speed, texts=[model.text.decode(torch.tensor(ids))], judged_on=choice
+    )
 
 
 def _tokenizer(judged: Judged, model: Tokenizer, source: str) -> Judged:
@@ -242,4 +246,4 @@ def _tokenizer(judged: Judged, model: Tokenizer, source: str) -> Judged:
         "reconstructed, from their tokens": gallery.png(gallery.grid(made.numpy())),
         "held out, real images": gallery.png(gallery.grid(test[:64].numpy())),
     }
-    return replace(judged, likelihood=model.figures(test), pictures=pictures, judged_on=_told(choice))
+    return replace(judged, likelihood=model.figures(test), pictures=pictures, judged_on=_judged_on(choice))
