@@ -9,7 +9,7 @@ from torch import nn
 
 import nextmove
 from nextmove.contracts import Optim, _torch, normal, seeded
-from nextmove.nn import packed
+from nextmove.nn import product
 from nextmove.training.ema import Ema
 from nextmove.training.optim import Update
 
@@ -73,16 +73,16 @@ def test_training_goes_on_without_it(monkeypatch):
 
 @pytest.mark.parametrize("lacking", ["_POINTWISE", "_WRAPPED", "_TANGENTS"])
 def test_products_are_torchs_own_where_weights_cannot_be_packed(lacking, monkeypatch):
-    layer, x = packed.Linear(2048, 1024), normal((1, 2048), seeded(0))
-    assert layer.weight.numel() >= packed.LEAST
+    layer, x = product.Linear(2048, 1024), normal((1, 2048), seeded(0))
+    assert layer.weight.numel() >= product.LEAST
     with torch.no_grad():
         own = layer(x)
         monkeypatch.setattr(_torch, lacking, None)
-        before = len(packed._copies)
-        other = packed.Linear(2048, 1024)
+        before = len(product._copies)
+        other = product.Linear(2048, 1024)
         other.load_state_dict(layer.state_dict())
         torch.testing.assert_close(other(x), own, rtol=0, atol=1e-5)
-    assert len(packed._copies) == before
+    assert len(product._copies) == before
 
 
 def test_transforms_are_seen_and_taken_for_granted_where_torch_does_not_say(monkeypatch):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nextmove.contracts import Optim, seeded
-from nextmove.nn import packed
+from nextmove.nn import product
 from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.conv import Conv1d, Upsample1d
 from nextmove.nn.dropout import Dropout
@@ -64,18 +64,18 @@ def test_mish_is_mish_with_its_gradient_and_tangent():
 
 @pytest.fixture
 def small(monkeypatch):
-    """Small enough weights are packed too."""
-    monkeypatch.setattr(packed, "LEAST", 1)
+    """Small weights are packed too."""
+    monkeypatch.setattr(product, "LEAST", 1)
 
 
 def test_packed_products_follow_their_weights(small):
     torch.manual_seed(0)
-    layer, x = packed.Linear(40, 24), torch.randn(2, 5, 40)
-    before = len(packed._copies)
+    layer, x = product.Linear(40, 24), torch.randn(2, 5, 40)
+    before = len(product._copies)
     with torch.no_grad():
         for _ in range(2):
             torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
-        assert len(packed._copies) == before + packed._torch.can_pack()
+        assert len(product._copies) == before + product._torch.can_pack()
         layer.weight.mul_(2)
         torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
         layer.weight.data = torch.randn(24, 40)
@@ -84,13 +84,13 @@ def test_packed_products_follow_their_weights(small):
         other.weight.zero_()
         torch.testing.assert_close(other(x), layer.bias.expand(2, 5, 24))
     del layer, other
-    assert len(packed._copies) == before
+    assert len(product._copies) == before
 
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_packed_products_follow_an_optimiser(small, fused):
     torch.manual_seed(0)
-    layer, x = packed.Linear(40, 24), torch.randn(5, 40)
+    layer, x = product.Linear(40, 24), torch.randn(5, 40)
     optim = torch.optim.AdamW(layer.parameters(), 1e-3, fused=fused)
     layer(x).square().sum().backward()
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_packed_products_follow_an_optimiser(small, fused):
 def test_packed_products_follow_weights_of_which_one_column_stands_still(small, own):
     """A tap that only ever reads padding has no gradient; its weights say nothing about the others."""
     torch.manual_seed(0)
-    layer, x = packed.Linear(40, 2 * packed.LOOKS), torch.randn(5, 40)
+    layer, x = product.Linear(40, 2 * product.LOOKS), torch.randn(5, 40)
     x[:, 0] = 0
     if own:
         update = Update(trainable(layer), Optim(weight_decay=0.0), undecayed=set())
@@ -121,7 +121,7 @@ def test_packed_products_follow_weights_of_which_one_column_stands_still(small, 
 
 def test_packed_products_leave_gradients_and_tangents_alone(small):
     torch.manual_seed(0)
-    layer, x = packed.Linear(40, 24), torch.randn(5, 40)
+    layer, x = product.Linear(40, 24), torch.randn(5, 40)
     layer(x).sum().backward()
     torch.testing.assert_close(layer.bias.grad, torch.full((24,), 5.0))
     with torch.no_grad():
@@ -172,3 +172,50 @@ def test_attention_with_dropout_drops_weights_and_nothing_else(heads, causal):
         torch.testing.assert_close(layer(x, x, x, mask=mask)[0], want)
     layer.dropout.forward = torch.zeros_like
     assert torch.equal(layer(x, x, x)[0], layer.out_proj.bias.expand(3, 6, 16))
+
+
+@pytest.mark.parametrize("slow", [True, False])
+@pytest.mark.parametrize(("shape", "bias"), [((3, 5, 40), True), ((5, 40), False), ((40,), True)])
+def test_products_are_linear_maps_with_their_gradients(small, slow, shape, bias, monkeypatch):
+    monkeypatch.setattr(product, "WORK", 1)
+    monkeypatch.setattr(product, "slow_mkl", lambda: slow)
+    torch.manual_seed(0)
+    x = torch.randn(shape, requires_grad=True)
+    weight = nn.Parameter(torch.randn(24, 8, 5))
+    rest = (nn.Parameter(torch.randn(24)),) if bias else ()
+
+    def ours():
+        return product.linear(x, weight, *rest)
+
+    def theirs():
+        return F.linear(x, weight.flatten(1), *rest)
+
+    torch.testing.assert_close(ours(), theirs())
+    told = (x, weight, *rest)
+    for mine, other in zip(
+        torch.autograd.grad(ours().square().sum(), told),
+        torch.autograd.grad(theirs().square().sum(), told),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
+    def twice(function):
+        (slope,) = torch.autograd.grad(function().square().sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), told[:2])
+
+    for mine, other in zip(twice(ours), twice(theirs), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-2)
+    y = ours()
+    many = torch.eye(y.numel()).view(-1, *y.shape)
+    each = torch.func.vmap(lambda g: torch.autograd.grad(y, x, g, retain_graph=True)[0])(many)
+    expected = torch.autograd.functional.jacobian(lambda x: F.linear(x, weight.flatten(1), *rest), x.detach())
+    torch.testing.assert_close(each.view_as(expected), expected, rtol=1e-4, atol=1e-4)
+    frozen = weight.detach()
+    torch.testing.assert_close(product.linear(x, frozen, *rest), theirs())
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(), theirs())
+        torch.testing.assert_close(product.linear(x, weight.clone(), *rest), theirs())
+    _, tangent = torch.func.jvp(lambda x: product.linear(x, weight, *rest), (x.detach(),), (x.detach(),))
+    torch.testing.assert_close(tangent, F.linear(x, weight.flatten(1)), rtol=1e-4, atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours().dtype == torch.bfloat16

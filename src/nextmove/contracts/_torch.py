@@ -29,18 +29,18 @@ _NORM, _MULTIPLY, _LERP, _COPY = map(_lookup, ("_foreach_norm", "_foreach_mul_",
 
 
 def can_pack() -> bool:
-    """Whether `packed` and `packed_product` can be called: torch has oneDNN and lets it order weights its own way."""
+    """Whether `packed` and `product` can be called: torch has oneDNN and lets it order weights its own way."""
     return _POINTWISE is not None
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
-    """A copy of a weight (N, K) in oneDNN's order, for products with about `rows` rows and `packed_product`."""
+    """A copy of a weight (N, K) in oneDNN's order, for products with about `rows` rows and `product`."""
     copy: Tensor = _REORDER(weight, rows)  # type: ignore[misc]
     return copy
 
 
-def packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear` of x (..., K) with a weight that `packed` has made."""
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`F.linear` by oneDNN, of x (..., K) with a weight (N, K) as it is or one that `packed` has made."""
     y: Tensor = _POINTWISE(x, weight, bias, "none", [], "")  # type: ignore[misc]
     return y
 

@@ -16,6 +16,7 @@ from nextmove.contracts import KeyValue
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.mask import Mask, sdpa_mask
 from nextmove.nn.norm import RmsNorm
+from nextmove.nn.product import Linear, linear
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Attention(nn.Module):
             weight = nn.Parameter(torch.empty(out, wide)) if apart else None
             self.register_parameter(f"{name}_proj_weight", weight)
         self.in_proj_bias = nn.Parameter(torch.zeros(sum(self.widths))) if self.heads.bias else None
-        self.out_proj = nn.Linear(self.widths[0], width, bias=self.heads.out_bias)
+        self.out_proj = Linear(self.widths[0], width, bias=self.heads.out_bias)
         norm = self.heads.norm
         self.query_norm = None if norm is None else norm.build(own)
         self.key_norm = None if norm is None else norm.build(own)
@@ -120,13 +121,13 @@ class Attention(nn.Module):
         """Queries, keys and values (B, heads, ., E), normed but not rotated, in as few products as the inputs allow."""
         weight, bias, count, shared = self.in_proj_weight, self.in_proj_bias, self.heads.count, self.heads.shared
         if weight is not None and query is key and key is value:
-            packed = self._in_heads(F.linear(query, weight, bias))
+            packed = self._in_heads(linear(query, weight, bias))
             parts = list(packed.split_with_sizes((count, shared, shared), 1))
         else:
             weights = self.projections() if weight is None else weight.split_with_sizes(self.widths)
             biases = (None, None, None) if bias is None else bias.split_with_sizes(self.widths)
             inputs = (query, key, value)
-            parts = [self._in_heads(F.linear(x, w, b)) for x, w, b in zip(inputs, weights, biases, strict=True)]
+            parts = [self._in_heads(linear(x, w, b)) for x, w, b in zip(inputs, weights, biases, strict=True)]
         if self.query_norm is None or self.key_norm is None:
             return parts
         return self.query_norm(parts[0]), self.key_norm(parts[1]), parts[2]

@@ -20,6 +20,7 @@ from nextmove.nn.dropout import Dropout
 from nextmove.nn.feedforward import Dense, Gated
 from nextmove.nn.mask import Mask
 from nextmove.nn.norm import LayerNorm, RmsNorm
+from nextmove.nn.product import Linear
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Adaptive(nn.Module):
     def __init__(self, condition: int, width: int, parts: int, count: int = 3) -> None:
         super().__init__()
         self.parts, self.count = parts, count
-        self.linear = nn.Linear(condition, parts * count * width)
+        self.linear = Linear(condition, parts * count * width)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.flat import check_context
 from nextmove.nn.mask import extend_valid
+from nextmove.nn.product import Linear
 
 
 class ContextTokens(nn.Module):
@@ -26,8 +27,8 @@ class ContextTokens(nn.Module):
         if spec.token and not spec.tokens:
             raise ValueError(f"context.tokens: expected the largest number of tokens, found {spec.tokens}")
         self.spec = spec
-        self.vector = nn.Linear(spec.vector, width) if spec.vector else None
-        self.token = nn.Linear(spec.token, width) if spec.token else None
+        self.vector = Linear(spec.vector, width) if spec.vector else None
+        self.token = Linear(spec.token, width) if spec.token else None
         self.first = before + (spec.vector > 0)
         count = self.first + (spec.tokens if spec.token else 0)
         self.position = nn.Parameter(0.02 * torch.randn(count, width)) if count else None

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextmove.nn import packed
+from nextmove.nn import product
 
 
 class Conv1d(nn.Conv1d):
@@ -22,7 +22,7 @@ class Conv1d(nn.Conv1d):
         plain = self.groups == 1 and self.dilation == (1,) and self.padding_mode == "zeros"
         if not _by_hand(input) or not plain or isinstance(self.padding, str):
             return super().forward(input)
-        long = input.shape[2] > self.kernel_size[0] and len(input) * input.shape[2] > packed.ROWS
+        long = input.shape[2] > self.kernel_size[0] and len(input) * input.shape[2] > product.ROWS
         if long and not torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         # In the order that norms and convolutions expect.
@@ -54,6 +54,6 @@ def _by_hand(x: Tensor) -> bool:
 def unfolded(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """The convolution of x (B, C, L) with weight (C', C, K) as one product over gathered windows."""
     if weight.shape[2] == 1 and stride == 1 and not padding:
-        return packed.linear(x.mT, weight, bias).mT
+        return product.linear(x.mT, weight, bias).mT
     patches = F.pad(x, (padding, padding)).unfold(2, weight.shape[2], stride)
-    return packed.linear(patches.transpose(1, 2).flatten(2), weight, bias).mT
+    return product.linear(patches.transpose(1, 2).flatten(2), weight, bias).mT

@@ -19,6 +19,7 @@ from nextmove.nn.feedforward import Dense, Gated
 from nextmove.nn.flat import check_context
 from nextmove.nn.mask import CAUSAL, extend_valid, key_mask
 from nextmove.nn.norm import LayerNorm
+from nextmove.nn.product import Linear
 from nextmove.nn.renamed import Renames, of_stacks
 from nextmove.nn.stream import Stream
 
@@ -132,18 +133,18 @@ class DetrNet(nn.Module):
         self.first = len(self.parts) or int(bool(times) or not context.token)
         if self.first + ((context.tokens or 2) if context.token else 0) == 1:
             self.first += 1
-        self.inputs = nn.ModuleList(nn.Linear(part, width) for part in self.parts)
+        self.inputs = nn.ModuleList(Linear(part, width) for part in self.parts)
         self.times = Times(times, width) if times else None
         self.position = nn.Embedding(self.first, width) if self.first else None
-        self.token = nn.Linear(context.token, width) if context.token not in (0, width) else None
+        self.token = Linear(context.token, width) if context.token not in (0, width) else None
         learned = context.token and context.tokens and not context.positions
         self.token_position = nn.Embedding(context.tokens, width) if learned else None
-        self.action = nn.Linear(actions, width) if actions else None
+        self.action = Linear(actions, width) if actions else None
         self.query = nn.Embedding(horizon, width)
         self.encoder = _encoder(config, config.encoder_layers)
         reading = replace(config.block, cross=width)
         self.decoder = Stream([reading] * config.decoder_layers, norm=LayerNorm())
-        self.head = nn.Linear(width, out)
+        self.head = Linear(width, out)
         for weight in (*self.encoder.parameters(), *self.decoder.parameters()):
             if weight.dim() > 1:
                 nn.init.xavier_uniform_(weight)
@@ -223,10 +224,10 @@ class PosteriorNet(nn.Module):
                 f"state: expected at most the {context.vector} columns of the context, found {config.state}"
             )
         self.cls = nn.Embedding(1, width)
-        self.state = nn.Linear(self.columns, width) if self.columns else None
-        self.action = nn.Linear(actions, width)
+        self.state = Linear(self.columns, width) if self.columns else None
+        self.action = Linear(actions, width)
         self.encoder = _encoder(config, config.layers)
-        self.latent = nn.Linear(width, 2 * latent)
+        self.latent = Linear(width, 2 * latent)
         self.register_buffer("position", table(horizon + 1 + bool(self.columns), width), persistent=False)
 
     def forward(self, x: Tensor, ctx: Context, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from nextmove.nn.embedding import Times, cells
 from nextmove.nn.feedforward import Dense
 from nextmove.nn.flat import flat, flat_width
 from nextmove.nn.norm import LayerNorm
+from nextmove.nn.product import Linear
 from nextmove.nn.renamed import Renames
 from nextmove.nn.stream import Stream
 
@@ -49,11 +50,11 @@ class DiffusionTransformer(nn.Module):
             raise ValueError("context: expected a time, a vector or tokens to be conditioned on, found none")
         self.spec, self.patch = context, p
         self.times = Times(times, config.time_width, width, width, "silu") if times else None
-        self.condition = nn.Linear(given, width) if given and given != width else nn.Identity()
-        self.input = nn.Linear(C * p * p, width)
+        self.condition = Linear(given, width) if given and given != width else nn.Identity()
+        self.input = Linear(C * p * p, width)
         self.register_buffer("position", cells(sides[0] // p, sides[1] // p, width), persistent=False)
         self.stream = Stream([config.block] * config.layers, norm=config.block.norm)
-        self.head = nn.Linear(width, p * p * out)
+        self.head = Linear(width, p * p * out)
         self._init()
 
     def _init(self) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.nn.mish import Mish
+from nextmove.nn.product import Linear
 
 
 def sinusoid(value: Tensor, width: int, span: float = 10000.0) -> Tensor:
@@ -87,7 +88,7 @@ class Times(nn.Module):
         hidden, out = hidden or 4 * width, out or width
         act = Mish if activation == "mish" else nn.SiLU
         self.nets = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, hidden), act(), nn.Linear(hidden, out)) for _ in range(count)
+            nn.Sequential(Linear(width, hidden), act(), Linear(hidden, out)) for _ in range(count)
         )
 
     def forward(self, t: Tensor | None) -> Tensor:

@@ -20,6 +20,7 @@ from nextmove.nn.embedding import sinusoid
 from nextmove.nn.feedforward import Gated
 from nextmove.nn.mask import CAUSAL, Mask, block_mask, extend_valid
 from nextmove.nn.norm import RmsNorm
+from nextmove.nn.product import Linear
 from nextmove.nn.rope import Rotary
 from nextmove.nn.stream import Stream
 
@@ -116,16 +117,16 @@ class ExpertNet(nn.Module):
             raise ValueError("time: expected token where there are no times to scale and shift by, found adaptive")
         self.spec, self.expected, self.times = context, memory, times
         self.periods, self.causal = config.periods, causal or config.causal
-        self.state = nn.Linear(context.vector, width) if context.vector else None
-        self.action = nn.Linear(actions, width) if actions else None
+        self.state = Linear(context.vector, width) if context.vector else None
+        self.action = Linear(actions, width) if actions else None
         self.query = None if actions else nn.Parameter(torch.randn(horizon, width))
         inputs = width * (times if adaptive else 1 + times)
-        self.time = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width)) if times else None
+        self.time = nn.Sequential(Linear(inputs, width), nn.SiLU(), Linear(width, width)) if times else None
         self.adaptive = adaptive
         blocks = config.blocks(memory)
         self.every = memory.layers // len(blocks)
         self.stream = Stream(blocks, norm=config._norm, rotary=config.rotary)
-        self.head = nn.Linear(width, out)
+        self.head = Linear(width, out)
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """x (B, H, A), t (B, times) or None if there are none -> (B, H, out)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.nn.dropout import Dropout
+from nextmove.nn.product import Linear, linear
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "sigmoid", "silu"]
 
@@ -80,7 +81,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, up: LinearAct, hidden: int, width: int, bias: bool, dropout: float) -> None:
         super().__init__()
-        self.up, self.down = up, nn.Linear(hidden, width, bias)
+        self.up, self.down = up, Linear(hidden, width, bias)
         self.dropout = Dropout(dropout) if dropout else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class FeedForward(nn.Module):
         return y
 
 
-class LinearAct(nn.Linear):
+class LinearAct(Linear):
     """A linear map and its activation."""
 
     def __init__(self, width: int, out: int, bias: bool, activation: Activation) -> None:
@@ -103,7 +104,7 @@ class LinearAct(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., F)."""
-        return self.activation(F.linear(x, self.weight, self.bias))
+        return self.activation(linear(x, self.weight, self.bias))
 
 
 class GatedLinear(LinearAct):
@@ -113,5 +114,5 @@ class GatedLinear(LinearAct):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., F)."""
-        gate, value = F.linear(x, self.weight, self.bias).chunk(2, -1)
+        gate, value = linear(x, self.weight, self.bias).chunk(2, -1)
         return self.activation(gate) * value if self.first else gate * self.activation(value)

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec, Memory
 from nextmove.nn.block import Block
@@ -23,6 +22,7 @@ from nextmove.nn.feedforward import Dense
 from nextmove.nn.init import init_normal
 from nextmove.nn.mask import CAUSAL, Mask, extend_valid
 from nextmove.nn.norm import LayerNorm
+from nextmove.nn.product import Linear, linear
 from nextmove.nn.renamed import Renames
 from nextmove.nn.rope import Rotary
 from nextmove.nn.stream import Stream
@@ -97,7 +97,7 @@ class GptNet(nn.Module):
         rotary = None if learned else config.rotary
         self.stream = Stream([config.block] * config.layers, norm=config.norm, rotary=rotary)
         tied = config.head == "tied"
-        self.head = None if tied else nn.Linear(config.width, classes, bias=config.head == "biased")
+        self.head = None if tied else Linear(config.width, classes, bias=config.head == "biased")
         self.dropout = Dropout(config.dropout) if config.dropout else None
         init_normal(self)
         if self.position is not None:
@@ -124,7 +124,7 @@ class GptNet(nn.Module):
         """(B, L, K) of what `read` gives."""
         if self.head is None:
             table = self.embedding.weight
-            return F.linear(h, table if len(table) == self.classes else table[: self.classes])
+            return linear(h, table if len(table) == self.classes else table[: self.classes])
         y: Tensor = self.head(h)
         return y
 

@@ -15,6 +15,7 @@ from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.embedding import Times
 from nextmove.nn.flat import flat, flat_width
+from nextmove.nn.product import Linear
 
 
 class Block(nn.Module):
@@ -22,10 +23,10 @@ class Block(nn.Module):
 
     def __init__(self, width: int, time: int, dropout: float) -> None:
         super().__init__()
-        self.time = nn.Linear(time, width) if time else None
+        self.time = Linear(time, width) if time else None
         self.norm = nn.LayerNorm(width)
-        self.first = nn.Linear(width, width)
-        self.second = nn.Linear(width, width)
+        self.first = Linear(width, width)
+        self.second = Linear(width, width)
         self.dropout = Dropout(dropout)
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
@@ -46,11 +47,11 @@ class ResidualMlp(nn.Module):
         self.times = (
             Times(times, config.time_width, 2 * config.time_width, 2 * config.time_width, "silu") if times else None
         )
-        self.input = nn.Linear(shape[0] * shape[1] + flat_width(context), config.width)
+        self.input = Linear(shape[0] * shape[1] + flat_width(context), config.width)
         time = 2 * config.time_width if times else 0
         self.blocks = nn.ModuleList(Block(config.width, time, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, shape[0] * out)
+        self.head = Linear(config.width, shape[0] * out)
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """y (B, H, out)."""
@@ -91,8 +92,8 @@ class Stack(nn.Module):
         self.rows, self.out, self.spec = shape[0], out, context
         self.times = Times(times, 64) if times else None
         sizes = (shape[0] * shape[1] + flat_width(context) + (64 if times else 0), *widths)
-        layers = [layer for i, o in pairwise(sizes) for layer in (nn.Linear(i, o), nn.ReLU())]
-        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], shape[0] * out))
+        layers = [layer for i, o in pairwise(sizes) for layer in (Linear(i, o), nn.ReLU())]
+        self.layers = nn.Sequential(*layers, Linear(sizes[-1], shape[0] * out))
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """y (B, H, out)."""

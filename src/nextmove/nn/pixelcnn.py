@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.masked_conv import MaskedConv2d, Rows, above, before, square
+from nextmove.nn.product import Linear
 from nextmove.nn.raster import Grid, Head, RasterNet, Run, Stack, check_grid, pointwise, vector, vector_width
 
 
@@ -113,7 +114,7 @@ class VerticalStack(nn.Module):
         )
         self.across = nn.ModuleList(nn.Conv2d(2 * p, 2 * p, 1) for _ in range(c.layers))
         self.dropout = Dropout(c.dropout)
-        self.told = nn.Linear(told, 4 * p * c.layers, bias=False) if told else None
+        self.told = Linear(told, 4 * p * c.layers, bias=False) if told else None
 
     def whole(self, x: Tensor, ctx: Context, *, keep: bool) -> tuple[list[Tensor], Rows]:
         """Images (B, C, H, W)."""

@@ -10,6 +10,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from nextmove.nn.product import Linear
+
 
 class PointNet(nn.Module):
     """(..., P, 3 or 6) points -> (..., F): an MLP on each, the maximum over points, a projection with LayerNorm."""
@@ -19,13 +21,13 @@ class PointNet(nn.Module):
         widths = (6, 64, 128, 256, 512) if config.color else (3, 64, 128, 256)
         layers: list[nn.Module] = []
         for i, (inputs, out) in enumerate(pairwise(widths)):
-            layers.append(nn.Linear(inputs, out))
+            layers.append(Linear(inputs, out))
             # With colour the last layer is bare.
             if not (config.color and i == len(widths) - 2):
                 layers += [nn.LayerNorm(out), nn.ReLU()]
         self.channels = widths[0]
         self.mlp = nn.Sequential(*layers)
-        self.projection = nn.Sequential(nn.Linear(widths[-1], config.out), nn.LayerNorm(config.out))
+        self.projection = nn.Sequential(Linear(widths[-1], config.out), nn.LayerNorm(config.out))
 
     def forward(self, points: Tensor) -> Tensor:
         """(..., P, 3 or 6) -> (..., F); without `color` only the first three, the place, are read."""

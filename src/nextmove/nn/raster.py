@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.flat import check_context
 from nextmove.nn.masked_conv import MaskedConv2d, Rows, square
+from nextmove.nn.product import Linear
 
 Grid = tuple[int, int, int]
 """Rows, columns and channels of an image."""
@@ -176,7 +177,7 @@ class Stack(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = MaskedConv2d(grid[2], width, square(first, "A"), colours=grid[2])
-        self.told = nn.Linear(told, width, bias=False) if told else None
+        self.told = Linear(told, width, bias=False) if told else None
         self.blocks = nn.ModuleList(blocks)
         self.head = Head(width, head, grid, classes)
 

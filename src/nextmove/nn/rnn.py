@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nextmove.contracts import Cache, Context, ContextSpec
 from nextmove.nn.embedding import Times
 from nextmove.nn.flat import check_context
+from nextmove.nn.product import Linear
 
 State = tuple[Tensor, Tensor]
 """Hidden and cell values, each (layers, B, W)."""
@@ -69,11 +70,11 @@ class LstmNet(nn.Module):
         (self.horizon, actions), self.spec = shape, context
         if not context.token or context.tokens != self.horizon:
             raise ValueError(f"context.tokens: expected one for each of {self.horizon} steps, found {context.tokens}")
-        self.input = nn.Linear(context.token + context.vector + actions, config.width)
+        self.input = Linear(context.token + context.vector + actions, config.width)
         self.times = Times(times, config.width) if times else None
         dropout = config.dropout if config.layers > 1 else 0.0
         self.lstm = nn.LSTM(config.width, config.width, config.layers, batch_first=True, dropout=dropout)
-        self.head = nn.Linear(config.width, out)
+        self.head = Linear(config.width, out)
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """x (B, H, A), t (B, times) or None if there are none -> (B, H, out).
@@ -109,8 +110,8 @@ class RecurrentNet(nn.Module):
         if context.token:
             raise ValueError(f"context.token: expected none, found width {context.token}")
         self.embedding = nn.Embedding(classes + start, cells.input_size)
-        self.vector = nn.Linear(context.vector, cells.input_size) if context.vector else None
-        self.cells, self.head = cells, nn.Linear(cells.hidden_size, classes)
+        self.vector = Linear(context.vector, cells.input_size) if context.vector else None
+        self.cells, self.head = cells, Linear(cells.hidden_size, classes)
 
     def forward(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """ids (B, L) in 0..K, logits (B, L, K) of the id after each, and the state ((h, c),) that the next call needs.

@@ -16,6 +16,7 @@ from nextmove.nn.feedforward import Dense
 from nextmove.nn.init import init_normal
 from nextmove.nn.mask import CAUSAL
 from nextmove.nn.norm import LayerNorm
+from nextmove.nn.product import Linear
 from nextmove.nn.stream import Stream
 
 
@@ -68,7 +69,7 @@ class TextEncoderNet(nn.Module):
         self.position = nn.Parameter(torch.empty(length, config.width))
         block = Block(config.width, config.heads, config.feedforward, config.norm, dropout=config.dropout)
         self.stream = Stream([block] * config.layers, norm=config.norm)
-        self.project = nn.Linear(config.width, config.out, bias=False) if config.out else None
+        self.project = Linear(config.width, config.out, bias=False) if config.out else None
         init_normal(self)
         nn.init.normal_(self.position, std=0.01)
 

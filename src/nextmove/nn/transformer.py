@@ -21,6 +21,7 @@ from nextmove.nn.init import init_normal
 from nextmove.nn.mask import CAUSAL, Mask, key_mask
 from nextmove.nn.mish import Mish
 from nextmove.nn.norm import LayerNorm
+from nextmove.nn.product import Linear
 from nextmove.nn.renamed import Renames, of_stacks
 from nextmove.nn.stream import Stream
 
@@ -79,13 +80,13 @@ class TransformerNet(nn.Module):
         self.memory: nn.Module = (
             Stream([replace(config.block, cross=0)] * config.memory_layers, norm=LayerNorm())
             if config.memory_layers
-            else nn.Sequential(nn.Linear(width, 4 * width), Mish(), nn.Linear(4 * width, width))
+            else nn.Sequential(Linear(width, 4 * width), Mish(), Linear(4 * width, width))
         )
-        self.input = nn.Linear(actions, width) if actions else None
+        self.input = Linear(actions, width) if actions else None
         self.position = nn.Parameter(0.02 * torch.randn(horizon, width))
         self.dropout = Dropout(config.dropout)
         self.decoder = Stream([config.block] * config.layers, norm=LayerNorm())
-        self.head = nn.Linear(width, out)
+        self.head = Linear(width, out)
         steps = config.causal and not context.vector and 0 < context.tokens <= horizon
         mask = _steps(horizon, context.tokens, self.context.first) if steps else None
         self.register_buffer("mask", mask, persistent=False)

@@ -15,7 +15,7 @@ from nextmove.nn.conv import Conv1d, Upsample1d
 from nextmove.nn.embedding import Times
 from nextmove.nn.flat import flat, flat_width
 from nextmove.nn.mish import Mish
-from nextmove.nn.packed import Linear
+from nextmove.nn.product import Linear
 
 
 class ConvBlock(nn.Sequential):

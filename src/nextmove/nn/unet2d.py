@@ -17,6 +17,7 @@ from nextmove.nn.attention import Attention
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.embedding import Times
 from nextmove.nn.flat import flat, flat_width
+from nextmove.nn.product import Linear
 
 
 class Residual(nn.Module):
@@ -29,7 +30,7 @@ class Residual(nn.Module):
         super().__init__()
         self.scale = config.scale
         self.norm1, self.conv1 = norm(inputs, config.groups), nn.Conv2d(inputs, out, 3, padding=1)
-        self.told = nn.Linear(condition, out * (2 if config.scale else 1))
+        self.told = Linear(condition, out * (2 if config.scale else 1))
         self.norm2, self.conv2 = norm(out, config.groups), nn.Conv2d(out, out, 3, padding=1)
         self.dropout = Dropout(config.dropout)
         self.skip = nn.Conv2d(inputs, out, 1) if inputs != out else nn.Identity()
@@ -117,7 +118,7 @@ class UNet(nn.Module):
             raise ValueError("context: expected a time, a vector or tokens to be conditioned on, found none")
         self.spec, self.blocks = context, config.blocks
         self.times = Times(times, first, D, D, "silu") if times else None
-        self.told = nn.Linear(told, D) if told and told != D else nn.Identity()
+        self.told = Linear(told, D) if told and told != D else nn.Identity()
         self.input = nn.Conv2d(shape[0], first, 3, padding=1)
         attend = [i in config.attention for i in range(len(widths))]
         down, skips, last = [], [first], first

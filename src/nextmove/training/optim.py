@@ -153,7 +153,7 @@ class Update:
         for group in self.adamw.param_groups:
             group["lr"] = lr * group["factor"]
         self.adamw.step()
-        # A fused step does not say that the weights have moved, and copies of them are kept (nn.packed).
+        # A fused step does not say that the weights have moved, and copies of them are kept (nn.product).
         torch.autograd.graph.increment_version(self.parameters)
         return lr
 
