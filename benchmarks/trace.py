@@ -1,12 +1,15 @@
 """Loss traces of two commits from the same seed, and their speeds, block by block in turns.
 
-    python benchmarks/trace.py [SYSTEM ...] [--old a44a6f4] [--steps 200]
+    python benchmarks/trace.py [SYSTEM ...] [--old a44a6f4] [--steps 200] [--write]
 
 The old commit is checked out into a temporary folder; each side is one process on one thread that makes the same small
-models and batches and takes the same AdamW steps. One JSON line a system: `loss`, the largest relative difference of a
-loss, and `sample`, the largest absolute difference of what the trained models generate from one seed over its largest
-value; `steps` and `calls`, training steps a second and generated batches a second, new over old (processor
-time; medians of blocks that take turns). Exits with 1 if a loss differs by more than 1e-5.
+models and batches and takes the same AdamW steps. The new commit stands there twice: with products in the old one's
+order of additions (`plain`: every product torch's own), and as it is, where products that go through another library
+add in another order. One JSON line a system: `loss`, the largest relative difference of a loss in the old order, `own`
+the same in the order as it is; `sample`, the largest absolute difference of what the trained models generate from one
+seed over its largest value, in the old order; `steps` and `calls`, training steps a second and generated batches a
+second as it is, over old (processor time; medians of blocks that take turns). `--write` puts the table into docs/data.
+Exits with 1 if a loss in the old order differs by more than 1e-5.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from pathlib import Path
 from typing import Any
 
 SYSTEMS = (
-    "flow-policy", "diffusion-policy", "act", "diffusion-transformer", "gpt", "gpt-modern", "imagegpt", "ddpm", "dit",
+    "flow-policy", "diffusion-policy", "act", "gpt", "ddpm", "bc", "lstm-gmm", "diffusion-transformer",
+    "consistency-policy", "meanflow-policy", "action-tokens", "rnn", "lstm", "gpt-modern", "imagegpt", "pixelcnn",
+    "pixelrnn", "vqvae", "gan", "flow", "meanflow", "dit",
 )  # fmt: skip
 BLOCK, TOLERANCE = 20, 1e-5
 STATE, ENVIRONMENT, GOAL = "observation.state", "observation.environment_state", "observation.goal"
@@ -82,7 +87,7 @@ def image(name: str) -> tuple[Any, Any]:
     from nextmove.models.generator import ImageSpec
 
     levels = 2 if name == "imagegpt" else 17
-    model = store.create(name, ImageSpec(8, 8, levels=levels, classes=10))
+    model = store.create(name, ImageSpec(8, 8, levels=levels, classes=0 if name == "gan" else 10))
 
     def batch(seed: int) -> dict[str, torch.Tensor]:
         level = torch.randint(levels, (8, 1, 8, 8), generator=seeded(seed, 1))
@@ -91,7 +96,9 @@ def image(name: str) -> tuple[Any, Any]:
     return model, batch
 
 
-MAKERS = {"gpt": text, "gpt-modern": text, "imagegpt": image, "ddpm": image, "dit": image}
+TEXTS = ("gpt", "gpt-modern", "rnn", "lstm")
+IMAGES = ("imagegpt", "ddpm", "dit", "pixelcnn", "pixelrnn", "vqvae", "gan", "flow", "meanflow")
+MAKERS = dict.fromkeys(TEXTS, text) | dict.fromkeys(IMAGES, image)
 
 
 class Side:
@@ -135,11 +142,21 @@ class Side:
         return {"values": values, "seconds": time.process_time() - start}
 
 
-def child() -> None:
+def in_the_old_order() -> None:
+    """Every product torch's own, whose order of additions is the old commit's."""
+    from nextmove.nn import product
+
+    product.slow_mkl = lambda: False
+    product.LEAST = 1 << 21
+
+
+def child(plain: bool) -> None:
     """Answers lines "SYSTEM STEPS"; 0 steps ask for what the model generates, a new system is made first."""
     import torch
 
     torch.set_num_threads(1)
+    if plain:
+        in_the_old_order()
     current, side = "", None
     for line in sys.stdin:
         name, steps = line.split()
@@ -156,6 +173,8 @@ def generated(model: Any, data: dict[str, Any]) -> Any:
     rng = Rows([seeded(1), seeded(2)])
     if hasattr(model, "act"):
         return model.act({k: v[:2] for k, v in data.items() if k.startswith("observation.")}, rng=rng).actions
+    if "ids" in data:
+        return model.decoder.sample(model.context({}, 2), shape=model.shape, rng=rng)
     return model.generate(2, rng=rng, inputs={k: v[:2] for k, v in data.items() if k == "label"})
 
 
@@ -172,38 +191,46 @@ def ask(side: subprocess.Popen[str], name: str, steps: int) -> dict[str, Any]:
     return answer
 
 
-def compared(name: str, sides: list[subprocess.Popen[str]], steps: int) -> dict[str, Any]:
+Sides = list[subprocess.Popen[str]]
+"""Old, new in the old order, new as it is."""
+
+
+def compared(name: str, sides: Sides, steps: int) -> dict[str, Any]:
     """The line of one system."""
-    losses: tuple[list[float], list[float]] = ([], [])
+    losses: list[list[float]] = [[], [], []]
     ratios: list[float] = []
     calls: list[float] = []
     for block in range(-(-steps // BLOCK)):
-        # Who goes first changes, so that neither always finds the other's traces in the caches.
-        order = (0, 1) if block % 2 else (1, 0)
+        # Who goes first changes, so that none always finds the others' traces in the caches.
+        order = (0, 1, 2) if block % 2 else (2, 1, 0)
         answers = {side: ask(sides[side], name, min(BLOCK, steps - block * BLOCK)) for side in order}
-        ratios.append(answers[0]["seconds"] / answers[1]["seconds"])
+        ratios.append(answers[0]["seconds"] / answers[2]["seconds"])
         for side in order:
             losses[side].extend(answers[side]["losses"])
-    values = [ask(side, name, 0)["values"] for side in sides]
+    values = [ask(side, name, 0)["values"] for side in sides[:2]]
     for call in range(6):
-        answers = {side: ask(sides[side], name, 0) for side in ((0, 1) if call % 2 else (1, 0))}
-        calls.append(answers[0]["seconds"] / answers[1]["seconds"])
-    off = max(abs(a - b) / max(abs(a), 1e-12) for a, b in zip(*losses, strict=True))
+        answers = {side: ask(sides[side], name, 0) for side in ((0, 2) if call % 2 else (2, 0))}
+        calls.append(answers[0]["seconds"] / answers[2]["seconds"])
     largest = max(abs(value) for value in values[0]) or 1.0
-    apart = max(abs(a - b) for a, b in zip(*values, strict=True)) / largest
     return {
         "system": name,
-        "loss": off,
-        "sample": apart,
+        "loss": away(losses[0], losses[1]),
+        "own": away(losses[0], losses[2]),
+        "sample": max(abs(a - b) for a, b in zip(*values, strict=True)) / largest,
         "steps": round(statistics.median(ratios), 3),
         "calls": round(statistics.median(calls), 3),
     }
 
 
-def opened(source: Path) -> subprocess.Popen[str]:
+def away(old: list[float], new: list[float]) -> float:
+    """The largest relative difference."""
+    return max(abs(a - b) / max(abs(a), 1e-12) for a, b in zip(old, new, strict=True))
+
+
+def opened(source: Path, *options: str) -> subprocess.Popen[str]:
     """A side's process, with the package of `source`."""
     environment = {**os.environ, "PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--child"]
+    command = [sys.executable, __file__, "--child", *options]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
 
@@ -228,21 +255,50 @@ def main() -> int:
     parser.add_argument("systems", nargs="*", default=SYSTEMS)
     parser.add_argument("--old", default="a44a6f4")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--write", action="store_true", help="the table into docs/data/trace.json")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child()
+        child(options.plain)
         return 0
-    wrong = 0
+    lines = []
     with checked_out(options.old) as old:
-        sides = [opened(source) for source in (old, Path(__file__).parents[1])]
+        here = Path(__file__).parents[1]
+        sides = [opened(old), opened(here, "--plain"), opened(here)]
         for name in options.systems:
-            line = compared(name, sides, options.steps)
-            wrong += not line["loss"] <= TOLERANCE
-            print(json.dumps(line), flush=True)
+            lines.append(compared(name, sides, options.steps))
+            print(json.dumps(lines[-1]), flush=True)
         for side in sides:
             side.communicate()
-    return int(bool(wrong))
+    if options.write:
+        write(lines, options)
+    return int(not all(line["loss"] <= TOLERANCE for line in lines))
+
+
+def write(lines: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """The table of docs/results.md."""
+    from nextmove.evaluation.machine import machine
+
+    content = {
+        "title": f"Losses over {options.steps} steps beside {options.old}",
+        "command": "python benchmarks/trace.py --write",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine(),
+        "note": "The same seed, models and batches; largest relative difference of a loss, and largest difference of "
+        "what the trained models then generate over its largest value. As it is, large products go through oneDNN on "
+        "this processor, which adds in another order. Speeds are processor time on one thread, new over old, above 1 "
+        "faster.",
+        "columns": ["system", "losses, products in the old order", "samples, likewise", "losses as it is",
+                    "training steps/s, new : old", "generating, new : old"],
+        "rows": [
+            [line["system"], *(f"{line[key]:.1e}" for key in ("loss", "sample", "own")),
+             *(f"{line[key]:.2f}" for key in ("steps", "calls"))]
+            for line in lines
+        ],
+    }  # fmt: skip
+    path = Path(__file__).parents[1] / "docs" / "data" / "trace.json"
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.nn.dropout import Dropout
-from nextmove.nn.product import Linear, linear
+from nextmove.nn.product import Linear
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "sigmoid", "silu"]
 
@@ -104,7 +104,7 @@ class LinearAct(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., F)."""
-        return self.activation(linear(x, self.weight, self.bias))
+        return self.activation(Linear.forward(self, x))
 
 
 class GatedLinear(LinearAct):
@@ -114,5 +114,5 @@ class GatedLinear(LinearAct):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., F)."""
-        gate, value = linear(x, self.weight, self.bias).chunk(2, -1)
+        gate, value = Linear.forward(self, x).chunk(2, -1)
         return self.activation(gate) * value if self.first else gate * self.activation(value)

@@ -22,7 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from nextmove.contracts import _torch
 
-ROWS, LEAST = 64, 1 << 18
+ROWS, LEAST = 64, 1 << 20
 """Most rows and fewest weights for which a copy is faster."""
 WORK = 1 << 21
 """Fewest rows x weights for which oneDNN is faster than a slow MKL: it takes microseconds to set out."""
@@ -33,9 +33,10 @@ _copies: Any = WeakIdKeyDictionary()
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear` of x (..., K) and weight (N, ...) with K values an output."""
+    work = x.numel() * weight.shape[0]
     matrix = weight if weight.dim() == 2 else weight.flatten(1)
-    work = x.numel() * len(matrix)
-    if work < LEAST or not _plain(x, weight):
+    # Looking any closer costs a small product a tenth of its time.
+    if work < LEAST or (work < WORK and weight.numel() < LEAST) or not _plain(x, weight):
         return F.linear(x, matrix, bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         large = work >= WORK and slow_mkl()
@@ -111,4 +112,6 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., K) -> (..., N)."""
+        if input.numel() * self.out_features < LEAST:
+            return F.linear(input, self.weight, self.bias)
         return linear(input, self.weight, self.bias)

