@@ -112,9 +112,9 @@ class _Call(nn.Module):
 def _compile(net: nn.Module, shape: torch.Size, given: dict[str, Tensor]) -> Callable[[list[Any]], Tensor]:
     """What computes `net` of arrays like `given`."""
     openvino = _openvino()
-    # Some of torch's memory would stay in use, and change with it.
-    net = copy.deepcopy(net)
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        # Some of torch's memory would stay in use, and change with it.
+        net = copy.deepcopy(net)
         # Of the libraries about each other, and about the LSTM's list of weights, which is put back.
         warnings.simplefilter("ignore")
         examples = tuple(torch.zeros(part.shape, dtype=part.dtype) for part in given.values())

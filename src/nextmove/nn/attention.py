@@ -125,9 +125,9 @@ class Attention(nn.Module):
             parts = list(packed.split_with_sizes((count, shared, shared), 1))
         elif weight is not None and query is key:
             rows, rest = weight.split_with_sizes((count * self.heads.width + self.widths[1], self.widths[2]))
-            biases = (None, None) if bias is None else bias.split_with_sizes((len(rows), len(rest)))
-            packed = self._in_heads(linear(query, rows, biases[0]))
-            parts = [*packed.split_with_sizes((count, shared), 1), self._in_heads(linear(value, rest, biases[1]))]
+            first, last = (None, None) if bias is None else bias.split_with_sizes((len(rows), len(rest)))
+            packed = self._in_heads(linear(query, rows, first))
+            parts = [*packed.split_with_sizes((count, shared), 1), self._in_heads(linear(value, rest, last))]
         else:
             weights = self.projections() if weight is None else weight.split_with_sizes(self.widths)
             biases = (None, None, None) if bias is None else bias.split_with_sizes(self.widths)
