@@ -1,4 +1,4 @@
-"""Keeps docs/results.md and the measured numbers of README and the system pages equal to the files in docs/data.
+"""Keeps docs/results.md and the measured numbers of README and the other pages equal to the files in docs/data.
 
     python scripts/results.py keep runs/demo/report.json demo --title "..." --command "make demo"
     python scripts/results.py gather runs/digits digits --title "..." --command "make digits"
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -185,8 +186,11 @@ def policy_table(policies: dict[str, Any]) -> str:
     return table([*COLUMNS, "machine"], [[*row, processor(p)] for row, p in zip(rows, policies.values(), strict=True)])
 
 
-def entries_table(policies: dict[str, Any]) -> str:
-    """A comparison with all training seeds of an entry on one line, best first; latency is the first seed's."""
+def entries_table(policies: dict[str, Any], shown: Sequence[str] = ()) -> str:
+    """A comparison with all training seeds of an entry on one line, best first; latency is the first seed's.
+
+    shown: the columns beside the policy; none named: all.
+    """
     entries: dict[str, list[Any]] = {}
     for name, policy in policies.items():
         entries.setdefault(policy["facts"].get("entry", name), []).append(policy)
@@ -200,9 +204,12 @@ def entries_table(policies: dict[str, Any]) -> str:
             row["success"] = f"**{solved}** of {found[0]['success']['episodes']} each"
         name, *rest = (row[c] for c in columns)
         rows.append([name, row["success"], *rest, processor(found[0])])
-    shown = ["policy", "success, by training seed", *columns[1:], "machine"]
-    width = len(shown) if several(policies) else len(shown) - 1
-    return table(shown[:width], [row[:width] for row in rows])
+    heads = ["policy", "success, by training seed", *columns[1:], "machine"]
+    heads = heads if several(policies) else heads[:-1]
+    if unknown := set(shown) - set(heads):
+        raise SystemExit(f"columns: expected some of {', '.join(heads)}, found {', '.join(sorted(unknown))}")
+    taken = [i for i, head in enumerate(heads) if not i or not shown or head in shown]
+    return table([heads[i] for i in taken], [[row[i] for i in taken] for row in rows])
 
 
 def mean_of(policies: list[Any], figure: Callable[[Any], float]) -> float:
@@ -297,14 +304,25 @@ def pages() -> dict[Path, str]:
     reports = {name: c for name, c in contents.items() if "policies" in c}
     generated = {name: c for name, c in contents.items() if "generators" in c}
     made[MEASURED] = json.dumps(road(reports, generated), indent=1, ensure_ascii=False) + "\n"
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs" / "systems").glob("*.md"))]:
-        made[path] = re.sub(
-            r"<!-- measured:([\w-]+)((?: \|[^|>]+)*) -->\n.*?<!-- /measured -->",
-            lambda m: f"<!-- measured:{m[1]}{m[2]} -->\n{measured(m[1], m[2], contents)}<!-- /measured -->",
-            path.read_text(),
-            flags=re.DOTALL,
-        )
+    made |= {path: _filled(path, contents) for path in written_into()}
     return made
+
+
+def written_into() -> list[Path]:
+    """The pages with marked blocks: README and what is in docs, but for the page that is made whole."""
+    docs = [path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "results.md"]
+    return [ROOT / "README.md", *docs]
+
+
+def _filled(path: Path, contents: dict[str, Any]) -> str:
+    """The text of a page with its marked blocks as the data say."""
+    results = os.path.relpath(ROOT / "docs" / "results.md", path.parent)
+    return re.sub(
+        r"<!-- measured:([\w-]+)((?: \|[^|>]+)*) -->\n.*?<!-- /measured -->",
+        lambda m: f"<!-- measured:{m[1]}{m[2]} -->\n{measured(m[1], m[2], contents, results)}<!-- /measured -->",
+        path.read_text(),
+        flags=re.DOTALL,
+    )
 
 
 def road(reports: dict[str, Any], generated: dict[str, Any]) -> dict[str, str]:
@@ -326,33 +344,33 @@ def road(reports: dict[str, Any], generated: dict[str, Any]) -> dict[str, str]:
     return figures
 
 
-def source(content: dict[str, Any]) -> str:
-    """The command of a file where it is one, and where all its numbers stand."""
+def source(content: dict[str, Any], results: str) -> str:
+    """The command of a file where it is one, and where all its numbers stand: `results`, as the page links it."""
     anchor = re.sub(r"[^\w\- ]", "", content["title"].lower()).replace(" ", "-")
-    link = f"[all figures](docs/results.md#{anchor})"
+    link = f"[all figures]({results}#{anchor})"
     return link if ";" in content["command"] else f"`{content['command']}` · {link}"
 
 
-def measured(name: str, columns: str, contents: dict[str, Any]) -> str:
-    """A whole file by its name (of generators the columns " | this | that"), or all lines of one system.
+def measured(name: str, columns: str, contents: dict[str, Any], results: str) -> str:
+    """A whole file by its name (of some columns only: " | this | that"), or all lines of one system.
 
     A generator's name is its system before it is a file's.
     """
+    shown = [c.strip() for c in columns.split("|") if c.strip()]
     reports = {n: c for n, c in contents.items() if "policies" in c}
     generated = {n: c for n, c in contents.items() if "generators" in c}
     if name in generated:
-        shown = [c.strip() for c in columns.split("|") if c.strip()]
-        return f"{source(generated[name])}\n\n{generator_table(generated[name]['generators'], shown)}\n"
+        return f"{source(generated[name], results)}\n\n{generator_table(generated[name]['generators'], shown)}\n"
     own = {n: {r: f for r, f in c["generators"].items() if r == name} for n, c in generated.items()}
     if any(own.values()):
-        parts = [f"[{n}](../results.md):\n\n{generator_table(g)}\n" for n, g in own.items() if g]
+        parts = [f"[{n}]({results}):\n\n{generator_table(g)}\n" for n, g in own.items() if g]
         return "\n".join(parts)
     if name in reports:
-        return f"{source(reports[name])}\n\n{entries_table(reports[name]['policies'])}\n"
+        return f"{source(reports[name], results)}\n\n{entries_table(reports[name]['policies'], shown)}\n"
     if name in contents and "rows" in contents[name]:
-        return f"{source(contents[name])}\n\n{table(contents[name]['columns'], contents[name]['rows'])}\n"
+        return f"{source(contents[name], results)}\n\n{table(contents[name]['columns'], contents[name]['rows'])}\n"
     rows = [
-        [*policy_row(n, p), (p if "machine" in p else c)["machine"]["processor"], f"[{report}](../results.md)"]
+        [*policy_row(n, p), (p if "machine" in p else c)["machine"]["processor"], f"[{report}]({results})"]
         for report, c in reports.items()
         for n, p in c["policies"].items()
         if re.fullmatch(rf"{re.escape(name)}(-n\d+.*)?", n)

@@ -195,8 +195,8 @@ def test_a_command_made_of_options_gives_them_back(monkeypatch: pytest.MonkeyPat
 
 
 def installed() -> list[str]:
-    """What every `pip install` in the program and in README is told to install."""
-    texts = [pusht.HINT, (ROOT / "README.md").read_text()]
+    """What every `pip install` in the program, in README and in docs installs."""
+    texts = [pusht.HINT, *(path.read_text() for path in PAGES)]
     texts += [path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "pusht.py"]
     found = [line for text in texts for line in re.findall(r"pip install ([^`\n;)&\"{#]+)", text)]
     return sorted({line.strip() for line in found if not line.isupper()})

@@ -104,7 +104,11 @@ class Translate:
 
 @dataclass(frozen=True)
 class Adversarial(OneWay):
-    """A generator and its critic."""
+    """A generator G and its critic D.
+
+    loss (non_saturating): of G E softplus(-D(G(z))), of D E softplus(-D(x)) + E softplus(D(G(z))); sample: G(z),
+    z ~ N(0, I).
+    """
 
     generator: Any
     """Config whose `build(latent=, shape=, context=)` gives `(z (B, Z), ctx) -> x (B, *shape)`."""

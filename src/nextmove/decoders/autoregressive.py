@@ -25,7 +25,10 @@ Allowed = Tensor | Callable[[int, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Autoregressive(OneWay):
-    """A categorical distribution at each of L positions."""
+    """A categorical distribution at each of L positions.
+
+    loss: mean over i of -log p(x_i | x_0 .. x_(i-1), ctx), p = softmax(net); sample: x_i ~ p, one call an id.
+    """
 
     trunk: Any
     """Config of the network (contracts.TokenTrunk)."""

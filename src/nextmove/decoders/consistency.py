@@ -22,6 +22,12 @@ from nextmove.decoders.resampled import FewSteps, Resampled
 class Consistency(FewSteps):
     """Consistency flow matching (Yang et al. 2024, eq. 6), one segment and one step.
 
+    With v_t = net(x_t, 1000 t, ctx), x_t = t x + (1 - t) e, f_t = x_t + (1 - t) v_t, r = t + delta, and sg what has no
+    gradient (f_r is x itself from r = boundary on):
+
+        loss:   mean |f_t - sg f_r|^2 + alpha mean |v_t - sg v_r|^2,  t uniform in [eps, 1)
+        sample: from x = e, for k = 0 .. N - 1: x <- x + net(x, 1000 (eps + k / N (1 - eps)), ctx) / N,  N = 1
+
     The paper's: segments 2, steps 2, eps and delta 1e-3, boundary 0 and later 0.9, time_scale 999. FlowPolicy's (Zhang
     et al. 2025): segments 2, steps 1, delta 1e-2, boundary 1, time_scale 99, stop_gradient off. One step over two
     segments shrinks the spread: an exact model of N(.7, .5^2) gives .118. Each point learns from its neighbour, delta

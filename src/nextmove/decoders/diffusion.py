@@ -151,6 +151,11 @@ class _Generative:
 class Diffusion(_Generative):
     """DDPM on the cosine table, 100 steps, as in Diffusion Policy (Chi et al. 2023).
 
+    With the defaults, for data x, noise e ~ N(0, I) and a_i = sqrt(alpha_bar_i), b_i = sqrt(1 - alpha_bar_i):
+
+        loss:   mean |net(x_i, i, ctx) - e|^2,  x_i = a_i x + b_i e,  i uniform in 0 .. 99
+        sample: from x_99 = e, for i = 99 .. 0: x_(i-1) ~ q(. | x_i, x1),  x1 = clip((x_i - b_i net(x_i, i, ctx)) / a_i)
+
     The same network needs ten calls with `sampler=Sampler(Ddim(), 10, Indices(), clip=1.0)`.
     """
 
@@ -162,7 +167,13 @@ class Diffusion(_Generative):
 
 @dataclass(frozen=True)
 class Flow(_Generative):
-    """Flow matching on the linear path, 10 Euler steps."""
+    """Flow matching on the linear path, 10 Euler steps (Lipman et al. 2023; Liu et al. 2023).
+
+    With the defaults, for data x, noise e ~ N(0, I) and time t from noise (0) to data (1):
+
+        loss:   mean |net(x_t, 1000 t, ctx) - (x - e)|^2,  x_t = t x + (1 - t) e,  t uniform in [0, 1)
+        sample: from x = e, for k = 0 .. N - 1: x <- x + net(x, 1000 k / N, ctx) / N,  N = 10
+    """
 
     path: Path = Linear()
     target: Target = "velocity"

@@ -23,7 +23,10 @@ from nextmove.decoders.sampling import draw
 
 @dataclass(frozen=True)
 class Regression(OneWay):
-    """The mean ("mse") or the median ("l1") of x given the context: an answer nobody gave where answers differ."""
+    """The mean ("mse") or the median ("l1") of x given the context: an answer nobody gave where answers differ.
+
+    loss: mean |net(ctx) - x|^2, or mean |net(ctx) - x|; sample: net(ctx).
+    """
 
     trunk: Any
     """Config of the network (contracts.Trunk)."""
@@ -78,6 +81,9 @@ class RegressionDecoder(Resampled, nn.Module):
 @dataclass(frozen=True)
 class Mixture(OneWay):
     """A mixture of diagonal Gaussians at each of the H steps (robomimic, Mandlekar et al. 2021).
+
+    With (m_k, s_k, w_k) = net(ctx), the modes' means, spreads and weights, and z ~ N(0, I):
+    loss: mean over steps of -log sum_k w_k N(x; m_k, s_k^2); sample: k ~ w, then m_k + low_noise z.
 
     Steps draw their modes independently: for plans of one piece give the whole chunk as one step, shape (1, H A).
     """

@@ -18,7 +18,10 @@ from nextmove.decoders.resampled import Outer
 
 @dataclass(frozen=True)
 class Latent:
-    """A posterior q(z | x, context) and a decoder that is told [z, vector]; z = 0 when sampling."""
+    """A posterior q(z | x, context) and a decoder conditioned on [z, vector]; z = 0 when sampling.
+
+    loss: the inner loss at [z, vector] + kl_weight KL(q | N(0, I)), z = mean + std eps; sample: the inner one at z = 0.
+    """
 
     inner: Any
     """Config of the decoder, built for a context vector that is `latent` wider."""

@@ -30,7 +30,13 @@ from nextmove.decoders.resampled import FewSteps, Resampled
 
 @dataclass(frozen=True)
 class MeanFlow(FewSteps):
-    """MeanFlow (Geng et al. 2025, eq. 6 and algorithm 1), one step; the network is told t and h."""
+    """MeanFlow (Geng et al. 2025, eq. 6 and algorithm 1), one step; the network is conditioned on t and h.
+
+    With u = net(x_t, (t, h), ctx), x_t = t x + (1 - t) e, v = x - e, and sg what has no gradient:
+
+        loss:   mean over rows of L / sg(L + floor),  L = |u - sg(v + h du/dt)|^2;  half of the rows have h = 0
+        sample: from x = e, for k = 0 .. N - 1: x <- x + net(x, (k / N, 1 / N), ctx) / N,  N = 1
+    """
 
     trunk: Any
     """Config of the network (contracts.Trunk)."""

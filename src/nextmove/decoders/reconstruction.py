@@ -30,7 +30,11 @@ def adaptive_weight(distance: Tensor, generator: Tensor, last: Tensor) -> Tensor
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a reconstruction is judged by."""
+    """What a reconstruction is judged by.
+
+    loss: mean |made - x|^2 / variance (or |made - x|), + perceptual_weight P(x, made), + critic_weight w of a critic's
+    generator term, w the adaptive weight; the last two where there are such parts.
+    """
 
     distance: Literal["mse", "l1"] = "mse"
     variance: float = 1.0

@@ -20,7 +20,14 @@ from nextmove.decoders.resampled import FewSteps, Resampled
 
 @dataclass(frozen=True)
 class Shortcut(FewSteps):
-    """Shortcut model (Frans et al. 2024, algorithm 1); the network is told t and log2 of the number of steps."""
+    """Shortcut model (Frans et al. 2024, algorithm 1); the network is conditioned on t and log2 of the number of steps.
+
+    With s(x, t, n) = net(x, (1000 t, log2 n), ctx), x_t = t x + (1 - t) e, and sg what has no gradient:
+
+        loss:   mean |s(x_t, t, n) - target|^2;  7 rows in 8 have n = M and target x - e, the others n < M and target
+                sg (s(x_t, t, 2 n) + s(x', t + 1 / (2 n), 2 n)) / 2 with x' = x_t + s(x_t, t, 2 n) / (2 n)
+        sample: from x = e, for k = 0 .. N - 1: x <- x + s(x, k / N, N) / N,  N = 1
+    """
 
     trunk: Any
     """Config of the network (contracts.Trunk)."""
