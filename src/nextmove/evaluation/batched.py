@@ -13,6 +13,7 @@ from nextmove.evaluation.episode import Env, EpisodeResult, Trace
 from nextmove.evaluation.keys import Key, by_task
 from nextmove.evaluation.latency import TimedActor
 from nextmove.evaluation.worlds import Makers
+from nextmove.host.signals import check
 from nextmove.host.workers import Failure, SetupError, why
 
 Outcome = EpisodeResult | Failure
@@ -83,6 +84,7 @@ class Batched:
             for index, result in self._play(slots, control, [(task, seed) for seed in seeds]):
                 outcomes[task, seeds[index]] = result
                 done(result)
+                check()
             for slot in slots:
                 slot.env.close()
         return [outcomes[key] for key in keys]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,21 +31,43 @@ class StoppedError(KeyboardInterrupt):
         return cls(str(stop) or kept, getattr(stop, "number", signal.SIGINT))
 
 
+_swallowed: list[KeyboardInterrupt] = []
+"""Wishes to stop that came while a finaliser ran: no exception can leave one."""
+
+
+def check() -> None:
+    """Raises the wish to stop that a finaliser swallowed, if one did; long work calls it now and then."""
+    if _swallowed:
+        raise StoppedError.of(_swallowed.pop(), "")
+
+
 @contextmanager
 def heard() -> Iterator[None]:
-    """SIGTERM raises StoppedError inside, as SIGINT raises KeyboardInterrupt; in the main thread."""
+    """SIGTERM raises StoppedError inside, as SIGINT raises KeyboardInterrupt; in the main thread.
+
+    What comes while a finaliser runs is raised by the next `check`.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise StoppedError(number=number)
 
+    def keep(problem: sys.UnraisableHookArgs) -> None:
+        if isinstance(problem.exc_value, KeyboardInterrupt):
+            _swallowed.append(problem.exc_value)
+        else:
+            hook(problem)
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
+    sys.unraisablehook = keep
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        sys.unraisablehook = hook
+        _swallowed.clear()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from multiprocessing import connection, get_context
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from nextmove.host.signals import unheard
+from nextmove.host.signals import check, unheard
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -78,7 +78,9 @@ class WorkerPool(Generic[T, R]):
         """
         if self.count == 0:
             work = _built(self.build)
-            yield from ((task, _result(work, task)) for task in iter(next_task, None))
+            for task in iter(next_task, None):
+                yield task, _result(work, task)
+                check()
             return
         while True:
             self._give(next_task)
@@ -94,6 +96,7 @@ class WorkerPool(Generic[T, R]):
                     self._workers.remove(worker)
                 if answer is not None:
                     yield answer
+            check()
 
     def _give(self, next_task: Callable[[], T | None]) -> None:
         """A task to every idle worker; new workers start only for tasks that no idle one is there for."""
