@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-import shlex
 import sys
 from collections.abc import Sequence
-
-from nextmove.host.files import full
-from nextmove.host.signals import StoppedError, heard
 
 COMMANDS = {
     "demo": "the whole job in one go: record, train, evaluate, report",
@@ -55,10 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        with heard():
-            status = _answer(args)
-            sys.stdout.flush()
-            return status
+        # The front page is there before what jobs need is imported.
+        status = _front(args)
+        if status is None:
+            from nextmove.host.signals import heard
+
+            with heard():
+                status = _answer(args)
+                sys.stdout.flush()
+        sys.stdout.flush()
+        return status
     except (ValueError, FileNotFoundError, OSError, ImportError, RuntimeError) as problem:
         if isinstance(problem, BrokenPipeError) and _unread():
             return 141  # as a shell says it
@@ -67,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nextmove {args[0]}: {_described(problem, args)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print(f"nextmove {args[0]}: {str(stop) or 'stopped'}{_onwards(args)}", file=sys.stderr)
+        from nextmove.host.signals import StoppedError
+
+        print(f"nextmove {' '.join(args[:1])}: {str(stop) or 'stopped'}{_onwards(args)}", file=sys.stderr)
         return stop.status if isinstance(stop, StoppedError) else 130
 
 
@@ -77,7 +81,9 @@ CONTINUED = ("demo", "record", "train", "evaluate", "compare")
 
 def _onwards(args: list[str]) -> str:
     """The command that goes on from what a stopped one has kept, with what to say before it."""
-    if args[0] not in CONTINUED:
+    import shlex
+
+    if not args or args[0] not in CONTINUED:
         return ""
     again = [*args, "--resume"] if args[0] == "train" and "--resume" not in args else args
     return f"; to go on: nextmove {shlex.join(again)}"
@@ -85,6 +91,8 @@ def _onwards(args: list[str]) -> str:
 
 def _described(problem: Exception, args: list[str]) -> str:
     """An error in a line; of a full disk, or where a job says that it can, also what is kept and how to go on."""
+    from nextmove.host.files import full
+
     if not full(problem):
         return f"{problem}{_onwards(args) if getattr(problem, 'resumable', False) else ''}"
     assert isinstance(problem, OSError)
@@ -93,10 +101,15 @@ def _described(problem: Exception, args: list[str]) -> str:
     return f"{what} Make room{_onwards(args)}"
 
 
+def _front(args: list[str]) -> int | None:
+    """0 where the front page is asked for, which is printed; None otherwise."""
+    if args and args[0] not in ("-h", "--help", "help"):
+        return None
+    print(usage())
+    return 0
+
+
 def _answer(args: list[str]) -> int:
-    if not args or args[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
     if args[0] in ("-V", "--version"):
         from nextmove import __version__
 

@@ -23,7 +23,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from nextmove.contracts import _torch
 
 ROWS, LEAST = 64, 1 << 20
-"""Most rows and fewest weights for which a copy is faster."""
+"""Most rows and fewest weights for which a copy is faster; of four rows and more a quarter of the weights do."""
 WORK = 1 << 21
 """Fewest rows x weights for which oneDNN is faster than a slow MKL: it takes microseconds to set out."""
 LOOKS = 64
@@ -36,14 +36,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     work = x.numel() * weight.shape[0]
     matrix = weight if weight.dim() == 2 else weight.flatten(1)
     # Looking any closer costs a small product a tenth of its time.
-    if work < LEAST or (work < WORK and weight.numel() < LEAST) or not _plain(x, weight):
+    if work < LEAST or not _plain(x, weight):
         return F.linear(x, matrix, bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         large = work >= WORK and slow_mkl()
         y: Tensor = _Product.apply(x, matrix, bias) if large else F.linear(x, matrix, bias)  # type: ignore[no-untyped-call]
         return y
     rows = x.numel() // x.shape[-1]
-    if rows <= ROWS and weight.numel() >= LEAST and _kept(weight):
+    if rows <= ROWS and weight.numel() >= (LEAST if rows < 4 else LEAST // 4) and _kept(weight):
         return _torch.product(x, packed(weight), bias)
     return _torch.product(x, matrix, bias) if work >= WORK and slow_mkl() else F.linear(x, matrix, bias)
 
