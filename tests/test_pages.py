@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -36,3 +37,30 @@ def test_every_page_is_linked_from_another() -> None:
         links = re.findall(r"\]\(([^)\s#]+)", page.read_text())
         linked |= {(page.parent / link).resolve() for link in links if "://" not in link} - {page}
     assert not [page.relative_to(ROOT) for page in PAGES[1:] if page not in linked]
+
+
+def defined(path: Path) -> set[str]:
+    """Classes, functions and methods that a file defines, methods as CLASS.METHOD."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_functions_that_pages_name_exist(page: Path) -> None:
+    source = ROOT / "src" / "nextmove"
+    named = re.findall(r"`([\w/]+\.py):([\w.]+)`", page.read_text())
+    assert not [f"{file}:{name}" for file, name in named if name not in defined(source / file)]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "systems").glob("*.md")), ids=lambda page: page.stem)
+def test_a_system_says_where_its_formulas_are(page: Path) -> None:
+    text = page.read_text()
+    formulas = text[text.index("**Formulas**") : text.index("**Deviations")]
+    for part in ("loss", "noise", "sampler", "scaling", "network"):
+        if part != "sampler" or page.stem not in ("vqvae", "vqgan"):  # tokenizers, which draw nothing
+            assert f"\n- {part}: " in formulas

@@ -15,7 +15,12 @@ Scaling = Literal["mean_std", "min_max", "quantiles"]
 
 @dataclass(frozen=True)
 class ActionSpace:
-    """How action windows are expressed before a decoder sees them; `auto` is decided when a policy is built."""
+    """How action windows are expressed before a decoder sees them; `auto` is decided when a policy is built.
+
+    With the defaults an action a at step h of the horizon becomes x = (R (a - s) - mean_h) / std_h, mean and std over
+    all training windows (codecs/scaled.py, `Scaled.encode`); s is the robot's present position and R turns directions
+    into the frame of the observed points. Where no points are observed s is 0 and nothing is turned.
+    """
 
     scaling: Scaling = "mean_std"
     per_step: bool = True

@@ -3,7 +3,8 @@
 What changed over Diffusion Policy: a straight path from noise to the chunk and its velocity as the target (flow
 matching, Lipman et al. 2023; for robots Black et al. 2024), so that ten Euler steps, four or one replace a hundred.
 
-How it is composed: `Flow` around the residual `Mlp`; `--decoder` and `--trunk` exchange either.
+How it is composed: `Flow` around the residual `Mlp`; `--decoder` and `--trunk` exchange either. Loss, noise and sampler
+are formulas in the docstring of `Flow` (decoders/diffusion.py) and code below it, scaling in that of `ActionSpace`.
 
 Deviations: no pretrained backbone; the trunk is an MLP over the flattened chunk, small enough that a
 plan of ten steps takes milliseconds. Nothing is dropped in training (docs/results.md, "Dropout by
