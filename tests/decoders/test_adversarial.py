@@ -190,15 +190,15 @@ def test_samples_are_a_function_of_the_row_and_the_known_part_is_set():
     alone = decoder.sample(Context(1), shape=SHAPE, rng=Rows([seeded(1)]))
     torch.testing.assert_close(x[1:2], alone, atol=1e-6, rtol=1e-5)
     z = normal((3, 6), seeded(7))
-    told = decoder.sample(Context(3), shape=SHAPE, rng=seeded(0), z=z)
-    assert torch.equal(told, decoder.sample(Context(3), shape=SHAPE, rng=seeded(7)))
-    assert told.abs().max() < 1
-    assert not told.requires_grad
+    x = decoder.sample(Context(3), shape=SHAPE, rng=seeded(0), z=z)
+    assert torch.equal(x, decoder.sample(Context(3), shape=SHAPE, rng=seeded(7)))
+    assert x.abs().max() < 1
+    assert not x.requires_grad
     weight = torch.zeros(3, *SHAPE)
     weight[:, :, :3] = 1
-    part = decoder.sample(Context(3), shape=SHAPE, rng=seeded(7), known=Known(torch.full_like(told, 0.5), weight))
+    part = decoder.sample(Context(3), shape=SHAPE, rng=seeded(7), known=Known(torch.full_like(x, 0.5), weight))
     assert torch.equal(part[:, :, :3], torch.full((3, 2, 3, 8), 0.5))
-    assert torch.equal(part[:, :, 3:], told[:, :, 3:])
+    assert torch.equal(part[:, :, 3:], x[:, :, 3:])
 
 
 def test_what_cannot_be_is_refused_by_name():

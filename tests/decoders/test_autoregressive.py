@@ -34,12 +34,12 @@ def ids(n: int, seed: int = 1) -> Tensor:
 
 def without_cache(decoder: Any, ctx: Context, noise: Tensor, sampling: Sampling) -> Tensor:
     """The same draws with the whole sequence read anew at every step."""
-    told = torch.full((ctx.batch, 1), K)
+    read = torch.full((ctx.batch, 1), K)
     for i in range(L):
-        logits = sampling.filter(decoder.net(told, ctx, None)[0][:, -1])
+        logits = sampling.filter(decoder.net(read, ctx, None)[0][:, -1])
         at = (noise[:, i : i + 1].double() >= logits.double().softmax(-1).cumsum(-1)).sum(1, keepdim=True)
-        told = torch.cat([told, at], 1)
-    return told[:, 1:]
+        read = torch.cat([read, at], 1)
+    return read[:, 1:]
 
 
 @pytest.mark.parametrize("trunk", [Causal(), Gru()])
@@ -55,8 +55,8 @@ def test_loss_is_the_mean_surprise_in_nats() -> None:
     decoder, ctx, x = built(), context(4), ids(4)
     surprise = torch.zeros(4, L)
     for i in range(L):
-        told = torch.cat([torch.full((4, 1), K), x[:, :i]], 1)
-        p = decoder.net(told, ctx, None)[0][:, -1].softmax(-1)
+        read = torch.cat([torch.full((4, 1), K), x[:, :i]], 1)
+        p = decoder.net(read, ctx, None)[0][:, -1].softmax(-1)
         surprise[:, i] = -p.gather(1, x[:, i : i + 1])[:, 0].log()
     torch.testing.assert_close(decoder.log_prob(ctx, x), -surprise)
     torch.testing.assert_close(decoder.loss(ctx, x, weight=None, rng=seeded(0))["nll"], surprise.mean())
@@ -70,8 +70,8 @@ def test_loss_is_the_mean_surprise_in_nats() -> None:
 
 def test_smoothing_mixes_in_the_even_distribution() -> None:
     plain, smooth, ctx, x = built(), built(smoothing=0.1), context(4), ids(4)
-    told = torch.cat([torch.full((4, 1), K), x[:, :-1]], 1)
-    even = -plain.net(told, ctx, None)[0].log_softmax(-1).mean()
+    read = torch.cat([torch.full((4, 1), K), x[:, :-1]], 1)
+    even = -plain.net(read, ctx, None)[0].log_softmax(-1).mean()
     expected = 0.9 * plain.loss_at(ctx, x)["nll"] + 0.1 * even
     torch.testing.assert_close(smooth.loss_at(ctx, x)["nll"], expected)
 
@@ -219,8 +219,8 @@ def test_a_window_is_read_anew_from_its_last_half() -> None:
     for i in range(12):
         if 1 + i - first > 6:
             first = i - 2
-        told = torch.cat([torch.full((n, 1), K), made[:, first:i]], 1)
-        logits = decoder.net(told, context(n), None)[0][:, -1]
+        read = torch.cat([torch.full((n, 1), K), made[:, first:i]], 1)
+        logits = decoder.net(read, context(n), None)[0][:, -1]
         assert torch.equal(made[:, i], Sampling().choose(logits, noise[:, i]))
     assert max(decoder.net.read) == 6
     with pytest.raises(ValueError, match="window: expected 0"):

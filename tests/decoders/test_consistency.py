@@ -13,8 +13,8 @@ EMPTY = Context.empty
 def exact(segments: int) -> Exact:
     """The velocity that leads from x at t straight to where the flow is at the end of t's segment."""
 
-    def velocity(x: Tensor, told: Tensor) -> Tensor:
-        t = told[:, :, None]
+    def velocity(x: Tensor, times: Tensor) -> Tensor:
+        t = times[:, :, None]
         end = (t * segments).ceil() / segments
         return (gauss.move(x, t, end) - x) / (end - t)
 
@@ -45,7 +45,7 @@ def test_loss_is_zero_where_paths_cannot_cross() -> None:
     point = 0.3
     t = torch.tensor([0.01, 0.2, 0.495, 0.5, 0.6, 0.745, 0.9, 0.995], dtype=F64)
     x, noise = torch.full((8, 2, 3), point, dtype=F64), normal((8, 2, 3), seeded(0)).double()
-    net = Exact(lambda x, told: (point - x) / (1 - told[:, :, None]).clamp_min(1e-300))
+    net = Exact(lambda x, times: (point - x) / (1 - times[:, :, None]).clamp_min(1e-300))
     for segments in 1, 2, 3:
         for boundary in 0.0, 0.9, 0.995:
             config = Consistency(net, segments=segments, delta=1e-2, boundary=boundary, time_scale=1.0)
@@ -57,15 +57,15 @@ def test_loss_is_zero_where_paths_cannot_cross() -> None:
 
 
 class Line(nn.Module):
-    """v = a x + b told, in the two parameters a and b."""
+    """v = a x + b times, in the two parameters a and b."""
 
     def __init__(self) -> None:
         super().__init__()
         self.a = nn.Parameter(torch.tensor(0.6, dtype=F64))
         self.b = nn.Parameter(torch.tensor(0.02, dtype=F64))
 
-    def forward(self, x: Tensor, told: Tensor, ctx: Context) -> Tensor:
-        return self.a * x + self.b * told[:, :, None]
+    def forward(self, x: Tensor, times: Tensor, ctx: Context) -> Tensor:
+        return self.a * x + self.b * times[:, :, None]
 
 
 class Build:

@@ -30,7 +30,7 @@ def compare(scheduler, solver, path, grid, target, n, clip, noises=None, **step_
     """Both take every step from the same x with the same answer; where noise is drawn both get the same."""
     scheduler.set_timesteps(n)
     steps = plan(path, target, solver, grid, n)
-    assert [round(s.now.told) for s in steps] == scheduler.timesteps.tolist()
+    assert [round(s.now.timestep) for s in steps] == scheduler.timesteps.tolist()
     x, state, scale = torch.randn(SHAPE, generator=seeded(3)), None, 0.0
     for k, (step, index) in enumerate(zip(steps, scheduler.timesteps, strict=True)):
         noise = torch.randn(SHAPE, generator=seeded(4, k))

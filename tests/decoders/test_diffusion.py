@@ -66,14 +66,14 @@ def build(config, shape=SHAPE):
     return config.build(shape=shape, context=ContextSpec(3))
 
 
-def told(batch):
+def context(batch):
     vector = normal((batch, 3), seeded(50))
     return Context(batch, vector=vector, null=Context(batch, vector=torch.zeros(batch, 3)))
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_loss_is_loss_at_with_the_draws_in_the_stated_order(config):
-    decoder, ctx, x = build(config), told(6), normal((6, *SHAPE), seeded(1))
+    decoder, ctx, x = build(config), context(6), normal((6, *SHAPE), seeded(1))
     weight, g = uniform((6, 4), seeded(2)), seeded(3)
     found = decoder.loss(ctx, x, weight=weight, rng=seeded(3))
     t, noise = config.times.draw(6, g, config.path), normal(x.shape, g)
@@ -89,7 +89,7 @@ def test_loss_is_loss_at_with_the_draws_in_the_stated_order(config):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_sample_is_a_function_of_its_draws(config):
-    decoder, ctx = build(config), told(3)
+    decoder, ctx = build(config), context(3)
     x = decoder.sample(ctx, shape=SHAPE, rng=seeded(4))
     assert x.shape == (3, *SHAPE)
     assert x.dtype == torch.float32
@@ -106,14 +106,14 @@ def test_sample_is_a_function_of_its_draws(config):
 
 @pytest.mark.parametrize("config", [Flow(Tiny()), Diffusion(Tiny())])
 def test_rows_do_not_depend_on_their_neighbours(config):
-    decoder, ctx = build(config), told(3)
+    decoder, ctx = build(config), context(3)
     rows = decoder.sample(ctx, shape=SHAPE, rng=Rows([seeded(i) for i in range(3)]))
     one = decoder.sample(ctx.map(lambda v: v[1:2]), shape=SHAPE, rng=Rows([seeded(1)]))
     torch.testing.assert_close(rows[1:2], one, rtol=1e-4, atol=1e-4)
 
 
 def test_the_loss_of_all_ranks_is_that_of_one():
-    decoder, ctx, x = build(Flow(Tiny())), told(6), normal((6, *SHAPE), seeded(1))
+    decoder, ctx, x = build(Flow(Tiny())), context(6), normal((6, *SHAPE), seeded(1))
     whole = total(decoder.loss(ctx, x, weight=None, rng=seeded(3)))
 
     def half(r):
@@ -168,17 +168,17 @@ def test_a_perfect_network_samples_the_data(solver):
     torch.testing.assert_close(x.std((0, 1)), SD, rtol=0.04, atol=0.002)
 
 
-def test_what_the_network_is_told():
+def test_what_the_network_reads():
     for config, first, count in ((Flow(Tiny()), 0.0, 10), (Diffusion(Tiny()), 99.0, 100)):
         decoder = build(config)
-        decoder.sample(told(2), shape=SHAPE, rng=seeded(0))
+        decoder.sample(context(2), shape=SHAPE, rng=seeded(0))
         times = [t for _, t in decoder.net.asked]
         assert len(times) == count
         assert times[0].tolist() == [[first], [first]]
         assert times[1].tolist() == [[100.0 if first == 0 else 98.0]] * 2
     decoder.net.asked.clear()
     t = torch.tensor([decoder.config.path.time(i) for i in (0, 7, 99)])
-    decoder.loss_at(told(3), torch.zeros(3, *SHAPE), t=t, noise=torch.zeros(3, *SHAPE))
+    decoder.loss_at(context(3), torch.zeros(3, *SHAPE), t=t, noise=torch.zeros(3, *SHAPE))
     assert decoder.net.asked[0][1].tolist() == [[0.0], [7.0], [99.0]]
 
 
@@ -188,19 +188,19 @@ def test_samplers_share_weights_and_may_change():
     assert fast.net is decoder.net
     assert decoder.sampler.steps == 100
     decoder.net.asked.clear()
-    x = fast.sample(told(2), shape=SHAPE, rng=seeded(0))
+    x = fast.sample(context(2), shape=SHAPE, rng=seeded(0))
     assert len(decoder.net.asked) == 10
-    fast.sample(told(2), shape=SHAPE, rng=seeded(0), steps=4)
+    fast.sample(context(2), shape=SHAPE, rng=seeded(0), steps=4)
     assert len(decoder.net.asked) == 14
     with torch.no_grad():
         next(decoder.parameters()).mul_(1.5)
-    assert not torch.allclose(x, fast.sample(told(2), shape=SHAPE, rng=seeded(0)))
+    assert not torch.allclose(x, fast.sample(context(2), shape=SHAPE, rng=seeded(0)))
     with pytest.raises(ConfigError, match="integrates velocities"):
         decoder.with_sampler(Sampler(Euler(), 10, Indices()))
 
 
 def test_weight_zero_is_not_looked_at():
-    decoder, ctx, x = build(Flow(Tiny())), told(5), normal((5, *SHAPE), seeded(1))
+    decoder, ctx, x = build(Flow(Tiny())), context(5), normal((5, *SHAPE), seeded(1))
     t, noise = uniform((5,), seeded(2)), normal(x.shape, seeded(3))
     decoder.net = Exact(lambda x, t, ctx: 0 * x).build()
     weight = torch.ones(5, 4)
@@ -239,7 +239,7 @@ def test_min_snr_weights(target):
 
 
 def test_clean_prefix_in_training():
-    decoder, ctx, x = build(Flow(Tiny(), prefix=2)), told(3), normal((3, *SHAPE), seeded(1))
+    decoder, ctx, x = build(Flow(Tiny(), prefix=2)), context(3), normal((3, *SHAPE), seeded(1))
     t, noise, prefix = torch.tensor([0.2, 0.5, 0.7]), normal(x.shape, seeded(3)), torch.tensor([0, 1, 2])
     found = decoder.loss_at(ctx, x, t=t, noise=noise, prefix=prefix)
     asked, times = decoder.net.asked[-1]
@@ -263,7 +263,7 @@ def test_clean_prefix_in_training():
 
 
 def test_edm_preconditioning_and_weight():
-    decoder, ctx = build(edm(Tiny(), sigma_data=0.5)), told(4)
+    decoder, ctx = build(edm(Tiny(), sigma_data=0.5)), context(4)
     assert isinstance(decoder.net, Preconditioned)
     inner = decoder.net.net
     x1, e = 0.5 * normal((4, *SHAPE), seeded(0)), normal((4, *SHAPE), seeded(1))
@@ -312,7 +312,7 @@ def test_optimal_pairing_is_the_best_permutation_and_shortens_the_paths():
 
 
 def test_reflow_pairs_are_noise_and_its_image():
-    decoder, ctx = build(Flow(Tiny())), told(3)
+    decoder, ctx = build(Flow(Tiny())), context(3)
     noise, x = reflow_pairs(decoder, ctx, shape=SHAPE, rng=seeded(0), steps=20)
     assert torch.equal(x, decoder.sample(ctx, shape=SHAPE, rng=seeded(1), noise=noise, steps=20))
     assert not torch.equal(x, decoder.sample(ctx, shape=SHAPE, rng=seeded(1), noise=noise))
@@ -387,6 +387,6 @@ def test_errors_at_sampling():
     decoder = build(Flow(Tiny()))
     assert isinstance(decoder, DiffusionDecoder)
     with pytest.raises(ValueError, match=r"noise: expected shape \(2, 4, 2\), found \(3, 4, 2\)"):
-        decoder.sample(told(2), shape=SHAPE, rng=seeded(0), noise=torch.zeros(3, *SHAPE))
+        decoder.sample(context(2), shape=SHAPE, rng=seeded(0), noise=torch.zeros(3, *SHAPE))
     with pytest.raises(ConfigError, match="steps: expected at least 1"):
-        decoder.sample(told(2), shape=SHAPE, rng=seeded(0), steps=0)
+        decoder.sample(context(2), shape=SHAPE, rng=seeded(0), steps=0)

@@ -55,8 +55,8 @@ def test_index_lists(grid, expected):
     assert grid.indices(100, 10) == expected
     path = DiscreteVP(100)
     pairs = grid.pairs(path, 10)
-    assert [round(path.node(a).told) for a, _ in pairs] == expected
-    assert [round(path.node(b).told) for _, b in pairs] == [*expected[1:], -1]
+    assert [round(path.node(a).timestep) for a, _ in pairs] == expected
+    assert [round(path.node(b).timestep) for _, b in pairs] == [*expected[1:], -1]
 
 
 @pytest.mark.parametrize("T", [50, 100, 1000])
@@ -85,10 +85,10 @@ def test_dpm_indices_count_one_more():
 def test_ratio_steps_back_evenly_and_end_may_be_the_first_level():
     path = DiscreteVP(100)
     pairs = Indices("linspace", ratio=True).pairs(path, 7)
-    assert [round(path.node(b).told) for _, b in pairs] == [
+    assert [round(path.node(b).timestep) for _, b in pairs] == [
         i - 14 if i >= 14 else -1 for i in (99, 82, 66, 50, 33, 16, 0)
     ]
-    assert path.node(Indices(end="first").pairs(path, 10)[-1][1]).told == 0
+    assert path.node(Indices(end="first").pairs(path, 10)[-1][1]).timestep == 0
 
 
 def test_errors():

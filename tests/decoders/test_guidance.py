@@ -13,7 +13,7 @@ from nextmove.decoders.solvers import Ancestral, Ddim
 from nextmove.decoders.targets import to_e, to_x1
 
 
-def told(batch):
+def context(batch):
     vector = torch.randn(batch, 2, generator=seeded(1))
     return Context(batch, vector=vector, null=Context(batch, vector=torch.full((batch, 2), 0.5)))
 
@@ -23,7 +23,7 @@ def network(x, t, ctx):
 
 
 def test_definition_and_one_call_for_both_halves():
-    ctx, x, t = told(3), torch.randn(3, 4, 2, generator=seeded(0)), torch.full((3, 1), 300.0)
+    ctx, x, t = context(3), torch.randn(3, 4, 2, generator=seeded(0)), torch.full((3, 1), 300.0)
     sizes = []
 
     def net(x, t, ctx):
@@ -40,7 +40,7 @@ def test_definition_and_one_call_for_both_halves():
 
 
 def test_interval():
-    ctx, x, t = told(2), torch.randn(2, 4, 2, generator=seeded(0)), torch.full((2, 1), 300.0)
+    ctx, x, t = context(2), torch.randn(2, 4, 2, generator=seeded(0)), torch.full((2, 1), 300.0)
     call = guided(network, ctx, Guidance(3.0, 0.2, 0.6))
     conditional = network(x, t, ctx)
     for time, outside in ((0.1, True), (0.2, False), (0.6, False), (0.61, True)):
@@ -70,7 +70,7 @@ def test_acting_on_any_target_is_the_same(target):
 @pytest.mark.parametrize("kind", ["flow", "ancestral", "ddim"])
 def test_samplers_follow_the_definition(kind):
     """The guided sampler with the pair equals the plain sampler with the mixed network."""
-    ctx = told(3)
+    ctx = context(3)
 
     def mixed(x, t, ctx):
         c, null = network(x, t, ctx), network(x, t, ctx.null)
@@ -91,7 +91,7 @@ def test_samplers_follow_the_definition(kind):
 
 
 def test_drop():
-    ctx = told(4)
+    ctx = context(4)
     keep = torch.tensor([True, False, True, False])
     found = drop(ctx, keep).vector
     assert torch.equal(found[keep], ctx.vector[keep])
@@ -106,7 +106,7 @@ def test_training_drops_the_asked_share():
         return x
 
     decoder = Flow(Exact(net), drop=0.25).build(shape=(4, 2), context=ContextSpec(2))
-    decoder.loss(told(4000), torch.zeros(4000, 4, 2), weight=None, rng=seeded(0))
+    decoder.loss(context(4000), torch.zeros(4000, 4, 2), weight=None, rng=seeded(0))
     assert seen[0].float().mean().item() == pytest.approx(0.25, abs=0.03)
 
 

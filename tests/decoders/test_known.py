@@ -24,11 +24,13 @@ def joint(path, target):
     """The perfect network of the pair."""
 
     def net(x, t, ctx):
-        told = t[0, 0].double()
+        timestep = t[0, 0].double()
         if isinstance(path, DiscreteVP):
-            n = path.node(path.time(round(float(told))))
+            n = path.node(path.time(round(float(timestep))))
         else:
-            n = path.node(float(1 - path.sigma_told(told) / path.sigma_max if isinstance(path, VE) else told / 1000))
+            n = path.node(
+                float(1 - path.sigma_of(timestep) / path.sigma_max if isinstance(path, VE) else timestep / 1000)
+            )
         eye = torch.eye(2, dtype=F64)
         gain = x.squeeze(-1) @ torch.linalg.inv(n.a**2 * COV + n.b**2 * eye)
         x1, e = n.a * gain @ COV, n.b * gain
@@ -160,13 +162,13 @@ def test_guide_moves_x1_and_e_consistently(target):
     part = Part.of(first_known(6), x)
 
     def predict(target):
-        answer = lambda x, n: joint(path, target)(x, torch.full((6, 1), n.told, dtype=F64), None)  # noqa: E731
+        answer = lambda x, n: joint(path, target)(x, torch.full((6, 1), n.timestep, dtype=F64), None)  # noqa: E731
         return completed(answer, target, 0.0, Guide(), part, lambda: x, False)(x, n)
 
     p, other = predict(target), predict("x0")
     torch.testing.assert_close(p.x1(), other.x1(), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(n.a * p.x1() + n.b * p.e(), x, rtol=1e-6, atol=1e-6)
-    free = joint(path, "x0")(x, torch.full((6, 1), n.told, dtype=F64), None)
+    free = joint(path, "x0")(x, torch.full((6, 1), n.timestep, dtype=F64), None)
     jacobian = n.a * COV @ torch.linalg.inv(n.a**2 * COV + n.b**2 * torch.eye(2, dtype=F64))
     error = torch.stack([1.5 - free[:, 0, 0], torch.zeros(6, dtype=F64)], 1)
     pull = n.b * min((n.a**2 + n.b**2) / (n.a * n.b), 5.0) * error @ jacobian

@@ -106,11 +106,11 @@ def test_padding_counts_nowhere() -> None:
     assert bool(asked.posterior.asked[0][2].all())
 
 
-def test_samples_stand_at_the_centre_or_where_told() -> None:
+def test_samples_stand_at_the_centre_or_where_asked() -> None:
     decoder, z = built(3.0, 0.0), normal((5, 2), seeded(1))
     assert torch.equal(decoder.sample(context(5), shape=SHAPE, rng=seeded(0)), torch.zeros(5, *SHAPE))
-    told = decoder.sample(context(5), shape=SHAPE, rng=seeded(0), z=z)
-    assert torch.equal(told, z[:, None].expand(5, *SHAPE))
+    made = decoder.sample(context(5), shape=SHAPE, rng=seeded(0), z=z)
+    assert torch.equal(made, z[:, None].expand(5, *SHAPE))
     known = Known(torch.full((5, *SHAPE), 7.0), torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1).expand(5, *SHAPE))
     x = decoder.sample(context(5), shape=SHAPE, rng=seeded(0), known=known)
     assert x[0].tolist() == [[7.0, 7.0], [0.0, 0.0], [0.0, 0.0]]

@@ -29,18 +29,18 @@ X = torch.tensor([[0.9, -0.4, 0.25], [0.2, -2.0, 0.33]], dtype=torch.float64)
 TABLE, COSINE = DiscreteVP(1000, "linear"), DiscreteVP(100)
 
 
-def node_told(path, told):
-    """The path's node by the number a network is told."""
+def node_of(path, timestep):
+    """The path's node by the number a network is timestep."""
     if isinstance(path, DiscreteVP):
-        return Between(path).node(1 - (told + 1) / path.T)
+        return Between(path).node(1 - (timestep + 1) / path.T)
     if isinstance(path, VE):
-        return path.node(1 - math.exp(told * 4 / path.time_scale) / path.sigma_max)
-    return path.node(told / path.time_scale)
+        return path.node(1 - math.exp(timestep * 4 / path.time_scale) / path.sigma_max)
+    return path.node(timestep / path.time_scale)
 
 
 def perfect(path, target):
     """A decoder whose network answers exactly for x1 ~ N(MU, SD^2)."""
-    net = Formula(lambda x, t, ctx: ideal(target, x, node_told(path, float(t[0, 0])), MU, SD))
+    net = Formula(lambda x, t, ctx: ideal(target, x, node_of(path, float(t[0, 0])), MU, SD))
     return DiffusionDecoder(Flow(Exact(None), path, target), net)
 
 
@@ -102,7 +102,7 @@ def test_between_goes_through_the_table_and_never_back(table):
     for index in (-1, 0, 1, table.T // 2, table.T - 1):
         now, then = path.node(table.time(index)), table.node(table.time(index))
         assert now.a == pytest.approx(then.a, abs=1e-6)
-        assert now.told == pytest.approx(then.told, abs=1e-9)
+        assert now.timestep == pytest.approx(then.timestep, abs=1e-9)
     steps = [path.node(k / 5000) for k in range(5000)]
     assert all(before.a < after.a for before, after in itertools.pairwise(steps))
     middle = path.node(0.4567)

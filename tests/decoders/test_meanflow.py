@@ -10,9 +10,9 @@ from nextmove.decoders.meanflow import MeanFlow
 EMPTY = Context.empty
 
 
-def average(x: Tensor, told: Tensor) -> Tensor:
+def average(x: Tensor, times: Tensor) -> Tensor:
     """The exact average velocity from t to t + h, h > 0."""
-    t, h = told[:, :1, None], told[:, 1:, None]
+    t, h = times[:, :1, None], times[:, 1:, None]
     return (gauss.move(x, t, t + h) - x) / h
 
 
@@ -93,7 +93,7 @@ def test_training_runs_under_autocast_and_with_dropout() -> None:
 
 def test_value_by_hand() -> None:
     # Rows 0 and 1 learn the velocity x - noise = 1 and 2 against an answer of 0; row 2 is padding throughout.
-    net = Exact(lambda x, told: torch.zeros_like(x))
+    net = Exact(lambda x, times: torch.zeros_like(x))
     x = torch.tensor([1.0, 2.0, 9.0]).view(3, 1, 1).expand(3, 2, 1)
     weight = torch.tensor([[1, 1], [1, 0], [0, 0]]).bool()
     for power, floor, expected in (0.0, 0.01, (2 + 4) / 2), (0.5, 2.0, (2 / 2 + 4 / 6**0.5) / 2):

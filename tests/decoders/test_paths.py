@@ -79,10 +79,10 @@ def test_index_and_time_are_inverse(T, dtype):
     index = torch.arange(-1, T)
     t = torch.tensor([path.time(int(i)) for i in index], dtype=dtype)
     assert torch.equal(path.index(t), index)
-    assert torch.equal(path.told(t), index.to(dtype))
-    assert path.node(path.time(T - 1)).told == T - 1
+    assert torch.equal(path.timestep(t), index.to(dtype))
+    assert path.node(path.time(T - 1)).timestep == T - 1
     assert path.node(1.0).a2 == 1
-    assert path.node(0.0).told == T - 1
+    assert path.node(0.0).timestep == T - 1
 
 
 def test_zero_terminal_snr_ends_in_pure_noise_and_keeps_the_first_level():
@@ -91,13 +91,13 @@ def test_zero_terminal_snr_ends_in_pure_noise_and_keeps_the_first_level():
     assert rescaled.node(rescaled.time(0)).a2 == pytest.approx(plain.node(plain.time(0)).a2)
 
 
-def test_told_is_scaled_time_or_edm_noise():
-    assert Linear().node(0.25).told == 250
-    assert Cosine(time_scale=99.0).node(0.5).told == 49.5
+def test_timestep_is_scaled_time_or_edm_noise():
+    assert Linear().node(0.25).timestep == 250
+    assert Cosine(time_scale=99.0).node(0.5).timestep == 49.5
     path = VE(time_scale=1.0)
-    assert path.node(1 - 0.5 / 80).told == pytest.approx(math.log(0.5) / 4)
+    assert path.node(1 - 0.5 / 80).timestep == pytest.approx(math.log(0.5) / 4)
     sigma = torch.tensor([0.002, 1.0, 80.0])
-    torch.testing.assert_close(VE().sigma_told(VE().told(1 - sigma.double() / 80)), sigma.double())
+    torch.testing.assert_close(VE().sigma_of(VE().timestep(1 - sigma.double() / 80)), sigma.double())
 
 
 def test_table_first_read_under_inference_mode_still_trains():

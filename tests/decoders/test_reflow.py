@@ -18,9 +18,9 @@ ANGLES = torch.arange(8) * (math.pi / 4)
 CENTRES = 2 * torch.stack([ANGLES.cos(), ANGLES.sin()], 1)
 
 
-def velocity(x: Tensor, told: Tensor) -> Tensor:
+def velocity(x: Tensor, times: Tensor) -> Tensor:
     """E[x1 - noise | x_t = x] for the mixture: each component's own velocity, weighted by how likely it is."""
-    t = told[:, :1, None] / 1000
+    t = times[:, :1, None] / 1000
     spread2 = (t * SPREAD) ** 2 + (1 - t) ** 2
     off = x - t * CENTRES
     each = CENTRES + (t * SPREAD**2 - (1 - t)) / spread2 * off
@@ -69,10 +69,10 @@ def test_one_step_works_after_one_reflow():
 def test_straightness_of_known_flows():
     noise = normal((64, 1, 2), seeded(0))
     built = lambda f: Flow(Exact(f)).build(shape=(1, 2), context=ContextSpec())  # noqa: E731
-    assert straightness(built(lambda x, told: torch.ones_like(x)), Context.empty(64), noise) < 1e-12
+    assert straightness(built(lambda x, times: torch.ones_like(x)), Context.empty(64), noise) < 1e-12
     # u = 12 t - 6 in each of two numbers: the ends coincide, and the mean square is 2 * 12.
     bent = straightness(
-        built(lambda x, told: (12 * told[:, :, None] / 1000 - 6).expand_as(x)), Context.empty(64), noise
+        built(lambda x, times: (12 * times[:, :, None] / 1000 - 6).expand_as(x)), Context.empty(64), noise
     )
     assert bent == pytest.approx(24.0, rel=2e-3)
 
@@ -90,16 +90,16 @@ def test_pairs_are_the_two_ends_of_one_path():
 
 
 def test_labels_travel_with_their_pairs():
-    told = []
+    times = []
 
     def context(inputs, batch):
-        told.append(inputs["label"].tolist())
+        times.append(inputs["label"].tolist())
         return Context(batch, vector=inputs["label"][:, None].float())
 
     decoder = Flow(Exact(lambda x, t: torch.zeros_like(x))).build(shape=(1, 2), context=ContextSpec(vector=1))
     source = SimpleNamespace(decoder=decoder, shape=(1, 2), context=context)
     pairs = simulate(source, 5, rng=seeded(0), steps=1, batch=2, label=torch.arange(5))
-    assert told == [[0, 1], [2, 3], [4]]
+    assert times == [[0, 1], [2, 3], [4]]
     batch = pairs.batch([3, 1])
     assert batch["label"].tolist() == [3, 1]
     assert torch.equal(batch["x"], pairs.x[[3, 1]])

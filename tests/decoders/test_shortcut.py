@@ -10,9 +10,9 @@ from nextmove.decoders.shortcut import Shortcut
 EMPTY = Context.empty
 
 
-def straight(x: Tensor, told: Tensor) -> Tensor:
+def straight(x: Tensor, times: Tensor) -> Tensor:
     """The exact mean velocity of a step of 2^-level from t."""
-    t, level = told[:, :1, None], told[:, 1:, None]
+    t, level = times[:, :1, None], times[:, 1:, None]
     d = 2.0**-level
     return (gauss.move(x, t, t + d) - x) / d
 
@@ -31,7 +31,7 @@ def test_two_exact_half_steps_are_the_exact_step() -> None:
     terms = EXACT.loss_at(EMPTY(64), x, **half_steps())
     assert float(terms["flow"]) == 0.0
     assert float(terms["bootstrap"]) < 1e-28
-    bent = Shortcut(Exact(lambda x, told: 1.01 * straight(x, told)), time_scale=1.0)
+    bent = Shortcut(Exact(lambda x, times: 1.01 * straight(x, times)), time_scale=1.0)
     wrong = bent.build(shape=(1, 1), context=ContextSpec()).loss_at(EMPTY(64), x, **half_steps())
     assert float(wrong["bootstrap"]) > 1e-9
 
@@ -48,9 +48,9 @@ def test_rows_of_the_finest_level_learn_the_velocity() -> None:
     x, noise = (normal((4, 1, 1), seeded(i)).double() for i in (1, 2))
     t, level = torch.tensor([0.0, 0.25, 0.5, 0.75], dtype=F64), torch.tensor([7, 7, 0, 7])
     terms = EXACT.loss_at(EMPTY(4), x, t=t, level=level, noise=noise)
-    told = torch.stack([t, level.double()], 1)
+    times = torch.stack([t, level.double()], 1)
     point = t[:, None, None] * x + (1 - t[:, None, None]) * noise
-    error = (straight(point, told) - (x - noise)).square().flatten()
+    error = (straight(point, times) - (x - noise)).square().flatten()
     torch.testing.assert_close(terms["flow"], error[[0, 1, 3]].sum() / 4)
 
 
@@ -92,7 +92,7 @@ def test_the_teacher_is_believed_and_gets_no_gradient() -> None:
 
 def test_clip_bounds_what_is_taught() -> None:
     x, noise = torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)
-    config = Shortcut(Exact(lambda x, told: torch.full_like(x, 10.0)), clip=4.0)
+    config = Shortcut(Exact(lambda x, times: torch.full_like(x, 10.0)), clip=4.0)
     decoder = config.build(shape=(1, 1), context=ContextSpec())
     terms = decoder.loss_at(EMPTY(1), x, t=torch.zeros(1), level=torch.zeros(1).long(), noise=noise)
     assert float(terms["bootstrap"]) == 36.0

@@ -39,7 +39,7 @@ class Exact:
 
 @dataclass(frozen=True)
 class Mlp:
-    """Residual MLP on [x, vector] with every told number embedded as a sinusoid."""
+    """Residual MLP on [x, vector] with every time embedded as a sinusoid."""
 
     width: int = 96
     layers: int = 2
@@ -102,14 +102,14 @@ class _Gru(nn.Module):
     def __init__(self, width: int, length: int, classes: int, vector: int) -> None:
         super().__init__()
         self.embed, self.place = nn.Embedding(classes + 1, width), nn.Embedding(length, width)
-        self.told = nn.Linear(vector, width) if vector else None
+        self.condition = nn.Linear(vector, width) if vector else None
         self.gru = nn.GRU(width, width, batch_first=True)
         self.head = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, classes))
 
     def forward(self, ids: Tensor, ctx: Context, cache: Any) -> tuple[Tensor, Any]:
         count, state = (0, None) if cache is None else cache
         h = self.embed(ids) + self.place.weight[count : count + ids.shape[1]]
-        h = h if self.told is None else h + self.told(ctx.vector)[:, None]
+        h = h if self.condition is None else h + self.condition(ctx.vector)[:, None]
         h, state = self.gru(h, state)
         return self.head(h), (count + ids.shape[1], state)
 
@@ -128,7 +128,7 @@ class _Causal(nn.Module):
     def __init__(self, width: int, length: int, classes: int, vector: int) -> None:
         super().__init__()
         self.embed, self.place = nn.Embedding(classes + 1, width), nn.Embedding(length, width)
-        self.told = nn.Linear(vector, width) if vector else None
+        self.condition = nn.Linear(vector, width) if vector else None
         self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(2))
         self.mix = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
         self.head = nn.Linear(width, classes)
@@ -138,7 +138,7 @@ class _Causal(nn.Module):
         self.read.append(ids.shape[1])
         past = 0 if cache is None else cache[0][0].shape[1]
         h = self.embed(ids) + self.place.weight[past : past + ids.shape[1]]
-        h = h if self.told is None else h + self.told(ctx.vector)[:, None]
+        h = h if self.condition is None else h + self.condition(ctx.vector)[:, None]
         n, after = ids.shape[1], []
         seen = torch.ones(n, past + n, dtype=torch.bool).tril(past)
         for i, (qkv, mix) in enumerate(zip(self.qkv, self.mix, strict=True)):
@@ -167,7 +167,7 @@ class _Posterior(nn.Module):
         self.each = nn.Sequential(nn.Linear(shape[1] + vector, width), nn.SiLU(), nn.Linear(width, 2 * latent))
 
     def forward(self, x: Tensor, ctx: Context, valid: Tensor) -> tuple[Tensor, Tensor]:
-        told = [] if ctx.vector is None else [ctx.vector[:, None].expand(-1, x.shape[1], -1)]
-        h = self.each(torch.cat([x, *told], -1)).masked_fill(~valid[..., None], 0.0).sum(1)
+        vector = [] if ctx.vector is None else [ctx.vector[:, None].expand(-1, x.shape[1], -1)]
+        h = self.each(torch.cat([x, *vector], -1)).masked_fill(~valid[..., None], 0.0).sum(1)
         mean, logvar = (h / valid.sum(1, keepdim=True)).chunk(2, -1)
         return mean, logvar

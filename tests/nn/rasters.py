@@ -15,11 +15,11 @@ from nextmove.decoders.sampling import Sampling
 Pixel = tuple[int, int]
 
 
-def built(trunk: Any, grid: tuple[int, int, int], classes: int = 3, told: int = 0) -> Any:
+def built(trunk: Any, grid: tuple[int, int, int], classes: int = 3, condition: int = 0) -> Any:
     torch.manual_seed(0)
     length = grid[0] * grid[1] * grid[2]
     trunk = dataclasses.replace(trunk, grid=grid)
-    return trunk.build_tokens(length=length, classes=classes, context=ContextSpec(vector=told)).eval()
+    return trunk.build_tokens(length=length, classes=classes, context=ContextSpec(vector=condition)).eval()
 
 
 def positive(net: Any) -> Any:
@@ -62,12 +62,12 @@ def assert_reads_exactly(
         assert read(net, grid, place, colour) == whole | {(*place, c) for c in range(colour)}
 
 
-def told(n: int, width: int) -> Context:
+def conditions(n: int, width: int) -> Context:
     return Context(n, vector=torch.randn(n, width, generator=seeded(2)) if width else None)
 
 
 def assert_cache_changes_nothing(trunk: Any, grid: tuple[int, int, int], width: int) -> None:
-    net, ctx, k = built(trunk, grid, told=width), told(2, width), 3
+    net, ctx, k = built(trunk, grid, condition=width), conditions(2, width), 3
     ids = torch.randint(k, (2, net.length), generator=seeded(1))
     ids[:, 0] = k
     full = net(ids, ctx, None)[0]
@@ -93,7 +93,7 @@ def assert_sampled_alike(trunk: Any, grid: tuple[int, int, int]) -> None:
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(1.5)
-    ctx, noise = told(n, 2), uniform((n, length), seeded(3))
+    ctx, noise = conditions(n, 2), uniform((n, length), seeded(3))
     cached = model.sample(ctx, shape=(length,), rng=seeded(3))
     assert len(cached.unique()) == k
     assert torch.equal(anew(model, ctx, noise, k), cached)

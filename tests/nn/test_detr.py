@@ -1,4 +1,4 @@
-"""ACT's networks: reference numbers, the equations written out, masks and every way of being told."""
+"""ACT's networks: reference numbers, the equations written out, masks and every kind of context."""
 
 import itertools
 from pathlib import Path
@@ -43,7 +43,7 @@ def _seed():
     torch.manual_seed(0)
 
 
-def told(spec, batch=2):
+def context_of(spec, batch=2):
     vector = torch.randn(batch, spec.vector) if spec.vector else None
     tokens = torch.randn(batch, spec.tokens or 3, spec.token) if spec.token else None
     return Context(batch, vector, tokens)
@@ -112,7 +112,7 @@ def attend(layer, q, k, v):
 def test_equations_written_out(pre):
     spec = ContextSpec(vector=5, token=3, tokens=2)
     config = Detr(16, 4, 24, 1, 1, 0.0, "gelu", pre, (2, 3))
-    net, ctx = loud(config.build(shape=(6, 4), out=3, times=1, context=spec)), told(spec)
+    net, ctx = loud(config.build(shape=(6, 4), out=3, times=1, context=spec)), context_of(spec)
     x, t = torch.randn(2, 6, 4), torch.rand(2, 1)
     time = net.times(t)[:, None]
     first = [net.inputs[0](ctx.vector[:, :2])[:, None] + time, net.inputs[1](ctx.vector[:, 2:])[:, None] + time]
@@ -151,7 +151,7 @@ def test_shapes_and_gradients_of_every_parameter(spec, times, actions):
     net = SMALL.build(shape=(6, actions), out=3, times=times, context=spec)
     t = torch.rand(2, times) if times else None
     with torch.autocast("cpu", torch.bfloat16):
-        y = net(torch.randn(2, 6, actions), t, told(spec))
+        y = net(torch.randn(2, 6, actions), t, context_of(spec))
     assert y.shape == (2, 6, 3)
     assert y.isfinite().all()
     y.float().pow(2).sum().backward()
@@ -172,7 +172,7 @@ def test_keys_start_and_norms():
 def test_order_of_parts_tokens_and_times_matters():
     spec = ContextSpec(vector=4, token=3, tokens=2)
     config = Detr(16, 4, 24, 2, 1, 0.0, parts=(2, 2))
-    net, ctx = loud(config.build(shape=(6, 4), out=3, times=2, context=spec)), told(spec)
+    net, ctx = loud(config.build(shape=(6, 4), out=3, times=2, context=spec)), context_of(spec)
     x, t = torch.randn(2, 6, 4), torch.rand(2, 2)
     y = net(x, t, ctx)
     flipped = (ctx.replace(tokens=ctx.tokens.flip(1)), ctx.replace(vector=ctx.vector[:, [2, 3, 0, 1]]))
@@ -182,7 +182,7 @@ def test_order_of_parts_tokens_and_times_matters():
 
 def test_masked_tokens_are_not_seen():
     spec = ContextSpec(vector=5, token=3, tokens=2)
-    net, ctx = loud(SMALL.build(shape=(6, 0), out=3, times=0, context=spec)), told(spec)
+    net, ctx = loud(SMALL.build(shape=(6, 0), out=3, times=0, context=spec)), context_of(spec)
     ctx = ctx.replace(mask=torch.tensor([[True, False], [True, True]]))
     other = ctx.replace(tokens=ctx.tokens + torch.tensor([0.0, 9.0])[None, :, None])
     x = torch.zeros(2, 6, 0)
@@ -192,7 +192,7 @@ def test_masked_tokens_are_not_seen():
 
 def test_causal_build_orders_the_actions():
     net = loud(SMALL.build(shape=(6, 4), out=3, times=0, context=ContextSpec(vector=5), causal=True))
-    x, ctx = torch.randn(2, 6, 4, requires_grad=True), told(ContextSpec(vector=5))
+    x, ctx = torch.randn(2, 6, 4, requires_grad=True), context_of(ContextSpec(vector=5))
     for i in range(6):
         (grad,) = torch.autograd.grad(net(x, None, ctx)[:, i].pow(2).sum(), x)
         assert (grad.abs().sum((0, 2)) > 0).tolist() == [j <= i for j in range(6)]
@@ -203,7 +203,7 @@ def test_posterior_sees_leading_columns_and_valid_actions(state, sees):
     spec = ContextSpec(vector=5)
     config = Posterior(16, 4, 24, 2, 0.0, state=state)
     q = loud(config.build(shape=(6, 4), context=spec, latent=3))
-    ctx, x = told(spec), torch.randn(2, 6, 4, requires_grad=True)
+    ctx, x = context_of(spec), torch.randn(2, 6, 4, requires_grad=True)
     ctx.vector.requires_grad_()
     valid = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=torch.bool)
     mean, logvar = q(x, ctx, valid)
@@ -220,7 +220,7 @@ def test_posterior_sees_leading_columns_and_valid_actions(state, sees):
 def test_posterior_gradients_and_keys(pre):
     q = Posterior(16, 4, 24, 2, pre_norm=pre).build(shape=(6, 4), context=ContextSpec(vector=5), latent=3)
     with torch.autocast("cpu", torch.bfloat16):
-        mean, logvar = q(torch.randn(2, 6, 4), told(ContextSpec(vector=5)), None)
+        mean, logvar = q(torch.randn(2, 6, 4), context_of(ContextSpec(vector=5)), None)
     (mean.float().sum() + logvar.float().pow(2).sum()).backward()
     assert [name for name, p in q.named_parameters() if p.grad is None] == []
     assert "position" not in q.state_dict()
@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="state: expected at most the 5 columns of the context, found 6"):
         Posterior(state=6).build(shape=(6, 4), context=spec, latent=3)
     net = SMALL.build(shape=(6, 0), out=3, times=1, context=spec)
-    x, ctx = torch.zeros(2, 6, 0), told(spec)
+    x, ctx = torch.zeros(2, 6, 0), context_of(spec)
     for wrong, t, message in [
         (ctx.replace(vector=None), torch.rand(2, 1), "context.vector: expected width 5, found none"),
         (ctx.replace(tokens=None), torch.rand(2, 1), "context.tokens: expected tokens of width 3, found none"),
@@ -259,7 +259,7 @@ def test_positions_of_context_tokens_enter_queries_and_keys_only():
     weights = own.state_dict()
     table = weights.pop("token_position.weight")
     given.load_state_dict(weights)
-    x, t, ctx = torch.randn(2, 3, 2), torch.rand(2, 1), told(ContextSpec(vector=4, token=5, tokens=6))
+    x, t, ctx = torch.randn(2, 3, 2), torch.rand(2, 1), context_of(ContextSpec(vector=4, token=5, tokens=6))
     rows = ctx.replace(positions=table.expand(2, -1, -1))
     torch.testing.assert_close(given(x, t, rows), own(x, t, ctx))
     other = rows.replace(positions=torch.stack([table, table.flip(0)]))

@@ -120,7 +120,7 @@ def test_patches_keep_their_place():
 
 
 @pytest.mark.parametrize("times", [0, 1, 2])
-def test_every_weight_learns_and_everything_told_counts(times):
+def test_every_weight_learns_and_the_whole_context_counts(times):
     net = loud(SMALL.build(shape=(2, 4, 4), out=2, times=times, context=ContextSpec(vector=5, token=3, tokens=2)))
     x, t = torch.randn(2, 2, 4, 4, requires_grad=True), torch.rand(2, times, requires_grad=True)
     ctx = Context(2, torch.randn(2, 5, requires_grad=True), torch.randn(2, 2, 3, requires_grad=True))

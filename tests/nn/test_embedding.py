@@ -36,7 +36,7 @@ def test_times_are_embedded_apart_and_added():
     assert (times(t) - times(t.flip(1))).abs().max() > 1e-3
 
 
-def test_times_are_read_exactly_as_told():
+def test_times_are_read_exactly_as_given():
     """Half precision would merge neighbouring indices; the sinusoid is computed in float32."""
     near = torch.tensor([999.0, 998.0])
     assert torch.equal(sinusoid(near.double(), 8), sinusoid(near, 8))

@@ -33,7 +33,7 @@ MODERN = {
 }
 
 
-def told(spec, batch=2, masked=False):
+def context_of(spec, batch=2, masked=False):
     vector = torch.randn(batch, spec.vector) if spec.vector else None
     tokens = torch.randn(batch, spec.tokens, spec.token) if spec.token else None
     mask = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 1]], dtype=torch.bool) if masked and spec.token else None
@@ -59,7 +59,7 @@ def small(spec, positions="learned", **parts):
 @pytest.mark.parametrize("grad", [True, False])
 def test_cached_equals_uncached(spec, positions, masked, grad):
     torch.set_grad_enabled(grad)
-    net, ctx, ids = small(spec, positions), told(spec, masked=masked), torch.randint(0, 10, (2, 7))
+    net, ctx, ids = small(spec, positions), context_of(spec, masked=masked), torch.randint(0, 10, (2, 7))
     expected, full = net(ids, ctx, None)
     prefix = (spec.vector > 0) + spec.tokens
     assert expected.shape == (2, 7, 9)
@@ -78,7 +78,7 @@ def test_cached_equals_uncached(spec, positions, masked, grad):
 @pytest.mark.parametrize("positions", ["learned", "rotary", "modern"])
 @pytest.mark.parametrize("spec", SPECS)
 def test_embeddings_from_outside_give_the_logits_of_ids(spec, positions):
-    net, ids, ctx = small(spec, positions), torch.randint(9, (2, 7)), told(spec)
+    net, ids, ctx = small(spec, positions), torch.randint(9, (2, 7)), context_of(spec)
     whole, _ = net(ids, ctx)
     with torch.no_grad():
         h, _ = net.read_embedded(net.embed(ids), ctx)
@@ -148,7 +148,7 @@ def test_a_cache_can_be_gone_on_from_twice():
 @pytest.mark.parametrize("positions", ["learned", "rotary", "modern"])
 def test_logits_read_ids_up_to_their_own_and_all_of_the_context(positions):
     spec = SPECS[3]
-    net, ctx, ids = small(spec, positions), told(spec), torch.randint(0, 9, (2, 7))
+    net, ctx, ids = small(spec, positions), context_of(spec), torch.randint(0, 9, (2, 7))
     y = net(ids, ctx, None)[0]
     for i in range(7):
         changed = ids.clone()
@@ -161,7 +161,7 @@ def test_logits_read_ids_up_to_their_own_and_all_of_the_context(positions):
 
 def test_masked_tokens_are_not_seen():
     spec = SPECS[2]
-    net, ctx, ids = small(spec), told(spec, masked=True), torch.randint(0, 9, (2, 7))
+    net, ctx, ids = small(spec), context_of(spec, masked=True), torch.randint(0, 9, (2, 7))
     other = ctx.replace(tokens=torch.where(ctx.mask[..., None], ctx.tokens, 100.0))
     torch.testing.assert_close(net(ids, ctx, None)[0], net(ids, other, None)[0])
 
@@ -172,7 +172,7 @@ def test_learned_positions_count_ids_only():
     with torch.no_grad():
         net.position[3:] = torch.nan
         net.context.position[2:] = torch.nan
-    ctx = told(spec).replace(tokens=torch.randn(2, 2, 3))
+    ctx = context_of(spec).replace(tokens=torch.randn(2, 2, 3))
     assert net(ids, ctx, None)[0].isfinite().all()
     with pytest.raises(ValueError, match="ids: expected at most 7 in a sequence, found 8"):
         net(torch.zeros(2, 8, dtype=torch.long), ctx, None)
@@ -209,8 +209,8 @@ def test_gpt2_initialisation():
 def test_every_parameter_gets_a_gradient_and_bfloat16_runs(spec, parts):
     net = Gpt(width=16, layers=2, dropout=0.1, **parts).build_tokens(length=7, classes=9, context=spec)
     with torch.autocast("cpu", torch.bfloat16):
-        logits, cache = net(torch.randint(0, 10, (2, 6)), told(spec), None)
-        logits = logits + net(torch.randint(0, 10, (2, 1)), told(spec), cache)[0]
+        logits, cache = net(torch.randint(0, 10, (2, 6)), context_of(spec), None)
+        logits = logits + net(torch.randint(0, 10, (2, 1)), context_of(spec), cache)[0]
     assert logits.isfinite().all()
     logits.float().pow(2).sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
@@ -235,9 +235,9 @@ def test_embeddings_that_cannot_be_placed_are_named():
     net = small(SPECS[1])
     x, valid = torch.zeros(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)
     with pytest.raises(ValueError, match="positions: expected those of x, which has padding beside a context"):
-        net.read_embedded(x, told(SPECS[1]), valid=valid)
+        net.read_embedded(x, context_of(SPECS[1]), valid=valid)
     with pytest.raises(ValueError, match="ids: expected at most 7 in a sequence, found 8"):
-        net.read_embedded(x, told(SPECS[1]), positions=torch.arange(3, 8))
+        net.read_embedded(x, context_of(SPECS[1]), positions=torch.arange(3, 8))
 
 
 def test_a_tied_head_is_the_embedding_without_the_start_symbol():

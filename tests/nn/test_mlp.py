@@ -19,7 +19,7 @@ def loud(net):
     return net.eval()
 
 
-def told():
+def inputs():
     return (
         torch.randn(2, 4, 3),
         torch.tensor([[0.2, 3.0], [0.7, 40.0]]),
@@ -43,7 +43,7 @@ def wave(t, width):
 
 def test_residual_mlp_equals_its_equations():
     net = loud(Mlp(width=16, depth=3, time_width=8).build(shape=(4, 3), out=2, times=2, context=SPEC, causal=False))
-    w, (x, t, ctx) = net.state_dict(), told()
+    w, (x, t, ctx) = net.state_dict(), inputs()
     time = sum(
         linear(w, f"times.nets.{j}.2", F.silu(linear(w, f"times.nets.{j}.0", wave(t[:, j], 8)))) for j in range(2)
     )
@@ -58,7 +58,7 @@ def test_residual_mlp_equals_its_equations():
 
 def test_plain_mlp_equals_its_equations():
     net = loud(PlainMlp(widths=(16, 24)).build(shape=(4, 3), out=2, times=2, context=SPEC, causal=False))
-    w, (x, t, ctx) = net.state_dict(), told()
+    w, (x, t, ctx) = net.state_dict(), inputs()
     time = sum(
         linear(w, f"times.nets.{j}.2", F.mish(linear(w, f"times.nets.{j}.0", wave(t[:, j], 64)))) for j in range(2)
     )

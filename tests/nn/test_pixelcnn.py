@@ -96,7 +96,7 @@ def test_an_id_costs_one_pixel(trunk):
 
 @TRUNKS
 def test_the_vector_reaches_every_logit_and_only_it_is_taken(trunk):
-    net, ids = rasters.built(trunk, (4, 5, 1), told=2), torch.zeros(1, 20, dtype=torch.long)
+    net, ids = rasters.built(trunk, (4, 5, 1), condition=2), torch.zeros(1, 20, dtype=torch.long)
     one, two = (net(ids, Context(1, vector=torch.full((1, 2), float(v))), None)[0] for v in (0, 1))
     assert ((one - two).abs().amax(-1) > 1e-6).all()
     with pytest.raises(ValueError, match=r"context\.vector: expected width 2, found none"):
@@ -113,9 +113,9 @@ def test_wrong_lengths_are_named(trunk):
         trunk.build_tokens(length=10, classes=2, context=ContextSpec())
     net = rasters.built(trunk, (2, 2, 1))
     _, cache = net(torch.zeros(1, 4, dtype=torch.long), Context.empty(1), None)
-    for told, past in ((5, None), (1, cache)):
+    for length, past in ((5, None), (1, cache)):
         with pytest.raises(ValueError, match="ids: expected at most 4 in a sequence, found 5"):
-            net(torch.zeros(1, told, dtype=torch.long), Context.empty(1), past)
+            net(torch.zeros(1, length, dtype=torch.long), Context.empty(1), past)
 
 
 def test_numbers_are_in_minus_one_to_one_and_the_start_says_nothing():
@@ -146,7 +146,10 @@ def test_parameters_by_formula():
 
 @TRUNKS
 def test_every_parameter_gets_a_gradient_and_bfloat16_runs(trunk):
-    net, ctx = rasters.built(dataclasses.replace(trunk, dropout=0.1), (4, 4, 3), told=2).train(), rasters.told(2, 2)
+    net, ctx = (
+        rasters.built(dataclasses.replace(trunk, dropout=0.1), (4, 4, 3), condition=2).train(),
+        rasters.conditions(2, 2),
+    )
     with torch.autocast("cpu", torch.bfloat16):
         logits, cache = net(torch.randint(3, (2, 40)), ctx, None)
         with torch.no_grad():

@@ -167,7 +167,7 @@ def test_an_id_costs_one_pixel(trunk):
 
 @TRUNKS
 def test_the_vector_reaches_every_logit(trunk):
-    net, ids = rasters.built(trunk, (4, 5, 1), told=2), torch.zeros(1, 20, dtype=torch.long)
+    net, ids = rasters.built(trunk, (4, 5, 1), condition=2), torch.zeros(1, 20, dtype=torch.long)
     one, two = (net(ids, Context(1, vector=torch.full((1, 2), float(v))), None)[0] for v in (0, 1))
     assert ((one - two).abs().amax(-1) > 1e-6).all()
 
@@ -185,7 +185,10 @@ def test_parameters_by_formula():
 
 @TRUNKS
 def test_every_parameter_gets_a_gradient_and_bfloat16_runs(trunk):
-    net, ctx = rasters.built(dataclasses.replace(trunk, dropout=0.1), (4, 4, 3), told=2).train(), rasters.told(2, 2)
+    net, ctx = (
+        rasters.built(dataclasses.replace(trunk, dropout=0.1), (4, 4, 3), condition=2).train(),
+        rasters.conditions(2, 2),
+    )
     with torch.autocast("cpu", torch.bfloat16):
         logits, cache = net(torch.randint(3, (2, 40)), ctx, None)
         with torch.no_grad():

@@ -31,8 +31,8 @@ def test_one_layer_equals_the_equations_and_reads_no_later_step():
     ctx = Context(2, tokens=torch.randn(2, 4, 5))
     h = c = torch.zeros(2, 8)
     lstm, expected = net.lstm, []
-    for told in net.input(ctx.tokens).unbind(1):
-        gates = told @ lstm.weight_ih_l0.T + lstm.bias_ih_l0 + h @ lstm.weight_hh_l0.T + lstm.bias_hh_l0
+    for x_t in net.input(ctx.tokens).unbind(1):
+        gates = x_t @ lstm.weight_ih_l0.T + lstm.bias_ih_l0 + h @ lstm.weight_hh_l0.T + lstm.bias_hh_l0
         i, f, g, o = gates.chunk(4, 1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
@@ -108,7 +108,7 @@ def test_forget_gates_begin_open():
         assert means == pytest.approx([0, 1, 0, 0], abs=0.1)
 
 
-def test_what_a_recurrent_language_model_cannot_be_told_is_named():
+def test_what_a_recurrent_language_model_cannot_be_given_is_named():
     with pytest.raises(ValueError, match=r"context\.token: expected none, found width 5"):
         language(Lstm(), ContextSpec(token=5, tokens=2))
     with pytest.raises(ValueError, match=r"context\.vector: expected width 3, found none"):

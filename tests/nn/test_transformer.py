@@ -1,4 +1,4 @@
-"""The action transformer: who sees what, every way of being told, forward-mode derivatives."""
+"""The action transformer: who sees what, every kind of context, forward-mode derivatives."""
 
 import itertools
 
@@ -18,7 +18,7 @@ def _seed():
     torch.manual_seed(0)
 
 
-def told(spec, batch=2):
+def context_of(spec, batch=2):
     vector = torch.randn(batch, spec.vector) if spec.vector else None
     tokens = torch.randn(batch, spec.tokens, spec.token) if spec.token else None
     return Context(batch, vector, tokens)
@@ -38,7 +38,7 @@ def loud(net):
 def test_shapes_and_gradients_of_every_parameter(spec, times, actions):
     net = SMALL.build(shape=(6, actions), out=3, times=times, context=spec)
     t = torch.rand(2, times) if times else None
-    y = net(torch.randn(2, 6, actions), t, told(spec))
+    y = net(torch.randn(2, 6, actions), t, context_of(spec))
     assert y.shape == (2, 6, 3)
     y.pow(2).sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
@@ -56,7 +56,7 @@ def sees(net, x, t, ctx, read):
 
 
 def test_actions_see_earlier_actions_only_if_causal():
-    x, t, ctx = torch.randn(2, 6, 4, requires_grad=True), torch.rand(2, 1), told(VECTOR)
+    x, t, ctx = torch.randn(2, 6, 4, requires_grad=True), torch.rand(2, 1), context_of(VECTOR)
     past = torch.ones(6, 6, dtype=torch.bool).tril()
     build = {"shape": (6, 4), "out": 3, "times": 1, "context": VECTOR}
     assert torch.equal(sees(loud(SMALL.build(**build)), x, t, ctx, x), past)
@@ -68,7 +68,7 @@ def test_actions_see_earlier_actions_only_if_causal():
 @pytest.mark.parametrize("times", [0, 1, 2])
 def test_action_i_sees_observations_up_to_step_i(times):
     spec = ContextSpec(token=3, tokens=4)
-    ctx = told(spec)
+    ctx = context_of(spec)
     ctx.tokens.requires_grad_()
     t = torch.rand(2, times, requires_grad=True) if times else None
     net = loud(SMALL.build(shape=(6, 4), out=3, times=times, context=spec))
@@ -79,9 +79,9 @@ def test_action_i_sees_observations_up_to_step_i(times):
             assert torch.autograd.grad(net(x, t, ctx)[:, i].sum(), t)[0].ne(0).all()
 
 
-def test_without_one_token_a_step_everything_told_is_seen():
+def test_without_one_token_a_step_the_whole_context_is_seen():
     for spec in (BOTH, ContextSpec(token=3, tokens=9)):
-        ctx = told(spec)
+        ctx = context_of(spec)
         ctx.tokens.requires_grad_()
         net = loud(SMALL.build(shape=(6, 4), out=3, times=1, context=spec))
         assert sees(net, torch.randn(2, 6, 4), torch.rand(2, 1), ctx, ctx.tokens).all()
@@ -94,7 +94,7 @@ def test_context_mask_hides_tokens_and_memory_layers_obey_it():
                 shape=(6, 4), out=3, times=1, context=TOKENS
             )
         )
-        ctx, x, t = told(TOKENS), torch.randn(2, 6, 4), torch.rand(2, 1)
+        ctx, x, t = context_of(TOKENS), torch.randn(2, 6, 4), torch.rand(2, 1)
         hidden = ctx.replace(mask=torch.tensor([[True, False], [True, True]]))
         other = hidden.replace(tokens=ctx.tokens + torch.tensor([0.0, 9.0])[None, :, None])
         torch.testing.assert_close(net(x, t, hidden)[0], net(x, t, other)[0])
@@ -105,7 +105,7 @@ def test_context_mask_hides_tokens_and_memory_layers_obey_it():
 
 def test_each_time_and_order_of_tokens_matter():
     net = loud(Transformer(16, 2, 4, causal=False).build(shape=(6, 4), out=3, times=2, context=TOKENS))
-    x, t, ctx = torch.randn(2, 6, 4), torch.rand(2, 2), told(TOKENS)
+    x, t, ctx = torch.randn(2, 6, 4), torch.rand(2, 2), context_of(TOKENS)
     y = net(x, t, ctx)
     assert not torch.allclose(y, net(x, t.flip(1), ctx), atol=1e-5)
     assert not torch.allclose(y, net(x, t, ctx.replace(tokens=ctx.tokens.flip(1))), atol=1e-5)
@@ -126,7 +126,7 @@ def test_matches_pytorch_decoder_on_equal_weights():
     layer = torch.nn.TransformerDecoderLayer(16, 4, 64, 0.0, "gelu", batch_first=True, norm_first=True)
     theirs = torch.nn.TransformerDecoder(layer, 2, torch.nn.LayerNorm(16)).eval()
     theirs.load_state_dict({torch_name(k): v for k, v in net.decoder.state_dict().items()})
-    x, t, ctx = torch.randn(2, 6, 4), torch.rand(2, 1), told(TOKENS)
+    x, t, ctx = torch.randn(2, 6, 4), torch.rand(2, 1), context_of(TOKENS)
     memory = torch.cat([net.times(t)[:, None], net.context.token(ctx.tokens)], 1) + net.context.position
     i, s = torch.arange(6)[:, None], torch.arange(3)[None]
     blocked = torch.arange(6)[:, None] < torch.arange(6)[None]
@@ -137,7 +137,7 @@ def test_matches_pytorch_decoder_on_equal_weights():
 def test_forward_mode_derivative_equals_the_difference_quotient():
     net = loud(SMALL.build(shape=(6, 4), out=4, times=2, context=TOKENS)).double()
     x, v = torch.randn(2, 6, 4).double(), torch.randn(2, 6, 4).double()
-    memory = told(TOKENS)
+    memory = context_of(TOKENS)
     ctx = memory.replace(tokens=memory.tokens.double())
     net.times.float()  # sinusoids are float32; their network answers in float32
     t = torch.rand(2, 2)
@@ -155,14 +155,14 @@ def test_forward_mode_derivative_equals_the_difference_quotient():
 def test_bfloat16_autocast():
     net = SMALL.build(shape=(6, 4), out=3, times=1, context=BOTH)
     with torch.autocast("cpu", torch.bfloat16):
-        y = net(torch.randn(2, 6, 4), torch.rand(2, 1), told(BOTH))
+        y = net(torch.randn(2, 6, 4), torch.rand(2, 1), context_of(BOTH))
     y.float().sum().backward()
     assert y.isfinite().all()
 
 
 def test_what_is_missing_is_named():
     net = SMALL.build(shape=(6, 4), out=3, times=1, context=BOTH)
-    x, t, ctx = torch.randn(2, 6, 4), torch.rand(2, 1), told(BOTH)
+    x, t, ctx = torch.randn(2, 6, 4), torch.rand(2, 1), context_of(BOTH)
     with pytest.raises(ValueError, match=r"context.vector: expected width 5, found none"):
         net(x, t, ctx.replace(vector=None))
     with pytest.raises(ValueError, match=r"context.tokens: expected at most 2 tokens, found none"):

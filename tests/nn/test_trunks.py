@@ -1,4 +1,4 @@
-"""What every trunk of policies must do, by list: read any context, be told any number of times, learn everywhere."""
+"""What every trunk of policies must do, by list: read any context, take any number of times, learn everywhere."""
 
 import pytest
 import torch
@@ -61,12 +61,12 @@ def test_every_weight_learns_and_every_input_counts(trunk, spec, times, actions)
     assert y.dtype == torch.float32
     # Where a gradient is zero by the equations, rounding leaves a little: in float64 too little to count.
     net, x, t, ctx = net.double(), x.double(), None if t is None else t.double(), ctx.map(torch.Tensor.double)
-    told = [part.requires_grad_() for part in (x, t, ctx.vector, ctx.tokens) if part is not None and part.numel()]
+    inputs = [part.requires_grad_() for part in (x, t, ctx.vector, ctx.tokens) if part is not None and part.numel()]
     net(x, t, ctx).square().sum().backward()
     least = 1e-7 * max(weight.grad.abs().max() for weight in net.parameters() if weight.grad is not None)
     idle = [name for name, weight in net.named_parameters() if weight.grad is None or weight.grad.abs().max() < least]
     assert idle == expected_idle(trunk, spec, times, actions)
-    assert all(part.grad.flatten(1).any(1).all() for part in told)
+    assert all(part.grad.flatten(1).any(1).all() for part in inputs)
 
 
 def expected_idle(trunk, spec, times, actions):

@@ -33,13 +33,13 @@ def naive(w, config, x, t, vector):
         return F.mish(F.group_norm(h, groups, w[f"{name}.1.weight"], w[f"{name}.1.bias"]))
 
     def film(name, h):
-        told = linear(f"{name}.film", F.mish(condition))
+        film = linear(f"{name}.film", F.mish(condition))
         y = block(f"{name}.first", h, config.groups)
         if config.scale:
-            half = told.shape[1] // 2
-            y = told[:, :half, None] * y + told[:, half:, None]
+            half = film.shape[1] // 2
+            y = film[:, :half, None] * y + film[:, half:, None]
         else:
-            y = y + told[:, :, None]
+            y = y + film[:, :, None]
         y = block(f"{name}.second", y, config.groups)
         if f"{name}.skip.weight" in w:
             h = F.conv1d(h, w[f"{name}.skip.weight"], w[f"{name}.skip.bias"])
@@ -94,7 +94,7 @@ def test_every_weight_matters():
     assert idle == []
 
 
-def test_tokens_are_told_as_a_vector():
+def test_tokens_are_read_as_a_vector():
     config = UNet1d(widths=(8, 16), time_width=8)
     net = loud(config.build(shape=(4, 2), out=2, times=1, context=ContextSpec(token=3, tokens=2)))
     x, t, tokens = torch.randn(2, 4, 2), torch.tensor([[1.0], [2.0]]), torch.randn(2, 2, 3)
@@ -111,7 +111,7 @@ def parameters(config, action, context, horizon=16):
 def test_published_sizes():
     # Diffusion Policy's image PushT: two steps of 64 features and 2 positions; 2 actions.
     assert round(parameters(UNet1d((512, 1024, 2048), time_width=128), 2, 132) / 1e6, 1) == 251.5
-    # Its low-dimensional PushT: two steps of 20 inputs, told as one vector.
+    # Its low-dimensional PushT: two steps of 20 inputs, as one vector.
     assert round(parameters(UNet1d((256, 512, 1024), time_width=256), 2, 40) / 1e6, 1) == 65.8
 
 

@@ -71,8 +71,8 @@ def test_equals_diffusers_with_equal_weights(case):
     assert unet2d_tensors(old).keys() == state.keys()
     x, t, label = torch.randn(4, 3, 16, 16), torch.tensor([0, 7, 500, 999]), torch.tensor([4, 0, 2, 1])
     with torch.no_grad():
-        told = Context(4, vector=None if table is None else table[label])
-        found = ours(x, t[:, None].float(), told)
+        condition = Context(4, vector=None if table is None else table[label])
+        found = ours(x, t[:, None].float(), condition)
         expected = theirs(x, t, class_labels=None if table is None else label).sample
     assert float(expected.std()) > 0.1
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -100,7 +100,7 @@ def test_an_odd_side_is_halved_upwards_and_centred():
 
 @pytest.mark.parametrize("scale", [False, True])
 @pytest.mark.parametrize("times", [0, 1, 2])
-def test_every_weight_learns_and_everything_told_counts(times, scale):
+def test_every_weight_learns_and_the_whole_context_counts(times, scale):
     config = UNet2d(channels=8, multipliers=(1, 2), blocks=1, groups=4, dropout=0.0, heads=2, scale=scale)
     spec = ContextSpec(vector=5, token=3, tokens=2)
     net = built(config, times=times, context=spec)

@@ -17,12 +17,12 @@ from nextmove.contracts.memory import Memory, MemorySpec
 
 @dataclass(frozen=True)
 class Context:
-    """What a model is told before it generates.
+    """What a model is conditioned on.
 
     vector: (B, D); tokens: (B, S, D); mask: (B, S) bool, True where a token may be attended to;
     positions: (B, S, D), added to the tokens where they are queries and keys, never to values;
     memory: keys and values of a prefix that another network has read;
-    null: what the model is told when it is told nothing (needed by classifier-free guidance).
+    null: the unconditional context (needed by classifier-free guidance).
     """
 
     batch: int

@@ -46,8 +46,8 @@ def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
 
 def counts(model: Any, batch: Batch, rng: Rng) -> dict[str, float]:
     """By term of the model's loss on this batch, how much its mean counts, where it tells; else that is the rows."""
-    told = getattr(model, "counts", None)
-    return {} if told is None else {name: float(count) for name, count in told(batch, rng=rng).items()}
+    counts = getattr(model, "counts", None)
+    return {} if counts is None else {name: float(count) for name, count in counts(batch, rng=rng).items()}
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:

@@ -191,7 +191,7 @@ class AdversarialDecoder(Resampled, nn.Module):
     ) -> Tensor:
         """x (B, *shape) in one call, from z (B, Z) where it is given.
 
-        A known part is set at the end: the rest of x is not told of it.
+        A known part is set at the end: the rest of x does not depend on it.
         """
         weights = next(self.generator.parameters())
         z = normal((ctx.batch, self.config.latent), rng) if z is None else z

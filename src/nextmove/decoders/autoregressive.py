@@ -201,10 +201,10 @@ class _Reader:
         """Logits (B, K) of id i given the ids (B, L) before it."""
         if self.window and self.extra + i - self.first > self.window:
             self.cache, self.first = None, i - (self.window // 2 - self.extra)
-        told = ids[:, self.read : i]
+        recent = ids[:, self.read : i]
         if self.cache is None:
-            told = torch.cat([self.start(ids), ids[:, self.first : i]], 1)
-        logits, self.cache = self.step(told, self.ctx, self.cache)
+            recent = torch.cat([self.start(ids), ids[:, self.first : i]], 1)
+        logits, self.cache = self.step(recent, self.ctx, self.cache)
         self.read = i
         return _wide(logits[:, -1])
 

@@ -47,7 +47,7 @@ class Consistency(FewSteps):
     alpha: float = 1e-5
     """Weight of the difference of the two velocities."""
     time_scale: float = 1000.0
-    """The network is told t times this."""
+    """The network reads t times this."""
     stop_gradient: bool = True
     """Whether the later point is a fixed target (the online weights, detached; there is no averaged teacher)."""
     steps: int = 1

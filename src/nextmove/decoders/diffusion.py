@@ -111,8 +111,8 @@ class _Generative:
     pairing: Literal["independent", "optimal"] = "independent"
     """Optimal: noise is matched to data within the batch before training on the pairs."""
     prefix: int = 0
-    """Most leading positions (of H) given clean in training, the number being uniform in 0 .. prefix; the network is
-    told it as a second time, and there is no loss on them."""
+    """Most leading positions (of H) given clean in training, the number being uniform in 0 .. prefix; the network
+    reads it as a second time, and there is no loss on them."""
     sigma_data: float = 0.0
     """EDM preconditioning and weighting for data of this spread (path VE, target x0); 0 switches it off."""
 
@@ -273,20 +273,20 @@ class DiffusionDecoder(nn.Module):
     ) -> dict[str, Tensor]:
         """{target: mean square error} at times t (B,) in [0, 1], 0 = noise, and noise like x.
 
-        weight: (B, H) or like x. keep: (B,) bool, False where the model is told nothing. prefix: (B,) int, leading
+        weight: (B, H) or like x. keep: (B,) bool, False where the context is dropped. prefix: (B,) int, leading
         positions given clean.
         """
         c = self.config
         node = c.path.at(t, x)
         x_t = node.a * x + node.b * noise
-        told = [node.told.to(torch.promote_types(x.dtype, torch.float32))]
+        times = [node.timestep.to(torch.promote_types(x.dtype, torch.float32))]
         if c.prefix:
             prefix = torch.zeros_like(t, dtype=torch.long) if prefix is None else prefix
             clean = torch.arange(x.shape[1], device=x.device) < prefix[:, None]
             x_t = torch.where(clean[..., None], x, x_t)
-            told.append(prefix.to(told[0]))
+            times.append(prefix.to(times[0]))
             weight = self._free(prefix, x.shape[1], weight, x.dtype)
-        y = self.net(x_t, torch.stack(told, 1), ctx if keep is None else drop(ctx, keep))
+        y = self.net(x_t, torch.stack(times, 1), ctx if keep is None else drop(ctx, keep))
         error = (y - target_value(c.target, x, noise, node)) ** 2
         if c.min_snr:
             error = error * (torch.minimum(node.a2, c.min_snr * node.b2) / slope(c.target, node) ** 2)
@@ -297,11 +297,11 @@ class DiffusionDecoder(nn.Module):
     # Sampling
 
     def predict(self, x: Tensor, node: Node[float], ctx: Context) -> Prediction:
-        """What the network, told only `ctx` and the path's time, answers at x (B, ...), with gradient; not guided."""
+        """The network's prediction at x (B, ...) given `ctx` and the timestep alone, with gradient and not guided."""
         if self.config.prefix:
             raise ValueError("predict: expected a decoder trained without a prefix")
-        told = x.new_full((len(x), 1), node.told, dtype=torch.promote_types(x.dtype, torch.float32))
-        return Prediction(x, plain(self.net)(x, told, ctx), node, self.config.target)
+        times = x.new_full((len(x), 1), node.timestep, dtype=torch.promote_types(x.dtype, torch.float32))
+        return Prediction(x, plain(self.net)(x, times, ctx), node, self.config.target)
 
     @torch.no_grad()
     def sample(
@@ -370,14 +370,14 @@ class DiffusionDecoder(nn.Module):
         return completed(answer, c.target, s.clip, how, part, draw, fresh), part, how
 
     def _answer(self, ctx: Context, x: Tensor, clean: Part | None) -> Answer:
-        """The network's answer at a node, told the time and, where trained with a prefix, its length."""
+        """The network's answer at a node, conditioned on the timestep and, where trained with a prefix, its length."""
         call = guided(self.net, ctx, self.sampler.guidance)
         batch = x.shape[0]
         if not self.config.prefix:
-            return lambda x, node: call(x, x.new_full((batch, 1), node.told), node.t)
+            return lambda x, node: call(x, x.new_full((batch, 1), node.timestep), node.t)
         length = x.new_zeros(batch) if clean is None else prefix_length(clean, self.config.prefix).to(x)
 
         def answer(x: Tensor, node: Node[float]) -> Tensor:
-            return call(x, torch.stack([torch.full_like(length, node.told), length], 1), node.t)
+            return call(x, torch.stack([torch.full_like(length, node.timestep), length], 1), node.t)
 
         return answer

@@ -10,7 +10,7 @@ from nextmove.decoders.paths import VE
 
 
 class Preconditioned(nn.Module):
-    """D = c_skip x + c_out F(c_in x, told), the x1 predicted on the path VE (Karras et al. 2022, eq. 7 and table 1)."""
+    """D = c_skip x + c_out F(c_in x, timestep), x1 on the path VE (Karras et al. 2022, eq. 7 and table 1)."""
 
     def __init__(self, net: nn.Module, path: VE, sigma_data: float) -> None:
         super().__init__()
@@ -19,8 +19,8 @@ class Preconditioned(nn.Module):
         self.sigma_data = sigma_data
 
     def forward(self, x: Tensor, t: Tensor, ctx: Context) -> Tensor:
-        """x (B, ...) at noise level sigma, t (B, n) told with the path's time first; x1 (B, ...)."""
-        sigma = self.path.sigma_told(t[:, 0]).reshape(-1, *[1] * (x.dim() - 1))
+        """x (B, ...) at noise level sigma, t (B, n) with the path's timestep first; x1 (B, ...)."""
+        sigma = self.path.sigma_of(t[:, 0]).reshape(-1, *[1] * (x.dim() - 1))
         norm = sigma**2 + self.sigma_data**2
         c_skip, c_out = self.sigma_data**2 / norm, sigma * self.sigma_data * torch.rsqrt(norm)
         out: Tensor = self.net(x * torch.rsqrt(norm), t, ctx)

@@ -14,7 +14,7 @@ from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal
 
 
 def network(trunk: Trunk, shape: tuple[int, ...], times: int, context: ContextSpec) -> nn.Module:
-    """The network of a trunk config for x (B, *shape), shape (H, A) or (C, height, width), told `times` numbers."""
+    """The network of a trunk config for x (B, *shape), shape (H, A) or (C, height, width), and `times` times."""
     out = shape[0] if len(shape) == 3 else shape[-1]
     return trunk.build(shape=shape, out=out, times=times, context=context, causal=False)
 
@@ -43,11 +43,11 @@ def plain(net: nn.Module) -> Callable[[Tensor, Tensor, Context], Tensor]:
     """
     weights = next((p for p in net.parameters() if p.is_floating_point()), None)
 
-    def call(x: Tensor, told: Tensor, ctx: Context) -> Tensor:
+    def call(x: Tensor, times: Tensor, ctx: Context) -> Tensor:
         dtype = x.dtype if weights is None else weights.dtype
         ctx = ctx.map(lambda part: part.to(dtype) if part.is_floating_point() else part)
         with torch.autocast(x.device.type, enabled=False):
-            answer: Tensor = net(x.to(dtype), told.to(torch.promote_types(dtype, torch.float32)), ctx)
+            answer: Tensor = net(x.to(dtype), times.to(torch.promote_types(dtype, torch.float32)), ctx)
         return answer.to(x.dtype)
 
     return call
@@ -84,7 +84,7 @@ def march(velocity: Velocity, noise: Tensor, times: Sequence[float], dt: float, 
     """From noise to data by x + dt velocity(x, t) at each of `times`, without gradient.
 
     Before each call the known part is placed on the path (t value + (1 - t) noise, the same noise throughout) and set
-    exactly at the end. The rest sees it only through calls at t > 0: a one-step sampler is told nothing of it.
+    exactly at the end. The rest sees it only through calls at t > 0: in a one-step sampler it changes nothing else.
     """
     x = noise
     with torch.no_grad():

@@ -44,10 +44,10 @@ class Guidance:
 
 
 def null_of(ctx: Context) -> Context:
-    """What the model is told when it is told nothing; ValueError unless it has the same parts as `ctx`."""
+    """The unconditional context; ValueError unless it has the same parts as `ctx`."""
     null = ctx.null
     if null is None:
-        raise ValueError("ctx.null: guidance needs what the model is told when told nothing, found None")
+        raise ValueError("ctx.null: guidance needs the unconditional context, found None")
     for name in ("vector", "tokens", "mask", "positions", "memory"):
         mine, other = getattr(ctx, name) is None, getattr(null, name) is None
         if mine != other:
@@ -63,15 +63,15 @@ def drop(ctx: Context, keep: Tensor) -> Context:
 
 
 def guided(net: Call, ctx: Context, guidance: Guidance) -> Callable[[Tensor, Tensor, float], Tensor]:
-    """A function `(x, told (B, n), t) -> y`; the doubled context is made once, for all calls."""
+    """A function `(x, times (B, n), t) -> y`; the doubled context is made once, for all calls."""
     if guidance.weight == 1:
-        return lambda x, told, t: net(x, told, ctx)
+        return lambda x, times, t: net(x, times, ctx)
     both = ctx.cat(null_of(ctx))
 
-    def call(x: Tensor, told: Tensor, t: float) -> Tensor:
+    def call(x: Tensor, times: Tensor, t: float) -> Tensor:
         if not guidance.active(t):
-            return net(x, told, ctx)
-        conditional, null = net(torch.cat([x, x]), torch.cat([told, told]), both).chunk(2)
+            return net(x, times, ctx)
+        conditional, null = net(torch.cat([x, x]), torch.cat([times, times]), both).chunk(2)
         return guidance.mix(conditional, null)
 
     return call

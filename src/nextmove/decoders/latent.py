@@ -37,8 +37,8 @@ class Latent:
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> LatentDecoder:
         """The decoder of x (B, *shape)."""
-        told = replace(context, vector=context.vector + self.latent)
-        inner = self.inner.build(shape=shape, context=told)
+        given = replace(context, vector=context.vector + self.latent)
+        inner = self.inner.build(shape=shape, context=given)
         return LatentDecoder(self, inner, self.posterior.build(shape=shape, context=context, latent=self.latent))
 
 
@@ -54,7 +54,7 @@ class LatentDecoder(Outer):
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
         """`loss_at` with eps drawn from `rng`, followed by the inner decoder's draws."""
         z, kl = self._posterior(ctx, x, weight, normal((x.shape[0], self.config.latent), rng, like=x))
-        return {**self.inner.loss(_told(ctx, z), x, weight=weight, rng=rng), "kl": kl}
+        return {**self.inner.loss(_with_latent(ctx, z), x, weight=weight, rng=rng), "kl": kl}
 
     def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
         """What the inner decoder counts; kl is a mean over rows."""
@@ -71,7 +71,7 @@ class LatentDecoder(Outer):
         kl: kl_weight times the mean over rows of the sum over z.
         """
         z, kl = self._posterior(ctx, x, weight, eps)
-        terms = self.inner.loss_at(_told(ctx, z), x, weight=weight, **draws)
+        terms = self.inner.loss_at(_with_latent(ctx, z), x, weight=weight, **draws)
         return {**terms, "kl": kl}
 
     def _posterior(self, ctx: Context, x: Tensor, weight: Tensor | None, eps: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,14 +95,14 @@ class LatentDecoder(Outer):
         if z is None:
             weights = next(self.inner.parameters())
             z = weights.new_zeros(ctx.batch, self.config.latent)
-        made: Tensor = self.inner.sample(_told(ctx, z), shape=shape, rng=rng, known=known, **options)
+        made: Tensor = self.inner.sample(_with_latent(ctx, z), shape=shape, rng=rng, known=known, **options)
         return made
 
 
-def _told(ctx: Context, z: Tensor) -> Context:
+def _with_latent(ctx: Context, z: Tensor) -> Context:
     """The context with z in front of its vector."""
     vector = z if ctx.vector is None else torch.cat([z, ctx.vector.to(z)], 1)
-    return ctx.replace(vector=vector, null=None if ctx.null is None else _told(ctx.null, z))
+    return ctx.replace(vector=vector, null=None if ctx.null is None else _with_latent(ctx.null, z))
 
 
 def _valid(x: Tensor, weight: Tensor | None) -> Tensor:

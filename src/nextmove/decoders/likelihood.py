@@ -126,7 +126,7 @@ def probed_trace(f: Field, x: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
 class Between:
     """A table's levels as a continuous path: a = sqrt(alpha_bar) as a cubic spline in t through all of them.
 
-    The network is told the index as a fraction.
+    The network reads the index as a fraction.
     """
 
     table: DiscreteVP

@@ -49,10 +49,10 @@ class MeanFlow(FewSteps):
     floor: float = 1e-2
     """A row's square error L is divided by (L + floor)^power, held fixed (0: plain squares)."""
     time_scale: float = 1.0
-    """The network is told t and h times this; large values make du/dt large and noisy."""
+    """The network reads t and h times this; large values make du/dt large and noisy."""
     steps: int = 1
     drop: float = 0.0
-    """Share of rows trained on `ctx.null`, so that the model also generates when it is told nothing."""
+    """Share of rows trained on `ctx.null`, so that the model also generates without a condition."""
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> MeanFlowDecoder:
         """The decoder of x (B, *shape)."""
@@ -100,7 +100,7 @@ class MeanFlowDecoder(Resampled, nn.Module):
     ) -> dict[str, Tensor]:
         """{mean_flow: mean over rows of L / (L + floor)^power}, L the row's summed square error, from t to t + h, (B,).
 
-        keep: (B,) bool, False where the model is told nothing. weight: (B, H) or like x; rows without any don't count.
+        keep: (B,) bool, False where the context is dropped. weight: (B, H) or like x; rows without any don't count.
         Rows of h exactly 0 have the velocity as target and cost one ordinary call. With power 1 the value stays near 1
         while the model improves.
         """
@@ -122,7 +122,7 @@ class MeanFlowDecoder(Resampled, nn.Module):
         net = plain(self.net)
 
         def average(x: Tensor, t: Tensor, h: Tensor) -> Tensor:
-            return net(x, self._told(t, h), ctx)
+            return net(x, self._times(t, h), ctx)
 
         with sdpa_kernel(SDPBackend.MATH):
             tangents = (velocity, torch.ones_like(t), -torch.ones_like(h))
@@ -131,9 +131,9 @@ class MeanFlowDecoder(Resampled, nn.Module):
         return u, (velocity + column(h, x) * slope).detach()
 
     def _near(self, x: Tensor, t: Tensor, h: Tensor, velocity: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
-        return plain(self.net)(x, self._told(t, h), ctx), velocity
+        return plain(self.net)(x, self._times(t, h), ctx), velocity
 
-    def _told(self, t: Tensor, h: Tensor) -> Tensor:
+    def _times(self, t: Tensor, h: Tensor) -> Tensor:
         return torch.stack([t, h], 1) * self.config.time_scale
 
     def sample(
@@ -151,8 +151,8 @@ class MeanFlowDecoder(Resampled, nn.Module):
         noise = start(self.net, (ctx.batch, *shape), rng, noise)
 
         def velocity(x: Tensor, t: float) -> Tensor:
-            told: Tensor = self.net(x, self._told(x.new_full((len(x),), t), x.new_full((len(x),), 1 / n)), ctx)
-            return told
+            y: Tensor = self.net(x, self._times(x.new_full((len(x),), t), x.new_full((len(x),), 1 / n)), ctx)
+            return y
 
         return march(velocity, noise, [i / n for i in range(n)], 1 / n, known)
 

@@ -1,7 +1,7 @@
 """Paths x_t = a(t) x1 + b(t) e from noise e ~ N(0, I) at t = 0 to data x1 at t = 1.
 
-Every path also says what a network is told about the time (`told`): a sinusoid needs numbers of the order of hundreds,
-so continuous times are scaled and a table gives its integer index.
+Every path also has the `timestep` that a network reads: a sinusoid needs numbers of the order of hundreds, so
+continuous times are scaled and a table gives its integer index.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Node(Generic[N]):
     db: N
     a2: N
     b2: N
-    told: N
+    timestep: N
     vp: bool = False
 
     @property
@@ -67,8 +67,8 @@ class _Path(ABC):
         """The derivative of b."""
 
     @abstractmethod
-    def told(self, t: Tensor) -> Tensor:
-        """The number a network is told at t."""
+    def timestep(self, t: Tensor) -> Tensor:
+        """The number a network reads at t."""
 
     @abstractmethod
     def time_of(self, lam: Tensor) -> Tensor:
@@ -82,13 +82,13 @@ class _Path(ABC):
         """The path at times t (B,), shaped to broadcast from the left over `like` (B, ...)."""
         shape = (-1, *[1] * (like.dim() - 1))
         a, b, da, db = (f(t).to(like.dtype).reshape(shape) for f in (self.a, self.b, self.da, self.db))
-        return Node(t, a, b, da, db, a * a, b * b, self.told(t), self.vp)
+        return Node(t, a, b, da, db, a * a, b * b, self.timestep(t), self.vp)
 
     def node(self, t: float) -> Node[float]:
         """The path at one time, in Python floats."""
         at = torch.tensor(t, dtype=torch.float64)
         a, b, da, db = (float(f(at)) for f in (self.a, self.b, self.da, self.db))
-        return Node(t, a, b, da, db, a * a, b * b, float(self.told(at)), self.vp)
+        return Node(t, a, b, da, db, a * a, b * b, float(self.timestep(at)), self.vp)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Linear(_Path):
     def db(self, t: Tensor) -> Tensor:
         return -torch.ones_like(t)
 
-    def told(self, t: Tensor) -> Tensor:
+    def timestep(self, t: Tensor) -> Tensor:
         return t * self.time_scale
 
     def time_of(self, lam: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class Cosine(_Path):
     def db(self, t: Tensor) -> Tensor:
         return self.a(t) * (-math.pi / 2)
 
-    def told(self, t: Tensor) -> Tensor:
+    def timestep(self, t: Tensor) -> Tensor:
         return t * self.time_scale
 
     def time_of(self, lam: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class VP(_Path):
     def db(self, t: Tensor) -> Tensor:
         return -self.a(t) * self.da(t) / self.b(t)
 
-    def told(self, t: Tensor) -> Tensor:
+    def timestep(self, t: Tensor) -> Tensor:
         return t * self.time_scale
 
     def time_of(self, lam: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class VP(_Path):
 class VE(_Path):
     """a = 1, b = sigma = sigma_max (1 - t): Karras et al. 2022 (EDM), where sigma itself is the solver's clock.
 
-    A network is told time_scale log(sigma) / 4 (EDM's c_noise has time_scale = 1).
+    A network reads time_scale log(sigma) / 4 (EDM's c_noise has time_scale = 1).
     """
 
     sigma_max: float = 80.0
@@ -203,12 +203,12 @@ class VE(_Path):
     def db(self, t: Tensor) -> Tensor:
         return torch.full_like(t, -self.sigma_max)
 
-    def told(self, t: Tensor) -> Tensor:
+    def timestep(self, t: Tensor) -> Tensor:
         return torch.log(self.b(t)) * (self.time_scale / 4)
 
-    def sigma_told(self, told: Tensor) -> Tensor:
-        """The noise level that a network was told."""
-        return torch.exp(told * (4 / self.time_scale))
+    def sigma_of(self, timestep: Tensor) -> Tensor:
+        """The noise level of a timestep."""
+        return torch.exp(timestep * (4 / self.time_scale))
 
     def time_of(self, lam: Tensor) -> Tensor:
         return 1 - torch.exp(-lam) / self.sigma_max
@@ -219,7 +219,7 @@ class DiscreteVP(_Path):
     """A DDPM table of T noise levels, a^2 = alpha_bar_i (Ho et al. 2020, eq. 4; Nichol & Dhariwal 2021, eq. 17).
 
     Index i stands at t = 1 - (i + 1) / T: i = T - 1 is t = 0 (noise), i = -1 is t = 1 (data, alpha_bar = 1); other
-    times mean the nearest index. A network is told i. The table is float32 and equals that of `diffusers` bit for bit.
+    times mean the nearest index. A network reads i. The table is float32 and equals that of `diffusers` bit for bit.
     `zero_terminal_snr` rescales it to end in pure noise (Lin et al. 2024, algorithm 1): needs target v or x0 and
     trailing indices.
     """
@@ -256,7 +256,7 @@ class DiscreteVP(_Path):
     def db(self, t: Tensor) -> Tensor:
         return torch.full_like(t, math.nan)
 
-    def told(self, t: Tensor) -> Tensor:
+    def timestep(self, t: Tensor) -> Tensor:
         return self.index(t).to(t.dtype)
 
     def time_of(self, lam: Tensor) -> Tensor:

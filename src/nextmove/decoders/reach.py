@@ -54,7 +54,7 @@ def check_reach(decoder: Any, end: float, name: str) -> None:
 
 @contextmanager
 def as_saved(where: str) -> Iterator[None]:
-    """Contradictions are told as warnings that name `where`: a model saved with one must still load."""
+    """Contradictions are warnings that name `where`: a model saved with one must still load."""
     token = _saved.set(where)
     try:
         yield

@@ -27,7 +27,7 @@ class Teacher(Protocol):
     shape: tuple[int, ...]
 
     def context(self, inputs: Mapping[str, Any], batch: int) -> Context:
-        """What the decoder is told."""
+        """The condition of the decoder."""
         ...
 
 
@@ -57,15 +57,15 @@ class Pairs:
 def simulate(
     teacher: Teacher, n: int, *, rng: Rng, steps: int = 50, batch: int = 256, label: Tensor | None = None
 ) -> Pairs:
-    """n pairs made by the teacher's own sampler in `steps` steps, `batch` at a time; label: (n,), what it is told.
+    """n pairs made by the teacher's own sampler in `steps` steps, `batch` at a time; label: (n,), its condition.
 
     The sampler must be deterministic, and accurate (Heun, midpoint): errors of the pairs become the student's.
     """
     made = []
     for start in range(0, n, batch):
         count = min(batch, n - start)
-        told = {} if label is None else {"label": label[start : start + count]}
-        ctx = teacher.context(told, count)
+        condition = {} if label is None else {"label": label[start : start + count]}
+        ctx = teacher.context(condition, count)
         made.append(reflow_pairs(teacher.decoder, ctx, shape=teacher.shape, rng=rng, steps=steps))
     noise, x = (torch.cat(part) for part in zip(*made, strict=True))
     return Pairs(noise, x, label)

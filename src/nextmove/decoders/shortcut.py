@@ -38,7 +38,7 @@ class Shortcut(FewSteps):
     clip: float = 0.0
     """Bound of the half-way point and of the taught velocity; 0 switches it off (the authors' code: 4)."""
     time_scale: float = 1000.0
-    """The network is told t times this (the authors' code: 1)."""
+    """The network reads t times this (the authors' code: 1)."""
     steps: int = 1
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class ShortcutDecoder(Resampled, nn.Module):
         if len(index):
             taught = self._two_halves(teacher or self.net, x_t[index], t[index], level[index], rows(ctx, index))
             target = target.index_copy(0, index, taught.to(target))
-        error = (self.net(x_t, self._told(t, level), ctx) - target) ** 2
+        error = (self.net(x_t, self._times(t, level), ctx) - target) ** 2
         taken = column(coarse, error)
         return {"flow": weighted_mean(error * (1 - taken), weight), "bootstrap": weighted_mean(error * taken, weight)}
 
@@ -122,15 +122,15 @@ class ShortcutDecoder(Resampled, nn.Module):
     def _two_halves(self, net: nn.Module, x: Tensor, t: Tensor, level: Tensor, ctx: Context) -> Tensor:
         """The mean velocity of two steps of half the size."""
         half = 2.0 ** -(level + 1)
-        first = net(x, self._told(t, level + 1), ctx)
+        first = net(x, self._times(t, level + 1), ctx)
         middle = self._clip(x + column(half, x) * first)
-        second = net(middle, self._told(t + half, level + 1), ctx)
+        second = net(middle, self._times(t + half, level + 1), ctx)
         return self._clip((first + second) / 2)
 
     def _clip(self, x: Tensor) -> Tensor:
         return x.clamp(-self.config.clip, self.config.clip) if self.config.clip else x
 
-    def _told(self, t: Tensor, level: Tensor) -> Tensor:
+    def _times(self, t: Tensor, level: Tensor) -> Tensor:
         return torch.stack([t * self.config.time_scale, level.to(t)], 1)
 
     def sample(
@@ -149,7 +149,7 @@ class ShortcutDecoder(Resampled, nn.Module):
         noise = start(self.net, (ctx.batch, *shape), rng, noise)
 
         def velocity(x: Tensor, t: float) -> Tensor:
-            told: Tensor = self.net(x, self._told(x.new_full((len(x),), t), x.new_full((len(x),), level)), ctx)
-            return told
+            y: Tensor = self.net(x, self._times(x.new_full((len(x),), t), x.new_full((len(x),), level)), ctx)
+            return y
 
         return march(velocity, noise, [i / n for i in range(n)], 1 / n, known)

@@ -23,7 +23,7 @@ PLACES = {
 SIDES = {"down_blocks": "down", "up_blocks": "up"}
 KINDS = {"resnets": "blocks", "attentions": "attend"}
 CHANGES = {"downsamplers": "smaller.{}.", "upsamplers": "larger.{}.conv."}
-INNER = {"time_emb_proj": "told", "conv_shortcut": "skip", "group_norm": "norm", "to_out.0": "attention.out_proj"}
+INNER = {"time_emb_proj": "modulation", "conv_shortcut": "skip", "group_norm": "norm", "to_out.0": "attention.out_proj"}
 QKV = ("to_q", "to_k", "to_v")
 OLD = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 """Names before `diffusers` 0.12, which it renames on loading."""

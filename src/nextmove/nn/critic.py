@@ -13,7 +13,7 @@ from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.dcgan import halvings, init_dcgan
 
 
-def _untold(context: ContextSpec) -> None:
+def _check_unconditional(context: ContextSpec) -> None:
     if context != ContextSpec():
         raise ValueError(f"context: this critic sees only the image, expected an empty context, found {context}")
 
@@ -31,7 +31,7 @@ class DcganCritic:
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> DcganCriticNet:
         """The network `(x (B, C, height, width), ctx) -> scores (B,)`."""
-        _untold(context)
+        _check_unconditional(context)
         return DcganCriticNet(self, shape)
 
 
@@ -68,7 +68,7 @@ class PatchCritic:
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> PatchCriticNet:
         """The network `(x (B, C, height, width), ctx) -> scores (B, rows, columns)`."""
-        _untold(context)
+        _check_unconditional(context)
         return PatchCriticNet(self, shape)
 
 

@@ -71,6 +71,6 @@ class DcganNet(nn.Module):
 
     def forward(self, z: Tensor, ctx: Context) -> Tensor:
         """x (B, C, height, width); what the context says stands beside z."""
-        told = torch.cat([z, *flat(ctx, self.spec)], 1)
-        x: Tensor = self.layers(told[:, :, None, None]).tanh()
+        condition = torch.cat([z, *flat(ctx, self.spec)], 1)
+        x: Tensor = self.layers(condition[:, :, None, None]).tanh()
         return x

@@ -1,4 +1,4 @@
-"""Numbers as vectors: sinusoids of the times a network is told, and tables of positions.
+"""Numbers as vectors: sinusoids of a network's times, and tables of positions.
 
 Letters: B batch, W width, L length, D width of a position.
 """
@@ -71,7 +71,7 @@ def cells(rows: int, columns: int, width: int) -> Tensor:
 
 
 class Times(nn.Module):
-    """(B, count) told times -> (B, out); each has its own sinusoid and two-layer network, the results are added."""
+    """(B, count) times -> (B, out); each has its own sinusoid and two-layer network, the results are added."""
 
     def __init__(
         self,

@@ -147,10 +147,10 @@ class ExpertNet(nn.Module):
         h = self.action(x) if self.query is None else self.query[: x.shape[1]].expand(len(x), -1, -1)  # type: ignore[misc]
         if self.time is None:
             return h, None
-        told = self._sinusoids(t, h)
+        sinusoids = self._sinusoids(t, h)
         if self.adaptive:
-            return h, F.silu(self.time(told))
-        return self.time(torch.cat([h, told[:, None].expand(-1, h.shape[1], -1)], -1)), None
+            return h, F.silu(self.time(sinusoids))
+        return self.time(torch.cat([h, sinusoids[:, None].expand(-1, h.shape[1], -1)], -1)), None
 
     def _sinusoids(self, t: Tensor | None, like: Tensor) -> Tensor:
         """(B, times W)."""

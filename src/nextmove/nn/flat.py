@@ -1,4 +1,4 @@
-"""The context as one row of numbers, for networks that flatten what they are told."""
+"""The context as one row of numbers, for networks that flatten their condition."""
 
 from __future__ import annotations
 

@@ -89,8 +89,8 @@ class MaskedConv2d(nn.Module):
         mask[:, :, -1] = float(window.row == "everything")
         if window.row in ("A", "B"):
             mask[:, :, -1, : window.left] = 1
-            told, asked = groups(inputs, colours), groups(out, colours, chunks)[:, None]
-            mask[:, :, -1, window.left] = (told < asked if window.row == "A" else told <= asked).float()
+            given, asked = groups(inputs, colours), groups(out, colours, chunks)[:, None]
+            mask[:, :, -1, window.left] = (given < asked if window.row == "A" else given <= asked).float()
         self.register_buffer("mask", mask, persistent=False)
         # Uniform within 1 / sqrt(inputs), as nn.Conv2d's, of those that count.
         bound = mask.sum((1, 2, 3)).clamp_min(1).rsqrt()

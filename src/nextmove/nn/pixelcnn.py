@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from nextmove.nn.dropout import Dropout
 from nextmove.nn.masked_conv import MaskedConv2d, Rows, above, before, square
 from nextmove.nn.product import Linear
 from nextmove.nn.raster import Grid, Head, RasterNet, Run, Stack, check_grid, pointwise, vector, vector_width
+from nextmove.nn.renamed import BEFORE_3, Renames
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class MaskedCnn:
             head=self.head,
             grid=self.grid,
             classes=classes,
-            told=vector_width(context),
+            condition=vector_width(context),
         )
         return RasterNet(body, grid=self.grid, classes=classes)
 
@@ -97,7 +98,7 @@ def gate(x: Tensor) -> Tensor:
 
 
 class VerticalStack(nn.Module):
-    """All that the horizontal stack is told by the rows strictly above, and by the vector: (B, 2 p, H, W) a layer.
+    """All that the horizontal stack reads of the rows strictly above, and of the vector: (B, 2 p, H, W) a layer.
 
     A row of it depends on no pixel of that row, so it is computed as a whole when the row begins. What is kept: the
     rows each convolution reads, what the vector says to each, and this row of each output.
@@ -105,7 +106,9 @@ class VerticalStack(nn.Module):
 
     convs: Any
 
-    def __init__(self, c: GatedCnn, told: int) -> None:
+    RENAMED: ClassVar[dict[int, Renames]] = dict.fromkeys(BEFORE_3, ((r"^told\.", "condition."),))
+
+    def __init__(self, c: GatedCnn, condition: int) -> None:
         super().__init__()
         p, self.layers, self.columns = c.width, c.layers, c.grid[1]
         self.convs = nn.ModuleList(
@@ -114,11 +117,11 @@ class VerticalStack(nn.Module):
         )
         self.across = nn.ModuleList(nn.Conv2d(2 * p, 2 * p, 1) for _ in range(c.layers))
         self.dropout = Dropout(c.dropout)
-        self.told = Linear(told, 4 * p * c.layers, bias=False) if told else None
+        self.condition = Linear(condition, 4 * p * c.layers, bias=False) if condition else None
 
     def whole(self, x: Tensor, ctx: Context, *, keep: bool) -> tuple[list[Tensor], Rows]:
         """Images (B, C, H, W)."""
-        told = self._told(ctx)
+        condition = self._condition(ctx)
         windows: list[Tensor] = []
 
         def convolve(layer: int, h: Tensor) -> Tensor:
@@ -126,8 +129,8 @@ class VerticalStack(nn.Module):
             windows.extend(rows)
             return y
 
-        out = self._run(x, convolve, told)
-        return out, (*windows, *told, *(y[:, :, -1:].clone() for y in out)) if keep else ()
+        out = self._run(x, convolve, condition)
+        return out, (*windows, *condition, *(y[:, :, -1:].clone() for y in out)) if keep else ()
 
     def turn(self, rows: Rows) -> Rows:
         """Reads the row that is complete."""
@@ -139,41 +142,41 @@ class VerticalStack(nn.Module):
                 conv.write(h, windows[layer], 0)
             return conv.read(windows[layer], 0, self.columns)
 
-        told = rows[self.layers : -self.layers]
-        return (*(row for (row,) in windows), *told, *self._run(None, convolve, told))
+        condition = rows[self.layers : -self.layers]
+        return (*(row for (row,) in windows), *condition, *self._run(None, convolve, condition))
 
     def write(self, x: Tensor, rows: Rows, column: int) -> None:
         """Notes a pixel (B, C, 1, 1) of the last row, for the rows below."""
         self.convs[0].write(x, rows[:1], column)
 
     def pixel(self, x: Tensor, ctx: Context, *, rows: Rows, column: int) -> list[Tensor]:
-        """What is told at one pixel, (B, 2 p, 1, 1) a layer."""
+        """The condition at one pixel, (B, 2 p, 1, 1) a layer."""
         return [row[..., column : column + 1] for row in rows[-self.layers :]]
 
-    def _run(self, x: Any, convolve: Callable[[int, Any], Tensor], told: Rows) -> list[Tensor]:
+    def _run(self, x: Any, convolve: Callable[[int, Any], Tensor], condition: Rows) -> list[Tensor]:
         out, h = [], x
         for i, across in enumerate(self.across):
             y = convolve(i, h)
-            y = y + told[2 * i] if told else y
+            y = y + condition[2 * i] if condition else y
             # From before the gate, as published; what follows the last layer would not be read.
-            out.append(across(y) + told[2 * i + 1] if told else across(y))
+            out.append(across(y) + condition[2 * i + 1] if condition else across(y))
             h = self.dropout(gate(y)) if i < self.layers - 1 else h
         return out
 
-    def _told(self, ctx: Context) -> Rows:
+    def _condition(self, ctx: Context) -> Rows:
         """What the vector adds (B, 2 p, 1, 1), to the vertical and to the horizontal half of each layer in turn."""
-        if self.told is None:
+        if self.condition is None:
             return ()
-        return self.told(vector(ctx, self.told.in_features))[..., None, None].chunk(2 * self.layers, 1)
+        return self.condition(vector(ctx, self.condition.in_features))[..., None, None].chunk(2 * self.layers, 1)
 
 
 class GatedBody(nn.Module):
-    """Horizontal layers, each told by the vertical stack; residual except in the first (2016b, figure 2)."""
+    """Horizontal layers, each conditioned by the vertical stack; residual except in the first (2016b, figure 2)."""
 
-    def __init__(self, c: GatedCnn, classes: int, told: int) -> None:
+    def __init__(self, c: GatedCnn, classes: int, condition: int) -> None:
         super().__init__()
         p, colours = c.width, c.grid[2]
-        self.vertical = VerticalStack(c, told)
+        self.vertical = VerticalStack(c, condition)
         self.convs = nn.ModuleList(
             MaskedConv2d(
                 p if i else colours,
@@ -195,13 +198,13 @@ class GatedBody(nn.Module):
 
     def forward(self, x: Tensor, run: Run, ctx: Context) -> Tensor:
         """(B, C, H, W) -> (B, C K, H, W)."""
-        told = run(self.vertical, x, ctx)
-        h = self._layer(0, x, told, run)
+        vertical = run(self.vertical, x, ctx)
+        h = self._layer(0, x, vertical, run)
         for i in range(1, len(self.convs)):
-            h = h + self._layer(i, h, told, run)
+            h = h + self._layer(i, h, vertical, run)
         y: Tensor = self.head(h)
         return y
 
-    def _layer(self, i: int, h: Tensor, told: list[Tensor], run: Run) -> Tensor:
-        y: Tensor = self.mix[i](self.dropout(gate(run(self.convs[i], h) + told[i])))
+    def _layer(self, i: int, h: Tensor, vertical: list[Tensor], run: Run) -> Tensor:
+        y: Tensor = self.mix[i](self.dropout(gate(run(self.convs[i], h) + vertical[i])))
         return y

@@ -78,7 +78,7 @@ def recurrent(c: RowLstm | DiagonalLstm, layers: Sequence[nn.Module], classes: i
         head=c.head,
         grid=c.grid,
         classes=classes,
-        told=vector_width(context),
+        condition=vector_width(context),
     )
     return RasterNet(body, grid=c.grid, classes=classes)
 

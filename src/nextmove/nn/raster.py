@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.flat import check_context
 from nextmove.nn.masked_conv import MaskedConv2d, Rows, square
 from nextmove.nn.product import Linear
+from nextmove.nn.renamed import BEFORE_3, Renames
 
 Grid = tuple[int, int, int]
 """Rows, columns and channels of an image."""
@@ -65,7 +66,7 @@ class Pixel:
         self.before, self.column, self.first, self.rows = rows, column, first, list[Rows]()
 
     def __call__(self, layer: Any, *inputs: Any) -> Any:
-        """Inputs (B, C, 1, 1) to outputs (B, C', 1, 1); the first pixel to be told of a row begins it."""
+        """Inputs (B, C, 1, 1) to outputs (B, C', 1, 1); the first call of a row begins it."""
         rows = self.before[len(self.rows)]
         rows = layer.turn(rows) if self.first else rows
         self.rows.append(rows)
@@ -113,8 +114,8 @@ class RasterNet(nn.Module):
         if cache is None:
             return self._whole(ids, ctx)
         parts = []
-        for told in ids.unbind(1):
-            logits, cache = self._next(told, ctx, cache)
+        for last in ids.unbind(1):
+            logits, cache = self._next(last, ctx, cache)
             parts.append(logits)
         return torch.stack(parts, 1), cache
 
@@ -138,12 +139,12 @@ class RasterNet(nn.Module):
         logits = self.image(x, ctx, run)[:, :count]
         return logits, Past(count, x[:, :, row, column], tuple(run.rows))
 
-    def _next(self, told: Tensor, ctx: Context, past: Past) -> tuple[Tensor, Past]:
-        """Logits (B, K) of the id after `told` (B,)."""
+    def _next(self, last: Tensor, ctx: Context, past: Past) -> tuple[Tensor, Past]:
+        """Logits (B, K) of the id after `last` (B,)."""
         _, width, channels = self.grid
         place, channel = divmod(past.count - 1, channels)
         pixel = past.pixel.clone()
-        pixel[:, channel] = self._numbers(told)
+        pixel[:, channel] = self._numbers(last)
         if channel == channels - 1:
             for layer, rows in zip(self.body.stems, past.rows, strict=False):
                 layer.write(pixel[..., None, None], rows, place % width)
@@ -172,12 +173,22 @@ class Stack(nn.Module):
     The context's vector, if there is one, is added to what the convolution gives.
     """
 
+    RENAMED: ClassVar[dict[int, Renames]] = dict.fromkeys(BEFORE_3, ((r"^told\.", "condition."),))
+
     def __init__(
-        self, blocks: Sequence[nn.Module], *, width: int, first: int, head: int, grid: Grid, classes: int, told: int
+        self,
+        blocks: Sequence[nn.Module],
+        *,
+        width: int,
+        first: int,
+        head: int,
+        grid: Grid,
+        classes: int,
+        condition: int,
     ) -> None:
         super().__init__()
         self.stem = MaskedConv2d(grid[2], width, square(first, "A"), colours=grid[2])
-        self.told = Linear(told, width, bias=False) if told else None
+        self.condition = Linear(condition, width, bias=False) if condition else None
         self.blocks = nn.ModuleList(blocks)
         self.head = Head(width, head, grid, classes)
 
@@ -189,8 +200,8 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, run: Run, ctx: Context) -> Tensor:
         """(B, C, H, W) -> (B, C K, H, W)."""
         h = run(self.stem, x)
-        if self.told is not None:
-            h = h + self.told(vector(ctx, self.told.in_features))[..., None, None]
+        if self.condition is not None:
+            h = h + self.condition(vector(ctx, self.condition.in_features))[..., None, None]
         for block in self.blocks:
             h = block(h, run)
         y: Tensor = self.head(h)

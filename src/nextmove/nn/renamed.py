@@ -13,6 +13,8 @@ from typing import Any
 from torch import nn
 
 Renames = tuple[tuple[str, str], ...]
+BEFORE_3 = (1, 2)
+"""The formats before format 3."""
 
 LAYER = {
     "self_attn": "attention",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from nextmove.nn.dropout import Dropout
 from nextmove.nn.embedding import Times
 from nextmove.nn.flat import flat, flat_width
 from nextmove.nn.product import Linear
+from nextmove.nn.renamed import BEFORE_3, Renames
 
 
 class Residual(nn.Module):
@@ -26,11 +28,13 @@ class Residual(nn.Module):
     With `scale` it scales and shifts what the second norm gives instead (Dhariwal & Nichol 2021, equation 3).
     """
 
+    RENAMED: ClassVar[dict[int, Renames]] = dict.fromkeys(BEFORE_3, ((r"^told\.", "modulation."),))
+
     def __init__(self, inputs: int, out: int, condition: int, config: UNet2d) -> None:
         super().__init__()
         self.scale = config.scale
         self.norm1, self.conv1 = norm(inputs, config.groups), nn.Conv2d(inputs, out, 3, padding=1)
-        self.told = Linear(condition, out * (2 if config.scale else 1))
+        self.modulation = Linear(condition, out * (2 if config.scale else 1))
         self.norm2, self.conv2 = norm(out, config.groups), nn.Conv2d(out, out, 3, padding=1)
         self.dropout = Dropout(config.dropout)
         self.skip = nn.Conv2d(inputs, out, 1) if inputs != out else nn.Identity()
@@ -38,12 +42,12 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, C, h, w) and the activated condition (B, D) -> (B, C', h, w)."""
         h = self.conv1(F.silu(self.norm1(x)))
-        told = self.told(condition)[..., None, None]
+        modulation = self.modulation(condition)[..., None, None]
         if self.scale:
-            scale, shift = told.chunk(2, 1)
+            scale, shift = modulation.chunk(2, 1)
             h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         else:
-            h = self.norm2(h + told)
+            h = self.norm2(h + modulation)
         y: Tensor = self.skip(x) + self.conv2(self.dropout(F.silu(h)))
         return y
 
@@ -108,17 +112,19 @@ class Level(nn.Module):
 class UNet(nn.Module):
     """(x (B, C, h, w), t, ctx) -> (B, out, h, w)."""
 
+    RENAMED: ClassVar[dict[int, Renames]] = dict.fromkeys(BEFORE_3, ((r"^told\.", "condition."),))
+
     def __init__(self, config: UNet2d, shape: tuple[int, ...], out: int, times: int, context: ContextSpec) -> None:
         super().__init__()
         if len(shape) != 3:
             raise ValueError(f"shape: expected (C, height, width), found {shape}")
         widths, first, D = [config.channels * m for m in config.multipliers], config.channels, 4 * config.channels
-        told = flat_width(context)
-        if not times and not told:
+        given = flat_width(context)
+        if not times and not given:
             raise ValueError("context: expected a time, a vector or tokens to be conditioned on, found none")
         self.spec, self.blocks = context, config.blocks
         self.times = Times(times, first, D, D, "silu") if times else None
-        self.told = Linear(told, D) if told and told != D else nn.Identity()
+        self.condition = Linear(given, D) if given and given != D else nn.Identity()
         self.input = nn.Conv2d(shape[0], first, 3, padding=1)
         attend = [i in config.attention for i in range(len(widths))]
         down, skips, last = [], [first], first
@@ -159,11 +165,11 @@ class UNet(nn.Module):
         return y
 
     def _condition(self, t: Tensor | None, ctx: Context) -> Tensor:
-        """The activated condition (B, D): the time's, plus what is told."""
+        """The activated condition (B, D): the time's, plus the context's."""
         parts = [] if self.times is None else [self.times(t)]
-        told = flat(ctx, self.spec)
-        if told:
-            parts.append(self.told(torch.cat(told, -1)))
+        given = flat(ctx, self.spec)
+        if given:
+            parts.append(self.condition(torch.cat(given, -1)))
         return F.silu(parts[0] if len(parts) == 1 else parts[0] + parts[1])
 
 
@@ -190,7 +196,7 @@ class UNet2d:
     ) -> nn.Module:
         """The network; raises ValueError for channels that `groups` does not divide, or if a causal one is asked for.
 
-        What is told (the context, flattened) is added to the time's embedding, as it is if it is 4 `channels` wide and
+        The condition (the context, flattened) is added to the time's embedding, as it is if it is 4 `channels` wide and
         else through a linear map.
         """
         if causal:
