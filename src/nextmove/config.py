@@ -66,7 +66,7 @@ class _Decoder:
 
     def value(self, hint: Any, data: Any, where: str) -> Any:
         origin = typing.get_origin(hint)
-        if hint is Any:
+        if hint is Any or getattr(hint, "_is_protocol", False):
             return self.named(self.parts, data, where) if isinstance(data, Mapping) and "kind" in data else data
         if origin in (typing.Union, types.UnionType):
             return self.union(typing.get_args(hint), data, where)

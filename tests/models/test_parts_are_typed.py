@@ -5,14 +5,16 @@ import typing
 import pytest
 from torch import nn
 
+from nextmove import decoders, parts
 from nextmove.codecs import Text
 from nextmove.codecs.byte_level import byte_tokenizer
 from nextmove.codecs.palette import Palette
 from nextmove.codecs.pixels import Continuous, Pixels
-from nextmove.contracts import ImageCodec, TextCodec
+from nextmove.contracts import ImageCodec, TextCodec, TokenTrunk, Trunk
 from nextmove.contracts.saved import Filed, files
 from nextmove.models.generator import Generator
 from nextmove.models.policy import Policy
+from nextmove.systems import built
 
 
 @pytest.mark.parametrize("model", [Generator, Policy])
@@ -39,3 +41,13 @@ def test_files_of_parts_have_one_content_a_name():
     other.text += " "
     with pytest.raises(ValueError, match=r"tokenizer\.json: expected one file of this name in a model, found two"):
         files(nn.ModuleList([one, other]))
+
+
+@pytest.mark.parametrize("config", [*parts.DECODERS.values(), decoders.Autoregressive], ids=lambda c: c.__name__)
+def test_networks_of_decoders_are_what_the_protocol_says(config):
+    assert typing.get_type_hints(config)["trunk"] in (Trunk, TokenTrunk)
+
+
+@pytest.mark.parametrize("system", built("policy"), ids=lambda s: s.name)
+def test_what_a_recipe_is_made_of_is_typed(system):
+    assert typing.Any not in typing.get_type_hints(system.load()).values()

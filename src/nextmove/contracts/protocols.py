@@ -25,6 +25,7 @@ class Chunk:
     dt: float
 
 
+@runtime_checkable
 class Trunk(Protocol):
     """A network config that a decoder completes with what only the decoder knows."""
 
@@ -37,14 +38,15 @@ class Trunk(Protocol):
         ...
 
 
+@runtime_checkable
 class TokenTrunk(Protocol):
     """A network config for sequences of class indices."""
 
-    def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool = True) -> nn.Module:
+    def build_tokens(self, *, length: int, classes: int, context: ContextSpec) -> nn.Module:
         """A causal network `(ids (B, L), ctx, cache | None) -> (logits (B, L, classes), cache)`.
 
-        `logits[:, i]` predicts the id after `ids[:, i]`; the id `classes` is the start symbol, which a network built
-        with `start=False` never reads.
+        `logits[:, i]` predicts the id after `ids[:, i]`; the id `classes` is the start symbol. One that can do without
+        also takes `start=False`.
         """
         ...
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nextmove.contracts import Context, ContextSpec, Known, Rng, uniform, weighted_mean
+from nextmove.contracts import Context, ContextSpec, Known, Rng, TokenTrunk, uniform, weighted_mean
 from nextmove.decoders.resampled import OneWay, Resampled
 from nextmove.decoders.sampling import Sampling, allow
 
@@ -30,7 +30,7 @@ class Autoregressive(OneWay):
     loss: mean over i of -log p(x_i | x_0 .. x_(i-1), ctx), p = softmax(net); sample: x_i ~ p, one call an id.
     """
 
-    trunk: Any
+    trunk: TokenTrunk
     """Config of the network (contracts.TokenTrunk)."""
     classes: int = 0
     """0 = as many as the recipe's codec has."""
@@ -54,7 +54,8 @@ class Autoregressive(OneWay):
             raise ValueError(f"classes: expected at least 1, found {self.classes}")
         # A network that always has a start symbol need not know that others have none.
         start = {} if self.start else {"start": False}
-        net = self.trunk.build_tokens(length=shape[0], classes=self.classes, context=context, **start)
+        build: Callable[..., nn.Module] = self.trunk.build_tokens
+        net = build(length=shape[0], classes=self.classes, context=context, **start)
         return AutoregressiveDecoder(self, net)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
+from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal, uniform, weighted_mean
 from nextmove.decoders.few_step import bridge, column, march, network, plain, start
 from nextmove.decoders.resampled import FewSteps, Resampled
 
@@ -34,7 +34,7 @@ class Consistency(FewSteps):
     later: a small delta is exact but takes many training steps to carry the end's news to the noise.
     """
 
-    trunk: Any
+    trunk: Trunk
     """Config of the network (contracts.Trunk)."""
     segments: int = 1
     """Equal parts of [0, 1]; a point names the end of its own. Sample with at least as many steps."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.config import ConfigError, nearest
-from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
+from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal, uniform, weighted_mean
 from nextmove.decoders import pairing
 from nextmove.decoders.edm import Preconditioned, edm_weight
 from nextmove.decoders.few_step import plain
@@ -97,7 +97,7 @@ class Sampler:
 class _Generative:
     """The choices that `Diffusion` and `Flow` share."""
 
-    trunk: Any
+    trunk: Trunk
     """Config of the network (contracts.Trunk)."""
     path: Path
     target: Target

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
+from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal, uniform, weighted_mean
 from nextmove.decoders.few_step import apply_known
 from nextmove.decoders.resampled import OneWay, Resampled
 from nextmove.decoders.sampling import draw
@@ -28,7 +28,7 @@ class Regression(OneWay):
     loss: mean |net(ctx) - x|^2, or mean |net(ctx) - x|; sample: net(ctx).
     """
 
-    trunk: Any
+    trunk: Trunk
     """Config of the network (contracts.Trunk)."""
     loss: Literal["mse", "l1"] = "mse"
 
@@ -88,7 +88,7 @@ class Mixture(OneWay):
     Steps draw their modes independently: for plans of one piece give the whole chunk as one step, shape (1, H A).
     """
 
-    trunk: Any
+    trunk: Trunk
     """Config of the network (contracts.Trunk)."""
     modes: int = 5
     min_std: float = 1e-4

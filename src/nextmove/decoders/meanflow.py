@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
+from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal, uniform, weighted_mean
 from nextmove.decoders.few_step import bridge, column, march, network, plain, rows, start
 from nextmove.decoders.guidance import drop
 from nextmove.decoders.resampled import FewSteps, Resampled
@@ -38,7 +38,7 @@ class MeanFlow(FewSteps):
         sample: from x = e, for k = 0 .. N - 1: x <- x + net(x, (k / N, 1 / N), ctx) / N,  N = 1
     """
 
-    trunk: Any
+    trunk: Trunk
     """Config of the network (contracts.Trunk)."""
     share: float = 0.5
     """Share of rows with h > 0; the others learn the velocity itself (the paper: .25 on ImageNet, .75 on CIFAR)."""

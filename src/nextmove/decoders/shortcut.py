@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Context, ContextSpec, Known, Rng, normal, uniform, weighted_mean
+from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal, uniform, weighted_mean
 from nextmove.decoders.few_step import bridge, column, march, network, rows, start
 from nextmove.decoders.resampled import FewSteps, Resampled
 
@@ -29,7 +29,7 @@ class Shortcut(FewSteps):
         sample: from x = e, for k = 0 .. N - 1: x <- x + s(x, k / N, N) / N,  N = 1
     """
 
-    trunk: Any
+    trunk: Trunk
     """Config of the network (contracts.Trunk)."""
     finest: int = 128
     """M, a power of two: steps of 1 / M are taught by flow matching, larger ones by two of half their size."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from nextmove.codecs.palette import Palette
 from nextmove.codecs.pixels import Pixels
@@ -27,7 +28,8 @@ def by_ids(
     encoder = Labels(spec.classes, LABEL_WIDTH) if spec.classes else None
     context = ContextSpec() if encoder is None else encoder.spec
     grid = (spec.height, spec.width, spec.channels)
-    trunk = replace(decoder.trunk, grid=grid) if raster else decoder.trunk
+    own: Any = decoder.trunk
+    trunk = replace(own, grid=grid) if raster else own
     shape = (codec.length,)
     built = replace(decoder, trunk=trunk, classes=codec.classes).build(shape=shape, context=context)
     return Generator(spec=spec, codec=codec, decoder=built, shape=shape, encoder=encoder)

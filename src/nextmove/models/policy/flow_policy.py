@@ -14,13 +14,12 @@ number of demonstrations", says where that is right and where long training want
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Flow
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
-from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Mlp
@@ -33,7 +32,7 @@ class FlowPolicy:
     timing: Timing = Timing()
     encoder: Observation = Observation()
     actions: ActionSpace = ActionSpace()
-    decoder: Any = field(default_factory=lambda: Flow(trunk=Mlp()))
+    decoder: DecoderConfig = field(default_factory=lambda: Flow(trunk=Mlp()))
     optim: Optim = Optim(lr=1.5e-3, weight_decay=1e-4)
 
     def build(self, spec: PolicySpec) -> Policy:
