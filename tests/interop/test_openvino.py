@@ -48,13 +48,13 @@ def asked(batch: int) -> tuple[torch.Tensor, torch.Tensor, Context]:
 def test_every_policy_plans_the_same(name):
     policy = make(name).eval()
     other = compiled(copy.deepcopy(policy))
-    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation")}
+    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith(("observation", "task"))}
     for seed in (0, 1):
         plans = [p.act(obs, rng=Rows([seeded(seed)])).actions for p in (policy, other)]
         torch.testing.assert_close(plans[1], plans[0], rtol=0, atol=1e-4)  # pixels, of some hundred
     decoder = getattr(other.decoder, "inner", other.decoder)
     assert decoder.net._ready
-    three = {k: v.repeat(ROWS + 1, 1, 1) for k, v in obs.items()}
+    three = {k: v * (ROWS + 1) if isinstance(v, list) else torch.cat([v] * (ROWS + 1)) for k, v in obs.items()}
     plans = [p.act(three, rng=seeded(0)).actions for p in (policy, other)]
     assert plans[0].equal(plans[1])  # its own weights are as they were
 
@@ -125,7 +125,7 @@ def test_changed_weights_are_compiled_anew():
 
 def test_threads_take_turns():
     policies = [compiled(make(name).eval()) for name in ("flow-policy", "bc")]
-    jobs = [(p, {k: v for k, v in windows(p, 1).items() if k.startswith("observation")}) for p in policies]
+    jobs = [(p, {k: v for k, v in windows(p, 1).items() if k.startswith(("observation", "task"))}) for p in policies]
 
     def plan(job: int) -> Any:
         policy, obs = jobs[job]
@@ -141,7 +141,7 @@ def test_threads_take_turns():
 def test_it_is_kept_as_the_network_it_stands_for(way, tmp_path):
     policy = make("flow-policy").eval()
     other = compiled(copy.deepcopy(policy))
-    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation")}
+    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith(("observation", "task"))}
     plan = other.act(obs, rng=seeded(0)).actions
     assert other.state_dict().keys() == policy.state_dict().keys()
     if way == "saved":
@@ -176,7 +176,7 @@ def test_signals_arrive_after_compiled_networks_have_gone():
 def test_another_sampler_and_a_known_part_still_work():
     policy = make("flow-policy").eval()
     other = compiled(copy.deepcopy(policy))
-    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation")}
+    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith(("observation", "task"))}
     value = torch.zeros(1, *policy.shape)
     weight = torch.zeros_like(value)
     weight[:, :3] = 1

@@ -41,7 +41,7 @@ def exchanged(model: torch.nn.Module) -> dict[str, Counted]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_policy_acts_through_what_it_lists(name):
     policy = make(name).eval()
-    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation")}
+    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith(("observation", "task"))}
     plan = policy.act(obs, rng=seeded(0)).actions
     listed = exchanged(policy)
     assert list(listed) == ["encoder", "token" if name == "action-tokens" else "step"]
