@@ -8,13 +8,16 @@ export GOMP_SPINCOUNT ?= 1000
 export SDL_VIDEODRIVER ?= dummy
 MINUTES ?= 6
 
-.PHONY: demo test check lint types install install-dev clean
+.PHONY: demo test test-slow check lint types install install-dev clean
 
 demo: install  ## record demonstrations, train, evaluate, report: the whole main job
 	$(BIN)/nextmove demo --minutes $(MINUTES)
 
-test: install-dev  ## the test suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: install-dev  ## the test suite but its slow proofs, in less than 12 minutes on 2 cores
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: install-dev  ## the proofs that take long: trainings to a bound, every pair of parts
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 check: lint types  ## linters, types, the rules between the rooms; pages say what docs/data says
 

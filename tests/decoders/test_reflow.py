@@ -41,6 +41,7 @@ def near(x: Tensor) -> tuple[float, float]:
     return float(hit.float().mean()), float(modes.min())
 
 
+@pytest.mark.slow
 def test_one_step_works_after_one_reflow():
     source = teacher()
     pairs = simulate(source, 8192, rng=seeded(0), steps=50, batch=2048)

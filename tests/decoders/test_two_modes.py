@@ -116,8 +116,11 @@ def test_the_demonstrations_avoid_it_and_their_mean_does_not() -> None:
     assert judge(mean, torch.zeros(1, 1))[0] == 0.0
 
 
+SLOW = ("autoregressive", "consistency", "shortcut", "meanflow")
+
+
 @pytest.mark.parametrize(
-    "name", ["mixture", "autoregressive", "consistency", "shortcut", "meanflow", "flow", "diffusion"]
+    "name", ["mixture", "flow", "diffusion", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
 def test_both_ways_are_kept(name: str) -> None:
     case = CASES[name]

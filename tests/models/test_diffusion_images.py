@@ -142,6 +142,7 @@ def test_wrong_images_and_labels_are_named():
         model.generate(1, rng=seeded(0), inputs={"label": torch.tensor([10])})
 
 
+@pytest.mark.slow
 def test_a_short_training_on_digits():
     """Flow on a small DiT: better than a fitted Gaussian, of 2.95 bits and clipped draws of 1-NN accuracy .926."""
     from nextmove.data.images import digits

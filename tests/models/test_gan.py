@@ -77,6 +77,7 @@ def sliced(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(((a @ ways).sort(0)[0] - (b @ ways).sort(0)[0]).square().mean().sqrt())
 
 
+@pytest.mark.slow
 def test_it_learns_digits():
     """The averaged generator ends less than half as far from unseen digits as uniform noise is."""
     torch.manual_seed(0)
