@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nextmove import decoders, nn
+from nextmove import decoders, encoders, nn
 from nextmove.models.generator import ImageSpec, PriorSpec, TextSpec
 from nextmove.models.policy import PolicySpec
 from nextmove.nn import (
@@ -39,6 +39,14 @@ TRUNKS: dict[str, Any] = {
     "unet2d": nn.UNet2d,
     "dit": nn.Dit,
 }
+VIEWS: dict[str, Any] = {
+    "state": encoders.State,
+    "camera": encoders.Camera,
+    "filmed-camera": encoders.FilmedCamera,
+    "cloud": encoders.Cloud,
+    "instruction": encoders.Instruction,
+}
+"""What a policy may look at."""
 PARTS: tuple[type, ...] = (
     *DECODERS.values(),
     *TRUNKS.values(),

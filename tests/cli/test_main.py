@@ -12,7 +12,7 @@ import pytest
 
 import nextmove
 from nextmove.cli.main import COMMANDS, main
-from nextmove.cli.run import exchange
+from nextmove.cli.run import exchange, looking
 from nextmove.config import ConfigError
 from nextmove.systems import SYSTEMS, built, find
 
@@ -97,3 +97,18 @@ def test_a_missing_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     err = capsys.readouterr().err
     assert "/nowhere" in err
     assert "Traceback" not in err
+
+
+def test_what_a_policy_looks_at_is_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = looking(find("act").load()(), "camera, state,instruction")
+    assert [type(part).__name__ for part in recipe.encoder.parts] == ["Camera", "State", "Instruction"]
+    assert looking(find("lstm-gmm").load()(), "cloud").encoder.tokens
+    with pytest.raises(ConfigError, match=r"--parts: expected one of state.*found 'camra', did you mean 'camera'"):
+        looking(recipe, "camra")
+    with pytest.raises(ConfigError, match="--parts: Gpt2 looks at nothing; leave it out"):
+        looking(find("gpt").load()(), "state")
+    with pytest.raises(SystemExit):
+        main(["train", "flow-policy", "--parts", "camera,state", "--help"])
+    text = capsys.readouterr().out
+    assert "--recipe.encoder.parts.0.crop" in text
+    assert "--recipe.encoder.parts.1.noise" in text

@@ -23,7 +23,7 @@ PATHS: dict[Any, Any] = {
 }
 ALIASES = {"task": ("--simulator",), "start": ("--from",)}
 """Other names of options."""
-CHOICES = ("decoder", "trunk", "size")
+CHOICES = ("decoder", "trunk", "size", "parts")
 """Options of `train` that choose the recipe whose own options are read after."""
 
 
@@ -117,8 +117,8 @@ def _train(args: list[str]) -> int:
         print("`nextmove train SYSTEM --help` lists the options, the system's own among them.")
         return 0 if args and args[0] in ("-h", "--help") else 2
     system, rest = find(args[0]), args[1:]
-    decoder, trunk, size = (_value(rest, f"--{name}") for name in CHOICES)
-    recipe = own = sized(system.name, system.load(), size)
+    decoder, trunk, size, parts = (_value(rest, f"--{name}") for name in CHOICES)
+    recipe = own = looking(sized(system.name, system.load(), size), parts)
     recipe = exchange(recipe, decoder, trunk)
     brought = changed(getattr(own, "actions", None), getattr(recipe, "actions", None), "recipe.actions")
     if brought and not {"-h", "--help"} & set(rest):
@@ -138,7 +138,7 @@ def trainer(system: str, recipe: Any) -> Callable[..., Any]:
 
 def choices(recipe: Any) -> dict[str, str]:
     """Those of `CHOICES` that a recipe leaves open, with their help."""
-    from nextmove.parts import DECODERS, TRUNKS
+    from nextmove.parts import DECODERS, TRUNKS, VIEWS
 
     found = {}
     if hasattr(getattr(recipe, "decoder", None), "trunk"):
@@ -148,7 +148,21 @@ def choices(recipe: Any) -> dict[str, str]:
         found["trunk"] = f"Another network inside the same rule: {', '.join(TRUNKS)}."
     if hasattr(recipe, "published"):
         found["size"] = "published: the sizes of the paper."
+    if hasattr(recipe, "encoder"):
+        found["parts"] = f"What the policy looks at, in order, with commas between: {', '.join(VIEWS)}."
     return found
+
+
+def looking(recipe: Any, parts: str | None) -> Any:
+    """The recipe with an encoder of these parts, names with commas between."""
+    from nextmove.parts import VIEWS
+
+    if parts is None:
+        return recipe
+    if not hasattr(recipe, "encoder"):
+        raise ConfigError(f"--parts: {type(recipe).__name__} looks at nothing; leave it out")
+    chosen = tuple(_choose(VIEWS, name.strip(), "--parts")() for name in parts.split(","))
+    return replace(recipe, encoder=replace(recipe.encoder, parts=chosen))
 
 
 def sized(system: str, recipe: Any, size: str | None) -> Any:
