@@ -40,7 +40,7 @@ which both are near .5 pass for real.
 
 
 def keep(report: Path, name: str, head: dict[str, Any], add: bool, demonstrations: int = 0) -> None:
-    """Takes the numbers of a report into docs/data, with the episodes which were not solved, and no films.
+    """Takes the numbers of a report into docs/data, with the episodes which were not solved, and no videos.
 
     Of a comparison only the lines trained on so many demonstrations; 0: all.
     """
