@@ -34,7 +34,7 @@ from nextmove.models.generator import TextSpec
 from nextmove.models.text.gpt import ModernGpt
 from nextmove.nn import Gpt
 from nextmove.nn.attention import Heads
-from nextmove.nn.feedforward import Gated
+from nextmove.nn.feedforward import GatedMlp
 from nextmove.nn.norm import RmsNorm
 
 HEAD_WIDTH = 96
@@ -49,7 +49,7 @@ LOADING: dict[str, Callable[[Path], Any]] = {
 def recipe(width: int, layers: int) -> ModernGpt:
     """A transformer of the modern kind."""
     norm, heads = RmsNorm(), Heads(width // HEAD_WIDTH, bias=False, out_bias=False, norm=RmsNorm())
-    trunk = Gpt(width, layers, heads, positions="rotary", norm=norm, feedforward=Gated(), head="plain")
+    trunk = Gpt(width, layers, heads, positions="rotary", norm=norm, feedforward=GatedMlp(), head="plain")
     return ModernGpt(decoder=Autoregressive(trunk=trunk))
 
 

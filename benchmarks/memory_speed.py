@@ -19,7 +19,7 @@ import torch
 from nextmove.contracts import KeyValue, Memory
 from nextmove.nn.attention import Heads
 from nextmove.nn.block import Block
-from nextmove.nn.feedforward import Gated
+from nextmove.nn.feedforward import GatedMlp
 from nextmove.nn.mask import block_mask
 from nextmove.nn.norm import RmsNorm
 from nextmove.nn.rope import Rotary
@@ -38,7 +38,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     norm = RmsNorm()
-    block = Block(options.width, Heads(8, 2, bias=False, out_bias=False), Gated(), norm)
+    block = Block(options.width, Heads(8, 2, bias=False, out_bias=False), GatedMlp(), norm)
     net = Stream([block] * options.layers, norm=norm, rotary=Rotary()).eval()
     prefix, suffix = (torch.randn(1, n, options.width) for n in (options.prefix, options.suffix))
     memory = net(prefix)[1]

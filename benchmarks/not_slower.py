@@ -132,11 +132,11 @@ def denoising() -> Callable[[], float]:
     from nextmove.contracts import Context, ContextSpec
     from nextmove.nn import Gpt
     from nextmove.nn.attention import Heads
-    from nextmove.nn.feedforward import Gated
+    from nextmove.nn.feedforward import GatedMlp
     from nextmove.nn.norm import RmsNorm
 
     heads = Heads(8, 2, bias=False, out_bias=False)
-    config = Gpt(512, 8, heads, positions="rotary", norm=RmsNorm(), feedforward=Gated(), head="plain")
+    config = Gpt(512, 8, heads, positions="rotary", norm=RmsNorm(), feedforward=GatedMlp(), head="plain")
     net = config.build_tokens(length=PREFIX + SUFFIX, classes=64, context=ContextSpec()).eval()
     ctx, ids = Context.empty(1), torch.randint(64, (1, PREFIX + SUFFIX))
     with torch.no_grad():

@@ -42,7 +42,7 @@ from nextmove.interop.openvino import compiled
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.diffusion_policy import DiffusionPolicy
-from nextmove.nn import Detr, Posterior, UNet1d
+from nextmove.nn import ActVaeEncoder, Detr, UNet1d
 from turns import Peer, ratio, seconds, turns
 
 WIDTHS = {"observation.state": 2, "observation.environment_state": 16}
@@ -62,7 +62,7 @@ def act() -> Act:
     """LeRobot's ACT of width 256 with one decoder layer."""
     sizes: dict[str, Any] = {"width": 256, "heads": 8, "feedforward": 1024}
     decoder = Latent(
-        inner=Regression(trunk=Detr(**sizes, parts=(32, 2, 16)), loss="l1"), posterior=Posterior(**sizes, state=2)
+        inner=Regression(trunk=Detr(**sizes, parts=(32, 2, 16)), loss="l1"), posterior=ActVaeEncoder(**sizes, state=2)
     )
     recipe = Act()
     return replace(recipe, decoder=decoder, encoder=PLAIN, timing=replace(recipe.timing, n_obs_steps=1))

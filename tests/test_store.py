@@ -24,8 +24,10 @@ from nextmove.models.policy import PolicySpec
 from nextmove.parts import PARTS, SPECS
 from nextmove.systems import find
 
-FORMAT_2: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "store_format2.json").read_text())
-FORMAT_1: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "store_format1.json").read_text())
+GOLDEN = Path(__file__).parent / "golden"
+FORMAT_2: dict[str, Any] = json.loads((GOLDEN / "store_format2.json").read_text())
+FORMAT_1: dict[str, Any] = json.loads((GOLDEN / "store_format1.json").read_text())
+GENERATORS_2: dict[str, Any] = json.loads((GOLDEN / "store_format2_generators.json").read_text())
 
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no system": (lambda c: c.pop("system"), "missing key 'system'"),
@@ -103,10 +105,10 @@ def test_weights_that_are_cut_are_named(folder: Path, left: int) -> None:
         store.load(folder)
 
 
-@pytest.mark.parametrize("system", FORMAT_1)
-def test_models_saved_in_format_1_load_and_answer_as_they_did(system: str, tmp_path: Path) -> None:
-    """Names and shapes as format 1 had them, weights drawn from each name, and the loss that release computed."""
-    case = FORMAT_1[system]
+@pytest.mark.parametrize("case", [*FORMAT_1.values(), *GENERATORS_2.values()], ids=[*FORMAT_1, *GENERATORS_2])
+def test_models_of_earlier_formats_load_and_answer_as_they_did(case: dict[str, Any], tmp_path: Path) -> None:
+    """Names and shapes as the format had them, weights drawn from each name, and the loss that release computed."""
+    system = case["config"]["system"]
     weights = {n: 0.3 * normal(shape, seeded(zlib.crc32(n.encode()))) for n, shape in case["tensors"].items()}
     (tmp_path / "config.json").write_text(json.dumps(case["config"]))
     card = formats.up_to_date(case["config"])
@@ -126,7 +128,7 @@ def test_models_saved_in_format_1_load_and_answer_as_they_did(system: str, tmp_p
     shape = (2, *model.shape)
     x = {
         "gpt": torch.tensor([[0, 1, 2, 2, 1, 0], [2, 2, 0, 1, 0, 1]]),
-        "imagegpt": torch.randint(4, (2, 64), generator=seeded(4)),
+        **dict.fromkeys(("imagegpt", "pixelcnn", "pixelrnn"), torch.randint(4, (2, 64), generator=seeded(4))),
     }.get(system.removesuffix("-modern"), normal(shape, seeded(4)))
     loss = total(model.decoder.loss(ctx.replace(null=ctx), x, weight=None, rng=seeded(3)))
     assert loss.item() == pytest.approx(case["loss"], rel=1e-5)

@@ -1,7 +1,8 @@
 """Configs of saved models of earlier formats, in the words of today.
 
 Up to format 2 a policy's recipe had a `representation`, of which the encoder and the action space are made now, and its
-spec had widths by feature; how ids are drawn stood in the decoder, where it is one part now.
+spec had widths by feature; how ids are drawn stood in the decoder, where it is one part now. Kinds and fields that were
+called otherwise are in two tables.
 """
 
 from __future__ import annotations
@@ -17,12 +18,46 @@ MASKED = ("Act",)
 """Recipes in whose loss padding did not count."""
 
 
+KINDS = {
+    "Dense": "DenseMlp",
+    "Gated": "GatedMlp",
+    "Guide": "PseudoInverseGuidance",
+    "Posterior": "ActVaeEncoder",
+    "Replace": "Replacement",
+    "Resample": "RePaint",
+    "Stretch": "RopeScaling",
+}
+"""The kind of a part before format 3 -> its kind now."""
+FIELDS = {
+    "Gpt": {"scale": "embed_scale"},
+    "Heads": {"count": "n_heads", "shared": "n_kv_heads", "width": "head_dim"},
+    "RopeScaling": {"trained": "original_length", "low": "low_freq", "high": "high_freq"},
+    "Rotary": {"stretch": "scaling"},
+    "Sampler": {"completion": "inpainting"},
+}
+"""The kind of a part now -> its fields before format 3 -> their names now."""
+
+
 def up_to_date(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config.json of a saved model as format 3 has it; of another one it is left as it is."""
     made = dict(config)
     if config["format"] < 3:
-        made["recipe"], made["spec"] = _sampled(_recipe(config["recipe"])), _spec(config["spec"])
+        recipe, spec = _renamed(config["recipe"]), _renamed(config["spec"])
+        made["recipe"], made["spec"] = _sampled(_recipe(recipe)), _spec(spec)
     return made
+
+
+def _renamed(value: Any) -> Any:
+    """A config with the names of today, at any depth."""
+    if isinstance(value, list):
+        return [_renamed(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("kind")
+    kind = KINDS.get(kind, kind) if isinstance(kind, str) else kind
+    fields = FIELDS.get(kind, {}) if isinstance(kind, str) else {}
+    made = {fields.get(name, name): _renamed(part) for name, part in value.items()}
+    return made if kind is None else {**made, "kind": kind}
 
 
 def _recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from nextmove.decoders.diffusion import Diffusion, DiffusionDecoder, Flow, Sampl
 from nextmove.decoders.edm import Preconditioned
 from nextmove.decoders.grids import EvenLambda, EvenTime, Indices, Karras
 from nextmove.decoders.guidance import Guidance
-from nextmove.decoders.known import Guide
+from nextmove.decoders.known import PseudoInverseGuidance
 from nextmove.decoders.pairing import optimal, reflow_pairs
 from nextmove.decoders.paths import VE, VP, Cosine, DiscreteVP, Linear
 from nextmove.decoders.solvers import Ancestral, Ddim, DpmPP, Euler, Heun, Rk4
@@ -356,7 +356,7 @@ def test_images_and_double_precision():
     assert loss["velocity"].dtype == F64
 
 
-LONG = Sampler(DpmPP(), 8, Indices(spare=True), 1.0, Guidance(2.0), Guide(3.0))
+LONG = Sampler(DpmPP(), 8, Indices(spare=True), 1.0, Guidance(2.0), PseudoInverseGuidance(3.0))
 
 
 @pytest.mark.parametrize("config", [*CONFIGS, Diffusion(Tiny(), sampler=LONG)])

@@ -10,7 +10,7 @@ from torch import nn
 from nextmove.contracts import Context, ContextSpec, Known, normal, seeded
 from nextmove.decoders.diffusion import Diffusion, Flow, Sampler
 from nextmove.decoders.grids import EvenTime, Indices, Karras
-from nextmove.decoders.known import Guide, Inpaint, Part, Replace, Resample, renoise
+from nextmove.decoders.known import Inpaint, KnownPart, PseudoInverseGuidance, RePaint, Replacement, renoise
 from nextmove.decoders.paths import VE, Cosine, DiscreteVP, Linear
 from nextmove.decoders.solvers import Ancestral, Ddim, DpmPP, Heun, Midpoint, Rk4
 
@@ -65,36 +65,36 @@ def flow(path=Linear(), target="velocity", **options):  # noqa: B008
 @pytest.mark.parametrize(
     ("how", "steps", "mean", "std"),
     [
-        (Replace(), 10, 0.62, 0.65),
-        (Replace(), 50, 0.665, 0.71),
+        (Replacement(), 10, 0.62, 0.65),
+        (Replacement(), 50, 0.665, 0.71),
         (Inpaint(), 10, 1.06, 0.588),
         (Inpaint(), 50, 1.10, 0.64),
-        (Resample(5), 10, 1.175, 0.395),
-        (Resample(5), 50, 1.19, 0.457),
-        (Guide(1e9), 10, 1.20, 0.418),
-        (Guide(1e9), 50, 1.258, 0.47),
-        (Guide(), 10, 1.155, 0.424),
-        (Guide(), 50, 1.18, 0.475),
+        (RePaint(5), 10, 1.175, 0.395),
+        (RePaint(5), 50, 1.19, 0.457),
+        (PseudoInverseGuidance(1e9), 10, 1.20, 0.418),
+        (PseudoInverseGuidance(1e9), 50, 1.258, 0.47),
+        (PseudoInverseGuidance(), 10, 1.155, 0.424),
+        (PseudoInverseGuidance(), 50, 1.18, 0.475),
     ],
 )
 def test_the_table(how, steps, mean, std):
-    found = second(flow(), Sampler(steps=steps, completion=how))
+    found = second(flow(), Sampler(steps=steps, inpainting=how))
     assert found == pytest.approx((mean, std), abs=0.025)
 
 
 def test_replacement_is_far_off_and_the_others_are_closer():
     off = {
-        type(h): abs(second(flow(), Sampler(steps=50, completion=h))[0] - MEAN)
-        for h in (Replace(), Resample(), Guide())
+        type(h): abs(second(flow(), Sampler(steps=50, inpainting=h))[0] - MEAN)
+        for h in (Replacement(), RePaint(), PseudoInverseGuidance())
     }
-    assert off[Replace] > 0.6
-    assert off[Guide] < off[Replace] / 3
-    assert off[Resample] < off[Replace] / 3
+    assert off[Replacement] > 0.6
+    assert off[PseudoInverseGuidance] < off[Replacement] / 3
+    assert off[RePaint] < off[Replacement] / 3
 
 
 def test_more_steps_do_not_help_replacement_but_more_resampling_does():
-    assert abs(second(flow(), Sampler(steps=150, completion=Replace()))[0] - MEAN) > 0.6
-    many = second(flow(), Sampler(steps=40, completion=Resample(30)), count=4000)
+    assert abs(second(flow(), Sampler(steps=150, inpainting=Replacement()))[0] - MEAN) > 0.6
+    many = second(flow(), Sampler(steps=40, inpainting=RePaint(30)), count=4000)
     assert many == pytest.approx((MEAN, STD), abs=0.09)
 
 
@@ -144,7 +144,8 @@ def test_guide_and_replace_on_other_paths(path, target, solver):
     config = make(Exact(joint(path, target)), path=path, target=target, sampler=Sampler(solver, 50, grid))
     decoder = config.build(shape=(2, 1), context=ContextSpec())
     guide, plain = (
-        second(decoder, dataclasses.replace(decoder.sampler, completion=how)) for how in (Guide(), Replace())
+        second(decoder, dataclasses.replace(decoder.sampler, inpainting=how))
+        for how in (PseudoInverseGuidance(), Replacement())
     )
     assert abs(guide[0] - MEAN) < 0.2
     assert abs(guide[1] - STD) < 0.1
@@ -154,16 +155,16 @@ def test_guide_and_replace_on_other_paths(path, target, solver):
 @pytest.mark.parametrize("target", ["eps", "x0", "v"])
 def test_guide_moves_x1_and_e_consistently(target):
     """Whatever the target, the pull is the same change of x1, and x stays a x1 + b e."""
-    from nextmove.decoders.known import completed
+    from nextmove.decoders.known import with_known
 
     path = DiscreteVP()
     x = normal((6, 2, 1), seeded(3)).double()
     n = path.node(0.6)
-    part = Part.of(first_known(6), x)
+    part = KnownPart.of(first_known(6), x)
 
     def predict(target):
         answer = lambda x, n: joint(path, target)(x, torch.full((6, 1), n.timestep, dtype=F64), None)  # noqa: E731
-        return completed(answer, target, 0.0, Guide(), part, lambda: x, False)(x, n)
+        return with_known(answer, target, 0.0, PseudoInverseGuidance(), part, lambda: x, False)(x, n)
 
     p, other = predict(target), predict("x0")
     torch.testing.assert_close(p.x1(), other.x1(), rtol=1e-6, atol=1e-6)
@@ -201,7 +202,7 @@ def test_soft_weights_pull_part_of_the_way():
     assert 0.3 < x[:, 1].mean() < 1.2
 
 
-@pytest.mark.parametrize("how", [Replace(), Resample(2), Guide(), Inpaint()])
+@pytest.mark.parametrize("how", [Replacement(), RePaint(2), PseudoInverseGuidance(), Inpaint()])
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
 def test_any_grad_mode_gives_the_same(how, mode):
     class Net(nn.Module):
@@ -217,7 +218,7 @@ def test_any_grad_mode_gives_the_same(how, mode):
         def build(self, **_):
             return Net()
 
-    decoder = Flow(Trunk()).build(shape=(3, 2), context=ContextSpec(3)).with_sampler(Sampler(steps=3, completion=how))
+    decoder = Flow(Trunk()).build(shape=(3, 2), context=ContextSpec(3)).with_sampler(Sampler(steps=3, inpainting=how))
 
     def run():
         ctx = Context(4, vector=torch.ones(4, 3) * 0.5)
@@ -237,8 +238,8 @@ def test_any_grad_mode_gives_the_same(how, mode):
 def test_a_value_that_is_not_known_is_not_read():
     known = first_known(4)
     hole = dataclasses.replace(known, value=torch.where(known.weight > 0, known.value, torch.nan))
-    for how in (Replace(), Resample(2), Guide(), Inpaint()):
-        sampler = Sampler(steps=3, completion=how)
+    for how in (Replacement(), RePaint(2), PseudoInverseGuidance(), Inpaint()):
+        sampler = Sampler(steps=3, inpainting=how)
         assert second(flow(), sampler, hole, 4)[0] == pytest.approx(second(flow(), sampler, known, 4)[0])
 
 

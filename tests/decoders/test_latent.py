@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.decoders.tiny import Mlp, Posterior
+from tests.decoders.tiny import ActVaeEncoder, Mlp
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Known, normal, seeded
@@ -93,7 +93,7 @@ def test_a_context_without_a_vector_is_given_one() -> None:
 
 def test_padding_counts_nowhere() -> None:
     torch.manual_seed(0)
-    config = Latent(Regression(Mlp(width=16), loss="l1"), Posterior(width=16), latent=2)
+    config = Latent(Regression(Mlp(width=16), loss="l1"), ActVaeEncoder(width=16), latent=2)
     decoder = config.build(shape=SHAPE, context=ContextSpec(vector=4))
     keep = torch.tensor([[True, True, False], [True, False, False]])
     x, eps = normal((2, *SHAPE), seeded(1)), normal((2, 2), seeded(2))
@@ -119,7 +119,7 @@ def test_samples_stand_at_the_centre_or_where_asked() -> None:
 @pytest.mark.parametrize("inner", [MeanFlow(Mlp(width=16)), Mixture(Mlp(width=16))])
 def test_any_decoder_may_stand_inside(inner: Any) -> None:
     torch.manual_seed(0)
-    config = Latent(inner, Posterior(width=16), latent=2)
+    config = Latent(inner, ActVaeEncoder(width=16), latent=2)
     decoder = config.build(shape=SHAPE, context=ContextSpec(vector=4))
     terms = decoder.loss(context(8), normal((8, *SHAPE), seeded(1)), weight=None, rng=seeded(2))
     assert len(terms) == 2

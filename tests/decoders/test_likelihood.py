@@ -11,10 +11,10 @@ from nextmove.config import ConfigError
 from nextmove.contracts import Context, ContextSpec, normal, seeded
 from nextmove.decoders.diffusion import DiffusionDecoder, Flow
 from nextmove.decoders.likelihood import (
-    Between,
+    InterpolatedVP,
     Ode,
-    between,
     bits_per_dim,
+    continuous,
     exact_trace,
     last_time,
     log_likelihood,
@@ -32,7 +32,7 @@ TABLE, COSINE = DiscreteVP(1000, "linear"), DiscreteVP(100)
 def node_of(path, timestep):
     """The path's node by the number a network is timestep."""
     if isinstance(path, DiscreteVP):
-        return Between(path).node(1 - (timestep + 1) / path.T)
+        return InterpolatedVP(path).node(1 - (timestep + 1) / path.T)
     if isinstance(path, VE):
         return path.node(1 - math.exp(timestep * 4 / path.time_scale) / path.sigma_max)
     return path.node(timestep / path.time_scale)
@@ -46,15 +46,15 @@ def perfect(path, target):
 
 def closed_form(path, x, end):
     """log density at x of what the exact flow makes of N(0, 1) (N(0, b^2) on VE) between t = 0 and `end`."""
-    p, q = between(path).node(0.0), between(path).node(end)
+    p, q = continuous(path).node(0.0), continuous(path).node(end)
     start, stop = (((n.a * SD) ** 2 + n.b**2).sqrt() for n in (p, q))
     z = p.a * MU + start / stop * (x - q.a * MU)
     return (Normal(0.0, 1.0 if p.vp else p.b).log_prob(z) + (start / stop).log()).sum(1)
 
 
 def error(path, target, ode):
-    end = last_time(between(path), target)
-    q = between(path).node(end)
+    end = last_time(continuous(path), target)
+    q = continuous(path).node(end)
     x = q.a * X + q.b * normal(X.shape, seeded(0), like=X) if q.b else X
     expected = closed_form(path, x, end) + (3 * math.log(q.a) if q.b else 0)
     found = log_likelihood(perfect(path, target), Context.empty(2), X, rng=seeded(0), ode=ode)
@@ -98,7 +98,7 @@ def test_noise_at_the_end_gives_a_lower_bound_that_is_tight():
 
 @pytest.mark.parametrize("table", [TABLE, COSINE, DiscreteVP(1000), DiscreteVP(1000, "linear", zero_terminal_snr=True)])
 def test_between_goes_through_the_table_and_never_back(table):
-    path = Between(table)
+    path = InterpolatedVP(table)
     for index in (-1, 0, 1, table.T // 2, table.T - 1):
         now, then = path.node(table.time(index)), table.node(table.time(index))
         assert now.a == pytest.approx(then.a, abs=1e-6)

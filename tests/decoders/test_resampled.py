@@ -9,7 +9,7 @@ import pytest
 from nextmove.config import ConfigError
 from nextmove.contracts import ContextSpec
 from nextmove.decoders import Flow, Latent
-from nextmove.nn import Mlp, Posterior
+from nextmove.nn import ActVaeEncoder, Mlp
 from nextmove.systems import System, built
 
 INTEGRATED = {"ddpm", "dit", "flow", "diffusion-policy", "diffusion-transformer", "flow-policy"}
@@ -47,7 +47,7 @@ def test_a_solver_is_for_what_is_integrated(system: System) -> None:
 
 def test_around_another_decoder_the_inner_one_is_resampled_and_the_outer_keeps_its_own() -> None:
     flow = Flow(trunk=Mlp(width=8, depth=1))
-    config = Latent(flow, Posterior(width=16, heads=2, feedforward=16, layers=1), latent=4)
+    config = Latent(flow, ActVaeEncoder(width=16, heads=2, feedforward=16, layers=1), latent=4)
     decoder = config.build(shape=(4, 2), context=ContextSpec(vector=3))
     chosen = decoder.with_sampling("heun", 3)
     assert (chosen.inner.sampler.steps, decoder.inner.sampler.steps) == (3, flow.sampler.steps)

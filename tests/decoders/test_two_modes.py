@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.decoders.tiny import Gru, Mlp, Posterior
+from tests.decoders.tiny import ActVaeEncoder, Gru, Mlp
 from torch import Tensor
 
 from nextmove.codecs.bins import Bins
@@ -78,7 +78,7 @@ CASES = {
     "flow": Case(Flow(NET), 600, 0.85),
     "diffusion": Case(Diffusion(NET, sampler=replace(Diffusion(NET).sampler, clip=1.5)), 600, 0.85),
     "regression": Case(Regression(NET), 150, 0.0),
-    "latent": Case(Latent(Regression(NET, loss="l1"), Posterior(), latent=4), 300, 0.0),
+    "latent": Case(Latent(Regression(NET, loss="l1"), ActVaeEncoder(), latent=4), 300, 0.0),
 }
 
 

@@ -152,7 +152,7 @@ class _Causal(nn.Module):
 
 
 @dataclass(frozen=True)
-class Posterior:
+class ActVaeEncoder:
     """Mean over the valid steps of an MLP of [x, vector]."""
 
     width: int = 64

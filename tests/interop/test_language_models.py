@@ -195,7 +195,7 @@ def test_older_spellings_of_rotary_positions(folder):
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     edit(folder, rope_scaling={**scaling, "original_max_position_embeddings": 64})
     rotary = hf.load(folder).decoder.config.trunk.rotary
-    assert (rotary.base, rotary.stretch.factor, rotary.stretch.trained) == (500.0, 8.0, 64)
+    assert (rotary.base, rotary.scaling.factor, rotary.scaling.original_length) == (500.0, 8.0, 64)
     edit(folder, rope_scaling={"type": "linear", "factor": 2.0}, rope_theta=10000.0)
     halved = hf.load(folder).decoder.config.trunk.rotary.angles(torch.tensor([6.0]), 16)
     plain = torch.tensor(3.0 * 10000 ** -(2 / 16)).cos()

@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
     "Lstm": networks.Lstm(width=32, layers=1),
     "Gpt": networks.Gpt(width=32, layers=2, heads=2),
     "Detr": networks.Detr(width=32, heads=2, feedforward=64, encoder_layers=1),
-    "Posterior": networks.Posterior(width=32, heads=2, feedforward=64, layers=1),
+    "ActVaeEncoder": networks.ActVaeEncoder(width=32, heads=2, feedforward=64, layers=1),
 }
 
 

@@ -77,9 +77,9 @@ def test_in_pieces_equals_all_at_once(cuts):
     ("causal", "masked", "length"), [(True, False, 6), (True, True, 6), (True, True, 1), (False, False, 1)]
 )
 def test_shared_heads_equal_heads_repeated(causal, masked, length):
-    ours = Attention(16, Heads(6, 2, width=4))
+    ours = Attention(16, Heads(6, 2, head_dim=4))
     nn.init.normal_(ours.in_proj_bias)
-    whole = Attention(16, Heads(6, 6, width=4))
+    whole = Attention(16, Heads(6, 6, head_dim=4))
 
     def repeated(packed):
         q, k, v = packed.split([24, 8, 8])
@@ -97,7 +97,7 @@ def test_shared_heads_equal_heads_repeated(causal, masked, length):
 
 
 def test_queries_and_keys_are_normed_by_head_and_scores_scaled():
-    ours = Attention(8, Heads(2, width=6, bias=False, out_bias=False, scale=0.7, norm=RmsNorm(eps=1e-6)))
+    ours = Attention(8, Heads(2, head_dim=6, bias=False, out_bias=False, scale=0.7, norm=RmsNorm(eps=1e-6)))
     for weight in ours.parameters():
         nn.init.normal_(weight)
     assert [name for name, _ in ours.named_parameters()] == [

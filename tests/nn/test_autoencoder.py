@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nextmove.nn import count
-from nextmove.nn.autoencoder import Halve, Look, Residual, Strided
+from nextmove.nn.autoencoder import AttentionBlock, Downsample, Residual, Strided
 
 SMALL = Residual(width=8, multiples=(1, 2), blocks=1, attention=(), inner=6, groups=4)
 
@@ -33,9 +33,9 @@ def test_the_published_network_has_the_published_size():
     # Encoder and decoder of the authors' ImageNet configuration, and the 1 x 1 convolution at each one's code end.
     assert count(encoder) == 29_298_176 + 65_792
     assert count(decoder) == 42_449_795 + 65_792
-    looks = [sum(isinstance(m, Look) for m in part.modules()) for part in (encoder, decoder)]
+    looks = [sum(isinstance(m, AttentionBlock) for m in part.modules()) for part in (encoder, decoder)]
     assert looks == [3, 4]
-    assert sum(isinstance(m, Halve) for m in encoder.modules()) == 4
+    assert sum(isinstance(m, Downsample) for m in encoder.modules()) == 4
     assert Residual().grid(256, 256) == (16, 16)
 
 
@@ -58,7 +58,7 @@ def test_images_are_halved_only_while_they_are_large_enough():
 
 
 def test_halving_pads_right_and_below():
-    halve = Halve(1)
+    halve = Downsample(1)
     nn.init.zeros_(halve.conv.weight)
     nn.init.zeros_(halve.conv.bias)
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_halving_pads_right_and_below():
 
 def test_attention_sees_every_cell_and_starts_as_an_addition():
     torch.manual_seed(0)
-    look = Look(8, 4)
+    look = AttentionBlock(8, 4)
     x = torch.randn(1, 8, 3, 3, requires_grad=True)
     y = look(x)
     (slope,) = torch.autograd.grad(y[0, :, 0, 0].sum(), x)

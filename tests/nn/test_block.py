@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from nextmove.nn.attention import Heads
 from nextmove.nn.block import Block, Branch, Source
-from nextmove.nn.feedforward import Dense, Gated
+from nextmove.nn.feedforward import DenseMlp, GatedMlp
 from nextmove.nn.mask import CAUSAL, key_mask
 from nextmove.nn.norm import LayerNorm, RmsNorm
 from nextmove.nn.rope import Rotary, rotary, rotate
 from nextmove.nn.stream import Stream
 
-PLAIN = Block(16, 4, Dense(32, "gelu"))
+PLAIN = Block(16, 4, DenseMlp(32, "gelu"))
 NAMES = {
     "self_attn": "attention",
     "multihead_attn": "cross",
@@ -50,7 +50,7 @@ def load(ours, theirs):
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_equals_torchs_encoder_and_decoder_layers(place, activation):
     """ViT's block is the encoder's with norms before, BERT's the one with norms after."""
-    config = Block(16, 4, Dense(32, activation), place=place)
+    config = Block(16, 4, DenseMlp(32, activation), place=place)
     options = {"dropout": 0.0, "activation": activation, "batch_first": True, "norm_first": place == "before"}
     x, tokens = torch.randn(2, 5, 16), torch.randn(2, 3, 16)
     keep = torch.tensor([[1, 1, 1, 0, 1], [1, 0, 1, 1, 0]], dtype=torch.bool)
@@ -80,7 +80,7 @@ def test_positions_reach_queries_and_keys_but_not_values():
 def test_norms_before_and_after_are_gemma_2s():
     """Equation: x + post(part(pre(x))) for attention, then for the gated units; scores capped, keys by windows."""
     heads = Heads(4, 2, 4, bias=False, out_bias=False, cap=2.0, window=2)
-    config = Block(16, heads, Gated(24, "gelu_tanh"), RmsNorm(1e-6, offset=1.0), "both")
+    config = Block(16, heads, GatedMlp(24, "gelu_tanh"), RmsNorm(1e-6, offset=1.0), "both")
     block, x = loud(config.build()), torch.randn(2, 5, 16)
     cosines, sines = rotary(torch.arange(5), 4)
 
@@ -159,9 +159,9 @@ def test_a_condition_shifts_scales_and_gates(norm, cross, place):
 
 def test_glu_gates_with_the_second_half_where_it_is_torchs():
     x = torch.randn(3, 4)
-    part = Gated(6, "sigmoid", bias=True, gate="second").build(4)
+    part = GatedMlp(6, "sigmoid", bias=True, gate="second").build(4)
     torch.testing.assert_close(part(x), part.down(F.glu(F.linear(x, part.up.weight, part.up.bias))))
-    part = Gated(6, "sigmoid", bias=True).build(4)
+    part = GatedMlp(6, "sigmoid", bias=True).build(4)
     a, b = F.linear(x, part.up.weight, part.up.bias).chunk(2, -1)
     torch.testing.assert_close(part(x), part.down(a.sigmoid() * b))
 
@@ -184,8 +184,8 @@ def test_each_dropout_acts_at_its_place_in_training_only():
         ({"place": "between"}, "place: expected before, after or both, found 'between'"),
         ({"place": "after", "condition": 3}, "condition: expected norms before the parts"),
         ({"heads": 5}, "heads: expected a divisor of width 16, found 5"),
-        ({"feedforward": Gated(gate="last")}, "gate: expected first or second, found 'last'"),
-        ({"feedforward": Dense(activation="tanh")}, "activation: expected one of gelu, .*, found 'tanh'"),
+        ({"feedforward": GatedMlp(gate="last")}, "gate: expected first or second, found 'last'"),
+        ({"feedforward": DenseMlp(activation="tanh")}, "activation: expected one of gelu, .*, found 'tanh'"),
     ],
 )
 def test_wrong_options_are_named(wrong, message):
@@ -196,8 +196,8 @@ def test_wrong_options_are_named(wrong, message):
 OPTIONS = {
     "plain": PLAIN,
     "after": replace(PLAIN, place="after"),
-    "llama": Block(16, Heads(4, 2, bias=False, norm=RmsNorm()), Gated(), RmsNorm()),
-    "gemma2": Block(16, Heads(4, 2, cap=5.0, window=3), Gated(), RmsNorm(), "both"),
+    "llama": Block(16, Heads(4, 2, bias=False, norm=RmsNorm()), GatedMlp(), RmsNorm()),
+    "gemma2": Block(16, Heads(4, 2, cap=5.0, window=3), GatedMlp(), RmsNorm(), "both"),
     "scaled": replace(PLAIN, layer_scale=0.1),
     "conditioned": replace(PLAIN, condition=7),
     "flamingo": replace(PLAIN, cross=6, tanh_gate=True),

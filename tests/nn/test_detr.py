@@ -11,11 +11,11 @@ from torch import nn
 
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn import Mlp
-from nextmove.nn.detr import Detr, Posterior
+from nextmove.nn.detr import ActVaeEncoder, Detr
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "act_state"
 SMALL = Detr(width=16, heads=4, feedforward=24, encoder_layers=2, decoder_layers=2, dropout=0.0)
-Q = Posterior(width=16, heads=4, feedforward=24, layers=2, dropout=0.0)
+Q = ActVaeEncoder(width=16, heads=4, feedforward=24, layers=2, dropout=0.0)
 RENAME = {
     "vae_encoder_cls_embed.": "cls.",
     "vae_encoder_robot_state_input_proj.": "state.",
@@ -86,7 +86,7 @@ def test_chunk_and_losses_of_the_reference(reference):
     y = net(nothing, None, Context(2, torch.cat([torch.zeros(2, 8), vector], 1)))
     torch.testing.assert_close(y, io["out.normalized"], atol=1e-5, rtol=1e-5)
 
-    q = Posterior(32, 4, 48, 2, 0.0, state=7).build(shape=(8, 6), context=ContextSpec(vector=12), latent=8).eval()
+    q = ActVaeEncoder(32, 4, 48, 2, 0.0, state=7).build(shape=(8, 6), context=ContextSpec(vector=12), latent=8).eval()
     q.load_state_dict(posterior)
     valid = ~io["train.action_is_pad"]
     mean, logvar = q(action, Context(2, vector), valid)
@@ -201,7 +201,7 @@ def test_causal_build_orders_the_actions():
 @pytest.mark.parametrize(("state", "sees"), [(-1, 5), (3, 3), (0, 0)])
 def test_posterior_sees_leading_columns_and_valid_actions(state, sees):
     spec = ContextSpec(vector=5)
-    config = Posterior(16, 4, 24, 2, 0.0, state=state)
+    config = ActVaeEncoder(16, 4, 24, 2, 0.0, state=state)
     q = loud(config.build(shape=(6, 4), context=spec, latent=3))
     ctx, x = context_of(spec), torch.randn(2, 6, 4, requires_grad=True)
     ctx.vector.requires_grad_()
@@ -218,7 +218,7 @@ def test_posterior_sees_leading_columns_and_valid_actions(state, sees):
 
 @pytest.mark.parametrize("pre", [False, True])
 def test_posterior_gradients_and_keys(pre):
-    q = Posterior(16, 4, 24, 2, pre_norm=pre).build(shape=(6, 4), context=ContextSpec(vector=5), latent=3)
+    q = ActVaeEncoder(16, 4, 24, 2, pre_norm=pre).build(shape=(6, 4), context=ContextSpec(vector=5), latent=3)
     with torch.autocast("cpu", torch.bfloat16):
         mean, logvar = q(torch.randn(2, 6, 4), context_of(ContextSpec(vector=5)), None)
     (mean.float().sum() + logvar.float().pow(2).sum()).backward()
@@ -232,7 +232,7 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"parts: expected widths that add up to 5, found \(2, 2\)"):
         Detr(parts=(2, 2)).build(shape=(6, 0), out=3, times=0, context=spec)
     with pytest.raises(ValueError, match="state: expected at most the 5 columns of the context, found 6"):
-        Posterior(state=6).build(shape=(6, 4), context=spec, latent=3)
+        ActVaeEncoder(state=6).build(shape=(6, 4), context=spec, latent=3)
     net = SMALL.build(shape=(6, 0), out=3, times=1, context=spec)
     x, ctx = torch.zeros(2, 6, 0), context_of(spec)
     for wrong, t, message in [

@@ -17,7 +17,7 @@ from nextmove.nn.attention import Heads
 from nextmove.nn.block import Block
 from nextmove.nn.critic import DcganCritic
 from nextmove.nn.dcgan import Dcgan
-from nextmove.nn.feedforward import Gated
+from nextmove.nn.feedforward import GatedMlp
 from nextmove.nn.imagegpt import ImageTransformer
 from nextmove.nn.mask import block_mask
 from nextmove.nn.norm import RmsNorm
@@ -29,7 +29,7 @@ B, P, H, A, OUT, E, LAYERS, STATE = 2, 5, 4, 3, 6, 8, 4, 7
 SPEC = ContextSpec(vector=STATE, memory=MemorySpec(LAYERS, 2, E))
 ALONE = replace(SPEC, vector=0)
 VALID = torch.tensor([[1, 1, 1, 1, 1], [0, 1, 1, 0, 1]], dtype=torch.bool)
-SMALL = Expert(24, 4, feedforward=Gated(20))
+SMALL = Expert(24, 4, feedforward=GatedMlp(20))
 EXPERTS = {
     "pi0": (replace(SMALL, time="token"), SPEC),
     "pi0.5": (replace(SMALL, time="adaptive"), ALONE),
@@ -52,7 +52,7 @@ def loud(net):
 
 
 def prefix_net():
-    block = Block(16, Heads(4, 2, E, bias=False, out_bias=False), Gated(), RmsNorm())
+    block = Block(16, Heads(4, 2, E, bias=False, out_bias=False), GatedMlp(), RmsNorm())
     return loud(Stream([block] * LAYERS, norm=RmsNorm(), rotary=Rotary()))
 
 

@@ -8,11 +8,11 @@ from torch import nn
 
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.attention import Heads
-from nextmove.nn.feedforward import Dense, Gated
+from nextmove.nn.feedforward import DenseMlp, GatedMlp
 from nextmove.nn.gpt import Gpt
 from nextmove.nn.mask import block_mask
 from nextmove.nn.norm import LayerNorm, RmsNorm
-from nextmove.nn.rope import Rotary, Stretch
+from nextmove.nn.rope import RopeScaling, Rotary
 
 SPECS = [ContextSpec(), ContextSpec(vector=5), ContextSpec(token=3, tokens=4), ContextSpec(5, 3, 4)]
 
@@ -28,7 +28,7 @@ MODERN = {
     "heads": Heads(4, 2, bias=False, out_bias=False, norm=RmsNorm()),
     "positions": "rotary",
     "norm": RmsNorm(),
-    "feedforward": Gated(),
+    "feedforward": GatedMlp(),
     "head": "plain",
 }
 
@@ -221,9 +221,9 @@ def test_every_parameter_gets_a_gradient_and_bfloat16_runs(spec, parts):
     [
         ({"positions": "sine"}, "positions: expected learned or rotary, found 'sine'"),
         ({"head": "none"}, "head: expected biased, plain or tied, found 'none'"),
-        ({"feedforward": Dense(activation="tanh")}, "activation: expected one of gelu, .*, found 'tanh'"),
+        ({"feedforward": DenseMlp(activation="tanh")}, "activation: expected one of gelu, .*, found 'tanh'"),
         ({"heads": 5}, "heads: expected a divisor of width 192, found 5"),
-        ({"heads": Heads(4, 3)}, r"heads\.shared: expected a divisor of 4 heads, found 3"),
+        ({"heads": Heads(4, 3)}, r"heads\.n_kv_heads: expected a divisor of 4 heads, found 3"),
     ],
 )
 def test_wrong_parts_are_named(wrong, message):
@@ -251,7 +251,9 @@ def test_a_tied_head_is_the_embedding_without_the_start_symbol():
 
 
 def test_one_modern_block_equals_the_equations():
-    net = Gpt(width=8, layers=1, scale=2.0, **{**MODERN, "heads": Heads(2, 1, bias=False, out_bias=False, scale=0.3)})
+    net = Gpt(
+        width=8, layers=1, embed_scale=2.0, **{**MODERN, "heads": Heads(2, 1, bias=False, out_bias=False, scale=0.3)}
+    )
     net = net.build_tokens(length=7, classes=9, context=ContextSpec())
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -297,7 +299,7 @@ def test_norms_and_units_are_what_they_say():
         "silu": x * x.sigmoid(),
         "gelu_tanh": 0.5 * x * (1 + (0.7978845608 * (x + 0.044715 * x**3)).tanh()),
     }.items():
-        part = Dense(8, name).build(8)
+        part = DenseMlp(8, name).build(8)
         for layer in (part.up, part.down):
             nn.init.eye_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -307,13 +309,15 @@ def test_norms_and_units_are_what_they_say():
 def test_stretched_rotary_slows_long_waves_only():
     positions = torch.tensor([1.0])
     plain = torch.atan2(*reversed(Rotary(100.0).angles(positions, 8)))[0]
-    speeds = torch.tensor([100.0 ** -(j / 4) for j in range(4)])
-    torch.testing.assert_close(plain, speeds)
-    stretch = Stretch(8.0, trained=128, low=1.0, high=4.0)
-    turns = 128 * speeds / (2 * torch.pi)  # 20.4, 6.4, 2.04, 0.64
+    inv_freq = torch.tensor([100.0 ** -(j / 4) for j in range(4)])
+    torch.testing.assert_close(plain, inv_freq)
+    scaling = RopeScaling(8.0, original_length=128, low_freq=1.0, high_freq=4.0)
+    turns = 128 * inv_freq / (2 * torch.pi)  # 20.4, 6.4, 2.04, 0.64
     share = (turns[2] - 1) / 3
-    expected = torch.stack([speeds[0], speeds[1], (1 - share) * speeds[2] / 8 + share * speeds[2], speeds[3] / 8])
-    torch.testing.assert_close(stretch.slowed(speeds), expected)
-    torch.testing.assert_close(Stretch(2.0).slowed(speeds), speeds / 2)
+    expected = torch.stack(
+        [inv_freq[0], inv_freq[1], (1 - share) * inv_freq[2] / 8 + share * inv_freq[2], inv_freq[3] / 8]
+    )
+    torch.testing.assert_close(scaling.scaled(inv_freq), expected)
+    torch.testing.assert_close(RopeScaling(2.0).scaled(inv_freq), inv_freq / 2)
     with pytest.raises(ValueError, match="low: expected less than high"):
-        Stretch(8.0, 128, 4.0, 4.0)
+        RopeScaling(8.0, 128, 4.0, 4.0)

@@ -8,13 +8,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nextmove.contracts import Context, KeyValue, Memory
 from nextmove.nn.attention import Heads
 from nextmove.nn.block import Block
-from nextmove.nn.feedforward import Gated
+from nextmove.nn.feedforward import GatedMlp
 from nextmove.nn.mask import block_mask
 from nextmove.nn.norm import LayerNorm, RmsNorm
 from nextmove.nn.rope import Rotary
 from nextmove.nn.stream import Stream
 
-BLOCK = Block(16, Heads(4, 2, bias=False), Gated(), RmsNorm())
+BLOCK = Block(16, Heads(4, 2, bias=False), GatedMlp(), RmsNorm())
 P, L = 5, 3
 VALID = torch.tensor([[1, 1, 1, 1, 1], [0, 1, 1, 0, 1]], dtype=torch.bool)
 

@@ -1,4 +1,4 @@
-"""PixelCNN and Gated PixelCNN: what a pixel reads, exactly, and the cache."""
+"""PixelCNN and GatedMlp PixelCNN: what a pixel reads, exactly, and the cache."""
 
 import dataclasses
 

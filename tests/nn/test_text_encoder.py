@@ -10,7 +10,7 @@ from tests.interop.test_cases import GOLDEN
 from torch.nn import functional as F
 
 from nextmove.nn import count
-from nextmove.nn.feedforward import Dense
+from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.text_encoder import TextEncoder
 
 NAMES = {
@@ -27,7 +27,7 @@ def clip(folder):
     config = json.loads((folder / "config.json").read_text())
     text, found = config["text_config"], load_file(folder / "model.safetensors")
     width, layers = text["hidden_size"], text["num_hidden_layers"]
-    feedforward = Dense(text["intermediate_size"], text["hidden_act"])
+    feedforward = DenseMlp(text["intermediate_size"], text["hidden_act"])
     encoder = TextEncoder(
         width, layers, text["num_attention_heads"], out=config["projection_dim"], causal=True, pool="end",
         feedforward=feedforward,

@@ -7,7 +7,7 @@ from torch import nn
 from nextmove.contracts import Context, ContextSpec
 from nextmove.interop.diffusers import unet2d_tensors
 from nextmove.nn import UNet2d, count
-from nextmove.nn.unet2d import Down
+from nextmove.nn.unet2d import Downsample
 
 SMALL = UNet2d(channels=8, multipliers=(1, 2, 2), blocks=1, attention=(1,), dropout=0.0, groups=4)
 NOTHING = ContextSpec()
@@ -90,7 +90,7 @@ def test_any_size_goes_through_and_every_input_reaches_every_output(size):
 
 
 def test_an_odd_side_is_halved_upwards_and_centred():
-    down = Down(1)
+    down = Downsample(1)
     nn.init.ones_(down.weight)
     nn.init.zeros_(down.bias)
     # Windows of three: even sides start at 0, odd ones at -1.

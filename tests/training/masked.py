@@ -14,7 +14,7 @@ from nextmove.decoders.autoregressive import Autoregressive
 from nextmove.encoders import Observation, State
 from nextmove.models.policy import ActionSpace, Policy, PolicySpec, Timing
 from nextmove.models.policy.assemble import assemble
-from nextmove.nn import Gpt, Mlp, Posterior
+from nextmove.nn import ActVaeEncoder, Gpt, Mlp
 from nextmove.training import TrainConfig
 from nextmove.training.distributed import World
 from nextmove.training.optim import Update
@@ -33,7 +33,8 @@ RULES: dict[str, Any] = {
     "shortcut": Shortcut(trunk=TRUNK),
     "meanflow": MeanFlow(trunk=TRUNK),
     "latent": Latent(
-        inner=Flow(trunk=TRUNK, prefix=4), posterior=Posterior(width=8, heads=2, layers=1, feedforward=16, dropout=0.0)
+        inner=Flow(trunk=TRUNK, prefix=4),
+        posterior=ActVaeEncoder(width=8, heads=2, layers=1, feedforward=16, dropout=0.0),
     ),
     "tokens": Autoregressive(trunk=Gpt(width=16, layers=1, heads=2, dropout=0.0), classes=8),
 }

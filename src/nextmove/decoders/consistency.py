@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal, uniform, weighted_mean
-from nextmove.decoders.few_step import bridge, column, march, network, plain, start
+from nextmove.decoders.few_step import euler_integrate, expand_like, full_precision, interpolate, network, start
 from nextmove.decoders.resampled import FewSteps, Resampled
 
 
@@ -89,16 +89,16 @@ class ConsistencyDecoder(Resampled, nn.Module):
         consistency = mean (f_t - f_r)^2, velocity = alpha mean (v_t - v_r)^2 over all entries, the latter 0 for rows
         with t >= boundary or within 1.01 delta of their end. weight: (B, H) or like x.
         """
-        c, net = self.config, plain(self.net)
+        c, net = self.config, full_precision(self.net)
         r, end = (t + c.delta).clamp(max=1), self._end(t)
-        x_t, x_r, x_end = bridge(x, noise, t), bridge(x, noise, r), bridge(x, noise, end)
+        x_t, x_r, x_end = interpolate(x, noise, t), interpolate(x, noise, r), interpolate(x, noise, end)
         with _same_dropout(x, self.training):
             v_t = net(x_t, t[:, None] * c.time_scale, ctx)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not c.stop_gradient):
             v_r = net(x_r, r[:, None] * c.time_scale, ctx)
-        named = torch.where(column(r < c.boundary, x) > 0, x_r + column(end - r, x) * v_r, x_end)
-        apart = (x_t + column(end - t, x) * v_t - named) ** 2
-        inside = column((t < c.boundary) & (end - t > 1.01 * c.delta), x) > 0
+        named = torch.where(expand_like(r < c.boundary, x) > 0, x_r + expand_like(end - r, x) * v_r, x_end)
+        apart = (x_t + expand_like(end - t, x) * v_t - named) ** 2
+        inside = expand_like((t < c.boundary) & (end - t > 1.01 * c.delta), x) > 0
         turned = torch.where(inside, (v_t - v_r) ** 2, 0)
         return {"consistency": weighted_mean(apart, weight), "velocity": c.alpha * weighted_mean(turned, weight)}
 
@@ -117,11 +117,11 @@ class ConsistencyDecoder(Resampled, nn.Module):
         noise: Tensor | None = None,
         steps: int | None = None,
     ) -> Tensor:
-        """x (B, *shape) by Euler steps of 1 / steps at t = eps + i / steps (1 - eps); `known` as in `march`."""
+        """x (B, *shape) by Euler steps of 1 / steps at eps + i / steps (1 - eps); `known` as in `euler_integrate`."""
         c, n = self.config, self.config.steps if steps is None else steps
         noise = start(self.net, (ctx.batch, *shape), rng, noise)
         times = [i / n * (1 - c.eps) + c.eps for i in range(n)]
-        return march(
+        return euler_integrate(
             lambda x, t: self.net(x, x.new_full((len(x), 1), t * c.time_scale), ctx), noise, times, 1 / n, known
         )
 

@@ -21,19 +21,19 @@ from nextmove.config import ConfigError, nearest
 from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal, uniform, weighted_mean
 from nextmove.decoders import pairing
 from nextmove.decoders.edm import Preconditioned, edm_weight
-from nextmove.decoders.few_step import plain
+from nextmove.decoders.few_step import full_precision
 from nextmove.decoders.grids import EvenTime, Grid, Indices, Karras
 from nextmove.decoders.guidance import Guidance, drop, guided
 from nextmove.decoders.known import (
-    Answer,
-    Completion,
-    Guide,
     Inpaint,
-    Part,
-    Resample,
-    completed,
+    InpaintingMethod,
+    KnownPart,
+    NodeCall,
+    PseudoInverseGuidance,
+    RePaint,
     prefix_length,
     renoise,
+    with_known,
 )
 from nextmove.decoders.paths import VE, DiscreteVP, Linear, Node, Path
 from nextmove.decoders.resampled import finite
@@ -64,8 +64,8 @@ class Sampler:
     clip: float = 0.0
     """Bound of the predicted x1 (ancestral, DDIM, DPM-Solver++); 0 switches it off."""
     guidance: Guidance = Guidance()
-    completion: Completion | None = None
-    """How a known part is respected; None: `Inpaint` where trained with a prefix, else `Guide`."""
+    inpainting: InpaintingMethod | None = None
+    """How a known part is respected; None: `Inpaint` where trained with a prefix, else `PseudoInverseGuidance`."""
 
     @property
     def reach(self) -> float:
@@ -90,7 +90,7 @@ class Sampler:
         if isinstance(rule, DpmPP) and isinstance(grid, Indices):
             grid = Indices(spacing="linspace", spare=True)
         weight = self.guidance if finite(guidance) == 1 else Guidance(guidance)
-        return Sampler(rule, steps or self.steps, grid, clip=clip, guidance=weight, completion=self.completion)
+        return Sampler(rule, steps or self.steps, grid, clip=clip, guidance=weight, inpainting=self.inpainting)
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,7 @@ class DiffusionDecoder(nn.Module):
         if self.config.prefix:
             raise ValueError("predict: expected a decoder trained without a prefix")
         times = x.new_full((len(x), 1), node.timestep, dtype=torch.promote_types(x.dtype, torch.float32))
-        return Prediction(x, plain(self.net)(x, times, ctx), node, self.config.target)
+        return Prediction(x, full_precision(self.net)(x, times, ctx), node, self.config.target)
 
     @torch.no_grad()
     def sample(
@@ -331,7 +331,7 @@ class DiffusionDecoder(nn.Module):
 
         predict, part, how = self._predict(ctx, x, known, draw, fresh=any(step.std for step in walk))
         x = x if walk[0].now.vp else x * walk[0].now.b
-        times, state = how.times if isinstance(how, Resample) else 1, None
+        times, state = how.times if isinstance(how, RePaint) else 1, None
         for k, step in enumerate(walk):
             if watch is not None:
                 watch(x)
@@ -356,20 +356,20 @@ class DiffusionDecoder(nn.Module):
 
     def _predict(
         self, ctx: Context, x: Tensor, known: Known | None, draw: Callable[[], Tensor], fresh: bool
-    ) -> tuple[Predict, Part | None, Completion | None]:
+    ) -> tuple[Predict, KnownPart | None, InpaintingMethod | None]:
         """What a solver calls, the known part ready for use, and how it is respected."""
         c, s = self.config, self.sampler
         if known is None:
-            return completed(self._answer(ctx, x, None), c.target, s.clip, None, None, draw, fresh), None, None
-        how = s.completion or (Inpaint() if c.prefix else Guide())
-        # Guide differentiates, for which everything it meets must be an ordinary tensor even under inference mode.
-        with torch.inference_mode(torch.is_inference_mode_enabled() and not isinstance(how, Guide)):
-            part = Part.of(known, x)
-            ctx = ctx.map(torch.clone) if isinstance(how, Guide) else ctx
+            return with_known(self._answer(ctx, x, None), c.target, s.clip, None, None, draw, fresh), None, None
+        how = s.inpainting or (Inpaint() if c.prefix else PseudoInverseGuidance())
+        # Guidance differentiates, for which everything it meets must be an ordinary tensor even under inference mode.
+        with torch.inference_mode(torch.is_inference_mode_enabled() and not isinstance(how, PseudoInverseGuidance)):
+            part = KnownPart.of(known, x)
+            ctx = ctx.map(torch.clone) if isinstance(how, PseudoInverseGuidance) else ctx
             answer = self._answer(ctx, x, part if isinstance(how, Inpaint) else None)
-        return completed(answer, c.target, s.clip, how, part, draw, fresh), part, how
+        return with_known(answer, c.target, s.clip, how, part, draw, fresh), part, how
 
-    def _answer(self, ctx: Context, x: Tensor, clean: Part | None) -> Answer:
+    def _answer(self, ctx: Context, x: Tensor, clean: KnownPart | None) -> NodeCall:
         """The network's answer at a node, conditioned on the timestep and, where trained with a prefix, its length."""
         call = guided(self.net, ctx, self.sampler.guidance)
         batch = x.shape[0]

@@ -1,4 +1,4 @@
-"""What the few-step decoders (consistency, shortcut, MeanFlow) share: the linear path and the march along it.
+"""What the few-step decoders (consistency, shortcut, MeanFlow) share: the linear path and Euler's integration along it.
 
 x_t = t x + (1 - t) noise and velocity x - noise, t = 0 noise, t = 1 data. Letters: B batch, H horizon, A action width.
 """
@@ -19,23 +19,23 @@ def network(trunk: Trunk, shape: tuple[int, ...], times: int, context: ContextSp
     return trunk.build(shape=shape, out=out, times=times, context=context, causal=False)
 
 
-def column(row: Tensor, x: Tensor) -> Tensor:
+def expand_like(row: Tensor, x: Tensor) -> Tensor:
     """One number a row (B,) shaped to broadcast over x (B, ...), in its dtype."""
     return row.to(x).view(-1, *[1] * (x.dim() - 1))
 
 
-def bridge(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """The point of the path at times t (B,)."""
-    t = column(t, x)
+    t = expand_like(t, x)
     return t * x + (1 - t) * noise
 
 
-def rows(ctx: Context, index: Tensor) -> Context:
+def take_rows(ctx: Context, index: Tensor) -> Context:
     """The context of the rows `index` (n,)."""
     return ctx.replace(null=None).map(lambda part: part[index]).replace(batch=len(index))
 
 
-def plain(net: nn.Module) -> Callable[[Tensor, Tensor, Context], Tensor]:
+def full_precision(net: nn.Module) -> Callable[[Tensor, Tensor, Context], Tensor]:
     """`net` outside autocast, in the dtype of its weights.
 
     For losses that subtract nearly equal answers, which the 8 bits of bfloat16 cannot tell apart, and for forward-mode
@@ -80,7 +80,9 @@ Velocity = Callable[[Tensor, float], Tensor]
 """x (B, ...) and its time to the velocity of the coming step."""
 
 
-def march(velocity: Velocity, noise: Tensor, times: Sequence[float], dt: float, known: Known | None) -> Tensor:
+def euler_integrate(
+    velocity: Velocity, noise: Tensor, times: Sequence[float], dt: float, known: Known | None
+) -> Tensor:
     """From noise to data by x + dt velocity(x, t) at each of `times`, without gradient.
 
     Before each call the known part is placed on the path (t value + (1 - t) noise, the same noise throughout) and set

@@ -7,7 +7,7 @@ of many steps (Song et al. 2021, eq. 39; Lipman et al. 2023, appendix C). Letter
 The ends. At t = 0 x is N(0, 1), as where sampling starts (N(0, b^2) on VE), also where the path still holds a little
 data. At t = 1 the velocity may be infinite or the network untrained; then integration stops at `end` < 1, noise is
 added as on the path, and what is returned bounds log p(x) from below in expectation: E log p(a x + b e) + D log a.
-A table's levels are interpolated (`Between`); its ends are its indices T - 1 and 0.
+A table's levels are interpolated (`InterpolatedVP`); its ends are its indices T - 1 and 0.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def log_likelihood(decoder: DiffusionDecoder, ctx: Context, x: Tensor, *, rng: R
     Draws, where needed: the noise at the data's end, then the probe. Raises ConfigError where path and target have no
     velocity on the way. Guidance is not looked at.
     """
-    path, target = between(decoder.config.path), decoder.config.target
-    clock = Clock(path, ode.power or _power(path))
+    path, target = continuous(decoder.config.path), decoder.config.target
+    warp = TimeWarp(path, ode.power or _power(path))
     ends = ode.start, ode.end or last_time(path, target)
     first, last = path.node(ends[0]), path.node(ends[1])
     if not usable(target, last):
@@ -75,12 +75,12 @@ def log_likelihood(decoder: DiffusionDecoder, ctx: Context, x: Tensor, *, rng: R
         log_p = log_p + x[0].numel() * math.log(last.a)
     exact = ode.trace == "exact" or (ode.trace == "auto" and x[0].numel() <= EXACT_UP_TO)
     probe = None if exact else (uniform(x.shape, rng, like=x) < 0.5).to(x) * 2 - 1
-    stops = np.linspace(clock.reading(ends[1]), clock.reading(ends[0]), ode.steps + 1).tolist()
-    training, rate = decoder.training, _rate(decoder.eval(), ctx, x.shape, clock, probe)
+    stops = np.linspace(warp.inverse(ends[1]), warp.inverse(ends[0]), ode.steps + 1).tolist()
+    training, rate = decoder.training, _rate(decoder.eval(), ctx, x.shape, warp, probe)
     # Fused attention has no forward derivative.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         state = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], 1)
-        for step in ode.solver.plan(clock, target, list(pairwise(stops))):  # type: ignore[arg-type]
+        for step in ode.solver.plan(warp, target, list(pairwise(stops))):  # type: ignore[arg-type]
             state = ode.solver.step(rate, state, step, None, None)[0]
     decoder.train(training)
     spread = 1.0 if first.vp else first.b
@@ -94,9 +94,9 @@ def bits_per_dim(log_p: Tensor, values: int, levels: int) -> Tensor:
     return -log_p / (values * math.log(2)) + math.log2(levels / 2)
 
 
-def last_time(path: Path | Between, target: Target) -> float:
+def last_time(path: Path | InterpolatedVP, target: Target) -> float:
     """The latest time at which the velocity is finite and, on a table, the network was trained."""
-    if isinstance(path, Between):
+    if isinstance(path, InterpolatedVP):
         return path.table.time(0)
     if isinstance(path, VP):
         return 1 - 1e-3
@@ -123,7 +123,7 @@ def probed_trace(f: Field, x: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Between:
+class InterpolatedVP:
     """A table's levels as a continuous path: a = sqrt(alpha_bar) as a cubic spline in t through all of them.
 
     The network reads the index as a fraction.
@@ -152,39 +152,39 @@ def _spline(table: DiscreteVP) -> tuple[Callable[[float], Any], Callable[[float]
     return curve, curve.derivative()
 
 
-def between(path: Path) -> Path | Between:
+def continuous(path: Path) -> Path | InterpolatedVP:
     """A continuous path through the same levels."""
-    return Between(path) if isinstance(path, DiscreteVP) else path
+    return InterpolatedVP(path) if isinstance(path, DiscreteVP) else path
 
 
 @dataclass(frozen=True)
-class Clock:
-    """A path by the reading r of 1 - t = (1 - r)^power; its nodes keep t and the derivatives with respect to t."""
+class TimeWarp:
+    """A path by r, where 1 - t = (1 - r)^power; its nodes keep t and the derivatives with respect to t."""
 
-    path: Path | Between
+    path: Path | InterpolatedVP
     power: float
 
-    def node(self, reading: float) -> Node[float]:
-        """The path at a reading."""
-        return self.path.node(1 - (1 - reading) ** self.power)
+    def node(self, r: float) -> Node[float]:
+        """The path at r."""
+        return self.path.node(1 - (1 - r) ** self.power)
 
-    def reading(self, t: float) -> float:
-        """The reading at t."""
+    def inverse(self, t: float) -> float:
+        """r at t."""
         return 1 - float((1 - t) ** (1 / self.power))
 
-    def pace(self, t: float) -> float:
+    def slope(self, t: float) -> float:
         """dt / dr."""
         return float(self.power * (1 - t) ** (1 - 1 / self.power))
 
 
-def _power(path: Path | Between) -> float:
-    return 7.0 if isinstance(path, VE) else 2.0 if isinstance(path, VP | Between) else 1.0
+def _power(path: Path | InterpolatedVP) -> float:
+    return 7.0 if isinstance(path, VE) else 2.0 if isinstance(path, VP | InterpolatedVP) else 1.0
 
 
 def _rate(
-    decoder: DiffusionDecoder, ctx: Context, shape: torch.Size, clock: Clock, probe: Tensor | None
+    decoder: DiffusionDecoder, ctx: Context, shape: torch.Size, warp: TimeWarp, probe: Tensor | None
 ) -> Callable[[Tensor, Node[float]], Prediction]:
-    """What a solver asks of x and the divergence side by side (B, D + 1): the velocity and div u, per reading."""
+    """What a solver asks of x and the divergence side by side (B, D + 1): the velocity and div u, with respect to r."""
 
     def rate(state: Tensor, node: Node[float]) -> Prediction:
         def velocity(x: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ def _rate(
 
         x = state[:, :-1].reshape(shape)
         u, div = exact_trace(velocity, x) if probe is None else probed_trace(velocity, x, probe)
-        y = torch.cat([u.flatten(1), div[:, None]], 1) * clock.pace(node.t)
+        y = torch.cat([u.flatten(1), div[:, None]], 1) * warp.slope(node.t)
         return Prediction(state, y, node, "velocity")
 
     return rate

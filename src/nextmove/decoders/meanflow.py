@@ -23,7 +23,15 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal, uniform, weighted_mean
-from nextmove.decoders.few_step import bridge, column, march, network, plain, rows, start
+from nextmove.decoders.few_step import (
+    euler_integrate,
+    expand_like,
+    full_precision,
+    interpolate,
+    network,
+    start,
+    take_rows,
+)
 from nextmove.decoders.guidance import drop
 from nextmove.decoders.resampled import FewSteps, Resampled
 
@@ -104,13 +112,13 @@ class MeanFlowDecoder(Resampled, nn.Module):
         Rows of h exactly 0 have the velocity as target and cost one ordinary call. With power 1 the value stays near 1
         while the model improves.
         """
-        x_t, velocity = bridge(x, noise, t), x - noise
+        x_t, velocity = interpolate(x, noise, t), x - noise
         ctx = ctx if keep is None else drop(ctx, keep)
         error = torch.empty_like(x)
         for rule, taken in (self._near, h == 0), (self.target, h != 0):
             index = taken.nonzero()[:, 0]
             if len(index):
-                made, target = rule(x_t[index], t[index], h[index], velocity[index], rows(ctx, index))
+                made, target = rule(x_t[index], t[index], h[index], velocity[index], take_rows(ctx, index))
                 error = error.index_copy(0, index, (made - target) ** 2)
         counted = torch.ones_like(error) if weight is None else _like(weight, error)
         L = (error * counted).flatten(1).sum(1)
@@ -119,7 +127,7 @@ class MeanFlowDecoder(Resampled, nn.Module):
 
     def target(self, x: Tensor, t: Tensor, h: Tensor, velocity: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
         """u(x, t, h) with gradient, and v + h du/dt without; both from one pass, hence with one dropout mask."""
-        net = plain(self.net)
+        net = full_precision(self.net)
 
         def average(x: Tensor, t: Tensor, h: Tensor) -> Tensor:
             return net(x, self._times(t, h), ctx)
@@ -128,10 +136,10 @@ class MeanFlowDecoder(Resampled, nn.Module):
             tangents = (velocity, torch.ones_like(t), -torch.ones_like(h))
             made = torch.func.jvp(average, (x, t, h), tangents)
         u, slope = made[0], made[1]
-        return u, (velocity + column(h, x) * slope).detach()
+        return u, (velocity + expand_like(h, x) * slope).detach()
 
     def _near(self, x: Tensor, t: Tensor, h: Tensor, velocity: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
-        return plain(self.net)(x, self._times(t, h), ctx), velocity
+        return full_precision(self.net)(x, self._times(t, h), ctx), velocity
 
     def _times(self, t: Tensor, h: Tensor) -> Tensor:
         return torch.stack([t, h], 1) * self.config.time_scale
@@ -146,7 +154,7 @@ class MeanFlowDecoder(Resampled, nn.Module):
         noise: Tensor | None = None,
         steps: int | None = None,
     ) -> Tensor:
-        """x (B, *shape) in `steps` equal steps of h = 1 / steps; `known` as in `march`."""
+        """x (B, *shape) in `steps` equal steps of h = 1 / steps; `known` as in `euler_integrate`."""
         n = self.config.steps if steps is None else steps
         noise = start(self.net, (ctx.batch, *shape), rng, noise)
 
@@ -154,7 +162,7 @@ class MeanFlowDecoder(Resampled, nn.Module):
             y: Tensor = self.net(x, self._times(x.new_full((len(x),), t), x.new_full((len(x),), 1 / n)), ctx)
             return y
 
-        return march(velocity, noise, [i / n for i in range(n)], 1 / n, known)
+        return euler_integrate(velocity, noise, [i / n for i in range(n)], 1 / n, known)
 
 
 def _like(weight: Tensor, x: Tensor) -> Tensor:

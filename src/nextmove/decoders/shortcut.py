@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal, uniform, weighted_mean
-from nextmove.decoders.few_step import bridge, column, march, network, rows, start
+from nextmove.decoders.few_step import euler_integrate, expand_like, interpolate, network, start, take_rows
 from nextmove.decoders.resampled import FewSteps, Resampled
 
 
@@ -108,14 +108,14 @@ class ShortcutDecoder(Resampled, nn.Module):
         steps are believed (averaged weights in the paper); the online weights, detached, where absent.
         weight: (B, H) or like x.
         """
-        x_t, target = bridge(x, noise, t), x - noise
+        x_t, target = interpolate(x, noise, t), x - noise
         coarse = level < self.config.level(self.config.finest)
         index = coarse.nonzero()[:, 0]
         if len(index):
-            taught = self._two_halves(teacher or self.net, x_t[index], t[index], level[index], rows(ctx, index))
+            taught = self._two_halves(teacher or self.net, x_t[index], t[index], level[index], take_rows(ctx, index))
             target = target.index_copy(0, index, taught.to(target))
         error = (self.net(x_t, self._times(t, level), ctx) - target) ** 2
-        taken = column(coarse, error)
+        taken = expand_like(coarse, error)
         return {"flow": weighted_mean(error * (1 - taken), weight), "bootstrap": weighted_mean(error * taken, weight)}
 
     @torch.no_grad()
@@ -123,7 +123,7 @@ class ShortcutDecoder(Resampled, nn.Module):
         """The mean velocity of two steps of half the size."""
         half = 2.0 ** -(level + 1)
         first = net(x, self._times(t, level + 1), ctx)
-        middle = self._clip(x + column(half, x) * first)
+        middle = self._clip(x + expand_like(half, x) * first)
         second = net(middle, self._times(t + half, level + 1), ctx)
         return self._clip((first + second) / 2)
 
@@ -143,7 +143,7 @@ class ShortcutDecoder(Resampled, nn.Module):
         noise: Tensor | None = None,
         steps: int | None = None,
     ) -> Tensor:
-        """x (B, *shape) in `steps` (1, 2, 4 .. M) equal steps; `known` as in `march`."""
+        """x (B, *shape) in `steps` (1, 2, 4 .. M) equal steps; `known` as in `euler_integrate`."""
         n = self.config.steps if steps is None else steps
         level = self.config.level(n)
         noise = start(self.net, (ctx.batch, *shape), rng, noise)
@@ -152,4 +152,4 @@ class ShortcutDecoder(Resampled, nn.Module):
             y: Tensor = self.net(x, self._times(x.new_full((len(x),), t), x.new_full((len(x),), level)), ctx)
             return y
 
-        return march(velocity, noise, [i / n for i in range(n)], 1 / n, known)
+        return euler_integrate(velocity, noise, [i / n for i in range(n)], 1 / n, known)

@@ -24,7 +24,7 @@ from nextmove.decoders.targets import Target, usable
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A network's answer y at x (which completion may have changed) and what it implies; `clip` bounds x1, 0 = off."""
+    """A network's answer y at x (which inpainting may have changed) and what it implies; `clip` bounds x1, 0 = off."""
 
     x: Tensor
     y: Tensor

@@ -1,7 +1,7 @@
 """Networks: plain modules of shapes; they know no loss and no sampler."""
 
 from nextmove.nn.count import count
-from nextmove.nn.detr import Detr, Posterior
+from nextmove.nn.detr import ActVaeEncoder, Detr
 from nextmove.nn.dit import Dit
 from nextmove.nn.expert import Expert
 from nextmove.nn.gpt import Gpt
@@ -13,6 +13,7 @@ from nextmove.nn.unet1d import UNet1d
 from nextmove.nn.unet2d import UNet2d
 
 __all__ = [
+    "ActVaeEncoder",
     "Detr",
     "Dit",
     "Expert",
@@ -21,7 +22,6 @@ __all__ = [
     "Mlp",
     "PlainMlp",
     "Points3d",
-    "Posterior",
     "Rnn",
     "Transformer",
     "UNet1d",

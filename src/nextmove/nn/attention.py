@@ -23,11 +23,11 @@ from nextmove.nn.product import Linear, linear
 class Heads:
     """How attention is cut into heads."""
 
-    count: int
-    shared: int = 0
-    """Heads of keys and values, each for count / shared heads of queries (Ainslie et al. 2023); 0 = count."""
-    width: int = 0
-    """Width of a head; 0 = the width of the model / count."""
+    n_heads: int
+    n_kv_heads: int = 0
+    """Heads of keys and values, each for n_heads / n_kv_heads heads of queries (Ainslie et al. 2023); 0 = n_heads."""
+    head_dim: int = 0
+    """Width of a head; 0 = the width of the model / n_heads."""
     bias: bool = True
     """Of queries, keys and values."""
     out_bias: bool = True
@@ -41,18 +41,18 @@ class Heads:
     """Keys a query reads at most in each direction, its own place included (Beltagy et al. 2020, section 3.1); under a
     causal mask these are the last `window` keys. 0 = all."""
 
-    def settled(self, width: int) -> Heads:
+    def resolved(self, width: int) -> Heads:
         """The same with the zeros filled in; raises ValueError where the numbers do not divide."""
-        if not self.width and width % self.count:
-            raise ValueError(f"heads: expected a divisor of width {width}, found {self.count}")
-        shared = self.shared or self.count
-        if self.count % shared:
-            raise ValueError(f"heads.shared: expected a divisor of {self.count} heads, found {shared}")
+        if not self.head_dim and width % self.n_heads:
+            raise ValueError(f"heads: expected a divisor of width {width}, found {self.n_heads}")
+        n_kv_heads = self.n_kv_heads or self.n_heads
+        if self.n_heads % n_kv_heads:
+            raise ValueError(f"heads.n_kv_heads: expected a divisor of {self.n_heads} heads, found {n_kv_heads}")
         for name in ("cap", "window"):
             if getattr(self, name) < 0:
                 raise ValueError(f"heads.{name}: expected 0 or more, found {getattr(self, name)}")
-        own = self.width or width // self.count
-        return replace(self, shared=shared, width=own, scale=self.scale or own**-0.5)
+        own = self.head_dim or width // self.n_heads
+        return replace(self, n_kv_heads=n_kv_heads, head_dim=own, scale=self.scale or own**-0.5)
 
 
 def as_heads(heads: int | Heads) -> Heads:
@@ -74,9 +74,9 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int | Heads, dropout: float = 0.0, *, source: int = 0) -> None:
         super().__init__()
-        self.heads = as_heads(heads).settled(width)
-        self.dropout, own = Dropout(dropout), self.heads.width
-        self.widths = [self.heads.count * own, self.heads.shared * own, self.heads.shared * own]
+        self.heads = as_heads(heads).resolved(width)
+        self.dropout, own = Dropout(dropout), self.heads.head_dim
+        self.widths = [self.heads.n_heads * own, self.heads.n_kv_heads * own, self.heads.n_kv_heads * own]
         apart = source not in (0, width)
         self.in_proj_weight = None if apart else nn.Parameter(torch.empty(sum(self.widths), width))
         for name, out, wide in zip("qkv", self.widths, (width, source, source), strict=True):
@@ -119,12 +119,12 @@ class Attention(nn.Module):
 
     def project(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Tensor]:
         """Queries, keys and values (B, heads, ., E), normed but not rotated, in as few products as the inputs allow."""
-        weight, bias, count, shared = self.in_proj_weight, self.in_proj_bias, self.heads.count, self.heads.shared
+        weight, bias, count, shared = self.in_proj_weight, self.in_proj_bias, self.heads.n_heads, self.heads.n_kv_heads
         if weight is not None and query is key and key is value:
             packed = self._in_heads(linear(query, weight, bias))
             parts = list(packed.split_with_sizes((count, shared, shared), 1))
         elif weight is not None and query is key:
-            rows, rest = weight.split_with_sizes((count * self.heads.width + self.widths[1], self.widths[2]))
+            rows, rest = weight.split_with_sizes((count * self.heads.head_dim + self.widths[1], self.widths[2]))
             first, last = (None, None) if bias is None else bias.split_with_sizes((len(rows), len(rest)))
             packed = self._in_heads(linear(query, rows, first))
             parts = [*packed.split_with_sizes((count, shared), 1), self._in_heads(linear(value, rest, last))]
@@ -139,36 +139,36 @@ class Attention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask = None) -> Tensor:
         """y (B, L, D) of queries, keys and values (B, heads, ., E)."""
-        seen, causal = sdpa_mask(mask, q.shape[2], k.shape[2], self.heads.window, q.device)
-        return self.out_proj(self._product(q, k, v, seen, causal).transpose(1, 2).flatten(2))
+        attn_mask, causal = sdpa_mask(mask, q.shape[2], k.shape[2], self.heads.window, q.device)
+        return self.out_proj(self._product(q, k, v, attn_mask, causal).transpose(1, 2).flatten(2))
 
-    def _product(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
+    def _product(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
         """(B, heads, L, E)."""
-        count, shared, scale = self.heads.count, self.heads.shared, self.heads.scale
+        count, shared, scale = self.heads.n_heads, self.heads.n_kv_heads, self.heads.scale
         if self.heads.cap or (self.training and self.dropout.p):
-            return self._written_out(q, k, v, seen, causal)
+            return self._written_out(q, k, v, attn_mask, causal)
         if shared == count:
-            return F.scaled_dot_product_attention(q, k, v, seen, is_causal=causal, scale=scale)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=causal, scale=scale)
         if q.shape[2] > 1:
-            return F.scaled_dot_product_attention(q, k, v, seen, is_causal=causal, scale=scale, enable_gqa=True)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=causal, scale=scale, enable_gqa=True)
         # Queries of one position that share their keys are like queries of several positions.
         grouped = q.view(len(q), shared, count // shared, -1)
-        return F.scaled_dot_product_attention(grouped, k, v, seen, scale=scale).view_as(q)
+        return F.scaled_dot_product_attention(grouped, k, v, attn_mask, scale=scale).view_as(q)
 
-    def _written_out(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
+    def _written_out(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
         """The same with what no kernel has: caps on scores, and weights dropped between the two products."""
-        each = self.heads.count // self.heads.shared
+        each = self.heads.n_heads // self.heads.n_kv_heads
         k, v = (k, v) if each == 1 else (k.repeat_interleave(each, 1), v.repeat_interleave(each, 1))
         scores = (q * self.heads.scale) @ k.mT
         if self.heads.cap:
             scores = self.heads.cap * (scores / self.heads.cap).tanh()
         if causal:
-            seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()
-        if seen is not None:
-            scores = scores.masked_fill(~seen, -torch.inf)
+            attn_mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()
+        if attn_mask is not None:
+            scores = scores.masked_fill(~attn_mask, -torch.inf)
         return self.dropout(scores.softmax(3)) @ v
 
     def _in_heads(self, x: Tensor) -> Tensor:
         """(B, L, heads E) -> (B, heads, L, E)."""
         batch, length, _ = x.shape
-        return x.view(batch, length, -1, self.heads.width).transpose(1, 2)
+        return x.view(batch, length, -1, self.heads.head_dim).transpose(1, 2)

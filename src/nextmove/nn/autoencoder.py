@@ -135,7 +135,7 @@ class NormBlock(nn.Module):
         return y
 
 
-class Look(nn.Module):
+class AttentionBlock(nn.Module):
     """x + attention of every cell to every cell, one head."""
 
     def __init__(self, width: int, groups: int) -> None:
@@ -148,7 +148,7 @@ class Look(nn.Module):
         return x + self.attention(h, h, h)[0].mT.view_as(x)
 
 
-class Halve(nn.Module):
+class Downsample(nn.Module):
     """A 3 x 3 convolution of stride 2, padded right and below."""
 
     def __init__(self, width: int) -> None:
@@ -161,7 +161,7 @@ class Halve(nn.Module):
         return y
 
 
-class Double(nn.Module):
+class Upsample(nn.Module):
     """Every cell four times, then a 3 x 3 convolution."""
 
     def __init__(self, width: int) -> None:
@@ -178,13 +178,13 @@ def _level(config: Residual, before: int, after: int, blocks: int, height: int) 
     layers: list[nn.Module] = []
     for i in range(blocks):
         layers.append(NormBlock(before if i == 0 else after, after, config.groups))
-        layers += [Look(after, config.groups)] if height in config.attention else []
+        layers += [AttentionBlock(after, config.groups)] if height in config.attention else []
     return layers
 
 
 def _middle(config: Residual, width: int) -> list[nn.Module]:
     block = NormBlock(width, width, config.groups), NormBlock(width, width, config.groups)
-    return [block[0], Look(width, config.groups), block[1]]
+    return [block[0], AttentionBlock(width, config.groups), block[1]]
 
 
 class ResidualEncoder(nn.Module):
@@ -195,7 +195,7 @@ class ResidualEncoder(nn.Module):
         widths = [config.width * m for m in (1, *config.multiples)]
         layers: list[nn.Module] = [nn.Conv2d(shape[0], config.width, 3, padding=1)]
         for i, (before, after) in enumerate(pairwise(widths)):
-            layers += [Halve(before)] if i else []
+            layers += [Downsample(before)] if i else []
             layers += _level(config, before, after, config.blocks, shape[1] >> i)
         layers += [*_middle(config, widths[-1]), nn.GroupNorm(config.groups, widths[-1], 1e-6), nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], config.inner, 3, padding=1))
@@ -216,7 +216,7 @@ class ResidualDecoder(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(latent, config.inner, 1), nn.Conv2d(config.inner, widths[0], 3, padding=1)]
         layers += _middle(config, widths[0])
         for i, (before, after) in enumerate(pairwise(widths)):
-            layers += [Double(before)] if i else []
+            layers += [Upsample(before)] if i else []
             layers += _level(config, before, after, config.blocks + 1, shape[1] >> (len(widths) - 2 - i))
         self.layers = nn.Sequential(*layers, nn.GroupNorm(config.groups, widths[-1], 1e-6), nn.SiLU())
         self.last = nn.Conv2d(widths[-1], shape[0], 3, padding=1)

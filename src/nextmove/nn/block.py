@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nextmove.contracts import KeyValue
 from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.dropout import Dropout
-from nextmove.nn.feedforward import Dense, Gated
+from nextmove.nn.feedforward import DenseMlp, GatedMlp
 from nextmove.nn.mask import Mask
 from nextmove.nn.norm import LayerNorm, RmsNorm
 from nextmove.nn.product import Linear
@@ -29,7 +29,7 @@ class Block:
 
     width: int
     heads: int | Heads
-    feedforward: Dense | Gated = Dense()
+    feedforward: DenseMlp | GatedMlp = DenseMlp()
     norm: LayerNorm | RmsNorm = LayerNorm()
     place: Literal["before", "after", "both"] = "before"
     """Where the norms are: before each part (pre-norm, as GPT-2 and ViT), after the sum (post-norm, as Vaswani et al.
@@ -76,7 +76,7 @@ class Modulation(NamedTuple):
 _UNCHANGED: Iterator[Modulation | None] = repeat(None)
 
 
-class Adaptive(nn.Module):
+class AdaLN(nn.Module):
     """A linear map from a condition to `count` rows for each of several parts; it starts at 0 (adaLN-zero)."""
 
     def __init__(self, condition: int, width: int, parts: int, count: int = 3) -> None:
@@ -162,7 +162,7 @@ class TransformerBlock(nn.Module):
     def __init__(self, config: Block) -> None:
         super().__init__()
         width, parts = config.width, config.attention + bool(config.cross) + 1
-        self.adaptive = Adaptive(config.condition, width, parts) if config.condition else None
+        self.adaptive = AdaLN(config.condition, width, parts) if config.condition else None
         self.attention_branch = Branch(config) if config.attention else None
         self.attention = self._attention(config) if config.attention else None
         self.cross_branch = Branch(config) if config.cross else None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nextmove.contracts import Context, ContextSpec
 from nextmove.nn.block import Block, Source
 from nextmove.nn.embedding import Times, table
-from nextmove.nn.feedforward import Dense, Gated
+from nextmove.nn.feedforward import DenseMlp, GatedMlp
 from nextmove.nn.flat import check_context
 from nextmove.nn.mask import CAUSAL, extend_valid, key_mask
 from nextmove.nn.norm import LayerNorm
@@ -59,7 +59,7 @@ class Detr:
 
 
 @dataclass(frozen=True)
-class Posterior:
+class ActVaeEncoder:
     """ACT's posterior: an encoder over [cls, state, actions] read at cls."""
 
     width: int = 512
@@ -77,22 +77,22 @@ class Posterior:
         """One of its encoder's layers."""
         return _block(self)
 
-    def build(self, *, shape: tuple[int, ...], context: ContextSpec, latent: int) -> PosteriorNet:
+    def build(self, *, shape: tuple[int, ...], context: ContextSpec, latent: int) -> ActVaeEncoderNet:
         """The network (x (B, H, A), ctx, valid (B, H) bool | None) -> mean and log variance (B, Z) each."""
-        return PosteriorNet(self, shape, context, latent)
+        return ActVaeEncoderNet(self, shape, context, latent)
 
 
-def _block(config: Detr | Posterior) -> Block:
+def _block(config: Detr | ActVaeEncoder) -> Block:
     """DETR's encoder layer."""
     hidden, activation, p = config.feedforward, config.activation, config.dropout
     if activation not in ("relu", "gelu", "glu"):
         raise ValueError(f"activation: expected relu, gelu or glu, found {activation!r}")
     # torch's glu gates by the sigmoid of the second half.
-    glu = Gated(hidden, "sigmoid", bias=True, gate="second")
+    glu = GatedMlp(hidden, "sigmoid", bias=True, gate="second")
     return Block(
         config.width,
         config.heads,
-        glu if activation == "glu" else Dense(hidden, activation),
+        glu if activation == "glu" else DenseMlp(hidden, activation),
         place="before" if config.pre_norm else "after",
         dropout=p,
         attention_dropout=p,
@@ -100,7 +100,7 @@ def _block(config: Detr | Posterior) -> Block:
     )
 
 
-def _encoder(config: Detr | Posterior, layers: int) -> Stream:
+def _encoder(config: Detr | ActVaeEncoder, layers: int) -> Stream:
     """Normalised at its end only where it normalises before its parts."""
     return Stream([config.block] * layers, norm=LayerNorm() if config.pre_norm else None)
 
@@ -209,13 +209,13 @@ class DetrNet(nn.Module):
         return self.token_position.weight[:count]
 
 
-class PosteriorNet(nn.Module):
+class ActVaeEncoderNet(nn.Module):
     """q(z | x, state); padded actions are not attended to."""
 
     RENAMED: ClassVar[dict[int, Renames]] = {1: of_stacks("encoder")}
     position: Tensor
 
-    def __init__(self, config: Posterior, shape: tuple[int, ...], context: ContextSpec, latent: int) -> None:
+    def __init__(self, config: ActVaeEncoder, shape: tuple[int, ...], context: ContextSpec, latent: int) -> None:
         super().__init__()
         (horizon, actions), width = shape, config.width
         self.columns = context.vector if config.state < 0 else config.state

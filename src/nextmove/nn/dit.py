@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec
-from nextmove.nn.block import Adaptive, Block
+from nextmove.nn.block import AdaLN, Block
 from nextmove.nn.embedding import Times, cells
-from nextmove.nn.feedforward import Dense
+from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.flat import flat, flat_width
 from nextmove.nn.norm import LayerNorm
 from nextmove.nn.product import Linear
@@ -67,7 +67,7 @@ class DiffusionTransformer(nn.Module):
             if isinstance(part, nn.Linear):
                 nn.init.normal_(part.weight, std=0.02)
         for part in self.modules():
-            if isinstance(part, Adaptive):
+            if isinstance(part, AdaLN):
                 nn.init.zeros_(part.linear.weight)
         nn.init.zeros_(self.head.weight)
 
@@ -106,7 +106,7 @@ class Dit:
         """One of its layers: norms without own weights, all of whose scales come from the condition."""
         norm = LayerNorm(1e-6, gain=False)
         return Block(
-            self.width, self.heads, Dense(), norm, condition=self.width, hidden_dropout=self.dropout
+            self.width, self.heads, DenseMlp(), norm, condition=self.width, hidden_dropout=self.dropout
         )  # fmt: skip
 
     @classmethod

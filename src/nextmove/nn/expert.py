@@ -17,7 +17,7 @@ from nextmove.contracts import Context, ContextSpec, Memory, MemorySpec
 from nextmove.nn.attention import Heads
 from nextmove.nn.block import Block
 from nextmove.nn.embedding import sinusoid
-from nextmove.nn.feedforward import Gated
+from nextmove.nn.feedforward import GatedMlp
 from nextmove.nn.mask import CAUSAL, Mask, block_mask, extend_valid
 from nextmove.nn.norm import RmsNorm
 from nextmove.nn.product import Linear
@@ -38,8 +38,8 @@ class Expert:
     """Heads of queries, a multiple of the memory's."""
     layers: int = 0
     """0 = as many as the memory; else a divisor n of its m layers: layer i reads the memory's layer i m / n."""
-    feedforward: Any = Gated()
-    """`feedforward.Dense` or `feedforward.Gated`."""
+    feedforward: Any = GatedMlp()
+    """`feedforward.DenseMlp` or `feedforward.GatedMlp`."""
     norm: Any = RmsNorm()
     """`norm.LayerNorm` or `norm.RmsNorm`; without own gains where the time scales and shifts."""
     rotary: Rotary = Rotary()
@@ -59,7 +59,7 @@ class Expert:
     def pi0(cls) -> Expert:
         """pi0's expert of 300 M parameters beside Gemma-2B (Black et al. 2024)."""
         norm = RmsNorm(1e-6, offset=1.0)
-        return cls(1024, 8, feedforward=Gated(4096, "gelu_tanh"), norm=norm, time="token")
+        return cls(1024, 8, feedforward=GatedMlp(4096, "gelu_tanh"), norm=norm, time="token")
 
     @classmethod
     def pi05(cls) -> Expert:
@@ -69,7 +69,7 @@ class Expert:
     @classmethod
     def smolvla(cls) -> Expert:
         """SmolVLA's expert of 98 M parameters beside 16 layers of SmolLM2 (Shukor et al. 2025)."""
-        return cls(720, 15, feedforward=Gated(2048), time="token", causal=True, joint_every=2)
+        return cls(720, 15, feedforward=GatedMlp(2048), time="token", causal=True, joint_every=2)
 
     def blocks(self, memory: MemorySpec) -> list[Block]:
         """Its layers; raises ValueError where they do not fit the memory's."""

@@ -41,7 +41,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Dense:
+class DenseMlp:
     """down(activation(up(x)))."""
 
     hidden: int = 0
@@ -56,11 +56,11 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Gated:
+class GatedMlp:
     """down(activation(gate(x)) * up(x)) (Shazeer 2020, equation 6; with "silu" it is SwiGLU)."""
 
     hidden: int = 0
-    """Hidden units; 0 = 8 W / 3, as many weights as `Dense`."""
+    """Hidden units; 0 = 8 W / 3, as many weights as `DenseMlp`."""
     activation: Activation = "silu"
     bias: bool = False
     gate: Literal["first", "second"] = "first"

@@ -18,7 +18,7 @@ from nextmove.contracts import Context, ContextSpec, Memory
 from nextmove.nn.block import Block
 from nextmove.nn.context_tokens import ContextTokens
 from nextmove.nn.dropout import Dropout
-from nextmove.nn.feedforward import Dense
+from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.init import init_normal
 from nextmove.nn.mask import CAUSAL, Mask, extend_valid
 from nextmove.nn.norm import LayerNorm
@@ -42,11 +42,11 @@ class Gpt:
     """How rotary positions turn."""
     norm: Any = LayerNorm()
     """`norm.LayerNorm` or `norm.RmsNorm`, of every norm but those inside attention."""
-    feedforward: Any = Dense()
-    """`feedforward.Dense` or `feedforward.Gated`."""
+    feedforward: Any = DenseMlp()
+    """`feedforward.DenseMlp` or `feedforward.GatedMlp`."""
     head: Literal["biased", "plain", "tied"] = "biased"
     """Linear map to logits with or without a bias, or the embedding itself."""
-    scale: float = 1.0
+    embed_scale: float = 1.0
     """What embedded ids are multiplied by (Gemma: sqrt(width))."""
 
     @property
@@ -171,7 +171,7 @@ class GptNet(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """The embeddings (B, L, W) of ids (B, L), without their positions."""
         x: Tensor = self.embedding(ids)
-        return x * self.config.scale if self.config.scale != 1 else x
+        return x * self.config.embed_scale if self.config.embed_scale != 1 else x
 
     def _counted(self, x: Tensor, cache: Memory | None, prefix: int, valid: Tensor | None) -> Tensor:
         """Positions (B, L) that count what is no padding."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from nextmove.contracts import ContextSpec
 from nextmove.nn.attention import Attention, Heads
-from nextmove.nn.feedforward import Dense
+from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.gpt import Gpt, GptNet
 from nextmove.nn.norm import RmsNorm
 
@@ -38,7 +38,7 @@ class ImageTransformer:
             heads=Heads(self.heads, bias=False, out_bias=False),
             dropout=self.dropout,
             norm=RmsNorm(eps=1e-5),
-            feedforward=Dense(activation="quick_gelu", bias=False),
+            feedforward=DenseMlp(activation="quick_gelu", bias=False),
             head="plain",
         )
         net = block.build_tokens(length=length, classes=classes, context=context)

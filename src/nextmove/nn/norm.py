@@ -37,7 +37,7 @@ class RmsNorm:
 
     def build(self, width: int) -> nn.Module:
         """The module (..., D) -> (..., D)."""
-        return Rms(width, self)
+        return RMSNorm(width, self)
 
 
 class Centred(nn.Module):
@@ -52,7 +52,7 @@ class Centred(nn.Module):
         return F.layer_norm(x, self.width, None, None, self.eps)
 
 
-class Rms(nn.Module):
+class RMSNorm(nn.Module):
     """The root mean square divided out, times offset + weight."""
 
     def __init__(self, width: int, config: RmsNorm) -> None:

@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys are turned by an angle that grows with their position (Su et al. 2021, eq. 34).
+"""Rotary positions: queries and keys are rotated by an angle that grows with their position (Su et al. 2021, eq. 34).
 
 Letters: L positions, W width of a head.
 """
@@ -13,44 +13,47 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Slower turns, for sequences `factor` times longer than those trained on (Llama 3.1; Grattafiori et al. 2024).
+class RopeScaling:
+    """Lower frequencies, for sequences `factor` times longer than in training (Llama 3.1; Grattafiori et al. 2024).
 
-    A pair that turns fewer than `low` times over the trained positions is slowed by `factor`, one that turns more than
-    `high` times is left, and between them the share goes linearly. Raises ValueError unless low < high.
+    The frequency of a pair that rotates fewer than `low_freq` times over the original length is divided by `factor`,
+    that of one that rotates more than `high_freq` times stays, and between them the share goes linearly. Raises
+    ValueError unless low_freq < high_freq.
     """
 
     factor: float
-    trained: int = 0
-    """Positions of a sequence in the first training; 0 slows all pairs alike (Chen et al. 2023)."""
-    low: float = 1.0
-    high: float = 4.0
+    original_length: int = 0
+    """Positions of a sequence in the first training; 0 divides all frequencies (Chen et al. 2023)."""
+    low_freq: float = 1.0
+    high_freq: float = 4.0
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(f"stretch.low: expected less than high ({self.high}), found {self.low}")
+        if not self.low_freq < self.high_freq:
+            raise ValueError(
+                f"scaling.low_freq: expected less than high_freq ({self.high_freq}), found {self.low_freq}"
+            )
 
-    def slowed(self, speeds: Tensor) -> Tensor:
-        """Radians a position (W / 2,), stretched."""
-        turns = self.trained * speeds / (2 * math.pi)
-        left = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
-        return torch.lerp(speeds / self.factor, speeds, left)
+    def scaled(self, inv_freq: Tensor) -> Tensor:
+        """Radians a position (W / 2,), scaled."""
+        turns = self.original_length * inv_freq / (2 * math.pi)
+        left = ((turns - self.low_freq) / (self.high_freq - self.low_freq)).clamp(0, 1)
+        return torch.lerp(inv_freq / self.factor, inv_freq, left)
 
 
 @dataclass(frozen=True)
 class Rotary:
-    """How fast the pairs of a head turn."""
+    """How fast the pairs of a head rotate."""
 
     base: float = 10000.0
-    stretch: Stretch | None = None
+    scaling: RopeScaling | None = None
 
     def angles(self, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines (..., L, W / 2) of positions (..., L), as `rotary`."""
-        return rotary(positions, width, self.base, self.stretch)
+        return rotary(positions, width, self.base, self.scaling)
 
 
 def rotary(
-    positions: Tensor, width: int, base: float = 10000.0, stretch: Stretch | None = None
+    positions: Tensor, width: int, base: float = 10000.0, scaling: RopeScaling | None = None
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines (..., L, W / 2) float32 of the angles position / base^(2 j / W), positions (..., L).
 
@@ -59,13 +62,13 @@ def rotary(
     if width % 2:
         raise ValueError(f"width: expected an even width of a head for rotary positions, found {width}")
     powers = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
-    speeds = base**-powers
-    angles = positions.float()[..., None] * (speeds if stretch is None else stretch.slowed(speeds))
+    inv_freq = base**-powers
+    angles = positions.float()[..., None] * (inv_freq if scaling is None else scaling.scaled(inv_freq))
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """x (B, heads, L, W) with the pair (x_j, x_{j + W / 2}) turned by angle j; keeps dtype and length.
+    """x (B, heads, L, W) with the pair (x_j, x_{j + W / 2}) rotated by angle j; keeps dtype and length.
 
     cosines, sines: (L, W / 2), or (B, L, W / 2) by row.
     """

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nextmove.contracts import KeyValue, Memory
 from nextmove.nn.attention import as_heads
-from nextmove.nn.block import Adaptive, Block, Source, modulated
+from nextmove.nn.block import AdaLN, Block, Source, modulated
 from nextmove.nn.mask import Mask, block_mask, extend_valid, key_mask
 from nextmove.nn.rope import Rotary, rotate
 
@@ -31,8 +31,8 @@ class Stream(nn.Module):
         self.blocks = nn.ModuleList(block.build() for block in blocks)
         self.norm = None if norm is None else norm.build(first.width)
         adaptive = first.condition and norm is not None
-        self.adaptive = Adaptive(first.condition, first.width, 1, 2) if adaptive else None
-        self.rotary, self.head = rotary, as_heads(first.heads).settled(first.width).width
+        self.adaptive = AdaLN(first.condition, first.width, 1, 2) if adaptive else None
+        self.rotary, self.head = rotary, as_heads(first.heads).resolved(first.width).head_dim
         self.crosses = [bool(block.cross) for block in blocks]
 
     def forward(

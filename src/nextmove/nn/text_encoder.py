@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.nn.block import Block
-from nextmove.nn.feedforward import Dense
+from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.init import init_normal
 from nextmove.nn.mask import CAUSAL
 from nextmove.nn.norm import LayerNorm
@@ -41,8 +41,8 @@ class TextEncoder:
     """Whether a token attends to none after it."""
     pool: Literal["end", "mean"] = "mean"
     """The last token that is no padding (CLIP's end of text), or the mean of all that are none."""
-    feedforward: Any = Dense()
-    """`feedforward.Dense` or `feedforward.Gated`."""
+    feedforward: Any = DenseMlp()
+    """`feedforward.DenseMlp` or `feedforward.GatedMlp`."""
     norm: Any = LayerNorm()
     """`norm.LayerNorm` or `norm.RmsNorm`."""
     dropout: float = 0.0
@@ -50,7 +50,7 @@ class TextEncoder:
     @classmethod
     def clip(cls) -> TextEncoder:
         """The text tower of CLIP ViT-B/32 (Radford et al. 2021, table 19); of ids 49408, length 77."""
-        return cls(512, 12, 8, out=512, causal=True, pool="end", feedforward=Dense(2048, "quick_gelu"))
+        return cls(512, 12, 8, out=512, causal=True, pool="end", feedforward=DenseMlp(2048, "quick_gelu"))
 
     def build(self, *, classes: int, length: int) -> TextEncoderNet:
         """The network of texts of at most `length` ids in 0 .. `classes` - 1."""

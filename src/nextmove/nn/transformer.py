@@ -16,7 +16,7 @@ from nextmove.nn.block import Block, Source
 from nextmove.nn.context_tokens import ContextTokens
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.embedding import Times
-from nextmove.nn.feedforward import Dense
+from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.init import init_normal
 from nextmove.nn.mask import CAUSAL, Mask, key_mask
 from nextmove.nn.mish import Mish
@@ -44,9 +44,8 @@ class Transformer:
     def block(self) -> Block:
         """One of its layers over the memory; without cross-attention, one within it."""
         width, p = self.width, self.dropout
-        return Block(
-            width, self.heads, Dense(activation="gelu"), dropout=p, attention_dropout=p, hidden_dropout=p, cross=width
-        )  # fmt: skip
+        part = DenseMlp(activation="gelu")
+        return Block(width, self.heads, part, dropout=p, attention_dropout=p, hidden_dropout=p, cross=width)
 
     def build(
         self, *, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool = False

@@ -52,7 +52,7 @@ class FilmBlock(nn.Module):
         return y
 
 
-class Level(nn.Module):
+class Stage(nn.Module):
     """Two FiLM blocks and a change of resolution."""
 
     def __init__(self, inputs: int, out: int, resample: nn.Module, film: tuple[int, int, int, bool]) -> None:
@@ -85,12 +85,12 @@ class UNet(nn.Module):
         down, last = [], shape[1] or 1
         for i, width in enumerate(widths):
             bottom = i == len(widths) - 1
-            down.append(Level(last, width, nn.Identity() if bottom else Conv1d(width, width, 3, 2, 1), film))
+            down.append(Stage(last, width, nn.Identity() if bottom else Conv1d(width, width, 3, 2, 1), film))
             last = width
         self.down = nn.ModuleList(down)
         self.middle = nn.ModuleList(FilmBlock(last, last, *film) for _ in range(2))
         self.up = nn.ModuleList(
-            Level(2 * wide, narrow, Upsample1d(narrow), film)
+            Stage(2 * wide, narrow, Upsample1d(narrow), film)
             for wide, narrow in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.final = ConvBlock(widths[0], widths[0], config.kernel, config.final_groups)

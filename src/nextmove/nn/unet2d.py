@@ -52,7 +52,7 @@ class Residual(nn.Module):
         return y
 
 
-class Attend(nn.Module):
+class AttentionBlock(nn.Module):
     """x + attention among all places of norm(x)."""
 
     def __init__(self, width: int, config: UNet2d) -> None:
@@ -66,7 +66,7 @@ class Attend(nn.Module):
         return x + h.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
 
-class Down(nn.Conv2d):
+class Downsample(nn.Conv2d):
     """Halves height and width, rounding up, by a 3x3 convolution padded as TensorFlow's "same"."""
 
     def __init__(self, width: int) -> None:
@@ -79,7 +79,7 @@ class Down(nn.Conv2d):
         return super().forward(F.pad(input, (left, 1, top, 1)))
 
 
-class Up(nn.Module):
+class Upsample(nn.Module):
     """Repeats every place, then convolves."""
 
     def __init__(self, width: int) -> None:
@@ -92,13 +92,13 @@ class Up(nn.Module):
         return y
 
 
-class Level(nn.Module):
+class Stage(nn.Module):
     """Residual blocks at one resolution, each followed by attention where the level has it."""
 
     def __init__(self, widths: list[tuple[int, int]], condition: int, attend: bool, config: UNet2d) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Residual(i, o, condition, config) for i, o in widths)
-        self.attend = nn.ModuleList(Attend(o, config) if attend else nn.Identity() for _, o in widths)
+        self.attend = nn.ModuleList(AttentionBlock(o, config) if attend else nn.Identity() for _, o in widths)
 
     def forward(self, x: Tensor, condition: Tensor, beside: Sequence[Tensor] = ()) -> list[Tensor]:
         """What each block gives; `beside` is set beside the input of each."""
@@ -129,12 +129,12 @@ class UNet(nn.Module):
         attend = [i in config.attention for i in range(len(widths))]
         down, skips, last = [], [first], first
         for i, width in enumerate(widths):
-            down.append(Level([(last, width)] + [(width, width)] * (config.blocks - 1), D, attend[i], config))
+            down.append(Stage([(last, width)] + [(width, width)] * (config.blocks - 1), D, attend[i], config))
             skips += [width] * (config.blocks + (i < len(widths) - 1))
             last = width
         self.down = nn.ModuleList(down)
-        self.smaller = nn.ModuleList(Down(width) for width in widths[:-1])
-        self.middle = Level([(last, last)], D, True, config)
+        self.smaller = nn.ModuleList(Downsample(width) for width in widths[:-1])
+        self.middle = Stage([(last, last)], D, True, config)
         self.bottom = Residual(last, last, D, config)
         up = []
         for i, width in reversed(list(enumerate(widths))):
@@ -142,9 +142,9 @@ class UNet(nn.Module):
             for _ in range(config.blocks + 1):
                 sizes.append((last + skips.pop(), width))
                 last = width
-            up.append(Level(sizes, D, attend[i], config))
+            up.append(Stage(sizes, D, attend[i], config))
         self.up = nn.ModuleList(up)
-        self.larger = nn.ModuleList(Up(width) for width in widths[:0:-1])
+        self.larger = nn.ModuleList(Upsample(width) for width in widths[:0:-1])
         self.norm, self.head = norm(last, config.groups), nn.Conv2d(last, out, 3, padding=1)
         init_scaled(self)
 
@@ -219,6 +219,6 @@ def init_scaled(net: UNet) -> None:
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
     ends: list[nn.Module] = [part.conv2 for part in net.modules() if isinstance(part, Residual)]
-    ends += [part.attention.out_proj for part in net.modules() if isinstance(part, Attend)]
+    ends += [part.attention.out_proj for part in net.modules() if isinstance(part, AttentionBlock)]
     for end in [*ends, net.head]:
         nn.init.zeros_(end.get_parameter("weight"))

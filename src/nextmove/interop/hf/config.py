@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from nextmove.config import ConfigError, decode
 from nextmove.nn.feedforward import Activation
-from nextmove.nn.rope import Rotary, Stretch
+from nextmove.nn.rope import RopeScaling, Rotary
 
 T = TypeVar("T")
 
@@ -106,12 +106,12 @@ def rotary(theta: float | None, scaling: Mapping[str, Any] | None, parameters: M
             raise ConfigError(f"config.json: rope_parameters.{name}: expected a number, found {rules.get(name)!r}")
     if kind == "default":
         return Rotary(base)
-    return Rotary(base, Stretch(**{_LLAMA3[name]: rules[name] for name in names}))
+    return Rotary(base, RopeScaling(**{_LLAMA3[name]: rules[name] for name in names}))
 
 
 _LLAMA3 = {
     "factor": "factor",
-    "low_freq_factor": "low",
-    "high_freq_factor": "high",
-    "original_max_position_embeddings": "trained",
+    "low_freq_factor": "low_freq",
+    "high_freq_factor": "high_freq",
+    "original_max_position_embeddings": "original_length",
 }

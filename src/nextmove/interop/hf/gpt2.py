@@ -12,7 +12,7 @@ from nextmove.interop.hf.tensors import Checkpoint
 from nextmove.interop.weights import renamed
 from nextmove.nn import Gpt
 from nextmove.nn.attention import Heads
-from nextmove.nn.feedforward import Dense
+from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.norm import LayerNorm
 
 MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
@@ -67,7 +67,7 @@ def family(data: Mapping[str, Any]) -> Family:
         config.n_layer,
         Heads(config.n_head, scale=0.0 if config.scale_attn_weights else 1.0),
         norm=LayerNorm(config.layer_norm_epsilon),
-        feedforward=Dense(config.n_inner or 0, activation("activation_function", config.activation_function)),
+        feedforward=DenseMlp(config.n_inner or 0, activation("activation_function", config.activation_function)),
         head="tied" if config.tie_word_embeddings else "plain",
     )
     return Family("gpt2", config, trunk, config.n_positions, config.vocab_size, aside, foreign, pack)

@@ -13,7 +13,7 @@ from nextmove.interop.hf.tensors import Checkpoint
 from nextmove.interop.weights import renamed
 from nextmove.nn import Gpt
 from nextmove.nn.attention import Heads
-from nextmove.nn.feedforward import Gated
+from nextmove.nn.feedforward import GatedMlp
 from nextmove.nn.norm import RmsNorm
 
 NAMES = {"embedding": "embed_tokens", "norm": "norm", "head": "lm_head"}
@@ -88,7 +88,7 @@ def family(data: Mapping[str, Any]) -> Family:
         positions="rotary",
         rotary=rotary(config.rope_theta, config.rope_scaling, config.rope_parameters),
         norm=RmsNorm(config.rms_norm_eps),
-        feedforward=Gated(config.intermediate_size, activation("hidden_act", config.hidden_act), config.mlp_bias),
+        feedforward=GatedMlp(config.intermediate_size, activation("hidden_act", config.hidden_act), config.mlp_bias),
         head="tied" if config.tie_word_embeddings else "plain",
     )
     length, classes = config.max_position_embeddings, config.vocab_size
@@ -109,11 +109,11 @@ def foreign(name: str) -> str | None:
 def pack(checkpoint: Checkpoint, config: LlamaConfig) -> None:
     """Brings the tensors into our shapes."""
     checkpoint.shorten("model.")
-    checkpoint.ignore(".rotary_emb.inv_freq", "speeds of the rotary positions, which are computed")
+    checkpoint.ignore(".rotary_emb.inv_freq", "frequencies of the rotary positions, which are computed")
     if config.tie_word_embeddings:
         checkpoint.tie("lm_head.weight", "embed_tokens.weight")
     heads, width, hidden = config.heads, config.hidden_size, config.intermediate_size
-    queries, pairs = heads.count * heads.width, heads.shared * heads.width
+    queries, pairs = heads.n_heads * heads.head_dim, heads.n_kv_heads * heads.head_dim
     for layer in range(config.num_hidden_layers):
         attention, units = f"layers.{layer}.self_attn", f"layers.{layer}.mlp"
         rows = {f"{attention}.q_proj": queries, f"{attention}.k_proj": pairs, f"{attention}.v_proj": pairs}

@@ -14,7 +14,7 @@ from nextmove.interop.lerobot.config import ActConfig, DiffusionConfig, Roles, V
 from nextmove.interop.unet import unet_name
 from nextmove.interop.weights import renamed
 from nextmove.models.policy import Timing
-from nextmove.nn import Detr, Posterior, UNet1d
+from nextmove.nn import ActVaeEncoder, Detr, UNet1d
 
 Foreign = Callable[[str], str | None]
 """Name of one of our decoder's tensors -> its name in the file."""
@@ -102,7 +102,7 @@ def act(config: ActConfig, roles: Roles, version: Version) -> tuple[Any, Timing,
     inner = OverAll(inner) if version.counts_padding else inner
     decoder: Any = Centre(inner, config.latent_dim)
     if config.use_vae:
-        posterior = Posterior(**sizes, layers=config.n_vae_encoder_layers, state=roles.state)
+        posterior = ActVaeEncoder(**sizes, layers=config.n_vae_encoder_layers, state=roles.state)
         decoder = Latent(inner, posterior, config.latent_dim, config.kl_weight)
     timing = Timing(
         n_obs_steps=1,

@@ -22,7 +22,10 @@ from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.spec import PolicySpec, Timing
-from nextmove.nn import Detr, Posterior
+from nextmove.nn import ActVaeEncoder, Detr
+
+LATENT, STATE = 32, -1
+"""Widths of the tokens into which the context vector is cut: the latent, and the state, which is the rest of it."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,9 @@ class Act:
     actions: ActionSpace = ActionSpace(mask_padding=True)
     decoder: Latent = field(
         default_factory=lambda: Latent(
-            inner=Regression(trunk=Detr(width=128, heads=4, feedforward=512, parts=(32, -1)), loss="l1"),
-            posterior=Posterior(width=128, heads=4, feedforward=512),
+            inner=Regression(trunk=Detr(width=128, heads=4, feedforward=512, parts=(LATENT, STATE)), loss="l1"),
+            posterior=ActVaeEncoder(width=128, heads=4, feedforward=512),
+            latent=LATENT,
         )
     )
     optim: Optim = Optim(lr=5e-4, betas=(0.9, 0.999), weight_decay=1e-4, batch=64)
@@ -45,7 +49,7 @@ class Act:
         """Sizes and optimiser of the paper (chunk 100 at 50 Hz, width 512, batch 8, learning rate 1e-5)."""
         return cls(
             timing=Timing(n_obs_steps=1, horizon=100, n_action_steps=100),
-            decoder=Latent(inner=Regression(trunk=Detr(parts=(32, -1)), loss="l1"), posterior=Posterior()),
+            decoder=Latent(inner=Regression(trunk=Detr(parts=(LATENT, STATE)), loss="l1"), posterior=ActVaeEncoder()),
             optim=Optim(lr=1e-5, betas=(0.9, 0.999), weight_decay=1e-4, warmup=0, batch=8),
         )
 

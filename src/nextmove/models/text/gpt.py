@@ -21,7 +21,7 @@ from nextmove.models.generator import Generator, TextSpec
 from nextmove.models.text.assemble import assemble
 from nextmove.nn import Gpt
 from nextmove.nn.attention import Heads
-from nextmove.nn.feedforward import Gated
+from nextmove.nn.feedforward import GatedMlp
 from nextmove.nn.norm import RmsNorm
 
 SMALL = Optim(lr=2e-3, betas=(0.9, 0.99), weight_decay=0.1, warmup=100, batch=32, ema=0.999)
@@ -39,7 +39,7 @@ def _modern(width: int, layers: int, heads: int, shared: int) -> Gpt:
         Heads(heads, shared, bias=False, out_bias=False, norm=norm),
         positions="rotary",
         norm=norm,
-        feedforward=Gated(),
+        feedforward=GatedMlp(),
         head="plain",
     )
 
