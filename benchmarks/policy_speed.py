@@ -38,11 +38,11 @@ from nextmove.decoders.grids import Indices
 from nextmove.decoders.solvers import Ddim
 from nextmove.encoders import Observation, State
 from nextmove.folders import open_folder
-from nextmove.interop.openvino import compiled
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.diffusion_policy import DiffusionPolicy
 from nextmove.nn import ActVaeEncoder, Detr, UNet1d
+from nextmove.runtime.openvino import compiled
 from turns import Peer, ratio, seconds, turns
 
 WIDTHS = {"observation.state": 2, "observation.environment_state": 16}

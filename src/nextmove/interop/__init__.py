@@ -1,4 +1,4 @@
-"""Other projects: their files read strictly and run with our own parts, and OpenVINO to compute our networks."""
+"""Other projects: their files read strictly and run with our own parts."""
 
 from __future__ import annotations
 

@@ -13,12 +13,14 @@ from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.terminal import show_beside
 from nextmove.folders import open_folder
 from nextmove.host.lock import hold
+from nextmove.jobs import precise
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import training_record
 from nextmove.jobs.repeat import Call, repeatable, writable_dir
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
+from nextmove.runtime import Precision, compiled
 
 Runtime = Literal["torch", "openvino"]
 
@@ -31,6 +33,7 @@ def load_policy(
     execute: int = 0,
     fps: float | None = None,
     runtime: Runtime = "torch",
+    precision: Precision = "float32",
 ) -> Policy:
     """A policy from a run, a saved model or a checkpoint of LeRobot or FlowPolicy, with another sampler if asked for.
 
@@ -40,7 +43,8 @@ def load_policy(
         steps: Network calls of the sampler; 0: as trained.
         execute: Actions executed of each plan; 0: as trained.
         fps: Actions a second of a checkpoint of another project, which does not tell.
-        runtime: What computes the network, see `interop.openvino`.
+        runtime: What computes the networks, torch or one of the room `runtime`.
+        precision: Of a runtime other than torch.
 
     Raises:
         FileNotFoundError: for a folder without a model, or a model without weights.
@@ -51,16 +55,14 @@ def load_policy(
     if runtime not in get_args(Runtime):
         known = get_args(Runtime)
         raise ConfigError(f"runtime: expected {' or '.join(known)}, found {runtime!r}{nearest(runtime, known)}")
+    if runtime == "torch" and precision != "float32":
+        raise ConfigError(f"precision: torch computes in float32, found {precision!r}; --runtime openvino has a choice")
     saved = open_folder(model).expect("policy")
     policy: Policy = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign(fps=fps).policy
     with_sampling(policy, sampler, steps)
     if execute:
         policy.timing = policy.timing.executing(execute)
-    if runtime == "openvino":
-        from nextmove.interop.openvino import compiled
-
-        compiled(policy)
-    return policy
+    return compiled(policy, precision) if runtime == "openvino" else policy
 
 
 @repeatable
@@ -79,6 +81,7 @@ def evaluate(
     steps: int = 0,
     execute: int = 0,
     runtime: Runtime = "torch",
+    precision: Precision = "float32",
     video: int = 4,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
@@ -100,8 +103,10 @@ def evaluate(
         sampler: Another solver for diffusion and flow policies (ancestral, ddim, euler, midpoint, heun, rk4).
         steps: Network calls of the sampler; 0 as trained.
         execute: Actions executed of each plan; 0 as trained.
-        runtime: What computes a policy's network: torch, or openvino, which gives the same numbers up to rounding
-            1.2 to 2.4 times as fast (pip install openvino), a plan at a time; with `data` that is the latency.
+        runtime: What computes a policy's networks: torch, or openvino, which gives the same numbers up to rounding
+            1.2 to 5 times as fast (pip install openvino), a plan at a time; with `data` that is the latency.
+        precision: Of openvino: float32, bf16, or int8 for the weights of large products; how far plans are from those
+            in float32 is measured and printed.
         video: Episodes of each task with a video.
         out: Folder of the report; default MODEL/evaluation.
 
@@ -120,20 +125,23 @@ def evaluate(
     if batched and runtime == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
     fps = several(task, batched)[0].fps if data is None else sets.open_dataset(data).fps
-    make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps, runtime=runtime)
-    asked = (sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime)
+    make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps)
+    reference, make = make, partial(make, runtime=runtime, precision=precision)
+    asked = [sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime]
+    asked += [] if precision == "float32" else [precision]
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
-    policy = make()
+    policy, float32 = make(), precise.Float32(precision, reference)
     out = writable_dir(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         if data is not None:
-            written = _offline(policy, name, Path(model), data, windows, out, call.command())
+            written = _offline(policy, name, Path(model), data, windows, out, call.command(), float32)
         else:
             with keeping(out / "rollouts", played(model, task, batched, asked)) as kept:
                 entry = judge(
                     make, policy, name=name, simulator=task, seeds=range(seed, seed + episodes), workers=workers,
                     batched=batched, video=video, run=Path(model), kept=kept,
                 )  # fmt: skip
+                entry = float32.beside(entry, policy, partial(precise.of_task, task=task, seed=seed))
                 again, title = call.command(always="episodes seed"), f"{name} on {task}"
                 written = report([entry], out, simulator=task, title=title, commands=[again])
     print(f"{written['verdict']} Open {out / 'report.html'}")
@@ -141,11 +149,19 @@ def evaluate(
 
 
 def _offline(
-    policy: Policy, name: str, run: Path, data: str | Path, windows: int, out: Path, again: str
+    policy: Policy,
+    name: str,
+    run: Path,
+    data: str | Path,
+    windows: int,
+    out: Path,
+    again: str,
+    float32: precise.Float32,
 ) -> dict[str, Any]:
     """Judges a policy on demonstrations and writes the report; its content."""
     beside, task, choice = offline(policy, data, windows=windows)
     entry = evaluation.Entry(name, offline=beside, **training_record(policy, run))
+    entry = float32.beside(entry, policy, partial(precise.of_data, data=data))
     show_beside(beside.beside, name)
     return evaluation.write_report(
         [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again],

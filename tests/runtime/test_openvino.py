@@ -16,11 +16,11 @@ from tests.models.test_policies import NAMES, make, windows
 
 from nextmove import store
 from nextmove.config import ConfigError
-from nextmove.contracts import Context, Known, Memory, Rows, seeded
+from nextmove.contracts import Context, Known, Rows, seeded
 from nextmove.folders import open_folder
-from nextmove.interop.openvino import ROWS, Compiled, compiled
 from nextmove.jobs.evaluate import load_policy
 from nextmove.models.model import with_sampling
+from nextmove.runtime.openvino import ROWS, Compiled, compiled
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MEMORY = "action-tokens"
@@ -35,7 +35,7 @@ class Counted(torch.nn.Module):
 
     def forward(self, x, t, ctx):
         self.calls += not torch.compiler.is_compiling()
-        return self.layer(x) * t[:, :, None] + ctx.vector[:, None]
+        return self.layer(x) * t[:, :, None] + (ctx.vector[:, None] if isinstance(ctx, Context) else 0)
 
 
 def asked(batch: int) -> tuple[torch.Tensor, torch.Tensor, Context]:
@@ -48,13 +48,13 @@ def asked(batch: int) -> tuple[torch.Tensor, torch.Tensor, Context]:
 def test_every_policy_plans_the_same(name):
     policy = make(name).eval()
     other = compiled(copy.deepcopy(policy))
-    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith(("observation", "task"))}
+    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation") or k == "task"}
     for seed in (0, 1):
         plans = [p.act(obs, rng=Rows([seeded(seed)])).actions for p in (policy, other)]
         torch.testing.assert_close(plans[1], plans[0], rtol=0, atol=1e-4)  # pixels, of some hundred
     decoder = getattr(other.decoder, "inner", other.decoder)
     assert decoder.net._ready
-    three = {k: v * (ROWS + 1) if isinstance(v, list) else torch.cat([v] * (ROWS + 1)) for k, v in obs.items()}
+    three = {k: v * (ROWS + 1) if k == "task" else v.repeat_interleave(ROWS + 1, 0) for k, v in obs.items()}
     plans = [p.act(three, rng=seeded(0)).actions for p in (policy, other)]
     assert plans[0].equal(plans[1])  # its own weights are as they were
 
@@ -85,13 +85,13 @@ def test_it_compiles_once_for_a_shape_and_number_of_threads():
     assert len(fast._ready) == 3
 
 
-@pytest.mark.parametrize("why", ["rows", "gradient", "training", "float64", "memory", "a number that is none"])
+@pytest.mark.parametrize("why", ["rows", "gradient", "training", "float64", "generator", "a number that is none"])
 def test_the_network_itself_answers_where_it_must(why):
     net = Counted().eval()
     x, t, ctx = asked(ROWS + 1 if why == "rows" else 1)
     if why == "float64":
         net, x, t, ctx = net.double(), x.double(), t.double(), ctx.map(torch.Tensor.double)
-    ctx = ctx.replace(memory=Memory((), None, torch.zeros(1))) if why == "memory" else ctx
+    ctx = seeded(0) if why == "generator" else ctx
     net.train(why == "training")
     if why == "a number that is none":
         x = x.clone().fill_(torch.nan)
@@ -125,7 +125,9 @@ def test_changed_weights_are_compiled_anew():
 
 def test_threads_take_turns():
     policies = [compiled(make(name).eval()) for name in ("flow-policy", "bc")]
-    jobs = [(p, {k: v for k, v in windows(p, 1).items() if k.startswith(("observation", "task"))}) for p in policies]
+    jobs = [
+        (p, {k: v for k, v in windows(p, 1).items() if k.startswith("observation") or k == "task"}) for p in policies
+    ]
 
     def plan(job: int) -> Any:
         policy, obs = jobs[job]
@@ -141,7 +143,7 @@ def test_threads_take_turns():
 def test_it_is_kept_as_the_network_it_stands_for(way, tmp_path):
     policy = make("flow-policy").eval()
     other = compiled(copy.deepcopy(policy))
-    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith(("observation", "task"))}
+    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation") or k == "task"}
     plan = other.act(obs, rng=seeded(0)).actions
     assert other.state_dict().keys() == policy.state_dict().keys()
     if way == "saved":
@@ -176,7 +178,7 @@ def test_signals_arrive_after_compiled_networks_have_gone():
 def test_another_sampler_and_a_known_part_still_work():
     policy = make("flow-policy").eval()
     other = compiled(copy.deepcopy(policy))
-    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith(("observation", "task"))}
+    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation") or k == "task"}
     value = torch.zeros(1, *policy.shape)
     weight = torch.zeros_like(value)
     weight[:, :3] = 1

@@ -1,0 +1,79 @@
+"""What a runtime's precision costs: plans beside those in float32, for observations from where a policy is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nextmove import control, sim
+from nextmove import data as sets
+from nextmove.contracts import Batch, Chunk, Known, Rng, seeded
+from nextmove.evaluation.entry import Entry
+from nextmove.evaluation.latency import TimedActor
+from nextmove.jobs.robot import cameras
+from nextmove.models.policy import Policy
+from nextmove.runtime import Precision, difference
+
+PLANS = 32
+SEEDS = 4
+"""Episodes that observations are taken from."""
+
+
+@dataclass(frozen=True)
+class Float32:
+    """What plans of the precision are compared with: `make` gives the policy as torch computes it."""
+
+    precision: Precision
+    make: Callable[[], Policy]
+
+    def beside(self, entry: Entry, policy: Policy, shown: Callable[[Policy], list[Batch]]) -> Entry:
+        """The entry of a report with how far the policy's plans are from float32's among its facts, also printed."""
+        if self.precision == "float32":
+            return entry
+        found = f"{self.precision}: {difference(policy, self.make(), shown(policy))}"
+        print(found)
+        return replace(entry, facts={**entry.facts, "precision": found})
+
+
+def of_task(policy: Policy, task: str, seed: int) -> list[Batch]:
+    """What the policy sees in the first episodes of a task, of a suite its first,, from `seed` on, as it acts."""
+    first, shown = sim.find(task)[0], _Shown(policy)
+    with closing(sim.make(first, cameras(policy, first))) as env:
+        for episode in range(seed, seed + SEEDS):
+            controller = control.suited(TimedActor(shown, env.fps))
+            controller.reset(seeded(0, episode))
+            obs, enough = env.reset(seed=episode)[0], len(shown.seen) + PLANS // SEEDS
+            while len(shown.seen) < enough:
+                obs, _, terminated, truncated, _ = env.step(controller.step(obs))
+                if terminated or truncated:
+                    break
+    return shown.seen
+
+
+def of_data(policy: Policy, data: str | Path) -> list[Batch]:
+    """Observations evenly out of all frames of a data set."""
+    dataset = sets.open_dataset(data)
+    timing = policy.timing
+    windows = sets.Windows(
+        dataset, observations=policy.features, obs_offsets=timing.obs_offsets, action_offsets=timing.action_offsets
+    )
+    picks = np.linspace(0, len(windows) - 1, min(len(windows), PLANS)).astype(np.int64)
+    return [windows.batch(picks[i : i + 1]) for i in range(len(picks))]
+
+
+class _Shown:
+    """The same actor, remembering what it was shown."""
+
+    def __init__(self, actor: Policy) -> None:
+        self.actor, self.seen = actor, list[Batch]()
+        self.n_obs_steps, self.n_action_steps, self.horizon = actor.n_obs_steps, actor.n_action_steps, actor.horizon
+        self.ensemble = actor.ensemble
+
+    def act(self, obs: Batch, *, rng: Rng, known: Known | None = None) -> Chunk:
+        """The actor's plan."""
+        self.seen.append(obs)
+        return self.actor.act(obs, rng=rng, known=known)

@@ -1,0 +1,7 @@
+"""Other programs that compute a model's networks: each stands where the network stood (`contracts.networks`)."""
+
+from nextmove.runtime.difference import Difference, difference
+from nextmove.runtime.openvino import compiled
+from nextmove.runtime.program import Precision
+
+__all__ = ["Difference", "Precision", "compiled", "difference"]

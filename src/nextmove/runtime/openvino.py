@@ -1,0 +1,158 @@
+"""Networks that OpenVINO computes: on CPUs the same numbers, up to the precision asked for, in less time.
+
+Each network of a model is exchanged where it stands, an encoder, a step or a generator. The sampler stays outside and
+calls it, so solvers, steps, guidance and known parts are chosen as before. `pip install openvino`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from nextmove.config import ConfigError
+from nextmove.contracts import Context, _torch
+from nextmove.contracts.networks import Networked
+from nextmove.runtime.program import Precision, Program, check_precision, program
+from nextmove.runtime.tree import apart
+
+ROWS = 2
+"""Most rows compiled for, one robot guided or not: every number of rows is compiled anew, which takes seconds."""
+FORMS = 16
+"""Most programs of one network in memory: shapes, instructions and numbers of threads that it was called with."""
+_TURN = threading.RLock()
+"""Compiling changes torch for the whole process, and what is compiled answers into one place."""
+Model = TypeVar("Model", bound=Networked)
+
+
+def compiled(model: Model, precision: Precision = "float32") -> Model:
+    """The same model, changed in place, whose networks OpenVINO computes for one robot; weights keep their names.
+
+    precision: of the arithmetic; int8 rounds the weights of large products, and computes in float32. Networks without
+    parameters (an encoder that only scales) stay as they are.
+
+    Raises ConfigError where OpenVINO is not installed, the precision is none that this processor computes, or a
+    network carries a state from token to token.
+    """
+    check_precision(precision)
+    networks = model.networks()
+    if "token" in networks:
+        raise ConfigError("runtime: openvino runs networks without a memory; token by token takes runtime torch")
+    for name, network in networks.items():
+        if next(network.parameters(), None) is not None:
+            model.exchange(name, Compiled(network, precision))
+    return model
+
+
+class Compiled(nn.Module):
+    """A network by OpenVINO on as many threads as torch has, compiled at the first call of each shape.
+
+    It takes what the network takes and is asked what the network is asked. Weights that were changed in place or
+    loaded since are compiled anew. More than `ROWS` rows, training, gradients and tangents, numbers that are not
+    finite, random generators and anything but float32 on a CPU go to the network itself. Threads take turns. An
+    instruction is a part of the program, so a new one is compiled once. Saved, copied or pickled it is the network it
+    stands for.
+    """
+
+    def __init__(self, net: nn.Module, precision: Precision = "float32") -> None:
+        super().__init__()
+        self.net, self.precision = net, precision
+        self._weights = [*net.parameters(), *net.buffers()]
+        self._ready: OrderedDict[Any, Program] = OrderedDict()
+        self._state: list[tuple[int, int]] = []
+        self._prefix: Any = None
+        self.register_load_state_dict_pre_hook(_within)  # type: ignore[no-untyped-call]
+
+    def __getattr__(self, name: str) -> Any:
+        """What it has not, the network has: what an encoder reads, and the like."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "net" or name.startswith("__"):
+                raise
+            return getattr(self.net, name)
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        """What the network answers to tensors, contexts, mappings of observations and plain values."""
+        tensors: list[Tensor] = []
+        try:
+            form = apart((tuple(map(self._read, given)), named), tensors)
+        except TypeError:
+            return self.net(*given, **named)
+        laid = self._laid(tensors, _prefixes(given)) if self._fits(tensors) else None
+        if laid is None:
+            return self.net(*given, **named)
+        key = (torch.get_num_threads(), form, *((x.shape, x.dtype) for x in tensors))
+        with _TURN:
+            state = [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in self._weights]
+            if state != self._state:
+                self._ready.clear()
+                self._state = state
+            if key not in self._ready:
+                self._ready[key] = program(self.net, form, laid, self.precision)
+                if len(self._ready) > FORMS:
+                    self._ready.popitem(last=False)
+            self._ready.move_to_end(key)
+            return self._ready[key](laid)
+
+    def _read(self, argument: Any) -> Any:
+        """An argument without what the network does not look at."""
+        if isinstance(argument, Context):
+            return argument.replace(null=None)
+        inputs = getattr(self.net, "inputs", None)
+        if isinstance(argument, Mapping) and inputs is not None:
+            return {name: argument[name] for name in inputs if name in argument}
+        return argument
+
+    def _fits(self, tensors: list[Tensor]) -> bool:
+        if self.net.training or torch.is_grad_enabled() or not tensors:
+            return False
+        for x in tensors:
+            if x.device.type != "cpu" or (x.dim() and len(x) > ROWS) or _torch.transformed(x):
+                return False  # tangents and batches of torch.func exist in torch only
+            if x.is_floating_point() and x.dtype != torch.float32:
+                return False
+        return True
+
+    def _laid(self, tensors: list[Tensor], prefix: set[int]) -> list[Tensor] | None:
+        """The tensors with their numbers one after the other; None where some are not finite.
+
+        A prefix is never written again: its keys and values, known by identity, are looked at and laid once.
+        """
+        laid, self._prefix = [], WeakIdKeyDictionary() if self._prefix is None else self._prefix
+        for x in tensors:
+            found = self._prefix.get(x) if id(x) in prefix else None
+            if found is None:
+                if x.is_floating_point() and not bool(x.isfinite().all()):
+                    return None
+                found = x.detach().contiguous()
+                if id(x) in prefix:
+                    # A view with a life of its own, not the tensor, which would be kept by itself.
+                    self._prefix[x] = found = found.view(found.shape)
+            laid.append(found)
+        return laid
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """The network's, under its own names."""
+        return self.net.state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ready": OrderedDict(), "_state": [], "_prefix": None}
+
+
+def _prefixes(given: tuple[Any, ...]) -> set[int]:
+    """The identities of the keys and values of all prefixes among the arguments."""
+    memories = [ctx.memory for ctx in given if isinstance(ctx, Context) and ctx.memory is not None]
+    layers = [layer for memory in memories for layer in memory.layers if layer is not None]
+    return {id(part) for layer in layers for part in (layer.keys, layer.values)}
+
+
+def _within(_: nn.Module, tensors: dict[str, Tensor], prefix: str, *__: Any) -> None:
+    """Names of a network to those inside `Compiled`."""
+    for name in [name for name in tensors if name.startswith(prefix)]:
+        tensors[f"{prefix}net.{name.removeprefix(prefix)}"] = tensors.pop(name)
