@@ -1,6 +1,6 @@
 """Language models of transformers: logits, the loss, and the likeliest continuations.
 
-Letters: B batch, L ids, K classes.
+Shapes: B batch, L ids, K classes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Policies of LeRobot (ACT, Diffusion) and FlowPolicy: plans, losses, gradients, closed loops and ensembles.
 
-Letters: B batch, T observation steps, H horizon, A action width.
+Shapes: B batch, T observation steps, H horizon, A action width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Turns of the plane: the heading of a set of points, and vectors as seen along it.
 
-Letters: P points.
+Shapes: P points.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """LeRobot's two state policies as plain functions of a checkpoint's tensors, under the checkpoint's own names.
 
-Written from the published definitions, with nothing of the package. Letters: B batch, H horizon, A action width.
+Written from the published definitions, with nothing of the package. Shapes: B batch, H horizon, A action width.
 """
 
 import math

@@ -1,6 +1,6 @@
 """FlowPolicy with options the recorded case does not have, against plain functions of its tensors.
 
-Letters: B batch, T observation steps, H horizon, A action width.
+Shapes: B batch, T observation steps, H horizon, A action width.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Action windows to model space: relative to the robot where wanted, scaled, and in bins for token models.
 
-Letters: B batch, T observation steps, H horizon, A action width.
+Shapes: B batch, T observation steps, H horizon, A action width.
 """
 
 from __future__ import annotations

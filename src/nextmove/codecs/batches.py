@@ -1,6 +1,6 @@
 """The numbers of a few training batches in memory, as statistics are taken of them.
 
-Letters: B batch, T observation steps, D feature width, H horizon, A action width.
+Shapes: B batch, T observation steps, D feature width, H horizon, A action width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Actions as words: each dimension cut into equal bins, a chunk written as a row of bin numbers.
 
-Letters: B batch, H horizon, A action width.
+Shapes: B batch, H horizon, A action width.
 """
 
 from __future__ import annotations

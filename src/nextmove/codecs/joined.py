@@ -1,6 +1,6 @@
 """Codecs side by side: columns of one tensor that are scaled in different ways.
 
-Letters: D width.
+Shapes: D width.
 """
 
 from __future__ import annotations

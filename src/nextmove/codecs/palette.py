@@ -1,6 +1,6 @@
 """Images as colours of a palette, one id a pixel.
 
-Letters: B batch, C channels, K colours, N colours of the data.
+Shapes: B batch, C channels, K colours, N colours of the data.
 """
 
 from __future__ import annotations

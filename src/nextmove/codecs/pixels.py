@@ -1,6 +1,6 @@
 """Images as ids in raster order, or as numbers in [-1, 1].
 
-Letters: B batch, C channels, L = height width C.
+Shapes: B batch, C channels, L = height width C.
 """
 
 from __future__ import annotations

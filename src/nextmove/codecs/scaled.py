@@ -1,6 +1,6 @@
 """Scaling by statistics of the data, each of them named; what was not fitted does not encode.
 
-Letters: N values, D width.
+Shapes: N values, D width.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ At offset k >= 0 every frame of an episode but the first k comes once, and the l
 stand for frames beyond the end; at offsets below 0 the other way round. So the offsets of a horizon differ by a few
 frames an episode.
 
-Letters: N frames, D dimensions, S episodes.
+Shapes: N frames, D dimensions, S episodes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Vector quantisation: an image as a few ids of learnt vectors, each standing for a patch.
 
-Letters: B batch, C channels, K classes (codes), D width of a code, h w sides of the grid, N vectors, L = h w ids.
+Shapes: B batch, C channels, K classes (codes), D width of a code, h w sides of the grid, N vectors, L = h w ids.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the rooms of the house say to each other: features, contexts, known parts, chunks, draws and the protocols.
 
-Letters: B batch, T observation steps, H horizon, A action width, L tokens, S context length, D width.
+Shapes: B batch, T observation steps, H horizon, A action width, L tokens, S context length, D width.
 Time runs from noise (t = 0) to data (t = 1) everywhere.
 """
 

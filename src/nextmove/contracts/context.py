@@ -1,6 +1,6 @@
 """What a network is conditioned on, and the part of x that is decided already.
 
-Letters: B batch, S context length, D width.
+Shapes: B batch, S context length, D width.
 """
 
 from __future__ import annotations

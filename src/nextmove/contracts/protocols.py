@@ -1,6 +1,6 @@
 """The protocols between the rooms: encoders, codecs, networks, decoders, and who trains and drives them.
 
-Letters: B batch, T observation steps, H horizon, A action width, L tokens.
+Shapes: B batch, T observation steps, H horizon, A action width, L tokens.
 """
 
 from __future__ import annotations

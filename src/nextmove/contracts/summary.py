@@ -3,7 +3,7 @@
 Parts are joined by the formulas of Chan, Golub and LeVeque 1983 (update of mean and sum of squares in pairs), each
 around a number of its own, so that nothing cancels and a constant has a spread of exactly 0.
 
-Letters: N numbers of a dimension, D dimensions.
+Shapes: N numbers of a dimension, D dimensions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Temporal ensembling: plan at every tick and execute the mean of all that was planned for now.
 
 Zhao et al. 2023 (ACT), algorithm 2: the prediction made i ticks after the oldest has weight exp(-m i), so that with
-m > 0 the oldest weighs most. Letters: T ticks, B rows, H horizon, A action width.
+m > 0 the oldest weighs most. Shapes: T ticks, B rows, H horizon, A action width.
 """
 
 from __future__ import annotations

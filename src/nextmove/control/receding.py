@@ -1,6 +1,6 @@
 """Receding horizon control: plan a chunk, execute its first actions, plan again from what is seen then.
 
-Letters: B rows (robots or simulators), T observation steps, H horizon, A action width.
+Shapes: B rows (robots or simulators), T observation steps, H horizon, A action width.
 The action due now is `chunk.actions[:, 0]` (Chi et al. 2023, Diffusion Policy, section 3, aligned to the present).
 """
 

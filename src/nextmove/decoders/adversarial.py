@@ -4,7 +4,7 @@ Goodfellow et al. 2014. Both players train in one backward pass: the loss has a 
 term reaches only the parameters that its player may move. The generator's term looks through a critic whose
 parameters are constants, the critic's at samples that are, so the sum of both has the gradients of two passes.
 
-Letters: B batch, Z width of the latent, C channels.
+Shapes: B batch, Z width of the latent, C channels.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Prompts of several lengths need no padding: `Known` says row by row which ids are fixed, and every row starts at 0.
 
-Letters: B batch, L tokens, K classes. Losses and log-probabilities are in nats.
+Shapes: B batch, L tokens, K classes. Losses and log-probabilities are in nats.
 """
 
 from __future__ import annotations

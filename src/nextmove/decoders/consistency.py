@@ -1,6 +1,6 @@
 """Consistency flow matching: every point of a path names the same end, so that one step reaches it.
 
-Letters: B batch, H horizon, A action width.
+Shapes: B batch, H horizon, A action width.
 """
 
 from __future__ import annotations

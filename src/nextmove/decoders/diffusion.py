@@ -1,7 +1,7 @@
 """Diffusion and flow matching: one decoder, whose path, target, time law and sampler are choices.
 
 DDPM (Ho et al. 2020) = VP table + eps + uniform indices + ancestral steps; flow matching (Lipman et al. 2023) = linear
-path + velocity + uniform times + Euler. Letters: B batch, H horizon, A action width, n steps.
+path + velocity + uniform times + Euler. Shapes: B batch, H horizon, A action width, n steps.
 Draws come in this order: in `loss` time, noise, guidance drop, prefix length; in `sample` initial noise, the noise of a
 known part (when fixed), then per step that of a known part (when fresh), the step's own, and a resampling's.
 """

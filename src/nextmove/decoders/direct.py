@@ -1,6 +1,6 @@
 """Direct decoders: one network call names the answer, as a value (regression) or as a mixture of Gaussians.
 
-The network reads only the context: x has width 0 and there is no time. Letters: B batch, H horizon, A action width,
+The network reads only the context: x has width 0 and there is no time. Shapes: B batch, H horizon, A action width,
 K modes.
 """
 

@@ -1,6 +1,6 @@
 """What the few-step decoders (consistency, shortcut, MeanFlow) share: the linear path and Euler's integration along it.
 
-x_t = t x + (1 - t) noise and velocity x - noise, t = 0 noise, t = 1 data. Letters: B batch, H horizon, A action width.
+x_t = t x + (1 - t) noise and velocity x - noise, t = 0 noise, t = 1 data. Shapes: B batch, H horizon, A action width.
 """
 
 from __future__ import annotations

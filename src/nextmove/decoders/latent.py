@@ -1,6 +1,6 @@
 """A latent variable around a decoder: what the context does not say (which way, whose style) is coded in z.
 
-Conditional VAE as in ACT (Zhao et al. 2023, section IV-B). Letters: B batch, H horizon, A action width, Z latent.
+Conditional VAE as in ACT (Zhao et al. 2023, section IV-B). Shapes: B batch, H horizon, A action width, Z latent.
 """
 
 from __future__ import annotations

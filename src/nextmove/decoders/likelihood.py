@@ -2,7 +2,7 @@
 
 Along dx/dt = u(x, t) the density changes by d log p / dt = -div u (Chen et al. 2018), so that
 log p(x) = log N(x(0)) - integral of div u dt: the density of what the deterministic samplers make of noise in the limit
-of many steps (Song et al. 2021, eq. 39; Lipman et al. 2023, appendix C). Letters: B batch, D numbers in one x.
+of many steps (Song et al. 2021, eq. 39; Lipman et al. 2023, appendix C). Shapes: B batch, D numbers in one x.
 
 The ends. At t = 0 x is N(0, 1), as where sampling starts (N(0, b^2) on VE), also where the path still holds a little
 data. At t = 1 the velocity may be infinite or the network untrained; then integration stops at `end` < 1, noise is

@@ -9,7 +9,7 @@ Differentiating h u = integral with respect to t along the flow, s held fixed (s
     u = v + h du/dt,        du/dt = J u (v, 1, -1), the derivative of u along (dx, dt, dh) = (v, 1, -1).
 
 It is linear in v, so the conditional velocity x - noise may stand for the marginal v in target and tangent alike.
-(The paper's time runs the other way: u = v - (t - r) du/dt.) Letters: B batch, H horizon, A action width.
+(The paper's time runs the other way: u = v - (t - r) du/dt.) Shapes: B batch, H horizon, A action width.
 """
 
 from __future__ import annotations

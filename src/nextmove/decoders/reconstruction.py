@@ -1,7 +1,7 @@
 """Judging a reconstruction: distance to the image, how different it looks, and a critic that must not notice it.
 
 VQ-VAE (van den Oord et al. 2017) has the first alone, VQ-GAN (Esser et al. 2021, section 3.1) all three.
-Letters: B batch, C channels.
+Shapes: B batch, C channels.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A pair (noise, x) joins the two ends of one path of the teacher. Lines between such ends cross less than those between
 noise and data drawn apart, so that the second flow needs fewer steps (Liu et al. 2023, sections 2.2 and 3.2).
-Letters: B batch, N pairs.
+Shapes: B batch, N pairs.
 """
 
 from __future__ import annotations

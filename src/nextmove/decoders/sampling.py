@@ -1,6 +1,6 @@
 """How one id is chosen from logits: filters as pure functions, in the order of Hugging Face transformers.
 
-Letters: B batch, K classes, L ids so far. A class is removed by a logit of -inf.
+Shapes: B batch, K classes, L ids so far. A class is removed by a logit of -inf.
 """
 
 from __future__ import annotations

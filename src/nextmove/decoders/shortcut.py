@@ -1,6 +1,6 @@
 """Shortcut models: one network for every number of steps, taught that two small steps make a large one.
 
-Letters: B batch, H horizon, A action width, M finest number of steps.
+Shapes: B batch, H horizon, A action width, M finest number of steps.
 """
 
 from __future__ import annotations

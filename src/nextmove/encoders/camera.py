@@ -1,6 +1,6 @@
 """Pictures to features, one vector a camera and step.
 
-Letters: B batch, T observation steps, K keypoints, W width.
+Shapes: B batch, T observation steps, K keypoints, W width.
 """
 
 from __future__ import annotations

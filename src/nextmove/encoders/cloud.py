@@ -1,6 +1,6 @@
 """Point clouds to features, one vector a step.
 
-Letters: B batch, T observation steps, P points.
+Shapes: B batch, T observation steps, P points.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pictures read in the light of the instruction: one vector a camera and step.
 
-Letters: B batch, T observation steps, W width.
+Shapes: B batch, T observation steps, W width.
 """
 
 from __future__ import annotations

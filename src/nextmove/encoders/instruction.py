@@ -1,6 +1,6 @@
 """Instructions to features: one vector a text, the same at every step.
 
-Letters: B batch, T observation steps, L ids, W width.
+Shapes: B batch, T observation steps, L ids, W width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Class labels to a context, with a row for "no label".
 
-Letters: B batch, K classes, D width.
+Shapes: B batch, K classes, D width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Observations to a context: what the parts show is joined step by step, as one vector or as one token a step.
 
-Letters: B batch, T observation steps, W width of what all parts show.
+Shapes: B batch, T observation steps, W width of what all parts show.
 """
 
 from __future__ import annotations

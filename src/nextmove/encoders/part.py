@@ -1,6 +1,6 @@
 """What an observation's encoder is joined from: parts that each show some inputs, step by step.
 
-Letters: B batch, T observation steps, W width of what a part shows.
+Shapes: B batch, T observation steps, W width of what a part shows.
 """
 
 from __future__ import annotations

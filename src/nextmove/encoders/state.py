@@ -1,6 +1,6 @@
 """States to features: numbers as they are or as points seen from the robot and their goals, scaled.
 
-Letters: B batch, T observation steps, D width of a feature, W width of what is shown.
+Shapes: B batch, T observation steps, D width of a feature, W width of what is shown.
 """
 
 from __future__ import annotations

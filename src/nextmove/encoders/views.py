@@ -1,6 +1,6 @@
 """How states are shown to a network: as they are, or as points seen from the robot and from their goals.
 
-Letters: B batch, T observation steps, W width of what is shown.
+Shapes: B batch, T observation steps, W width of what is shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Plans of somebody who learnt nothing, to be shown beside every policy's: an error says little without them.
 
-Letters: B windows, H horizon, A action width.
+Shapes: B windows, H horizon, A action width.
 """
 
 from __future__ import annotations

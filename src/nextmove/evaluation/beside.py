@@ -1,6 +1,6 @@
 """Errors of a policy and of the baselines over the same windows: by joint, step of the horizon and episode.
 
-Letters: E episodes, H horizon, A action width. Unit-free errors are divided by the spread of each dimension, so that
+Shapes: E episodes, H horizon, A action width. Unit-free errors are divided by the spread of each dimension, so that
 radians, metres and grippers can be averaged and compared; always planning the mean errs by about 0.8.
 """
 

@@ -1,6 +1,6 @@
 """Samples to look at: grids of pictures, and the way they came about as an animation.
 
-Letters: N pictures, C channels (1 grey or 3 colours), F frames.
+Shapes: N pictures, C channels (1 grey or 3 colours), F frames.
 """
 
 from __future__ import annotations

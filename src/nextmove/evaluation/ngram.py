@@ -4,7 +4,7 @@ p(w | h) = max(c(h w) - D, 0) / c(h) + D N(h) / c(h) p(w | h'), where h' is h wi
 follow h, and c counts occurrences at the highest order and different ids in front at the lower ones. D = n1 / (n1 +
 2 n2) of each order, from the numbers of grams counted once and twice; under the first order lies 1 / K.
 
-Letters: L ids, K classes, n order, U different grams.
+Shapes: L ids, K classes, n order, U different grams.
 """
 
 from __future__ import annotations

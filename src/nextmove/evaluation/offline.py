@@ -1,6 +1,6 @@
 """Predicted against demonstrated actions on held-out episodes: what can be said without a simulator.
 
-Letters: B windows, T observation steps, H horizon (of the comparison), A action width, N draws.
+Shapes: B windows, T observation steps, H horizon (of the comparison), A action width, N draws.
 A low error doesn't make a policy succeed, and a good sampler of a many-moded task errs on most draws: read the best of
 N beside the mean, and success rates before either.
 """

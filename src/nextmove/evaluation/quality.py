@@ -1,6 +1,6 @@
 """How good samples are, where no likelihood tells: two-sample tests, distances, class shares, and copies.
 
-Letters: N real samples, M generated ones, D values of each (any further axes are flattened).
+Shapes: N real samples, M generated ones, D values of each (any further axes are flattened).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One demonstrated episode and the plans a policy made along it, for a picture.
 
-Letters: T steps of the episode, n plans, H their length, A action width.
+Shapes: T steps of the episode, n plans, H their length, A action width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Two rules of older and simpler checkpoints, as decoders around a decoder.
 
-Letters: B batch, H horizon, A action width, Z latent.
+Shapes: B batch, H horizon, A action width, Z latent.
 """
 
 from __future__ import annotations

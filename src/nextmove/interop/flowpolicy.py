@@ -1,7 +1,7 @@
 """FlowPolicy (Zhang et al. 2025): a one-step policy on point clouds, with its authors' weights.
 
 How it is composed: point encoder and state MLP for each observed step -> `Consistency` (two segments, one step, both
-network calls with gradient) around the 1-D U-Net. Letters: B batch, T observation steps, P points, H horizon, A action
+network calls with gradient) around the 1-D U-Net. Shapes: B batch, T observation steps, P points, H horizon, A action
 width, D width of the robot's state.
 """
 

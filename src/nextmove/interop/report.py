@@ -39,7 +39,7 @@ class Report:
 class Loaded:
     """A policy made of our parts with another project's weights, in evaluation mode, and how it was read.
 
-    Letters: B batch, T observation steps, H horizon, A action width.
+    Shapes: B batch, T observation steps, H horizon, A action width.
     """
 
     policy: Policy

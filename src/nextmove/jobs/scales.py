@@ -1,6 +1,6 @@
 """The numbers of a data set's training windows as statistics are taken of them, without making the windows.
 
-Letters: B windows of a part, D width of a feature, H horizon, A action width.
+Shapes: B windows of a part, D width of a feature, H horizon, A action width.
 """
 
 from __future__ import annotations

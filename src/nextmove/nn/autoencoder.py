@@ -1,6 +1,6 @@
 """Networks that take an image to a small grid of vectors and back, for tokenizers.
 
-Letters: B batch, C channels, D width of a vector, h w sides of the grid, W width.
+Shapes: B batch, C channels, D width of a vector, h w sides of the grid, W width.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 On CPUs `conv1d` rearranges its weights at every call, which at batch 1 costs more than the product itself; it wastes
 work where the kernel is longer than the input; and it misses the tile units (AMX) that linear layers reach in bf16.
-Elsewhere it is faster than gathering windows. Letters: B batch, C channels, L length, K kernel.
+Elsewhere it is faster than gathering windows. Shapes: B batch, C channels, L length, K kernel.
 """
 
 from __future__ import annotations

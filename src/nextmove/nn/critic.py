@@ -1,6 +1,6 @@
 """Critics: networks that score images, high for data.
 
-Letters: B batch, C channels.
+Shapes: B batch, C channels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """DCGAN's generator: an image grown from a vector by transposed convolutions (Radford et al. 2016).
 
-Letters: B batch, Z width of the latent, C channels.
+Shapes: B batch, Z width of the latent, C channels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Numbers as vectors: sinusoids of a network's times, and tables of positions.
 
-Letters: B batch, W width, L length, D width of a position.
+Shapes: B batch, W width, L length, D width of a position.
 """
 
 from __future__ import annotations

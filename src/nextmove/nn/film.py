@@ -1,6 +1,6 @@
 """A residual network whose feature maps a condition scales and shifts (FiLM, Perez et al. 2018).
 
-Letters: N pictures, W width of the condition.
+Shapes: N pictures, W width of the condition.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The transformer of ImageGPT: GPT-2 without centring and without biases (Chen et al. 2020).
 
-Letters: L ids, K classes, W width.
+Shapes: L ids, K classes, W width.
 """
 
 from __future__ import annotations

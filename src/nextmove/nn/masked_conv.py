@@ -1,6 +1,6 @@
 """Masked convolutions: an image read in raster order, nothing of a pixel seen before it is due.
 
-Letters: B batch, C channels, W width of the image. An image is (B, C, height, W); each pixel's colours come in order,
+Shapes: B batch, C channels, W width of the image. An image is (B, C, height, W); each pixel's colours come in order,
 and the channels of every layer are cut into as many groups, one a colour: group c knows of its own pixel the colours
 before c (kind A, which reads the image itself), or also what layers made for colour c (kind B).
 """

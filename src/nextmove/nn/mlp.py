@@ -1,6 +1,6 @@
 """MLP trunks: a residual one for flattened chunks, and the plain one of behaviour cloning.
 
-Letters: B batch, H horizon, A action width, S context tokens, W width.
+Shapes: B batch, H horizon, A action width, S context tokens, W width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Norms that a network can be given: with a mean taken out, or by size alone.
 
-Letters: D width.
+Shapes: D width.
 """
 
 from __future__ import annotations

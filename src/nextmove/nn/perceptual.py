@@ -1,6 +1,6 @@
 """How different two images look: the distance between their features in a fixed network.
 
-Letters: B batch, C channels.
+Shapes: B batch, C channels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """PixelCNN and Gated PixelCNN: stacks of masked convolutions.
 
-Letters: B batch, C channels, H rows, W columns, K classes, D width of the context's vector.
+Shapes: B batch, C channels, H rows, W columns, K classes, D width of the context's vector.
 """
 
 from __future__ import annotations

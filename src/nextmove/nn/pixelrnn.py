@@ -1,6 +1,6 @@
 """PixelRNN: LSTM layers that read an image row by row or diagonal by diagonal (van den Oord et al. 2016a).
 
-Letters: B batch, C channels, H rows, W columns, K classes, h width of a state.
+Shapes: B batch, C channels, H rows, W columns, K classes, h width of a state.
 """
 
 from __future__ import annotations

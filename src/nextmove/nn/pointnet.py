@@ -1,6 +1,6 @@
 """The point-cloud encoder of 3D Diffusion Policy (Ze et al. 2024), which FlowPolicy shares.
 
-Letters: B batch, P points, F features.
+Shapes: B batch, P points, F features.
 """
 
 from __future__ import annotations

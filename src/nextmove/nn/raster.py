@@ -1,6 +1,6 @@
 """Networks over images read id by id: the whole image at once, or one pixel from what is kept of the rows before it.
 
-Letters: B batch, C channels, H rows, W columns, L = H W C ids, K classes. Ids come row by row, pixel by pixel, channel
+Shapes: B batch, C channels, H rows, W columns, L = H W C ids, K classes. Ids come row by row, pixel by pixel, channel
 by channel; a network sees them as numbers in [-1, 1], zeros around the image and where nothing is known yet.
 """
 

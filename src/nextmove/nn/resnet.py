@@ -1,6 +1,6 @@
 """Residual networks for pictures (He et al. 2016), and the expected place of each feature map.
 
-Letters: B batch, C channels, K keypoints.
+Shapes: B batch, C channels, K keypoints.
 """
 
 from __future__ import annotations

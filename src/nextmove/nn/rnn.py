@@ -1,6 +1,6 @@
 """Recurrent networks over ids, or over one observed step per action.
 
-Letters: B batch, H steps, A action width, W width, L ids, K classes, N layers.
+Shapes: B batch, H steps, A action width, W width, L ids, K classes, N layers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rotary positions: queries and keys are rotated by an angle that grows with their position (Su et al. 2021, eq. 34).
 
-Letters: L positions, W width of a head.
+Shapes: L positions, W width of a head.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The conditional 1-D U-Net of Diffusion Policy (Chi et al. 2023).
 
-Letters: B batch, H horizon, A action width, C channels, D width of the condition.
+Shapes: B batch, H horizon, A action width, C channels, D width of the condition.
 """
 
 from __future__ import annotations

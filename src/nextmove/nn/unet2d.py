@@ -1,6 +1,6 @@
 """The U-Net of DDPM (Ho et al. 2020, appendix B) for images of any size.
 
-Letters: B batch, C channels, D width of the condition.
+Shapes: B batch, C channels, D width of the condition.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The copies stand on a grid, too far apart to touch; their walls are shared lines. PushT zeroes the block's velocity at
 every substep, so a push is quasi-static: where the T ends depends on the pusher's path, not on its speed.
-Letters: M pushes.
+Shapes: M pushes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The body frame has its origin in the middle of the bar's outer edge; the stem points along +y (down on the screen).
 A pose is (x, y, angle): world = R(angle) body + (x, y). Lengths are pixels of the 512 x 512 world, angles radians.
-Letters: M points, N corners of a way.
+Shapes: M points, N corners of a way.
 """
 
 from __future__ import annotations

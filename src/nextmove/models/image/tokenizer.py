@@ -1,6 +1,6 @@
 """A tokenizer of images: what VQ-VAE and VQ-GAN are, with different networks, codebooks and judges.
 
-Letters: B batch, C channels, L ids.
+Shapes: B batch, C channels, L ids.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Observations checked where they enter a policy, before any network: names, shapes, kinds and values.
 
-Letters: B batch, T observation steps, D width of a feature, P points.
+Shapes: B batch, T observation steps, D width of a feature, P points.
 """
 
 from __future__ import annotations

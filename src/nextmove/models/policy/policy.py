@@ -1,6 +1,6 @@
 """A policy: an encoder, an action codec and a decoder with a time contract.
 
-Letters: B batch, T observation steps, H horizon, A action width.
+Shapes: B batch, T observation steps, H horizon, A action width.
 """
 
 from __future__ import annotations

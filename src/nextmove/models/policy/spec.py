@@ -1,6 +1,6 @@
 """The robot a policy is for, and when the policy looks and for how long it plans.
 
-Letters: T observation steps, H horizon, A action width.
+Shapes: T observation steps, H horizon, A action width.
 """
 
 from __future__ import annotations
