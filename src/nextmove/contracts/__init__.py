@@ -17,10 +17,10 @@ from nextmove.contracts.features import TASK as TASK
 from nextmove.contracts.features import Batch as Batch
 from nextmove.contracts.features import Feature as Feature
 from nextmove.contracts.features import ObservationError as ObservationError
-from nextmove.contracts.memory import Cache as Cache
 from nextmove.contracts.memory import KeyValue as KeyValue
 from nextmove.contracts.memory import Memory as Memory
 from nextmove.contracts.memory import MemorySpec as MemorySpec
+from nextmove.contracts.memory import RecurrentState as RecurrentState
 from nextmove.contracts.optim import Optim as Optim
 from nextmove.contracts.optim import counts as counts
 from nextmove.contracts.optim import total as total

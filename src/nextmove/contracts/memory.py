@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-Cache = tuple[tuple[Tensor, Tensor], ...]
+RecurrentState = tuple[tuple[Tensor, Tensor], ...]
 """What a recurrent network carries on; a transformer carries a `Memory`."""
 
 

@@ -43,7 +43,7 @@ class TokenTrunk(Protocol):
     """A network config for sequences of class indices."""
 
     def build_tokens(self, *, length: int, classes: int, context: ContextSpec) -> nn.Module:
-        """A causal network `(ids (B, L), ctx, cache | None) -> (logits (B, L, classes), cache)`.
+        """A causal network `(ids (B, L), ctx, state | None) -> (logits (B, L, classes), state)`.
 
         `logits[:, i]` predicts the id after `ids[:, i]`; the id `classes` is the start symbol. One that can do without
         also takes `start=False`.

@@ -60,7 +60,7 @@ class Autoregressive(OneWay):
 
 
 class AutoregressiveDecoder(Resampled, nn.Module):
-    """A generative rule around the causal `net(ids, ctx, cache) -> (logits, cache)`.
+    """A generative rule around the causal `net(ids, ctx, state) -> (logits, state)`.
 
     A net may have `last`, the same for the logits of the last id only; sampling then uses it.
     """
@@ -194,18 +194,18 @@ class _Reader:
             raise ValueError(f"window: expected 0 (no end) or at least 4, found {window}")
         self.step, self.start = getattr(decoder.net, "last", decoder.net), decoder._start
         self.ctx, self.window, self.extra = ctx, window, int(decoder.config.start)
-        self.cache: Any = None
+        self.state: Any = None
         self.first = self.read = 0
         """Where what is remembered begins, and how far the ids have been read."""
 
     def next(self, ids: Tensor, i: int) -> Tensor:
         """Logits (B, K) of id i given the ids (B, L) before it."""
         if self.window and self.extra + i - self.first > self.window:
-            self.cache, self.first = None, i - (self.window // 2 - self.extra)
+            self.state, self.first = None, i - (self.window // 2 - self.extra)
         recent = ids[:, self.read : i]
-        if self.cache is None:
+        if self.state is None:
             recent = torch.cat([self.start(ids), ids[:, self.first : i]], 1)
-        logits, self.cache = self.step(recent, self.ctx, self.cache)
+        logits, self.state = self.step(recent, self.ctx, self.state)
         self.read = i
         return _wide(logits[:, -1])
 

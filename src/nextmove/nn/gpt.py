@@ -62,7 +62,7 @@ class Gpt:
         )
 
     def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool = True) -> GptNet:
-        """The network (ids (B, L), ctx, cache) -> (logits (B, L, K), cache); `start`: the id `classes` may be read.
+        """The network (ids (B, L), ctx, state) -> (logits (B, L, K), state); `start`: the id `classes` may be read.
 
         With learned positions a sequence, the start symbol counted, has at most `length` ids.
         """
@@ -107,18 +107,18 @@ class GptNet(nn.Module):
                 # What the blocks add to the residual stream keeps its size at any depth.
                 nn.init.normal_(weight, std=0.02 / (2 * config.layers) ** 0.5)
 
-    def forward(self, ids: Tensor, ctx: Context, cache: Memory | None = None) -> tuple[Tensor, Memory]:
-        """ids (B, L) in 0..K, logits (B, L, K) of the id after each, and the cache that the next call goes on from.
+    def forward(self, ids: Tensor, ctx: Context, state: Memory | None = None) -> tuple[Tensor, Memory]:
+        """ids (B, L) in 0..K, logits (B, L, K) of the id after each, and the state that the next call goes on from.
 
-        The context is read only without a cache.
+        The context is read only without a state.
         """
-        h, cache = self.read(ids, ctx, cache)
-        return self.logits(h), cache
+        h, state = self.read(ids, ctx, state)
+        return self.logits(h), state
 
-    def last(self, ids: Tensor, ctx: Context, cache: Memory | None = None) -> tuple[Tensor, Memory]:
+    def last(self, ids: Tensor, ctx: Context, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """As `forward`, but the logits (B, 1, K) of the last id only."""
-        h, cache = self.read(ids, ctx, cache)
-        return self.logits(h[:, -1:]), cache
+        h, state = self.read(ids, ctx, state)
+        return self.logits(h[:, -1:]), state
 
     def logits(self, h: Tensor) -> Tensor:
         """(B, L, K) of what `read` gives."""
@@ -128,15 +128,15 @@ class GptNet(nn.Module):
         y: Tensor = self.head(h)
         return y
 
-    def read(self, ids: Tensor, ctx: Context, cache: Memory | None = None) -> tuple[Tensor, Memory]:
-        """What the stream makes of ids (B, L): (B, L, W), normalised, and the cache."""
-        return self.read_embedded(self.embed(ids), ctx, cache)
+    def read(self, ids: Tensor, ctx: Context, state: Memory | None = None) -> tuple[Tensor, Memory]:
+        """What the stream makes of ids (B, L): (B, L, W), normalised, and the state."""
+        return self.read_embedded(self.embed(ids), ctx, state)
 
     def read_embedded(
         self,
         x: Tensor,
         ctx: Context,
-        cache: Memory | None = None,
+        state: Memory | None = None,
         *,
         positions: Tensor | None = None,
         mask: Mask = CAUSAL,
@@ -145,14 +145,14 @@ class GptNet(nn.Module):
         """As `read`, of embeddings x (B, L, W): those of ids (`embed`) with features in the places of some, or others.
 
         valid: (B, L) bool, False for padding; positions: (L,) or (B, L) integers, by default those that go on from the
-        cache, padding not counted. mask: over all tokens of cache, context and x (`nn.mask`); a tensor says all.
+        state, padding not counted. mask: over all tokens of state, context and x (`nn.mask`); a tensor says all.
         """
         length, prefix = x.shape[1], self.context.count(ctx)
-        before = 0 if cache is None else cache.length - prefix
-        if positions is None and (valid is not None or (cache is not None and cache.mask is not None and not prefix)):
-            positions = self._counted(x, cache, prefix, valid)
+        before = 0 if state is None else state.length - prefix
+        if positions is None and (valid is not None or (state is not None and state.mask is not None and not prefix)):
+            positions = self._counted(x, state, prefix, valid)
         x = self._positioned(x, positions, before)
-        if cache is None and prefix:
+        if state is None and prefix:
             x, seen = torch.cat([self.context(ctx).to(x), x], 1), self.context.valid(ctx)
             own = None if valid is None else extend_valid(valid, before=prefix)
             seen = None if seen is None else extend_valid(seen, after=length)
@@ -164,7 +164,7 @@ class GptNet(nn.Module):
             # The last token is id `before + length - 1`; the context's positions are negative.
             positions = torch.arange(before + length - x.shape[1], before + length, device=x.device)
         x = x if self.dropout is None else self.dropout(x)
-        h, state = self.stream(x, positions=positions, mask=mask, memory=cache, valid=valid)
+        h, state = self.stream(x, positions=positions, mask=mask, memory=state, valid=valid)
         # A slice of all of it would be copied on the way back.
         return h if h.shape[1] == length else h[:, -length:], state
 
@@ -173,12 +173,12 @@ class GptNet(nn.Module):
         x: Tensor = self.embedding(ids)
         return x * self.config.embed_scale if self.config.embed_scale != 1 else x
 
-    def _counted(self, x: Tensor, cache: Memory | None, prefix: int, valid: Tensor | None) -> Tensor:
+    def _counted(self, x: Tensor, state: Memory | None, prefix: int, valid: Tensor | None) -> Tensor:
         """Positions (B, L) that count what is no padding."""
         if prefix:
             raise ValueError("positions: expected those of x, which has padding beside a context, found none")
         own = torch.arange(x.shape[1], device=x.device)[None] if valid is None else valid.cumsum(1) - 1
-        return own if cache is None else cache.count[:, None] + own
+        return own if state is None else state.count[:, None] + own
 
     def _positioned(self, x: Tensor, positions: Tensor | None, before: int) -> Tensor:
         """x with learned positions, where there are some."""

@@ -77,10 +77,10 @@ Run = Whole | Pixel
 
 
 @dataclass(frozen=True)
-class Past:
-    """The cache: ids read so far, numbers (B, C) of the pixel being read (0 where unknown), and each layer's rows.
+class RasterState:
+    """The state: ids read so far, numbers (B, C) of the pixel being read (0 where unknown), and each layer's rows.
 
-    The rows are written in place, a pixel at a time: a cache belongs to the one sequence of calls that made it, and no
+    The rows are written in place, a pixel at a time: a state belongs to the one sequence of calls that made it, and no
     gradient flows through it.
     """
 
@@ -90,7 +90,7 @@ class Past:
 
 
 class RasterNet(nn.Module):
-    """(ids (B, n), ctx, cache) -> (logits (B, n, K), cache) around `body(image, run, ctx) -> (B, C K, H, W)`.
+    """(ids (B, n), ctx, state) -> (logits (B, n, K), state) around `body(image, run, ctx) -> (B, C K, H, W)`.
 
     `body.stems` are the layers that read the image itself, in the order in which they run, before all others.
     """
@@ -102,22 +102,22 @@ class RasterNet(nn.Module):
         self.body, self.grid, self.classes = body, grid, classes
         self.length = grid[0] * grid[1] * grid[2]
 
-    def forward(self, ids: Tensor, ctx: Context, cache: Past | None = None) -> tuple[Tensor, Past]:
+    def forward(self, ids: Tensor, ctx: Context, state: RasterState | None = None) -> tuple[Tensor, RasterState]:
         """Logits of the id after each; the start symbol K comes first and says nothing.
 
-        With a cache each id costs one pixel of work, without one all rows begun so far. Nothing is kept of an image
+        With a state each id costs one pixel of work, without one all rows begun so far. Nothing is kept of an image
         that is complete.
         """
-        before = 0 if cache is None else cache.count
+        before = 0 if state is None else state.count
         if before + ids.shape[1] > self.length:
             raise ValueError(f"ids: expected at most {self.length} in a sequence, found {before + ids.shape[1]}")
-        if cache is None:
+        if state is None:
             return self._whole(ids, ctx)
         parts = []
         for last in ids.unbind(1):
-            logits, cache = self._next(last, ctx, cache)
+            logits, state = self._next(last, ctx, state)
             parts.append(logits)
-        return torch.stack(parts, 1), cache
+        return torch.stack(parts, 1), state
 
     def image(self, x: Tensor, ctx: Context, run: Run | None = None) -> Tensor:
         """Logits (B, H W C, K) of numbers x (B, C, H, W), each given those before it."""
@@ -128,7 +128,7 @@ class RasterNet(nn.Module):
         dtype = next(self.parameters()).dtype
         return ids.to(dtype) * (2 / max(1, self.classes - 1)) - 1
 
-    def _whole(self, ids: Tensor, ctx: Context) -> tuple[Tensor, Past]:
+    def _whole(self, ids: Tensor, ctx: Context) -> tuple[Tensor, RasterState]:
         count, (_, width, channels) = ids.shape[1], self.grid
         place = (count - 1) // channels
         row, column = divmod(place, width)
@@ -137,22 +137,22 @@ class RasterNet(nn.Module):
         x = numbers.view(len(ids), row + 1, width, channels).permute(0, 3, 1, 2)
         run = Whole(keep=count < self.length)
         logits = self.image(x, ctx, run)[:, :count]
-        return logits, Past(count, x[:, :, row, column], tuple(run.rows))
+        return logits, RasterState(count, x[:, :, row, column], tuple(run.rows))
 
-    def _next(self, last: Tensor, ctx: Context, past: Past) -> tuple[Tensor, Past]:
+    def _next(self, last: Tensor, ctx: Context, state: RasterState) -> tuple[Tensor, RasterState]:
         """Logits (B, K) of the id after `last` (B,)."""
         _, width, channels = self.grid
-        place, channel = divmod(past.count - 1, channels)
-        pixel = past.pixel.clone()
+        place, channel = divmod(state.count - 1, channels)
+        pixel = state.pixel.clone()
         pixel[:, channel] = self._numbers(last)
         if channel == channels - 1:
-            for layer, rows in zip(self.body.stems, past.rows, strict=False):
+            for layer, rows in zip(self.body.stems, state.rows, strict=False):
                 layer.write(pixel[..., None, None], rows, place % width)
             pixel = torch.zeros_like(pixel)
-        place, channel = divmod(past.count, channels)
-        run = Pixel(past.rows, place % width, first=channel == 0 and place % width == 0)
+        place, channel = divmod(state.count, channels)
+        run = Pixel(state.rows, place % width, first=channel == 0 and place % width == 0)
         logits = self.image(pixel[..., None, None], ctx, run)[:, channel]
-        return logits, Past(past.count + 1, pixel, tuple(run.rows))
+        return logits, RasterState(state.count + 1, pixel, tuple(run.rows))
 
 
 class Head(nn.Sequential):

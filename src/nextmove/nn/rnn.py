@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nextmove.contracts import Cache, Context, ContextSpec
+from nextmove.contracts import Context, ContextSpec, RecurrentState
 from nextmove.nn.embedding import Times
 from nextmove.nn.flat import check_context
 from nextmove.nn.product import Linear
 
-State = tuple[Tensor, Tensor]
+RecurrentState = tuple[Tensor, Tensor]
 """Hidden and cell values, each (layers, B, W)."""
 
 
@@ -29,7 +29,7 @@ class Rnn:
     """Between layers."""
 
     def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool = True) -> RecurrentNet:
-        """The network (ids (B, L), ctx, cache) -> (logits (B, L, K), cache); `start`: the id `classes` may be read."""
+        """The network (ids (B, L), ctx, state) -> (logits (B, L, K), state); `start`: the id `classes` may be read."""
         dropout = self.dropout if self.layers > 1 else 0.0
         cells = nn.RNN(self.width, self.width, self.layers, batch_first=True, dropout=dropout)
         return RecurrentNet(cells, classes, context, start)
@@ -95,7 +95,7 @@ class LstmNet(nn.Module):
             h = h + self.times(t)[:, None]
         return self.read(h)[0]
 
-    def read(self, h: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def read(self, h: Tensor, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
         """Steps (B, H, W) after those that left `state` (zeros at first) -> (B, H, out) and the state they leave."""
         h, state = self.lstm(h, state)
         return self.head(h), state
@@ -113,20 +113,20 @@ class RecurrentNet(nn.Module):
         self.vector = Linear(context.vector, cells.input_size) if context.vector else None
         self.cells, self.head = cells, Linear(cells.hidden_size, classes)
 
-    def forward(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+    def forward(self, ids: Tensor, ctx: Context, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
         """ids (B, L) in 0..K, logits (B, L, K) of the id after each, and the state ((h, c),) that the next call needs.
 
         h and c are (B, N, W), c (B, 0, W) where the cells have none.
         """
-        h, cache = self.read(ids, ctx, cache)
-        return self.head(h), cache
+        h, state = self.read(ids, ctx, state)
+        return self.head(h), state
 
-    def last(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+    def last(self, ids: Tensor, ctx: Context, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
         """As `forward`, but the logits (B, 1, K) of the last id only."""
-        h, cache = self.read(ids, ctx, cache)
-        return self.head(h[:, -1:]), cache
+        h, state = self.read(ids, ctx, state)
+        return self.head(h[:, -1:]), state
 
-    def read(self, ids: Tensor, ctx: Context, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+    def read(self, ids: Tensor, ctx: Context, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
         """Outputs (B, L, W) of the last layer, and the state."""
         x = self.embedding(ids)
         if self.vector is not None:
@@ -135,9 +135,9 @@ class RecurrentNet(nn.Module):
             x = x + self.vector(ctx.vector)[:, None]
         lstm = isinstance(self.cells, nn.LSTM)
         state = None
-        if cache is not None:
-            # PyTorch has the layers in front; ours, like every cache, the rows.
-            h, c = (part.transpose(0, 1).contiguous() for part in cache[0])
+        if state is not None:
+            # PyTorch has the layers in front; ours, like every state, the rows.
+            h, c = (part.transpose(0, 1).contiguous() for part in state[0])
             state = (h, c) if lstm else h
         y, state = self.cells(x, state)
         h, c = state if lstm else (state, state[:0])

@@ -9,7 +9,7 @@ from nextmove.decoders import Diffusion, Latent, Regression, Sampler
 from nextmove.decoders.grids import Indices
 from nextmove.decoders.paths import DiscreteVP
 from nextmove.decoders.solvers import Ancestral, Ddim
-from nextmove.interop.around import Centre, OverAll
+from nextmove.interop.legacy_rules import MeanOverPadding, ZeroLatent
 from nextmove.interop.lerobot.config import ActConfig, DiffusionConfig, Roles, Version
 from nextmove.interop.unet import unet_name
 from nextmove.interop.weights import renamed
@@ -43,7 +43,7 @@ def diffusion(config: DiffusionConfig, version: Version) -> tuple[Any, Timing, F
     )
     # Older releases divide a masked loss by the padding too.
     if config.do_mask_loss_for_padding and version.counts_padding:
-        decoder = OverAll(decoder)
+        decoder = MeanOverPadding(decoder)
     timing = Timing(config.n_obs_steps, config.horizon, config.n_action_steps, align="first_observation")
 
     def foreign(name: str) -> str | None:
@@ -99,8 +99,8 @@ def act(config: ActConfig, roles: Roles, version: Version) -> tuple[Any, Timing,
     told = tuple(width for width in (config.latent_dim, roles.state, roles.env) if width)
     trunk = Detr(**sizes, encoder_layers=config.n_encoder_layers, decoder_layers=config.n_decoder_layers, parts=told)
     inner: Any = Regression(trunk, loss="l1")
-    inner = OverAll(inner) if version.counts_padding else inner
-    decoder: Any = Centre(inner, config.latent_dim)
+    inner = MeanOverPadding(inner) if version.counts_padding else inner
+    decoder: Any = ZeroLatent(inner, config.latent_dim)
     if config.use_vae:
         posterior = ActVaeEncoder(**sizes, layers=config.n_vae_encoder_layers, state=roles.state)
         decoder = Latent(inner, posterior, config.latent_dim, config.kl_weight)

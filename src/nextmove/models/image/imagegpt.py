@@ -19,7 +19,7 @@ from nextmove.codecs.pixels import Pixels
 from nextmove.contracts import Optim
 from nextmove.decoders import Autoregressive
 from nextmove.models.generator import Generator, ImageSpec
-from nextmove.models.image.by_ids import by_ids, pixels
+from nextmove.models.image.autoregressive import autoregressive_generator, pixels
 from nextmove.nn.imagegpt import ImageTransformer
 
 Size = Literal["S", "M", "L"]
@@ -57,4 +57,4 @@ class ImageGpt:
 
     def build(self, spec: ImageSpec) -> Generator:
         """The untrained generator of images like `spec`; a palette is yet to be fitted."""
-        return by_ids(spec, self.decoder, self.codec(spec))
+        return autoregressive_generator(spec, self.decoder, self.codec(spec))

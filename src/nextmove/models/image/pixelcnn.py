@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from nextmove.contracts import Optim
 from nextmove.decoders import Autoregressive
 from nextmove.models.generator import Generator, ImageSpec
-from nextmove.models.image.by_ids import by_ids, pixels
+from nextmove.models.image.autoregressive import autoregressive_generator, pixels
 from nextmove.nn.pixelcnn import GatedCnn, MaskedCnn
 
 SMALL = Optim(lr=6e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, batch=64, ema=0.999)
@@ -43,7 +43,7 @@ class PixelCnn:
 
     def build(self, spec: ImageSpec) -> Generator:
         """The untrained generator of images like `spec`."""
-        return by_ids(spec, self.decoder, pixels(spec), raster=True)
+        return autoregressive_generator(spec, self.decoder, pixels(spec), raster=True)
 
 
 @dataclass(frozen=True)
@@ -65,4 +65,4 @@ class PlainPixelCnn:
 
     def build(self, spec: ImageSpec) -> Generator:
         """The untrained generator of images like `spec`."""
-        return by_ids(spec, self.decoder, pixels(spec), raster=True)
+        return autoregressive_generator(spec, self.decoder, pixels(spec), raster=True)

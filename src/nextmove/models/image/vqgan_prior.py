@@ -20,7 +20,7 @@ from nextmove.contracts import Optim
 from nextmove.decoders import Autoregressive
 from nextmove.decoders.sampling import Sampling
 from nextmove.models.generator import Generator, PriorSpec
-from nextmove.models.image.by_ids import by_ids
+from nextmove.models.image.autoregressive import autoregressive_generator
 from nextmove.nn import Gpt
 
 
@@ -44,7 +44,7 @@ class VqGanPrior:
     def build(self, spec: PriorSpec) -> Generator:
         """The untrained prior around a tokenizer without weights, which refuses to encode; see `adopt`."""
         codec = spec.tokenizer.build(spec.image).codec.requires_grad_(False)
-        return by_ids(spec.image, self.decoder, codec)
+        return autoregressive_generator(spec.image, self.decoder, codec)
 
 
 def adopt(prior: Generator, tokenizer: Any) -> None:

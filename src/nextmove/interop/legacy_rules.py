@@ -17,7 +17,7 @@ from nextmove.decoders.resampled import Outer
 
 
 @dataclass(frozen=True)
-class OverAll:
+class MeanOverPadding:
     """The inner decoder's loss summed over what the weight counts, but divided by all positions, padding included.
 
     LeRobot's masked losses up to release 0.5.1.
@@ -63,20 +63,20 @@ def _scaled(terms: dict[str, Tensor], weight: Tensor | None) -> dict[str, Tensor
 
 
 @dataclass(frozen=True)
-class Centre:
-    """A decoder that is told z = 0 in front of the context's vector, in training too: ACT without its posterior."""
+class ZeroLatent:
+    """A decoder that reads z = 0 in front of the context's vector, in training too: ACT without its posterior."""
 
     inner: Any
     """Config of the decoder, built for a context vector that is `latent` wider."""
     latent: int = 32
 
-    def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> CentreDecoder:
+    def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> ZeroLatentDecoder:
         """The decoder of x (B, *shape)."""
-        told = replace(context, vector=context.vector + self.latent)
-        return CentreDecoder(self.inner.build(shape=shape, context=told), self.latent)
+        given = replace(context, vector=context.vector + self.latent)
+        return ZeroLatentDecoder(self.inner.build(shape=shape, context=given), self.latent)
 
 
-class CentreDecoder(Outer):
+class ZeroLatentDecoder(Outer):
     """The inner decoder at the centre of the prior."""
 
     NETWORKS: ClassVar[dict[str, str | None]] = {"inner": None}
@@ -87,7 +87,7 @@ class CentreDecoder(Outer):
 
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
         """The inner decoder's terms."""
-        terms: dict[str, Tensor] = self.inner.loss(self._told(ctx), x, weight=weight, rng=rng)
+        terms: dict[str, Tensor] = self.inner.loss(self._with_zeros(ctx), x, weight=weight, rng=rng)
         return terms
 
     def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
@@ -97,14 +97,14 @@ class CentreDecoder(Outer):
 
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None, **draws: Any) -> dict[str, Tensor]:
         """The inner decoder's terms with its draws given."""
-        terms: dict[str, Tensor] = self.inner.loss_at(self._told(ctx), x, weight=weight, **draws)
+        terms: dict[str, Tensor] = self.inner.loss_at(self._with_zeros(ctx), x, weight=weight, **draws)
         return terms
 
     def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, **options: Any) -> Tensor:
         """x (B, *shape) as the inner decoder makes it."""
-        made: Tensor = self.inner.sample(self._told(ctx), shape=shape, rng=rng, **options)
+        made: Tensor = self.inner.sample(self._with_zeros(ctx), shape=shape, rng=rng, **options)
         return made
 
-    def _told(self, ctx: Context) -> Context:
+    def _with_zeros(self, ctx: Context) -> Context:
         zeros = next(self.inner.parameters()).new_zeros(ctx.batch, self.latent)
         return ctx.replace(vector=zeros if ctx.vector is None else torch.cat([zeros, ctx.vector.to(zeros)], 1))

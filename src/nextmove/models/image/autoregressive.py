@@ -16,7 +16,7 @@ from nextmove.models.generator import Generator, ImageSpec
 LABEL_WIDTH = 64
 
 
-def by_ids(
+def autoregressive_generator(
     spec: ImageSpec, decoder: Autoregressive, codec: Pixels | Palette | Vq, *, raster: bool = False
 ) -> Generator:
     """The generator of the codec's ids, told labels if the images have them.
