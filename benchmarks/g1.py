@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "absolute": {},
     "relative to the state": {"space": "relative"},
     "absolute, last action seen": {},
-    "relative to the last action": {"space": "relative", "anchor": LAST},
+    "relative to the last action": {"space": "relative", "reference": LAST},
 }
 WINDOWS = 1024
 HOLDOUT = 0.1

@@ -14,6 +14,8 @@ TOKENS = ("LstmGmm", "DiffusionTransformer")
 """Recipes that showed each observed step as a token."""
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition", "no_repeat")
 """How ids are drawn."""
+SHOWN = {"anchor": "reference", "fine": "near_scale"}
+"""Fields of a representation -> those of the part that shows states."""
 MASKED = ("Act",)
 """Recipes in whose loss padding did not count."""
 
@@ -67,11 +69,11 @@ def _recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     # What a config leaves out has its default, in both formats the same.
     shown = {name: value for name, value in recipe["representation"].items() if name != "kind"}
     actions = {**recipe.get("actions", {})}
-    for old, new in (("actions", "space"), ("anchor", "anchor"), ("frame", "frame")):
+    for old, new in (("actions", "space"), ("anchor", "reference"), ("frame", "frame")):
         if old in shown:
             actions[new] = shown[old]
     actions["mask_padding"] = recipe.get("kind") in MASKED
-    part = {name: shown[name] for name in shown if name not in ("actions", "frame")}
+    part = {SHOWN.get(name, name): shown[name] for name in shown if name not in ("actions", "frame")}
     tokens = recipe.get("kind") in TOKENS
     made["encoder"] = {"kind": "Observation", "parts": [{"kind": "State", **part}], "tokens": tokens}
     return {**made, "actions": actions}

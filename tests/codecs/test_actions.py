@@ -16,12 +16,12 @@ def windows() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return 100 * normal((B, H, A), seeded(1)), {"observation.state": 50 * normal((B, T, A), seeded(2))}
 
 
-@pytest.mark.parametrize("anchor", [None, "observation.state"])
+@pytest.mark.parametrize("reference", [None, "observation.state"])
 @pytest.mark.parametrize("per_step", [False, True])
 @pytest.mark.parametrize("mode", ["mean_std", "min_max"])
-def test_round_trip(anchor: str | None, per_step: bool, mode: str) -> None:
+def test_round_trip(reference: str | None, per_step: bool, mode: str) -> None:
     action, obs = windows()
-    codec = Actions(Scaled(H * A if per_step else A, mode=mode), anchor=anchor, per_step=per_step)  # type: ignore[arg-type]
+    codec = Actions(Scaled(H * A if per_step else A, mode=mode), reference=reference, per_step=per_step)  # type: ignore[arg-type]
     codec.scale.fit(codec.values(action, obs).numpy())
     x = codec.encode(action, obs)
     assert x.shape == (B, H, A)
@@ -33,9 +33,9 @@ def test_round_trip(anchor: str | None, per_step: bool, mode: str) -> None:
 
 def test_relative_is_seen_from_now_or_from_its_own_step() -> None:
     action, obs = windows()
-    now = Actions(Scaled(A), anchor="observation.state").relative(action, obs)
+    now = Actions(Scaled(A), reference="observation.state").relative(action, obs)
     torch.testing.assert_close(now, action - obs["observation.state"][:, -1:])
-    own = Actions(Scaled(A), anchor="observation.state", stepwise=True).relative(action[:, :T], obs)
+    own = Actions(Scaled(A), reference="observation.state", stepwise=True).relative(action[:, :T], obs)
     torch.testing.assert_close(own, action[:, :T] - obs["observation.state"])
 
 
@@ -64,30 +64,30 @@ def test_what_never_moves_is_planned_as_it_is(
         "observation.state": 300 + 50 * normal((rows, T, 2), seeded(2)),
         "points": 80 * normal((rows, T, 6), seeded(3)),
     }
-    anchor = None if space == "absolute" else "observation.state"
-    frame = frame if anchor else None
+    reference = None if space == "absolute" else "observation.state"
+    frame = frame if reference else None
     codec = Actions(
         Scaled(H * 2 if per_step else 2, mode=mode),  # type: ignore[arg-type]
-        anchor=anchor, frame=frame, per_step=per_step, bins=Bins(bins=bins, width=2) if bins else None,
+        reference=reference, frame=frame, per_step=per_step, bins=Bins(bins=bins, width=2) if bins else None,
     )  # fmt: skip
     fixed = torch.tensor([0.04, 0.3]).expand(rows, H, 2)
     if frame:
         fixed = back(fixed, heading(obs["points"][:, -1:]))
-    action = fixed + obs["observation.state"][:, -1:] if anchor else fixed
+    action = fixed + obs["observation.state"][:, -1:] if reference else fixed
     size = codec.size(action, obs).numpy()
     assert len(codec.scale.fit(codec.values(action, obs).numpy(), size=size)) == codec.scale.width
     x = torch.randint(0, bins, (rows, H * 2), generator=seeded(4)) if bins else 3 * normal((rows, H, 2), seeded(4))
-    torch.testing.assert_close(codec.decode(x, obs), action, rtol=0, atol=1e-4 if anchor else 0)
+    torch.testing.assert_close(codec.decode(x, obs), action, rtol=0, atol=1e-4 if reference else 0)
     assert codec.encode(action, obs).isfinite().all()
 
 
 def test_errors_name_the_anchor() -> None:
     action, obs = windows()
-    codec = Actions(Scaled(A, mode="identity"), anchor="observation.pose")
+    codec = Actions(Scaled(A, mode="identity"), reference="observation.pose")
     with pytest.raises(ValueError, match=r"expected feature 'observation\.pose'"):
         codec.encode(action, obs)
     with pytest.raises(ValueError, match=r"observation\.state: expected the width of the action, 3, found 2"):
-        Actions(Scaled(A), anchor="observation.state").relative(action, {"observation.state": torch.zeros(B, T, 2)})
+        Actions(Scaled(A), reference="observation.state").relative(action, {"observation.state": torch.zeros(B, T, 2)})
 
 
 def turned(x: torch.Tensor, angle: float, about: torch.Tensor) -> torch.Tensor:
@@ -101,7 +101,7 @@ def test_in_the_objects_frame_a_turned_scene_is_the_same_and_comes_back(stepwise
     steps = T if stepwise else H
     action = 100 * normal((B, steps, 2), seeded(1))
     obs = {"observation.state": 50 * normal((B, T, 2), seeded(2)), "points": 80 * normal((B, T, 6), seeded(3))}
-    codec = Actions(Scaled(2, mode="identity"), anchor="observation.state", frame="points", stepwise=stepwise)
+    codec = Actions(Scaled(2, mode="identity"), reference="observation.state", frame="points", stepwise=stepwise)
     x = codec.encode(action, obs)
     torch.testing.assert_close(codec.decode(x, obs), action, rtol=1e-5, atol=1e-3)
     about = torch.tensor([300.0, -40.0])

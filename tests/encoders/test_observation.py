@@ -33,7 +33,7 @@ def build(view: Plain | Points, *, steps: int, tokens: bool = False, noise: floa
 
 
 def test_points_by_hand() -> None:
-    found = build(Points(fine=10.0), steps=1)(scene()).vector
+    found = build(Points(near_scale=10.0), steps=1)(scene()).vector
     assert found is not None
     error = np.array([10, 20, 0, 10.0])
     expected = np.concatenate(
@@ -74,7 +74,7 @@ def test_errors_name_the_feature() -> None:
 
 
 def test_in_the_objects_frame_a_turned_scene_looks_the_same_but_for_the_robots_place() -> None:
-    view = Points(fine=10.0, frame="object")
+    view = Points(near_scale=10.0, frame="object")
     turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
     shift = torch.tensor([7.0, -3.0])
     seen = scene()
@@ -85,7 +85,7 @@ def test_in_the_objects_frame_a_turned_scene_looks_the_same_but_for_the_robots_p
     rows = first.view(2, -1)[:, 2:], second.view(2, -1)[:, 2:]
     # tanh is taken along the object's axes, so it turns with them too.
     torch.testing.assert_close(*rows, rtol=1e-5, atol=1e-4)
-    plain = build(Points(fine=10.0), steps=2)(elsewhere).vector
+    plain = build(Points(near_scale=10.0), steps=2)(elsewhere).vector
     assert plain is not None
     assert not torch.allclose(plain.view(2, -1)[:, 2:], rows[0], atol=1.0)
 
@@ -109,7 +109,7 @@ def test_a_heading_does_not_depend_on_the_unit(unit: float) -> None:
 def test_points_that_stand_still_are_told_as_constant_whatever_rounding_says(frame: str) -> None:
     seen = {name: value.repeat(50, 1, 1) for name, value in scene().items()}
     seen["observation.state"] = seen["observation.state"] + 100 * torch.rand(50, 1, 2, generator=seeded(0))
-    view = Points(fine=10.0, frame=frame)  # type: ignore[arg-type]
+    view = Points(near_scale=10.0, frame=frame)  # type: ignore[arg-type]
     encoder = StateEncoder(view, Scaled(view.width(FEATURES)), states(FEATURES))
     shown = encoder.show(seen, 1).flatten(0, 1).numpy()
     # All but the robot's place and the points as seen from it.

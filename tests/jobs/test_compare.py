@@ -18,7 +18,7 @@ from tests.jobs.conftest import SMALL
 from nextmove import data, jobs, store
 from nextmove.config import ConfigError
 from nextmove.evaluation import Entry, EpisodeResult, Latency
-from nextmove.jobs.compare import Contestant
+from nextmove.jobs.compare import ComparedRun
 from nextmove.jobs.kept import Demonstrations
 from nextmove.models.policy.bc import BC
 from nextmove.sim import SimulatorError
@@ -50,18 +50,18 @@ def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_contestants_are_read_from_text() -> None:
-    line = Contestant.parse("diffusion-policy@ddim:10", 100, 2)
+    line = ComparedRun.parse("diffusion-policy@ddim:10", 100, 2)
     assert (line.run, line.name) == ("diffusion-policy-n100-s2", "diffusion-policy-n100-s2-ddim10")
     with pytest.raises(ValueError, match="SYSTEM@SAMPLER:STEPS"):
-        Contestant.parse("flow-policy@euler", 100, 0)
-    few = Contestant.parse("meanflow-policy@2", 100, 0)
+        ComparedRun.parse("flow-policy@euler", 100, 0)
+    few = ComparedRun.parse("meanflow-policy@2", 100, 0)
     assert (few.name, few.entry) == ("meanflow-policy-n100-s0-steps2", "meanflow-policy@2")
 
 
 @pytest.mark.parametrize("text", ["act@ddim:10", "act@4", "meanflow-policy@euler:4", "flow-policy@eulr:4"])
 def test_a_contestant_that_cannot_be_sampled_so_is_refused_before_any_training(text: str) -> None:
     with pytest.raises(ConfigError, match=r"steps|sampler"):
-        Contestant.parse(text, 100, 0)
+        ComparedRun.parse(text, 100, 0)
 
 
 @pytest.fixture

@@ -111,8 +111,8 @@ def test_actions_are_padded_to_a_width_and_the_padding_counts_nothing(masked: bo
 
 def test_relative_actions_need_a_place_to_be_relative_to() -> None:
     with pytest.raises(
-        ValueError, match=r"actions.anchor: expected a state as wide as the action, 2, .*'observation.goal'"
+        ValueError, match=r"actions.reference: expected a state as wide as the action, 2, .*'observation.goal'"
     ):
-        padded(0, space="relative", anchor="observation.goal")
+        padded(0, space="relative", reference="observation.goal")
     with pytest.raises(ValueError, match=r"actions.frame: 'object' needs an encoder that shows points"):
         padded(0, frame="object")

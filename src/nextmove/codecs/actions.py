@@ -22,7 +22,7 @@ from nextmove.geometry import along, back, heading
 class Actions(nn.Module):
     """Invertible map of action windows (B, H, A); its statistics describe the space it names.
 
-    anchor: the observed position that is subtracted from every action ("relative", as in UMI, Chi et al. 2024), or none
+    reference: the observed state subtracted from every action ("relative", as in UMI, Chi et al. 2024), or none
     ("absolute"); with `stepwise` the position observed at the action's own step, where windows of both coincide, else
     the present one. frame: the observed points along whose heading relative actions are expressed (in the plane), or
     none (along the world's axes). per_step: each step of the horizon has statistics of its own, so that near steps are
@@ -35,7 +35,7 @@ class Actions(nn.Module):
         self,
         scale: Scaled,
         *,
-        anchor: str | None = None,
+        reference: str | None = None,
         frame: str | None = None,
         stepwise: bool = False,
         per_step: bool = False,
@@ -46,14 +46,14 @@ class Actions(nn.Module):
     ) -> None:
         super().__init__()
         self.scale, self.bins = scale, bins
-        self.anchor, self.frame, self.stepwise, self.per_step = anchor, frame, stepwise, per_step
+        self.reference, self.frame, self.stepwise, self.per_step = reference, frame, stepwise, per_step
         self.width, self.pad, self.mask_padding = width or scale.width, pad, mask_padding
 
     @property
     def space(self) -> str:
         """The name of the space the statistics belong to."""
         frame = f" along {self.frame}" if self.frame else ""
-        return f"relative to {self.anchor}{frame}" if self.anchor else "absolute"
+        return f"relative to {self.reference}{frame}" if self.reference else "absolute"
 
     @property
     def end(self) -> float:
@@ -63,11 +63,11 @@ class Actions(nn.Module):
     @property
     def inputs(self) -> tuple[str, ...]:
         """Features of the observation that relative actions are computed with."""
-        return tuple(name for name in dict.fromkeys((self.anchor, self.frame)) if name)
+        return tuple(name for name in dict.fromkeys((self.reference, self.frame)) if name)
 
     def fit(self, numbers: Numbers) -> None:
         """Fits the scale on the actions of all training windows, and bins on what becomes of them."""
-        if self.anchor is None:
+        if self.reference is None:
             self.take(*numbers.acted(self.per_step, self.scale.levels))
         else:
             self.fit_parts(lambda: (self._measured(part["action"], part) for part in numbers.parts()))
@@ -88,7 +88,7 @@ class Actions(nn.Module):
 
     def relative(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """Actions (B, H, A) as seen from the robot's present position, or as they are."""
-        if not self.anchor:
+        if not self.reference:
             return action
         x = action - self._origin(action, obs)
         return along(x, self._ahead(obs)) if self.frame else x
@@ -100,9 +100,9 @@ class Actions(nn.Module):
 
     def size(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """Largest magnitude of the numbers that `values` are computed from, () or one for each of its columns."""
-        if not self.anchor:
+        if not self.reference:
             return torch.zeros(())
-        largest = torch.maximum(action.abs().amax((0, 1)), obs[self.anchor].abs().amax((0, 1)))
+        largest = torch.maximum(action.abs().amax((0, 1)), obs[self.reference].abs().amax((0, 1)))
         # Turning mixes the axes.
         largest = largest.amax().expand_as(largest) if self.frame else largest
         return largest.repeat(action.shape[1]) if self.per_step else largest
@@ -122,7 +122,7 @@ class Actions(nn.Module):
         if self.pad:
             x = x[..., : -self.pad]
         x = self.scale.decode(x.flatten(1)).view_as(x) if self.per_step else self.scale.decode(x)
-        if not self.anchor:
+        if not self.reference:
             return x
         return (back(x, self._ahead(obs)) if self.frame else x) + self._origin(x, obs)
 
@@ -168,12 +168,12 @@ class Actions(nn.Module):
         return heading(obs[self.frame] if self.stepwise else obs[self.frame][:, -1:])
 
     def _origin(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
-        assert self.anchor is not None
-        if self.anchor not in obs:
-            raise ValueError(f"relative actions: expected feature {self.anchor!r}, found {sorted(obs)}")
-        origin = obs[self.anchor] if self.stepwise else obs[self.anchor][:, -1:]
+        assert self.reference is not None
+        if self.reference not in obs:
+            raise ValueError(f"relative actions: expected feature {self.reference!r}, found {sorted(obs)}")
+        origin = obs[self.reference] if self.stepwise else obs[self.reference][:, -1:]
         if origin.shape[-1] != action.shape[-1]:
             raise ValueError(
-                f"{self.anchor}: expected the width of the action, {action.shape[-1]}, found {origin.shape[-1]}"
+                f"{self.reference}: expected the width of the action, {action.shape[-1]}, found {origin.shape[-1]}"
             )
         return origin

@@ -119,9 +119,9 @@ class BatchedReceding:
         for row, observation in pairs:
             if observation is not None:
                 row.see(self._read(observation), lasting=self.n_action_steps < self.actor.n_obs_steps)
-        hungry = [row for row, observation in pairs if observation is not None and not row.queue]
-        if hungry:
-            self._replan(hungry)
+        to_replan = [row for row, observation in pairs if observation is not None and not row.queue]
+        if to_replan:
+            self._replan(to_replan)
         return [None if observation is None else row.queue.popleft() for row, observation in pairs]
 
     def _read(self, observation: Observation) -> Observation:

@@ -36,8 +36,8 @@ class Observation:
 
     def points(self, inputs: Mapping[str, Feature]) -> State | None:
         """The part that shows points seen from the robot, if one does."""
-        settled = (part.settle(inputs) for part in self.parts if isinstance(part, State))
-        return next((part for part in settled if part.view == "points"), None)
+        resolved = (part.resolve(inputs) for part in self.parts if isinstance(part, State))
+        return next((part for part in resolved if part.view == "points"), None)
 
     def build(self, inputs: Mapping[str, Feature], *, steps: int, along: bool = False) -> ObservationEncoder:
         """The encoder of the last `steps` observations; `along`: points are shown in the object's frame.

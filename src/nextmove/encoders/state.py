@@ -30,10 +30,10 @@ class State:
     view: Literal["auto", "plain", "points"] = "auto"
     """`points` where there are points, a goal for each and the robot's position; else `plain`."""
     points: str = "observation.environment_state"
-    anchor: str = "observation.state"
+    reference: str = "observation.state"
     """Position of the robot, in the frame of the points."""
     goal: str = "observation.goal"
-    fine: float = 10.0
+    near_scale: float = 10.0
     """Errors up to about this size (units of the points) are shown magnified."""
     scaling: Mode = "mean_std"
     noise: float = 0.02
@@ -41,14 +41,14 @@ class State:
     hidden: tuple[int, ...] = ()
     """Widths of an MLP (ReLU between its layers) through which each step passes; none: as they are."""
 
-    def settle(self, inputs: Mapping[str, Feature]) -> State:
+    def resolve(self, inputs: Mapping[str, Feature]) -> State:
         """The same with `auto` decided from the inputs; raises ValueError where points were asked for in vain."""
         found = {name: f.width for name, f in inputs.items() if f.type == "state"}
-        fits = {self.points, self.anchor, self.goal} <= set(found) and found[self.goal] == found[self.points]
-        fits = fits and (not self.features or {self.points, self.anchor, self.goal} <= set(self.features))
+        fits = {self.points, self.reference, self.goal} <= set(found) and found[self.goal] == found[self.points]
+        fits = fits and (not self.features or {self.points, self.reference, self.goal} <= set(self.features))
         if self.view == "points" and not fits:
             raise ValueError(
-                f"state.view: 'points' needs {self.points!r}, {self.goal!r} of its width and {self.anchor!r}; "
+                f"state.view: 'points' needs {self.points!r}, {self.goal!r} of its width and {self.reference!r}; "
                 f"found {listed(inputs)}"
             )
         return replace(self, view=("points" if fits else "plain") if self.view == "auto" else self.view)
@@ -58,12 +58,12 @@ class State:
 
         Raises ValueError naming a state that is absent.
         """
-        settled = self.settle(inputs)
+        resolved = self.resolve(inputs)
         view: Plain | Points = Plain()
         features = chosen(inputs, self.features, "state", "state")
-        if settled.view == "points":
-            view = Points(self.points, self.anchor, self.goal, self.fine, "object" if along else "world")
-            used = {self.points, self.anchor, self.goal}
+        if resolved.view == "points":
+            view = Points(self.points, self.reference, self.goal, self.near_scale, "object" if along else "world")
+            used = {self.points, self.reference, self.goal}
             features = {name: feature for name, feature in features.items() if name in used}
         scale = Scaled(view.width(_widths(features)), mode=self.scaling)
         return StateEncoder(view, scale, features, noise=self.noise, hidden=self.hidden)

@@ -42,33 +42,33 @@ class Points:
     """
 
     points: str = "observation.environment_state"
-    anchor: str = "observation.state"
+    reference: str = "observation.state"
     """Position of the robot, in the frame of the points."""
     goal: str = "observation.goal"
     """Where each point shall go."""
-    fine: float = 10.0
+    near_scale: float = 10.0
     """Errors up to about this size (units of the points) are shown magnified."""
     frame: Literal["world", "object"] = "world"
 
     def width(self, features: Mapping[str, int]) -> int:
         """Columns shown."""
-        return 2 * features[self.anchor] + 4 * features[self.points]
+        return 2 * features[self.reference] + 4 * features[self.points]
 
     def show(self, obs: Mapping[str, Tensor], features: Mapping[str, int]) -> Tensor:
         """(B, T, W) in raw units; velocities are changes since the previous step, 0 at the first."""
-        points, anchor = obs[self.points], obs[self.anchor]
+        points, reference = obs[self.points], obs[self.reference]
         error = points - obs[self.goal]
-        seen = points - anchor.repeat(1, 1, points.shape[-1] // anchor.shape[-1])
-        where = torch.cat([anchor, points], -1)
+        seen = points - reference.repeat(1, 1, points.shape[-1] // reference.shape[-1])
+        where = torch.cat([reference, points], -1)
         change = torch.cat([torch.zeros_like(where[:, :1]), where[:, 1:] - where[:, :-1]], 1)
         if self.frame == "object":
             ahead = heading(points)
             seen, error, change = along(seen, ahead), along(error, ahead), along(change, ahead)
-        return torch.cat([anchor, seen, error, torch.tanh(error / self.fine), change], -1)
+        return torch.cat([reference, seen, error, torch.tanh(error / self.near_scale), change], -1)
 
     def size(self, obs: Mapping[str, Tensor], features: Mapping[str, int]) -> Tensor:
         """Largest magnitude of the numbers that columns are computed from, (W,)."""
-        robot, points = features[self.anchor], features[self.points]
-        largest = torch.stack([obs[name].abs().max() for name in (self.points, self.anchor, self.goal)]).max()
+        robot, points = features[self.reference], features[self.points]
+        largest = torch.stack([obs[name].abs().max() for name in (self.points, self.reference, self.goal)]).max()
         widths = torch.tensor([robot + 2 * points, points, robot + points])
-        return torch.stack([largest, largest / self.fine, largest]).repeat_interleave(widths)
+        return torch.stack([largest, largest / self.near_scale, largest]).repeat_interleave(widths)

@@ -17,7 +17,7 @@ from nextmove.host.files import write_bytes, write_json, write_text
 
 
 @dataclass(frozen=True)
-class Judged:
+class GeneratorResult:
     """What was found about one generator.
 
     likelihood: figures with their unit in the name (`nats_per_image`, `bits_per_dim`, ...). quality: as
@@ -36,7 +36,7 @@ class Judged:
     judged_on: Mapping[str, Any] = field(default_factory=lambda: {"sentence": "", "caution": ""})
 
 
-def write_generator(judged: Judged, out: Path, *, title: str, commands: Sequence[str] = ()) -> dict[str, Any]:
+def write_generator(judged: GeneratorResult, out: Path, *, title: str, commands: Sequence[str] = ()) -> dict[str, Any]:
     """Writes `report.html` and `report.json` into `out`, each whole or not at all; returns the latter's content."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup

@@ -18,7 +18,7 @@ from nextmove.jobs.compare_runs import named, runs_offline, runs_simulated
 from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.kept import Demonstrations
-from nextmove.jobs.lines import Contestant, Judged
+from nextmove.jobs.lines import ComparedResult, ComparedRun
 from nextmove.jobs.provenance import seeds_caution
 from nextmove.jobs.repeat import Call, at_least, repeatable, share, writable_dir
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several, solved, timed
@@ -137,7 +137,7 @@ def compare(
     call.leave_out("test windows", "for --offline")
     several(task, batched)
     demonstrations = demonstrations or (100,)
-    lines = [Contestant.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
+    lines = [ComparedRun.parse(e, n, s) for n in demonstrations for s in train_seeds for e in entries]
     demos = _check(data_dir, max(demonstrations), task)
     folder = writable_dir(out / "judged")
     with hold(out):
@@ -157,7 +157,7 @@ def compare(
             )  # fmt: skip
             make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
             now = {"simulator": task, "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
-            why = demos.outdated(Judged.read(path).entry.facts, run, line.episodes) if path.is_file() else ""
+            why = demos.outdated(ComparedResult.read(path).entry.facts, run, line.episodes) if path.is_file() else ""
             if why:
                 print(f"{line.name}: {why} since it was judged; it is judged anew", flush=True)
             if why or not path.is_file():
@@ -167,20 +167,20 @@ def compare(
                         make, name=line.name, simulator=task, seeds=seeds, workers=workers, batched=batched,
                         video=video, run=run, kept=kept,
                     )  # fmt: skip
-                    Judged(line, entry, now | {"compare": again}).write(path)
+                    ComparedResult(line, entry, now | {"compare": again}).write(path)
             elif retime:
-                found = Judged.read(path)
+                found = ComparedResult.read(path)
                 entry = replace(found.entry, latency=timed(make(), task, seed))
-                Judged(line, entry, {**found.made, **now}).write(path)
+                ComparedResult(line, entry, {**found.made, **now}).write(path)
         return _report(out, [line.name for line in lines], task, seeds, again, demos)
 
 
-def _judged(folder: Path) -> dict[str, Judged]:
+def _judged(folder: Path) -> dict[str, ComparedResult]:
     """All lines of a comparison by name."""
-    return {path.stem: Judged.read(path) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: ComparedResult.read(path) for path in sorted(folder.glob("*.json"))}
 
 
-def _check_same_episodes(folder: Path, lines: list[Contestant], simulator: str, seeds: range) -> None:
+def _check_same_episodes(folder: Path, lines: list[ComparedRun], simulator: str, seeds: range) -> None:
     """Raises ConfigError for a line that was judged on other episodes: it is neither what is asked for nor to do."""
     found = _judged(folder)
     for name in (line.name for line in lines if line.name in found):

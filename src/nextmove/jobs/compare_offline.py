@@ -20,7 +20,7 @@ from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.kept import Demonstrations
-from nextmove.jobs.lines import Contestant, Judged
+from nextmove.jobs.lines import ComparedResult, ComparedRun
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import choose, training_record
 from nextmove.jobs.repeat import writable_dir
@@ -67,7 +67,7 @@ def compare_offline(
         )
     for note in (f"judged on {len(numbers)} of {dataset.num_episodes} episodes: {_list(numbers)}", *notes):
         print(note)
-    lines = [Contestant.parse(e, n, s) for n in sizes for s in train_seeds for e in entries]
+    lines = [ComparedRun.parse(e, n, s) for n in sizes for s in train_seeds for e in entries]
     folder, budget = writable_dir(out / "judged"), f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
     with hold(out):
         for line in lines:
@@ -88,25 +88,25 @@ def compare_offline(
             if why or not path.is_file():
                 now = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
                 entry = _judge(line, run, data_dir, dataset.select(numbers), windows)
-                Judged(line, entry, {**now, "judged_on": key, "compare": again}).write(path)
+                ComparedResult(line, entry, {**now, "judged_on": key, "compare": again}).write(path)
         return _report(out, lines, demos, key, again, {"path": str(data_dir), "hash": judged_on, "numbers": numbers})
 
 
-def _judge(line: Contestant, run: Path, data_dir: Path, judged: sets.Dataset, windows: int) -> evaluation.Entry:
+def _judge(line: ComparedRun, run: Path, data_dir: Path, judged: sets.Dataset, windows: int) -> evaluation.Entry:
     policy = load_policy(run, sampler=line.sampler, steps=line.steps)
     found, _, _ = offline(policy, data_dir, windows=windows, choice=choose(policy, judged))
     return evaluation.Entry(line.name, offline=found, **training_record(policy, run))
 
 
-def _outdated(path: Path, demos: Demonstrations, run: Path, line: Contestant, key: str) -> str:
+def _outdated(path: Path, demos: Demonstrations, run: Path, line: ComparedRun, key: str) -> str:
     """Why a judgement is not of this run on these episodes; nothing if it is."""
-    judged = Judged.read(path)
+    judged = ComparedResult.read(path)
     other = "" if judged.made.get("judged_on") == key else "the episodes or windows judged on were others"
     return demos.outdated(judged.entry.facts, run, line.episodes) or other
 
 
 def _report(
-    out: Path, asked: Sequence[Contestant], demos: Demonstrations, key: str, again: str, what: Mapping[str, Any]
+    out: Path, asked: Sequence[ComparedRun], demos: Demonstrations, key: str, again: str, what: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Reports on all lines judged on these episodes, those asked for first, and says how they did, best first."""
     names = [line.name for line in asked]
@@ -114,7 +114,7 @@ def _report(
     left: list[str] = []
     for name in dict.fromkeys([*names, *(path.stem for path in sorted((out / "judged").glob("*.json")))]):
         path = out / "judged" / f"{name}.json"
-        judged = Judged.read(path)
+        judged = ComparedResult.read(path)
         why = _outdated(path, demos, out / "train" / judged.line.run, judged.line, key)
         if why:
             left.append(f"Left out: {name} ({why}).")

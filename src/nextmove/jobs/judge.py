@@ -25,7 +25,7 @@ from nextmove.decoders.likelihood import bits_per_dim, log_likelihood
 from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery, quality
 from nextmove.evaluation.entry import read_train_log
-from nextmove.evaluation.generator_report import Judged, rows, write_generator
+from nextmove.evaluation.generator_report import GeneratorResult, rows, write_generator
 from nextmove.evaluation.ngram import best_order
 from nextmove.folders import open_folder
 from nextmove.host.lock import hold
@@ -101,12 +101,12 @@ def judge_generator(
         return written
 
 
-def _of(model: Any, run: Path) -> Judged:
+def _of(model: Any, run: Path) -> GeneratorResult:
     """Name, facts and training curve of a model, as far as it and its run tell."""
     log = open_folder(run).folder.parent / "train.jsonl"
     facts = {**provenance.facts(model), "parameters": sum(p.numel() for p in model.parameters())}
     facts["weights_hash"] = store.weights_hash(run)
-    return Judged(run.name, facts, curve=read_train_log(log) if log.is_file() else None)
+    return GeneratorResult(run.name, facts, curve=read_train_log(log) if log.is_file() else None)
 
 
 @torch.no_grad()
@@ -149,8 +149,8 @@ def image_likelihood(model: Generator, images: torch.Tensor, seed: int = 0) -> d
 
 
 def _images(
-    judged: Judged, model: Generator, source: str, samples: int, most: int, classified: int, seed: int
-) -> Judged:
+    judged: GeneratorResult, model: Generator, source: str, samples: int, most: int, classified: int, seed: int
+) -> GeneratorResult:
     spec: Any = model.spec
     found = sets.images(source, size=spec.height)
     try:
@@ -220,7 +220,7 @@ def quantised(image: torch.Tensor, levels: int) -> torch.Tensor:
     return (image * (levels - 1) + 0.5).floor() / (levels - 1)
 
 
-def _text(judged: Judged, model: Generator, source: str, seed: int) -> Judged:
+def _text(judged: GeneratorResult, model: Generator, source: str, seed: int) -> GeneratorResult:
     train, test = texts.split(texts.text(source))
     likely = text_likelihood(model, test)
     parts = (model.text.encode(part).numpy() for part in (train, test))
@@ -237,7 +237,7 @@ def _text(judged: Judged, model: Generator, source: str, seed: int) -> Judged:
     )
 
 
-def _tokenizer(judged: Judged, model: Tokenizer, source: str) -> Judged:
+def _tokenizer(judged: GeneratorResult, model: Tokenizer, source: str) -> GeneratorResult:
     held, choice = provenance.choose_pictures(model, sets.images(source, size=model.spec.height))
     test = quantised(held.image, model.spec.levels)
     with torch.no_grad():

@@ -18,7 +18,7 @@ MADE = ("simulator", "compare", "date", "machine", "judged_on")
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ComparedRun:
     """One line of a comparison: a trained system and how it is sampled."""
 
     system: str
@@ -48,7 +48,7 @@ class Contestant:
         return ":".join(str(part) for part in (self.sampler, self.steps or None) if part)
 
     @classmethod
-    def parse(cls, text: str, episodes: int, seed: int) -> Contestant:
+    def parse(cls, text: str, episodes: int, seed: int) -> ComparedRun:
         """From SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS; raises ConfigError, also where it cannot be sampled so."""
         system, at, sampling = text.partition("@")
         known = find(system)
@@ -66,24 +66,24 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ComparedResult:
     """A line with its episodes, and what its file says of how it was judged.
 
     made: simulator, `compare` (the command line), date, machine and `judged_on` (offline: a hash of the episodes, and
     the number of windows), as far as the file has them.
     """
 
-    line: Contestant
+    line: ComparedRun
     entry: evaluation.Entry
     made: Mapping[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> Judged:
+    def read(cls, path: Path) -> ComparedResult:
         """From a file of `write`; raises ValueError that names the file."""
         entry, record = evaluation.read_entry(path, ONLY), read_json(path)
         if "line" not in record:
             raise ValueError(f"{path}: expected a key 'line', found {sorted(record)}")
-        return cls(Contestant(**record["line"]), entry, {name: record[name] for name in MADE if name in record})
+        return cls(ComparedRun(**record["line"]), entry, {name: record[name] for name in MADE if name in record})
 
     def write(self, path: Path) -> None:
         """Whole or not at all."""

@@ -15,7 +15,7 @@ from nextmove.nn.embedding import Times
 from nextmove.nn.flat import check_context
 from nextmove.nn.product import Linear
 
-RecurrentState = tuple[Tensor, Tensor]
+HiddenAndCell = tuple[Tensor, Tensor]
 """Hidden and cell values, each (layers, B, W)."""
 
 
@@ -95,7 +95,7 @@ class LstmNet(nn.Module):
             h = h + self.times(t)[:, None]
         return self.read(h)[0]
 
-    def read(self, h: Tensor, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
+    def read(self, h: Tensor, state: HiddenAndCell | None = None) -> tuple[Tensor, HiddenAndCell]:
         """Steps (B, H, W) after those that left `state` (zeros at first) -> (B, H, out) and the state they leave."""
         h, state = self.lstm(h, state)
         return self.head(h), state
@@ -134,11 +134,11 @@ class RecurrentNet(nn.Module):
                 raise ValueError(f"context.vector: expected width {self.vector.in_features}, found none")
             x = x + self.vector(ctx.vector)[:, None]
         lstm = isinstance(self.cells, nn.LSTM)
-        state = None
+        hidden = None
         if state is not None:
             # PyTorch has the layers in front; ours, like every state, the rows.
             h, c = (part.transpose(0, 1).contiguous() for part in state[0])
-            state = (h, c) if lstm else h
-        y, state = self.cells(x, state)
-        h, c = state if lstm else (state, state[:0])
+            hidden = (h, c) if lstm else h
+        y, hidden = self.cells(x, hidden)
+        h, c = hidden if lstm else (hidden, hidden[:0])
         return y, ((h.transpose(0, 1), c.transpose(0, 1)),)

@@ -28,8 +28,8 @@ class ActionSpace:
     bins: int = 0
     """Number of uniform bins a dimension is cut into; 0 keeps actions continuous."""
     space: Literal["auto", "absolute", "relative"] = "auto"
-    """`relative` to the anchor's present value (`auto`: where the encoder shows points seen from it)."""
-    anchor: str = "observation.state"
+    """`relative` to the reference's present value (`auto`: where the encoder shows points seen from it)."""
+    reference: str = "observation.state"
     """The observed position that relative actions start from, as wide as the action."""
     frame: Literal["auto", "world", "object"] = "auto"
     """Whose axes directions follow; `object`: the points' heading (`auto`: where points are shown, in the plane, and
@@ -39,13 +39,13 @@ class ActionSpace:
     mask_padding: bool = False
     """Whether actions beyond the end of an episode count nothing in the loss."""
 
-    def settle(self, spec: PolicySpec, shown: State | None) -> ActionSpace:
+    def resolve(self, spec: PolicySpec, shown: State | None) -> ActionSpace:
         """The same with `auto` decided; `shown`: the encoder's part that shows points, if one does.
 
         Raises ValueError for a frame or width that cannot be had.
         """
-        anchored = self.anchor in spec.inputs and spec.inputs[self.anchor].shape == (spec.action,)
-        close = shown is not None and anchored
+        referenced = self.reference in spec.inputs and spec.inputs[self.reference].shape == (spec.action,)
+        close = shown is not None and referenced
         space = ("relative" if close else "absolute") if self.space == "auto" else self.space
         planar = close and spec.action == 2 and space == "relative"
         frame = ("object" if planar else "world") if self.frame == "auto" else self.frame
@@ -54,10 +54,10 @@ class ActionSpace:
                 f"actions.frame: 'object' needs an encoder that shows points in x, y, and relative actions; "
                 f"found {space} actions of width {spec.action}, and {listed(spec.inputs)}"
             )
-        if space == "relative" and not anchored:
+        if space == "relative" and not referenced:
             raise ValueError(
-                f"actions.anchor: expected a state as wide as the action, {spec.action}, to which it is relative, "
-                f"found {self.anchor!r} and {listed(spec.inputs)}"
+                f"actions.reference: expected a state as wide as the action, {spec.action}, to which it is relative, "
+                f"found {self.reference!r} and {listed(spec.inputs)}"
             )
         if self.width and self.width < spec.action:
             raise ValueError(f"actions.width: expected at least the robot's {spec.action}, found {self.width}")
@@ -66,11 +66,11 @@ class ActionSpace:
         return replace(self, space=space, frame=frame)
 
     def codec(self, spec: PolicySpec, timing: Timing, shown: State | None) -> Actions:
-        """The codec of a settled space."""
+        """The codec of a resolved space."""
         width = spec.action
         return Actions(
             Scaled(timing.horizon * width if self.per_step else width, mode=self.scaling),
-            anchor=self.anchor if self.space == "relative" else None,
+            reference=self.reference if self.space == "relative" else None,
             frame=shown.points if shown is not None and self.frame == "object" else None,
             stepwise=timing.align == "first_observation" and timing.horizon == timing.n_obs_steps,
             per_step=self.per_step,

@@ -55,7 +55,7 @@ def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
     if not spec.inputs:
         raise ValueError("inputs: expected at least one observed feature ('observation.state', ...), found none")
     shown = recipe.encoder.points(spec.inputs)
-    actions = recipe.actions.settle(spec, shown)
+    actions = recipe.actions.resolve(spec, shown)
     encoder = recipe.encoder.build(spec.inputs, steps=timing.n_obs_steps, along=actions.frame == "object")
     shape = actions.shape(spec, timing)
     return Policy(
