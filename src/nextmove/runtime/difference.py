@@ -1,6 +1,6 @@
 """How far plans of a policy computed otherwise are from its plans in float32.
 
-Letters: B plans, H horizon, A action width.
+Shapes: B plans, H horizon, A action width.
 """
 
 from __future__ import annotations
