@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from nextmove.contracts import ContextSpec, Decoder
 from nextmove.encoders import Observation
@@ -12,6 +12,7 @@ from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.spec import PolicySpec, Timing
 
 
+@runtime_checkable
 class DecoderConfig(Protocol):
     """A generative rule with the network it is wrapped around."""
 
