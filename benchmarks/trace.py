@@ -287,8 +287,7 @@ def write(lines: list[dict[str, Any]], options: argparse.Namespace) -> None:
         "machine": machine(),
         "note": "The same seed, models and batches; largest relative difference of a loss, and largest difference of "
         "what the trained models then generate over its largest value. As it is, large products go through oneDNN on "
-        "AMD's processors, and queries and keys of one input through one product: they add in another order, which "
-        "AdamW carries on from step to step.",
+        "AMD's processors, which adds in another order; AdamW carries the difference on from step to step.",
         "columns": ["system", "losses, old order of additions", "samples, likewise", "losses as it is"],
         "rows": [[line["system"], *(f"{line[key]:.1e}" for key in ("loss", "sample", "own"))] for line in lines],
     }  # fmt: skip
