@@ -147,8 +147,8 @@ def killed(job: Job, place: Path, seconds: float, tries: int, parallel: int) -> 
     whole.wait()
     expected = weights(place / "kill--1")
     same = sum(weights(place / f"kill-{i}") == expected for i in range(tries))
-    told = f"{max(lost):.0f} s at most, {sum(lost) / tries:.0f} s on average"
-    return [job.name, f"kill -9 in {seconds:g} s", tries, "-9", "–", told, f"equal to the bit, {same} of {tries}"]
+    loss = f"{max(lost):.0f} s at most, {sum(lost) / tries:.0f} s on average"
+    return [job.name, f"kill -9 in {seconds:g} s", tries, "-9", "–", loss, f"equal to the bit, {same} of {tries}"]
 
 
 def signalled(job: Job, place: Path, number: signal.Signals, tries: int, whole: Command, expected: Any) -> list[Any]:
@@ -220,13 +220,13 @@ def filled(job: Job, place: Path, expected: Any) -> list[Any]:
         before, ballast = job.finished(out), fill(root, left)
         command.wait()
         kept = max(steps(out), default=0) if job.name == "train" else job.finished(out)
-        told = command.lines
+        lines = command.lines
         scratch = [path.name for path in root.rglob("*") if ".part" in path.name]
         ballast.unlink()
         done(command.onwards(), log, job.pause)
         same = job.result(out) == expected
-    good = len(told) == 1 and str(root) in told[0] and not scratch
-    said = "1 of 1" if good else f"no: {told} {scratch}"
+    good = len(lines) == 1 and str(root) in lines[0] and not scratch
+    said = "1 of 1" if good else f"no: {lines} {scratch}"
     lost = f"{max(0, before - kept)} {job.unit}"
     return [job.name, "a disk of 6 MB fills", 1, str(command.status), said, lost, "equal" if same else "not equal"]
 

@@ -243,9 +243,9 @@ def answers(
     pad = torch.arange(H)[None] >= torch.tensor([[H - 2], [H - 1]])
     io["train.action_is_pad"] = pad
     batch = {name.removeprefix("in."): value for name, value in io.items() if name.startswith("in.")}
-    told = pre(batch)
+    inputs = pre(batch)
     policy.reset()
-    io["out.normalized"] = sample(policy, lambda: policy.predict_action_chunk(told), io)
+    io["out.normalized"] = sample(policy, lambda: policy.predict_action_chunk(inputs), io)
     io["out.action"] = post(io["out.normalized"])
     loss(policy, pre({**batch, ACTION: io["train.action"], "action_is_pad": pad}), io)
     ticks = 2 * config.n_action_steps + 3

@@ -175,7 +175,7 @@ def published(name: str) -> Callable[[], float]:
     model.fit([data])
     model.train()
     update, ema = Update(trainable(model), recipe.optim, undecayed=undecayed(model)), Ema(model, recipe.optim.ema)
-    # Today a step is told whether to compute in bf16; the older side decides by its config, float32 by default.
+    # Today a step takes whether to compute in bf16; the older side decides by its config, float32 by default.
     given: dict[str, Any] = {"mixed": True} if "mixed" in inspect.signature(Step.__init__).parameters else {}
     config = TrainConfig(steps=9, bf16="off", threads=2)
     step = Step(model, update, config=config, world=World(), device=torch.device("cpu"), **given)

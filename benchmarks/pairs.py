@@ -57,7 +57,7 @@ class Perfect(nn.Module):
         self.weights = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context, cache: Any = None) -> Any:
-        """The answer of a decoder that is told a time, names values, or continues ids."""
+        """The answer of a decoder that reads a time, names values, or continues ids."""
         c = self.config
         if isinstance(c, decoders.Autoregressive):
             read = x.shape[1] + (cache or 0)
@@ -76,7 +76,7 @@ class Perfect(nn.Module):
 
 @dataclass(frozen=True)
 class PerfectTrunk:
-    """A trunk of any shape; the decoder's config is told afterwards."""
+    """A trunk of any shape; the decoder's config is set afterwards."""
 
     def build(self, **_: Any) -> Perfect:
         return Perfect(None)

@@ -32,14 +32,14 @@ def learn(rule: Any, steps: int) -> torch.Tensor:
     decoder = rule.build(shape=(H, 2), context=ContextSpec(vector=1))
     optim = torch.optim.AdamW(decoder.parameters(), 2e-3)
     for step in range(steps):
-        told = Context(256, vector=torch.zeros(256, 1))
-        loss = total(decoder.loss(told, paths(256, step), weight=None, rng=seeded(step, 2)))
+        context = Context(256, vector=torch.zeros(256, 1))
+        loss = total(decoder.loss(context, paths(256, step), weight=None, rng=seeded(step, 2)))
         optim.zero_grad()
         loss.backward()
         optim.step()
-    told = Context(200, vector=torch.zeros(200, 1))
+    context = Context(200, vector=torch.zeros(200, 1))
     with torch.no_grad():
-        return decoder.eval().sample(told, shape=(H, 2), rng=seeded(0))
+        return decoder.eval().sample(context, shape=(H, 2), rng=seeded(0))
 
 
 def draw(drawn: dict[str, torch.Tensor], picture: str) -> None:

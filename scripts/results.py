@@ -120,8 +120,8 @@ def generator_cells(found: dict[str, Any]) -> dict[str, str]:
     if quality:
         near = quality["nearest_train"]
         for part in ("test", "train"):
-            told = quality[f"against_{part}"]
-            cells[f"1-NN {part}"] = f"{told['accuracy']:.3f} ({told['real']:.2f}, {told['generated']:.2f})"
+            scores = quality[f"against_{part}"]
+            cells[f"1-NN {part}"] = f"{scores['accuracy']:.3f} ({scores['real']:.2f}, {scores['generated']:.2f})"
         cells["SW2"] = f"{quality['sliced_w2']:.3f}"
         cells["nearest train (test images)"] = f"{near['generated']:.2f} ({near['test']:.2f})"
     if "class_share" in quality:

@@ -43,7 +43,7 @@ class Saved:
 
     @property
     def whose(self) -> str:
-        """The kind in words, with the name that the model has there."""
+        """The kind as text, with the name that the model has there."""
         names = {
             "nextmove": f"nextmove ({self.config.get('system')})",
             "lerobot": f"LeRobot ({self.config.get('type')})",
@@ -82,7 +82,7 @@ class Saved:
 
     @property
     def used_by(self) -> str:
-        """Which commands use it, in words."""
+        """Which commands use it, as text."""
         return USED_BY[self.holds]
 
     def expect(self, what: Holds) -> Saved:

@@ -227,7 +227,7 @@ SYSTEMS: tuple[System, ...] = (
         "Bins + Gpt + Autoregressive",
         "moves as words of a language model",
     ),
-    System("clip", "CLIP", "vision-language", "Vit + text transformer, contrastive", "pictures and words in one space"),
+    System("clip", "CLIP", "vision-language", "Vit + text transformer, contrastive", "images and text in one space"),
     System(
         "siglip", "SigLIP", "vision-language", "Vit + text transformer, pairwise sigmoid", "no softmax over the batch"
     ),
@@ -240,7 +240,7 @@ SYSTEMS: tuple[System, ...] = (
         "a frozen language model that sees",
     ),
     System(
-        "llava", "LLaVA", "vision-language", "Vit + Prefix + Autoregressive", "picture tokens as a prefix of the prompt"
+        "llava", "LLaVA", "vision-language", "Vit + Prefix + Autoregressive", "image tokens as a prefix of the prompt"
     ),
     System(
         "rt1",
@@ -258,7 +258,7 @@ SYSTEMS: tuple[System, ...] = (
     ),
     System("openvla", "OpenVLA", "vision-language-action", "Bins + Prefix + Autoregressive", "the same, open"),
     System("pi0", "pi0", "vision-language-action", "Scaled + Prefix + Flow", "a flow expert beside the language model"),
-    System("pi05", "pi0.5", "vision-language-action", "Scaled + Prefix + Flow", "knowledge kept, state as text"),
+    System("pi05", "pi0.5", "vision-language-action", "Scaled + Prefix + Flow", "knowledge kept, state in words"),
     System(
         "pi0-fast", "pi0-FAST", "vision-language-action", "Fast + Prefix + Autoregressive", "compressed action tokens"
     ),

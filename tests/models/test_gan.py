@@ -61,7 +61,7 @@ def test_weights_survive_their_dict():
 
 
 def test_labels_are_refused():
-    with pytest.raises(ValueError, match=r"spec\.classes: a GAN is not told labels, expected 0, found 10"):
+    with pytest.raises(ValueError, match=r"spec\.classes: a GAN is not conditioned on labels, expected 0, found 10"):
         Gan().build(ImageSpec(8, 8, classes=10))
 
 

@@ -276,7 +276,7 @@ def test_what_an_expert_cannot_read_is_named():
         (SMALL, ContextSpec(vector=3), "context.memory: expected the sizes of a prefix's keys and values, found none"),
         (SMALL, replace(SPEC, token=3, tokens=2), "context.token: expected none beside the memory"),
         (replace(SMALL, layers=3), SPEC, "layers: expected a divisor of the memory's 4, found 3"),
-        (replace(SMALL, heads=3), SPEC, "heads.shared: expected a divisor of 3 heads, found 2"),
+        (replace(SMALL, heads=3), SPEC, "heads.n_kv_heads: expected a divisor of 3 heads, found 2"),
         (replace(SMALL, joint_every=0), SPEC, "joint_every: expected at least 1 with a state"),
         (replace(SMALL, time="late"), SPEC, "time: expected token or adaptive, found 'late'"),
     ):

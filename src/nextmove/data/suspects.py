@@ -87,7 +87,7 @@ def _still(dataset: Dataset, values: Array) -> list[str]:
 def _far(dataset: Dataset, name: str, values: Array) -> Iterator[Finding]:
     """Numbers far outside the quantiles of their dimension: typing errors, lost packets, wrong units.
 
-    Of actions all are suspicious; of observations those beside which the others cannot be told apart.
+    Of actions all are suspicious; of observations those beside which the others cannot be distinguished.
     """
     parts = list(dataset.spans(BLOCK))
     if not parts:

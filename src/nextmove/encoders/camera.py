@@ -1,4 +1,4 @@
-"""Pictures to features, one vector a camera and step.
+"""Images to features, one vector a camera and step.
 
 Shapes: B batch, T observation steps, K keypoints, W width.
 """
@@ -18,7 +18,7 @@ from nextmove.encoders.part import chosen, present
 from nextmove.nn.resnet import ResNet, SpatialSoftmax
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pictures, values in [0, 1] (the numbers that published backbones were trained with)."""
+"""Of ImageNet's images, values in [0, 1] (the numbers that published backbones were trained with)."""
 
 STRIDE = 32
 """Pixels that one value of the last feature maps stands for, along each side."""
@@ -31,7 +31,7 @@ class Camera:
     features: tuple[str, ...] = ()
     """Names; none: all cameras in file order."""
     resize: tuple[int, int] | None = None
-    """Height and width of the picture, px, bilinear; none: as it comes."""
+    """Height and width of the image, px, bilinear; none: as it comes."""
     crop: tuple[int, int] | None = None
     """Height and width of the part that is read, px: anywhere in training, the middle else; none: all of it."""
     backbone: ResNet = ResNet()
@@ -57,7 +57,7 @@ class Camera:
         return CameraEncoder(self, found, self.network)
 
     def network(self) -> nn.Module:
-        """A camera's network: pictures (N, 3, height, width) -> (N, W)."""
+        """A camera's network: images (N, 3, height, width) -> (N, W)."""
         backbone = self.backbone.build()
         if self.pool == "average":
             return nn.Sequential(backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -66,7 +66,7 @@ class Camera:
 
 
 class CameraEncoder(nn.Module):
-    """Pictures (B, T, height, width, 3) uint8 by name -> (B, steps, W), 2 K numbers a camera (average: 512)."""
+    """Images (B, T, height, width, 3) uint8 by name -> (B, steps, W), 2 K numbers a camera (average: 512)."""
 
     mean: Tensor
     std: Tensor
@@ -81,7 +81,7 @@ class CameraEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(STD), persistent=False)
 
     def fit(self, numbers: Numbers, steps: int) -> None:
-        """Nothing: pictures are scaled by fixed numbers."""
+        """Nothing: images are scaled by fixed numbers."""
 
     def forward(self, inputs: Mapping[str, Any], *, batch: int, steps: int, rng: Rng | None = None) -> Tensor:
         """(B, steps, W); with `rng` (training) crops are drawn, the same for all steps of a row.
@@ -95,17 +95,17 @@ class CameraEncoder(nn.Module):
                 continue
             image = inputs[name][:, -steps:]
             if tuple(image.shape[2:]) != feature.shape:
-                raise ValueError(f"{name}: expected pictures {feature.shape}, found {tuple(image.shape[2:])}")
+                raise ValueError(f"{name}: expected images {feature.shape}, found {tuple(image.shape[2:])}")
             network = self.networks[0 if self.config.shared else i]
             found.append(network(self.prepared(image, rng), *self.conditions(inputs, batch, steps)))
         return torch.cat([features.reshape(batch, steps, -1) for features in found], -1)
 
     def conditions(self, inputs: Mapping[str, Any], batch: int, steps: int) -> tuple[Tensor, ...]:
-        """What the networks read beside the pictures, (B steps, ...): nothing here."""
+        """What the networks read beside the images, (B steps, ...): nothing here."""
         return ()
 
     def prepared(self, image: Tensor, rng: Rng | None) -> Tensor:
-        """Pictures (B, T, height, width, 3) scaled and cropped, (B T, 3, height, width)."""
+        """Images (B, T, height, width, 3) scaled and cropped, (B T, 3, height, width)."""
         batch, steps = image.shape[:2]
         x = image.flatten(0, 1).to(self.mean) / 255
         x = ((x - self.mean) / self.std).permute(0, 3, 1, 2)

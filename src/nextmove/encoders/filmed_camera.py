@@ -1,4 +1,4 @@
-"""Pictures read in the light of the instruction: one vector a camera and step.
+"""Images conditioned on the instruction: one vector a camera and step.
 
 Shapes: B batch, T observation steps, W width.
 """
@@ -34,7 +34,7 @@ class FilmedCamera:
 
 
 class FilmedCameraEncoder(CameraEncoder):
-    """Pictures (B, T, height, width, 3) by name and instructions, a list of B strings -> (B, steps, W)."""
+    """Images (B, T, height, width, 3) by name and instructions, a list of B strings -> (B, steps, W)."""
 
     def __init__(self, config: Camera, cameras: Mapping[str, Feature], instruction: InstructionEncoder) -> None:
         super().__init__(config, cameras, partial(FilmedResNet, config.backbone, instruction.width))

@@ -34,7 +34,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Points:
-    """Points seen from the robot and from where they shall go, coarse and fine, with one-step velocities.
+    """Points relative to the robot and to their goals, at a far and a near scale, with one-step velocities.
 
     For pushing and placing tasks: errors of a hundred units and of one unit are both visible, and nothing depends on
     an angle's wrap. Every feature holds x, y (or x, y, z) per point. In the object's frame (in the plane) directions
@@ -45,7 +45,7 @@ class Points:
     reference: str = "observation.state"
     """Position of the robot, in the frame of the points."""
     goal: str = "observation.goal"
-    """Where each point shall go."""
+    """The goal of each point."""
     near_scale: float = 10.0
     """Errors up to about this size (units of the points) are shown magnified."""
     frame: Literal["world", "object"] = "world"

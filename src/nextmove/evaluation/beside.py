@@ -160,7 +160,7 @@ def worst_dims(found: Beside, most: int) -> list[int]:
 
 
 def verdict(found: Beside) -> str:
-    """Whether the policy is better than doing nothing, which baseline is better, and at which steps, in words."""
+    """Whether the policy is better than doing nothing, which baseline is better, and at which steps, as text."""
     mine, steps = found.mean(), found.count.shape[1]
     if not np.isfinite(mine) or not found.baselines:
         return ""
@@ -174,8 +174,10 @@ def verdict(found: Beside) -> str:
         head = "Better than doing nothing" + ("" if any(beaten.values()) else " at every step of the horizon")
     others = ", ".join(f"{name} {found.mean(name):.3g}" for name in found.baselines)
     alike = {_at(at, steps): [n for n in beaten if beaten[n] == at] for at in beaten.values() if at}
-    told = [f" {_join(names).capitalize()} {'are' if names[1:] else 'is'} better {at}." for at, names in alike.items()]
-    return f"{head}: error {mine:.3g} of the actions' spread ({others}).{''.join(told)}"
+    sentences = [
+        f" {_join(names).capitalize()} {'are' if names[1:] else 'is'} better {at}." for at, names in alike.items()
+    ]
+    return f"{head}: error {mine:.3g} of the actions' spread ({others}).{''.join(sentences)}"
 
 
 def _better(found: Beside) -> list[str]:
@@ -188,7 +190,7 @@ def _join(names: Sequence[str]) -> str:
 
 
 def _at(found: Sequence[int], steps: int) -> str:
-    """Steps in words: "at all 16 steps of the horizon", "at steps 1-3, 7 of 16"."""
+    """Steps as text: "at all 16 steps of the horizon", "at steps 1-3, 7 of 16"."""
     if len(found) == steps:
         return f"at all {steps} steps of the horizon" if steps > 1 else "at its only step"
     runs: list[list[int]] = []

@@ -1,6 +1,6 @@
-"""Samples to look at: grids of pictures, and the way they came about as an animation.
+"""Samples to look at: grids of images, and the way they came about as an animation.
 
-Shapes: N pictures, C channels (1 grey or 3 colours), F frames.
+Shapes: N images, C channels (1 grey or 3 colours), F frames.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 SIDE = 640
-"""About how wide a grid gets, pixels; small pictures are magnified by a whole number."""
+"""About how wide a grid gets, pixels; small images are magnified by a whole number."""
 
 
 def grid(images: Array, *, columns: int = 0, side: int = SIDE) -> Array:
-    """Pictures (N, C, height, width) in [0, 1] beside each other as one picture uint8 (height', width', 3)."""
+    """Images (N, C, height, width) in [0, 1] beside each other as one image uint8 (height', width', 3)."""
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"images: expected (N, 1 or 3, height, width), found {images.shape}")
     count, _, height, width = images.shape
@@ -32,23 +32,23 @@ def grid(images: Array, *, columns: int = 0, side: int = SIDE) -> Array:
     gap = max(1, scale // 2)
     tall, wide = height * scale, width * scale
     canvas = np.full((rows * (tall + gap) - gap, columns * (wide + gap) - gap, 3), 255, np.uint8)
-    for i, picture in enumerate(pixels):
+    for i, image in enumerate(pixels):
         top, left = i // columns * (tall + gap), i % columns * (wide + gap)
-        canvas[top : top + tall, left : left + wide] = picture
+        canvas[top : top + tall, left : left + wide] = image
     return canvas
 
 
-def png(picture: Array) -> bytes:
-    """A picture uint8 (height, width, 3) as a PNG file."""
+def png(image: Array) -> bytes:
+    """An image uint8 (height, width, 3) as a PNG file."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+    Image.fromarray(image).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def kind(target: Path) -> str:
-    """What a picture's name says it is, in small letters; raises ValueError for a name that says nothing known."""
+    """What an image's name says it is, in small letters; raises ValueError for a name that says nothing known."""
     suffix = target.suffix.lower()
     if suffix not in (".png", ".gif", ".webp", ".mp4"):
         raise ValueError(f"out: expected a name ending in .png, .gif, .webp or .mp4, found {target.name!r}")
@@ -56,7 +56,7 @@ def kind(target: Path) -> str:
 
 
 def moving(frames: Sequence[Array], suffix: str, *, seconds: float = 4.0) -> bytes:
-    """Pictures uint8 (F) of equal size as a GIF, WebP or MP4 file that stays on its last one."""
+    """Images uint8 (F) of equal size as a GIF, WebP or MP4 file that stays on its last one."""
     if suffix == ".mp4":
         from nextmove.evaluation.video import mp4
 

@@ -21,7 +21,7 @@ class GeneratorResult:
     """What was found about one generator.
 
     likelihood: figures with their unit in the name (`nats_per_image`, `bits_per_dim`, ...). quality: as
-    `quality.judge_samples`. speed: `seconds_per_image` and the like. pictures: PNG files by caption. texts: samples.
+    `quality.judge_samples`. speed: `seconds_per_image` and the like. images: PNG files by caption. texts: samples.
     judged_on: `sentence`, what of the source it was judged on, and `caution`, whether it may have been trained on it.
     """
 
@@ -30,7 +30,7 @@ class GeneratorResult:
     likelihood: Mapping[str, float] = field(default_factory=dict)
     quality: Mapping[str, Any] = field(default_factory=dict)
     speed: Mapping[str, float] = field(default_factory=dict)
-    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    images: Mapping[str, bytes] = field(default_factory=dict)
     texts: Sequence[str] = ()
     curve: Mapping[str, Any] | None = None
     judged_on: Mapping[str, Any] = field(default_factory=lambda: {"sentence": "", "caution": ""})
@@ -46,7 +46,7 @@ def write_generator(judged: GeneratorResult, out: Path, *, title: str, commands:
         "machine": machine(), "versions": versions(), "name": judged.name, "facts": dict(judged.facts),
         "likelihood": dict(judged.likelihood), "quality": dict(judged.quality), "speed": dict(judged.speed),
         "texts": list(judged.texts), "judged_on": dict(judged.judged_on),
-        "caution": f"{judged.name} is not finished: {told}." if (told := unfinished(judged.facts)) else "",
+        "caution": f"{judged.name} is not finished: {reason}." if (reason := unfinished(judged.facts)) else "",
     })  # fmt: skip
     environment = Environment(
         loader=PackageLoader("nextmove.evaluation"), autoescape=True, undefined=StrictUndefined,
@@ -55,20 +55,20 @@ def write_generator(judged: GeneratorResult, out: Path, *, title: str, commands:
     environment.filters["show"] = show
     curve = judged.curve
     drawn = plots.training_plot({judged.name: curve}, [judged.name]) if curve and curve["step"] else ""
-    pictures = {caption: base64.b64encode(png).decode() for caption, png in judged.pictures.items()}
+    images = {caption: base64.b64encode(png).decode() for caption, png in judged.images.items()}
     page = environment.get_template("generator.html.j2").render(
-        s=summary, pictures=pictures, training=Markup(drawn), rows=rows(summary)
+        s=summary, images=images, training=Markup(drawn), rows=rows(summary)
     )
     write_json(Path(out) / "report.json", summary, indent=1, allow_nan=False)
     write_text(Path(out) / "report.html", page)
-    for caption, png in judged.pictures.items():
+    for caption, png in judged.images.items():
         write_bytes(Path(out) / f"{caption.split(',')[0].replace(' ', '-')}.png", png)
     return dict(summary)
 
 
 EXPLAINED = {
     "samples": "images drawn and compared with as many held-out ones",
-    "against_test": "1-nearest-neighbour accuracy against held-out images: 0.5 cannot be told apart",
+    "against_test": "1-nearest-neighbour accuracy against held-out images: 0.5: indistinguishable",
     "against_train": "the same against training images: well below 0.5 means copies",
     "sliced_w2": "sliced 2-Wasserstein distance to held-out images, values in [-1, 1]",
     "energy": "energy distance to held-out images",
@@ -97,7 +97,7 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def show(value: Any, digits: int = 3) -> str:
-    """A number with so many significant digits, whole numbers as they are; one that is none is told as n/a."""
+    """A number with so many significant digits, whole numbers as they are; one that is none is n/a."""
     if value is None:
         return "n/a"
     return f"{value:.{digits}g}" if isinstance(value, float) and value != int(value) else f"{value:g}"

@@ -72,5 +72,5 @@ def keeping(folder: Path, key: Mapping[str, Any]) -> Iterator[Kept]:
 
 
 def _kept_in(folder: Path) -> str:
-    """What is kept, in words."""
+    """What is kept, as text."""
     return f"{sum(path.name != KEY for path in folder.glob('*.json'))} finished rollouts are kept in {folder}"

@@ -1,4 +1,4 @@
-"""What tells an episode from all others: its task and its seed; and how many of them are said in words."""
+"""What tells an episode from all others: its task and its seed; and their number as text."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from nextmove.evaluation.trajectory import Trajectory
 
 DASHES = {REPEAT: "-", HOLD: "--", EXTRAPOLATE: ":"}
 COLUMNS, PANELS = 4, 32
-"""Small pictures side by side, and the most of them."""
+"""Small plots side by side, and the most of them."""
 TOGETHER = 2
-"""Policies in one picture: more hide each other."""
+"""Policies in one plot: more hide each other."""
 
 
 def error_plot(found: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> str:
@@ -47,7 +47,7 @@ def _line(axes: Any, values: Sequence[float | None], **style: Any) -> None:
 def trajectory_plot(
     drawn: Mapping[str, Trajectory], order: Sequence[str], names: Sequence[str], dims: Sequence[int]
 ) -> str:
-    """Plans along one demonstrated episode, a small picture a joint, drawn from the step at which they begin.
+    """Plans along one demonstrated episode, a small plot a joint, drawn from the step at which they begin.
 
     drawn: by policy, all of the same episode; names: of all joints; dims: those shown, in this order.
     """

@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Neighbours:
-    """1-nearest-neighbour two-sample test (Lopez-Paz & Oquab 2017): 0.5 cannot be told apart, 1 is told at once.
+    """1-nearest-neighbour two-sample test (Lopez-Paz & Oquab 2017): 0.5: indistinguishable, 1: separable.
 
     Below 0.5 a sample's nearest neighbour is of the other kind: it was copied.
     """

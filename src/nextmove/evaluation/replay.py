@@ -47,8 +47,8 @@ class _Camera:
 
         def shoot(episode: EpisodeResult) -> EpisodeResult:
             shown = replay(worlds(episode.task), episode)
-            picture = mp4(shown.frames, fps=episode.fps, size=self.size)
-            return dataclasses.replace(episode, video=picture, video_exact=shown.exact)
+            video = mp4(shown.frames, fps=episode.fps, size=self.size)
+            return dataclasses.replace(episode, video=video, video_exact=shown.exact)
 
         return shoot
 

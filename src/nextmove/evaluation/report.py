@@ -95,7 +95,7 @@ def _ordered(tasks: Sequence[str]) -> Callable[[Key], tuple[int, str, int]]:
 
 
 def in_words(keys: Sequence[Key]) -> str:
-    """The episodes in words, seeds that all tasks share once: 2 tasks, each with seeds 0–9."""
+    """The episodes as text, seeds that all tasks share once: 2 tasks, each with seeds 0–9."""
     found = by_task(keys)
     if len({tuple(seeds) for seeds in found.values()}) == 1:
         seeds = next(iter(found.values()))

@@ -1,4 +1,4 @@
-"""One demonstrated episode and the plans a policy made along it, for a picture.
+"""One demonstrated episode and the plans a policy made along it, for a plot.
 
 Shapes: T steps of the episode, n plans, H their length, A action width.
 """
@@ -15,9 +15,9 @@ from nextmove.contracts import Actor, Batch, Rows, seeded
 from nextmove.evaluation.episode import Array
 
 LONGEST = 1500
-"""Steps of an episode that a picture holds."""
+"""Steps of an episode that a plot holds."""
 DIGITS = 5
-"""Significant digits of the numbers in a file: more than a picture shows."""
+"""Significant digits of the numbers in a file: more than a plot shows."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What there is where a folder was expected, in words, and how to get what is not there."""
+"""What there is where a folder was expected, as text, and how to get what is not there."""
 
 from __future__ import annotations
 

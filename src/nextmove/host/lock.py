@@ -100,7 +100,7 @@ def _who(handle: int) -> str:
 
 
 def _let_go() -> None:
-    """In a forked process: a child that outlives its parent shall not keep the parent's locks."""
+    """In a forked process: a child that outlives its parent does not keep the parent's locks."""
     for handle, _ in _held.values():
         os.close(handle)
     _held.clear()

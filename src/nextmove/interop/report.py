@@ -50,7 +50,7 @@ class Loaded:
     """Tensor names of the file -> names in `policy.state_dict()`."""
 
     def preprocess(self, obs: Batch) -> Context:
-        """Raw observations (B, T, D) by name to what the decoder is told."""
+        """Raw observations (B, T, D) by name to the decoder's context."""
         return self.policy.context(obs)
 
     def predict(self, ctx: Context, *, rng: Rng | None = None, **draws: Any) -> Tensor:

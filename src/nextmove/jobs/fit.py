@@ -31,7 +31,7 @@ SAMPLED = 16
 
 @dataclass(frozen=True)
 class Task:
-    """An untrained model, the rows it learns from, held-out batches, and what its card shall say of them."""
+    """An untrained model, the rows it learns from, held-out batches, and what its card says of them."""
 
     model: Any
     source: Source

@@ -1,4 +1,4 @@
-"""A saved generator to text on the terminal, or to a picture of its samples and of how they came about."""
+"""A saved generator to text on the terminal, or to an image of its samples and of how they came about."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def generate(
     seed: int = 0,
     threads: int = 2,
 ) -> Any:
-    """Draws samples: text streams to the terminal token by token, images go into a picture.
+    """Draws samples: text streams to the terminal token by token, images go into one image.
 
     Args:
         model: A run's folder, a saved model of text or images, or a language model of transformers.
@@ -93,7 +93,7 @@ def generate(
 
     Raises:
         FileNotFoundError: for a folder without a model.
-        ConfigError: for a model, option, label or kind of picture that does not fit; the message names it.
+        ConfigError: for a model, option, label or kind of image that does not fit; the message names it.
     """
     at_least(1, n=n, length=length, threads=threads)
     at_least(0, seed=seed)

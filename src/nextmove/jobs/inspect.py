@@ -33,7 +33,7 @@ def inspect(folder: str | Path, *, deep: bool = False, workers: int = 2) -> Insp
 
     Args:
         folder: Data set (LeRobot v3.0 or v2.1), saved model, run, or LeRobot checkpoint.
-        deep: Decode every picture of every camera too, to find damage inside videos; takes minutes to hours.
+        deep: Decode every image of every camera too, to find damage inside videos; takes minutes to hours.
         workers: Processes that decode; 0 decodes in this one.
 
     Raises:
@@ -51,7 +51,7 @@ def inspect(folder: str | Path, *, deep: bool = False, workers: int = 2) -> Insp
             f"{folder}: expected a data set (meta/info.json) or a model (config.json); {found(folder, 'dataset')}"
         ) from None
     if deep:
-        raise ConfigError(f"{folder}: --deep decodes the pictures of a data set, found a model; leave it out")
+        raise ConfigError(f"{folder}: --deep decodes the images of a data set, found a model; leave it out")
     if saved.kind == "nextmove":
         return Inspection(_model(saved.folder))
     if saved.kind == "openvla":
@@ -77,7 +77,7 @@ def _dataset(folder: Path, deep: bool, workers: int) -> Inspection:
 
 
 def _decoded(dataset: data.Dataset, workers: int) -> list[data.Finding]:
-    """The findings of every picture decoded, with a bar on the way."""
+    """The findings of every image decoded, with a bar on the way."""
     todo = parts(dataset)
     with progress_bar(True, "frames decoded", sum(part.frames for part in todo)) as move:
 
@@ -112,7 +112,7 @@ def _model(folder: Path) -> str:
     system, size = find(config["system"]), sum(p.numel() for p in model.parameters())
     lines = [f"{folder}: {system.title} ({system.sentence}), {size / 1e6:.2f} M parameters"]
     lines += [f"  {key:12} {value}" for key, value in provenance.facts(model).items()]
-    if told := unfinished(config["facts"]):
-        lines.append(f"  ! not finished: {told}")
+    if reason := unfinished(config["facts"]):
+        lines.append(f"  ! not finished: {reason}")
     lines += ["  recipe"] + ["    " + row for row in json.dumps(config["recipe"], indent=2).splitlines()]
     return "\n".join(lines)

@@ -55,7 +55,7 @@ def judge_generator(
 ) -> dict[str, Any]:
     """Judges a generator of text or images on the held-out part of what it was trained on.
 
-    By likelihood where it exists, sample quality and speed. Writes report.html, report.json and pictures into OUT and
+    By likelihood where it exists, sample quality and speed. Writes report.html, report.json and images into OUT and
     returns report.json's content.
 
     Args:
@@ -157,7 +157,7 @@ def _images(
         spec.check(found.test.image)
     except ValueError as problem:
         raise ConfigError(f"{source}: {problem}") from None
-    held, choice = provenance.choose_pictures(model, found)
+    held, choice = provenance.choose_images(model, found)
     test = quantised(held.image, spec.levels)
     train = quantised(found.train.image, spec.levels)
     label = found.train.label if classified else None
@@ -165,14 +165,12 @@ def _images(
     close = quality.judge_samples(drawn[: min(samples, len(test))].numpy(), test.numpy(), train.numpy())
     if label is not None:
         close["class_share"] = quality.class_share(drawn.numpy(), train.numpy(), label.numpy()).tolist()
-    pictures = {
+    images = {
         f"samples, {judged.name}": gallery.png(gallery.grid(drawn[:64].numpy())),
         "held out, real images": gallery.png(gallery.grid(test[:64].numpy())),
     }
     likely = image_likelihood(model, held.image[:most], seed) if most else {}
-    return replace(
-        judged, likelihood=likely, quality=close, speed=speed, pictures=pictures, judged_on=_judged_on(choice)
-    )
+    return replace(judged, likelihood=likely, quality=close, speed=speed, images=images, judged_on=_judged_on(choice))
 
 
 def _judged_on(choice: provenance.Choice) -> dict[str, Any]:
@@ -238,12 +236,12 @@ def _text(judged: GeneratorResult, model: Generator, source: str, seed: int) -> 
 
 
 def _tokenizer(judged: GeneratorResult, model: Tokenizer, source: str) -> GeneratorResult:
-    held, choice = provenance.choose_pictures(model, sets.images(source, size=model.spec.height))
+    held, choice = provenance.choose_images(model, sets.images(source, size=model.spec.height))
     test = quantised(held.image, model.spec.levels)
     with torch.no_grad():
         made = model.reconstruct(test[:64])
-    pictures = {
+    images = {
         "reconstructed, from their tokens": gallery.png(gallery.grid(made.numpy())),
         "held out, real images": gallery.png(gallery.grid(test[:64].numpy())),
     }
-    return replace(judged, likelihood=model.figures(test), pictures=pictures, judged_on=_judged_on(choice))
+    return replace(judged, likelihood=model.figures(test), images=images, judged_on=_judged_on(choice))

@@ -23,7 +23,7 @@ class Demonstrations:
     """A folder of demonstrations as it is now, to know trainings on it by content."""
 
     def __init__(self, folder: Path | str, leave_out: Sequence[int] = ()) -> None:
-        """leave_out: numbers of episodes that no training shall have used."""
+        """leave_out: numbers of episodes left out of every training."""
         self.folder = folder
         self.dataset = sets.open_dataset(folder)
         self.rest = np.setdiff1d(self.dataset.episodes, np.array(leave_out, np.int64))

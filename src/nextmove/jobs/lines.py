@@ -98,7 +98,7 @@ class ComparedResult:
 
     @property
     def episodes(self) -> str:
-        """What it was judged on, in words."""
+        """What it was judged on, as text."""
         seeds = {result.seed for result in self.entry.results}
         if not seeds:
             return "held-out demonstrations"

@@ -32,7 +32,7 @@ DRAWN = 2
 def offline(
     policy: Policy, data: Path | str, *, windows: int = 2048, choice: Choice | None = None
 ) -> tuple[evaluation.Offline, str, Choice]:
-    """Errors of a policy and of the baselines on a data set, in words what they were measured on, and the episodes.
+    """Errors of a policy and of the baselines on a data set, a sentence on what was measured, and the episodes.
 
     windows: how many, evenly out of all frames of the episodes; 0 for all. choice: the episodes, if not those that the
     policy was not trained on.

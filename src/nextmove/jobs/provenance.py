@@ -63,7 +63,7 @@ def written(model: str | Path) -> dict[str, Any]:
 
 
 def picture_content(trained: sets.Images, held: sets.Images) -> dict[str, Any]:
-    """What a saved generator keeps of its pictures: their hashes (of frames those of their episodes)."""
+    """What a saved generator keeps of its images: their hashes (of frames those of their episodes)."""
     assert trained.ids is not None
     assert held.ids is not None
     whole = {"image": f"{identity.hashed(trained.ids):016x}"}
@@ -100,10 +100,10 @@ class Choice:
     @property
     def sentence(self) -> str:
         """Which episodes these are, and what was left out."""
-        told = " and ".join(f"the {self._told(name)}" for name in self.judged)
+        judged = " and ".join(f"the {self._described(name)}" for name in self.judged)
         rest = [name for name in ("seen", "alike") if self.counts[name] and name not in self.judged]
-        left = " and ".join(self._told(name) for name in rest)
-        return f"{told}{f'; left out: {left}' if left else ''}"
+        left = " and ".join(self._described(name) for name in rest)
+        return f"{judged}{f'; left out: {left}' if left else ''}"
 
     @property
     def caution(self) -> str:
@@ -121,7 +121,7 @@ class Choice:
             return f"Left out: {many} that may have been trained on, parts or changed copies of training episodes."
         return ""
 
-    def _told(self, relation: str) -> str:
+    def _described(self, relation: str) -> str:
         return f"{_count(self.counts[relation], self.unit)} {_RELATIONS[relation].format(self.who)}"
 
     def record(self) -> dict[str, Any]:
@@ -164,8 +164,8 @@ def _chosen(numbers: Array, masks: Mapping[str, Array], **more: str) -> Choice:
 NO_HASHES = "the model keeps no hashes of its data"
 
 
-def choose_pictures(model: Any, found: sets.ImageSet) -> tuple[sets.Images, Choice]:
-    """Those test pictures of a source that a model was not trained on; all of them if nothing else is left."""
+def choose_images(model: Any, found: sets.ImageSet) -> tuple[sets.Images, Choice]:
+    """Those test images of a source that a model was not trained on; all of them if nothing else is left."""
     assert found.test.ids is not None
     ids, known = np.unique(found.test.ids), model.facts.get("content")
     if known is None:
@@ -193,14 +193,14 @@ def judge_text(model: Any, test: str) -> Choice:
 
 def _by_number(policy: Any, dataset: sets.Dataset, whole: str) -> Choice:
     """For models that keep no hashes: the held-out episodes by number where path and number of frames agree."""
-    told = policy.facts
-    kept = np.array([e for e in told.get("held_episodes", ()) if e < dataset.num_episodes], np.int64)
+    facts = policy.facts
+    kept = np.array([e for e in facts.get("held_episodes", ()) if e < dataset.num_episodes], np.int64)
     counts = dict.fromkeys(("kept", "new", "seen", "alike"), 0)
     reason = NO_HASHES
-    if len(kept) and "data" in told and Path(told["data"]).resolve() == dataset.root.resolve():
-        count = told.get("episodes", 0) + len(kept)
+    if len(kept) and "data" in facts and Path(facts["data"]).resolve() == dataset.root.resolve():
+        count = facts.get("episodes", 0) + len(kept)
         frames = int(dataset.episode_to[count - 1]) if count <= dataset.num_episodes else -1
-        if frames - len(dataset.select(kept)) == told.get("windows"):
+        if frames - len(dataset.select(kept)) == facts.get("windows"):
             reason = f"by path and number they were kept from training, but {reason}"
             return Choice(kept, {**counts, "unknown": len(kept)}, ("unknown",), whole, reason)
     return Choice(dataset.episodes, {**counts, "unknown": len(dataset.episodes)}, ("unknown",), whole, reason)
@@ -254,11 +254,13 @@ def shown_seeds(facts: Mapping[str, Any]) -> list[Key]:
 
 
 def seeds_caution(entries: Sequence[evaluation.Entry]) -> str:
-    """Which policies were shown which of the episodes they are judged on, in words; nothing where none was."""
-    told = []
+    """Which policies were shown which of the episodes they are judged on, as text; nothing where none was."""
+    sentences = []
     for entry in entries:
         shown, several = shown_seeds(entry.facts), len({result.task for result in entry.results}) > 1
         if shown:
             these = episodes(shown) if several else ranges([seed for _, seed in shown])
-            told.append(f"{len(shown)} of the {len(entry.results)} seeds were demonstrated to {entry.name}: {these}.")
-    return " ".join(told)
+            sentences.append(
+                f"{len(shown)} of the {len(entry.results)} seeds were demonstrated to {entry.name}: {these}."
+            )
+    return " ".join(sentences)

@@ -71,7 +71,7 @@ def _fits(policy: Policy, where: str, found: Mapping[str, Feature]) -> str:
             raise ConfigError(f"{where}: {name}: expected width {feature.width}, found {other.width}")
         if feature.type == "image" and other.shape != feature.shape:
             raise ConfigError(
-                f"{where}: {name}: expected pictures {list(feature.shape)} (height, width, channels), found "
+                f"{where}: {name}: expected images {list(feature.shape)} (height, width, channels), found "
                 f"{list(other.shape)}"
             )
         if feature.type == "points" and (feature.shape[0] not in (0, other.shape[0]) or other.width < feature.width):
@@ -97,7 +97,7 @@ def read_features(policy: Policy, dataset: data.Dataset) -> list[str]:
 def known_by(policy: Policy) -> list[str]:
     """The columns that episodes are known by to a policy: numbers it reads, or all there are beside its cameras.
 
-    And the instruction where it is read. Pictures are not among them: the action's numbers tell episodes apart too.
+    And the instruction where it is read. Images are not among them: the action's numbers tell episodes apart too.
     """
     beside = [name for name, feature in policy.spec.inputs.items() if feature.is_number]
     return [*(number_features(policy) or beside), *([TASK] if TASK in policy.inputs else [])]

@@ -113,7 +113,7 @@ def report(
 
 
 def solved(policy: Mapping[str, Any]) -> str:
-    """The success of a report's policy in words."""
+    """The success of a report's policy as text."""
     success, shown = policy["success"], provenance.shown_seeds(policy["facts"])
     tasks = f" of {len(policy['tasks'])} tasks" if len(policy["tasks"]) > 1 else ""
     what = f"seeds{tasks} ({len(shown)} of them demonstrated)" if shown else f"held-out seeds{tasks}"

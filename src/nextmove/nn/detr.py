@@ -109,7 +109,7 @@ class DetrNet(nn.Module):
     """Memory: a token per part of the vector (+ times), then the tokens of the context.
 
     Every part has a learned position. Context tokens have those of `Context.positions` where they come with some (ACT's
-    picture tokens: queries and keys only), else learned ones if their largest number is known, else none. The queries'
+    image tokens: queries and keys only), else learned ones if their largest number is known, else none. The queries'
     content is 0, or x projected where there is an x.
     """
 

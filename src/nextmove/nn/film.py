@@ -1,6 +1,6 @@
 """A residual network whose feature maps a condition scales and shifts (FiLM, Perez et al. 2018).
 
-Shapes: N pictures, W width of the condition.
+Shapes: N images, W width of the condition.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from nextmove.nn.resnet import ResNet
 
 
 class FilmedResNet(nn.Module):
-    """(pictures (N, 3, height, width), condition (N, W)) -> (N, 512): after each block maps become (1 + a) maps + b.
+    """(images (N, 3, height, width), condition (N, W)) -> (N, 512): after each block maps become (1 + a) maps + b.
 
     a and b are linear in the condition and 0 at first, so that the network begins as the one without it. The mean over
     places of the last maps is the answer.

@@ -1,4 +1,4 @@
-"""Residual networks for pictures (He et al. 2016), and the expected place of each feature map.
+"""Residual networks for images (He et al. 2016), and the expected place of each feature map.
 
 Shapes: B batch, C channels, K keypoints.
 """

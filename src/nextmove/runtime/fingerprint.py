@@ -21,7 +21,7 @@ PLAIN = (bool, int, float, str, bytes, torch.dtype, torch.device, torch.Size)
 
 
 class _UnknownError(Exception):
-    """Something whose content cannot be told."""
+    """Something whose content cannot be determined."""
 
 
 def fingerprint(network: nn.Module) -> str | None:

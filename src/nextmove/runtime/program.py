@@ -156,7 +156,7 @@ def core() -> Any:
 
 
 def _openvino() -> Any:
-    # It reports its use to its makers where this package can be imported; it asks nobody.
+    # It sends telemetry to its makers, without asking, where this package can be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino

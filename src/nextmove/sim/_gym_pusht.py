@@ -19,7 +19,7 @@ class Simulator(PushTEnv):
     _goal: Any = None
 
     def _handle_collision(self, arbiter: Any, space: Any, data: Any) -> None:
-        """Counting contact points costs more than the physics, and nobody asks."""
+        """Nothing: counting contact points costs more than the physics, and nothing reads the count."""
 
     def _outline(self, body: Any) -> Any:
         boxes = [[body.local_to_world(v) for v in shape.get_vertices()] for shape in self.block.shapes]

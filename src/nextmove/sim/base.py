@@ -57,7 +57,7 @@ class Task:
     simulator: str
     """The package that runs it, as installed; tasks of one simulator share its module."""
     instruction: str
-    """What is to be done, in words; recorded with demonstrations, part of every observation."""
+    """What is to be done, as text; recorded with demonstrations, part of every observation."""
     fps: int
     """Actions a second."""
     max_steps: int

@@ -51,7 +51,7 @@ class TrainConfig:
 
     @property
     def budget(self) -> str:
-        """The budget in words."""
+        """The budget as text."""
         return f"{self.steps} steps" if self.steps else f"{self.minutes:g} minutes ({self.clock})"
 
     def __post_init__(self) -> None:

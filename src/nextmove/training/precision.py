@@ -24,7 +24,7 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Precision:
-    """The decision and, in words, what it rests on."""
+    """The decision and, as text, what it rests on."""
 
     bf16: bool
     why: str

@@ -142,8 +142,8 @@ class Run:
                 problem.add_note(f"The last checkpoint is {self.checkpoint or 'none'}.")
             raise
         except KeyboardInterrupt as stop:
-            told = f"{self.folder.parent}: stopped at once at step {self.step}; the last checkpoint is "
-            raise StoppedError.of(stop, told + str(self.checkpoint or "none")) from None
+            message = f"{self.folder.parent}: stopped at once at step {self.step}; the last checkpoint is "
+            raise StoppedError.of(stop, message + str(self.checkpoint or "none")) from None
         finally:
             self.log.close()
 

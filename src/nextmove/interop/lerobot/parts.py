@@ -96,8 +96,8 @@ def act(config: ActConfig, roles: Roles, version: Version) -> tuple[Any, Timing,
         "activation": config.feedforward_activation,
         "pre_norm": config.pre_norm,
     }
-    told = tuple(width for width in (config.latent_dim, roles.state, roles.env) if width)
-    trunk = Detr(**sizes, encoder_layers=config.n_encoder_layers, decoder_layers=config.n_decoder_layers, parts=told)
+    widths = tuple(width for width in (config.latent_dim, roles.state, roles.env) if width)
+    trunk = Detr(**sizes, encoder_layers=config.n_encoder_layers, decoder_layers=config.n_decoder_layers, parts=widths)
     inner: Any = Regression(trunk, loss="l1")
     inner = MeanOverPadding(inner) if version.counts_padding else inner
     decoder: Any = ZeroLatent(inner, config.latent_dim)

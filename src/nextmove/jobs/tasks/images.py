@@ -1,4 +1,4 @@
-"""Pictures to an image generator's task, or to that of a flow straightened on its own pairs (reflow)."""
+"""Images to an image generator's task, or to that of a flow straightened on its own pairs (reflow)."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from nextmove.systems import find
 
 STILL = Affine()
 HELD_VALUES = 2**18
-"""About how many pixel values the validation loss is measured on: of large pictures there are fewer."""
+"""About how many pixel values the validation loss is measured on: of large images there are fewer."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What becomes of the pictures; the source is digits, mnist, a folder of pictures, or a LeRobot data set, whose
+    """What becomes of the images; the source is digits, mnist, a folder of images, or a LeRobot data set, whose
     camera is used."""
 
     side: int = 32
-    """Height and width of the pictures of folders and cameras, pixels."""
+    """Height and width of the images of folders and cameras, pixels."""
     levels: int = 0
     """Values a pixel may have (2: black and white); 0: as the source has."""
     labels: bool = False
-    """Condition the model on each picture's label, so that it can be asked for one."""
+    """Condition the model on each image's label, so that it can be asked for one."""
     augment: Affine = STILL
     """Turned, moved and scaled at random."""
     tokenizer: Path | None = None
@@ -54,9 +54,9 @@ class Options:
 
 
 def task(asked: Asked, options: Options) -> Task:
-    """An image generator and the pictures of a source, or with a `teacher` the pairs that it makes.
+    """An image generator and the images of a source, or with a `teacher` the pairs that it makes.
 
-    Raises DataError for a source without such pictures, ConfigError for options that contradict each other, and
+    Raises DataError for a source without such images, ConfigError for options that contradict each other, and
     FileNotFoundError for a tokenizer or teacher that is not there.
     """
     if options.teacher is not None:
@@ -66,7 +66,7 @@ def task(asked: Asked, options: Options) -> Task:
         print(f"{asked.source}: {note}")
     whole = found.train if options.labels else replace(found.train, label=None)
     if options.labels and not whole.classes:
-        raise DataError(f"{asked.source}: expected pictures with labels, found none; leave out --labels")
+        raise DataError(f"{asked.source}: expected images with labels, found none; leave out --labels")
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(asked.seed)).numpy()
     kept = len(whole) - int(len(whole) * asked.holdout)
     channels, height, width = whole.image.shape[1:]

@@ -19,7 +19,7 @@ OPTIM = Optim(lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0, warmup=200, batch=12
 
 
 def assemble(spec: ImageSpec, *, decoder: Any, label_width: int) -> Generator:
-    """The generator of continuous pixels; without classes nothing is told, hence nothing dropped."""
+    """The generator of continuous pixels; without classes there is no condition, hence none dropped."""
     check_reach(decoder, Continuous.end, "pixels")
     encoder = Labels(spec.classes, label_width) if spec.classes else None
     context = ContextSpec() if encoder is None else encoder.spec

@@ -19,7 +19,7 @@ LABEL_WIDTH = 64
 def autoregressive_generator(
     spec: ImageSpec, decoder: Autoregressive, codec: Pixels | Palette | Vq, *, raster: bool = False
 ) -> Generator:
-    """The generator of the codec's ids, told labels if the images have them.
+    """The generator of the codec's ids, conditioned on labels if the images have them.
 
     raster: the network reads ids as an image and must know its grid.
     """

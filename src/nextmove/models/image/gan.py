@@ -48,7 +48,7 @@ class Gan:
     def build(self, spec: ImageSpec) -> Generator:
         """The untrained generator of images like `spec`; raises ValueError where they have labels, which it ignores."""
         if spec.classes:
-            raise ValueError(f"spec.classes: a GAN is not told labels, expected 0, found {spec.classes}")
+            raise ValueError(f"spec.classes: a GAN is not conditioned on labels, expected 0, found {spec.classes}")
         shape = (spec.channels, spec.height, spec.width)
         decoder = self.decoder.build(shape=shape, context=ContextSpec())
         return Generator(spec=spec, codec=Continuous(levels=spec.levels), decoder=decoder, shape=shape)

@@ -1,6 +1,6 @@
 """MeanFlow: an image in one network call.
 
-What changed over flow matching: the network is told two times and learns the average velocity between them, from an
+What changed over flow matching: the network reads two times and learns the average velocity between them, from an
 identity that holds along every path, so that one step covers the whole of it (Geng et al. 2025).
 
 How it is composed: `MeanFlow` around the 2-D U-Net; labels, where there are any, are dropped from a tenth of the rows.

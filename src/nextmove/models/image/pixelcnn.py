@@ -3,7 +3,7 @@
 What changed over PixelRNN: convolutions of bounded reach in place of states, so that all pixels of an image are trained
 at once; `PlainPixelCnn` is that (van den Oord et al. 2016a). Its stacked masks leave a blind spot of earlier pixels
 that no depth reaches. `PixelCnn` is Gated PixelCNN (van den Oord et al. 2016b): a vertical and a horizontal stack
-without it, multiplicative gates, and labels told to every layer.
+without it, multiplicative gates, and labels that condition every layer.
 
 How it is composed: `Pixels` -> `Autoregressive` around `GatedCnn` or `MaskedCnn`.
 

@@ -7,7 +7,7 @@ earlier pixels at the price of as many steps as the image has diagonals.
 
 How it is composed: `Pixels` -> `Autoregressive` around `RowLstm` or `DiagonalLstm`.
 
-Deviations: learnt initial states are left out (they are zero), so that the image's edge is told by zeros as in
+Deviations: learnt initial states are left out (they are zero), so that zeros mark the image's edge as in
 PixelCNN; AdamW in place of RMSProp; dropout and averaged weights in the small sizes, for small data sets.
 """
 

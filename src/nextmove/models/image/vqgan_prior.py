@@ -3,7 +3,7 @@
 What changed over ImageGPT: tokens are learnt patches, not colours, so a sequence is dozens long where it was hundreds
 to thousands (Esser et al. 2021, section 3.2).
 
-How it is composed: a trained tokenizer's `Vq` as codec, frozen and saved inside -> `Autoregressive` around `Gpt`, told
+How it is composed: a trained tokenizer's `Vq` as codec, frozen and saved inside -> `Autoregressive` around `Gpt`, given
 a label where the images have one. The spec holds the tokenizer's recipe, so that the whole is rebuilt from its file;
 `adopt` brings in what the tokenizer learnt.
 

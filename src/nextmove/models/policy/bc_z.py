@@ -1,4 +1,4 @@
-"""BC-Z: behavioural cloning from pictures and an instruction.
+"""BC-Z: behavioural cloning from images and an instruction.
 
 What changed over BC: it sees, and one network does many tasks, since the instruction scales and shifts what the
 camera's network finds (Jang et al. 2021).
@@ -27,7 +27,7 @@ from nextmove.nn import PlainMlp
 
 @dataclass(frozen=True)
 class BcZ:
-    """Cameras in the light of an instruction, and the robot's state, to a chunk of actions."""
+    """Cameras conditioned on an instruction, and the robot's state, to a chunk of actions."""
 
     timing: Timing = Timing(n_obs_steps=1, horizon=10, n_action_steps=4)
     encoder: Observation = Observation((FilmedCamera(), State(("observation.state",), view="plain")))

@@ -1,6 +1,6 @@
 """MeanFlow policy: one network call by learning the average velocity of the whole path.
 
-What changed over the consistency flow: no pair of neighbouring points and no segments; the network is told two times
+What changed over the consistency flow: no pair of neighbouring points and no segments; the network reads two times
 and learns the mean velocity between them from an identity that holds on every path (Geng et al. 2025; on robots MP1,
 Sheng et al. 2026).
 

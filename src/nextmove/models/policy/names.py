@@ -10,7 +10,7 @@ from nextmove.models.policy.spec import PolicySpec
 
 
 def compare_names(spec: PolicySpec, found: Mapping[str, Sequence[str]], where: str) -> list[str]:
-    """What cannot be compared, in words; raises ConfigError where names or their order differ.
+    """What cannot be compared, as text; raises ConfigError where names or their order differ.
 
     found: names of the dimensions of `action` and of observed features in `where` (a data set, a simulator, a robot);
     absent or empty where it has none. Numbered names (motor_0, motor_1, ...) say nothing beside other ones.

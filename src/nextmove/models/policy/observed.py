@@ -54,13 +54,13 @@ def _text(name: str, found: Any) -> list[str]:
 
 
 def _image(name: str, x: Tensor, feature: Feature) -> Tensor:
-    """Pictures (B, T, height, width, channels) as they are."""
+    """Images (B, T, height, width, channels) as they are."""
     height, width, channels = feature.shape
     if x.dtype != torch.uint8:
-        raise ObservationError(f"{name}: expected pictures of uint8, 0 to 255, found {x.dtype}")
+        raise ObservationError(f"{name}: expected images of uint8, 0 to 255, found {x.dtype}")
     if x.dim() == 5 and tuple(x.shape[2:]) == (channels, height, width) != feature.shape:
         raise ObservationError(
-            f"{name}: expected pictures (height, width, channels), {list(feature.shape)}, found channels first, "
+            f"{name}: expected images (height, width, channels), {list(feature.shape)}, found channels first, "
             f"{list(x.shape[2:])}"
         )
     if x.dim() != 5 or tuple(x.shape[2:]) != feature.shape:
