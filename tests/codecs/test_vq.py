@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nextmove.codecs.vq import Averaged, Learnt, Vq, nearest, perplexity
+from nextmove.codecs.vq import Averaged, Learnt, Vq, nearest_ids, perplexity
 from nextmove.contracts import normal, seeded, uniform
 
 
@@ -30,7 +30,7 @@ def averaged(**options) -> nn.Module:
 
 def test_nearest_is_the_first_of_the_closest():
     codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
-    assert nearest(torch.tensor([[0.9, 0.1], [0.1, 0.3], [0.5, 0.0]]), codes).tolist() == [1, 0, 0]
+    assert nearest_ids(torch.tensor([[0.9, 0.1], [0.1, 0.3], [0.5, 0.0]]), codes).tolist() == [1, 0, 0]
 
 
 def test_running_means_are_the_loops():

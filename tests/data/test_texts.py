@@ -15,7 +15,7 @@ def test_windows_for_training_overlap_and_those_for_judging_lie_end_to_end():
 
 
 def test_the_last_tenth_is_held_out():
-    train, test = texts.split("abcdefghij" * 10)
+    train, test = texts.split_text("abcdefghij" * 10)
     assert (len(train), len(test)) == (90, 10)
     assert train + test == "abcdefghij" * 10
 

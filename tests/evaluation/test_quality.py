@@ -15,7 +15,7 @@ def test_samples_of_one_law_cannot_be_told_apart():
 
 def test_copies_are_below_one_half():
     assert quality.neighbours(A, A + 1e-6 * B).accuracy == 0.0
-    assert quality.nearest(A + 1e-9, A).max() < 1e-6
+    assert quality.nearest_distances(A + 1e-9, A).max() < 1e-6
 
 
 def test_a_collapsed_generator_is_seen_on_both_sides():

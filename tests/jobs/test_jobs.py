@@ -21,7 +21,7 @@ from nextmove import data, jobs, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError
 from nextmove.jobs.fit import HELD, held_batches, train_or_resume
-from nextmove.jobs.tasks.policy import kept_back, split
+from nextmove.jobs.tasks.policy import kept_back, split_episodes
 from nextmove.models.model import with_sampling
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.bc import BC
@@ -253,7 +253,7 @@ def test_few_episodes_keep_one_for_the_validation_loss_and_say_so(
     tmp_path: Path, count: int, holdout: float, held: int, said: str
 ) -> None:
     dataset = data.open_dataset(random_set(tmp_path / "set", 0, (3,) * count))
-    train, kept = split(dataset, 0, holdout, 0)
+    train, kept = split_episodes(dataset, 0, holdout, 0)
     assert (len(kept), sorted([*train, *kept])) == (held, list(range(count)))
     assert said in kept_back(kept, len(train), holdout)
 
@@ -262,10 +262,10 @@ def test_a_seed_always_splits_alike() -> None:
     """Runs of before are gone on with, so what they keep back stays what it was."""
     dataset: Any = SimpleNamespace(num_episodes=10)
     for arguments, kept in [((0, 0.25, 0), [2, 5]), ((8, 0.25, 7, (3,)), [6, 8])]:
-        train, found = split(dataset, *arguments)
+        train, found = split_episodes(dataset, *arguments)
         assert found.tolist() == kept
         assert not {*train} & {*found}
-    assert len({tuple(split(dataset, 0, 0.1, seed)[1].tolist()) for seed in range(60)}) == 10
+    assert len({tuple(split_episodes(dataset, 0, 0.1, seed)[1].tolist()) for seed in range(60)}) == 10
 
 
 def test_training_says_what_is_kept_for_the_validation_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

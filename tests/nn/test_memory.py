@@ -101,7 +101,7 @@ def test_a_prefix_is_written_once_and_rewound_at_each_call():
     assert memory.length == length
     with pytest.raises(ValueError, match=f"memory: expected at most {L} tokens behind it, found 7"):
         net(torch.randn(1, 7, 16), memory=held)
-    assert memory.room(7).layers[0].room.size == length + 7
+    assert memory.room(7).layers[0].buffer.size == length + 7
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from nextmove.runtime.int8 import rounding
 from nextmove.runtime.openvino import FORMS, Compiled
 from nextmove.runtime.tree import apart, read, together, written
 
-PREFIX = MemorySpec(layers=2, heads=1, width=8)
+PREFIX = MemorySpec(layers=2, n_kv_heads=1, head_dim=8)
 
 
 def observed(policy, count=1):

@@ -16,7 +16,7 @@ from nextmove.nn import Gpt, Transformer
 from nextmove.training import Ema, TrainConfig, rate
 from nextmove.training.ema import decay
 from nextmove.training.optim import Update, trainable, undecayed
-from nextmove.training.schedule import Clock
+from nextmove.training.schedule import BudgetClock
 
 
 @pytest.mark.parametrize(
@@ -183,17 +183,17 @@ def test_a_short_run_warms_up_for_a_tenth_of_it():
 
 
 def test_clock_of_steps_is_a_function_of_the_step():
-    clock = Clock(TrainConfig(steps=40))
+    clock = BudgetClock(TrainConfig(steps=40))
     assert [clock.progress(s) for s in (0, 10, 40)] == [0, 0.25, 1]
     due = [s for s in range(1, 41) if clock.validation_due(s, clock.progress(s))]
     assert due == [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
     for begun in range(40):
-        resumed = Clock(TrainConfig(steps=40))
+        resumed = BudgetClock(TrainConfig(steps=40))
         resumed.restore(begun, 5.0)
         assert [s for s in range(begun + 1, 41) if resumed.validation_due(s, resumed.progress(s))] == [
             s for s in due if s > begun
         ]
-    every = Clock(TrainConfig(steps=40, validate_every=15, save_every=7))
+    every = BudgetClock(TrainConfig(steps=40, validate_every=15, save_every=7))
     assert [s for s in range(1, 41) if every.validation_due(s, 0)] == [15, 30]
     assert [s for s in range(1, 41) if every.save_due(s)] == [7, 14, 21, 28, 35]
 
@@ -201,7 +201,7 @@ def test_clock_of_steps_is_a_function_of_the_step():
 def test_clock_of_minutes_keeps_time_for_the_end(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    clock = Clock(TrainConfig(minutes=1))
+    clock = BudgetClock(TrainConfig(minutes=1))
     assert clock.progress(0) == 0
     now += 10
     clock.stepped(10.0)
@@ -211,7 +211,7 @@ def test_clock_of_minutes_keeps_time_for_the_end(monkeypatch):
     assert clock.progress(1) == pytest.approx(10 / 40)
     now += 30
     assert clock.progress(2) == pytest.approx(1.0)
-    later = Clock(TrainConfig(minutes=1))
+    later = BudgetClock(TrainConfig(minutes=1))
     later.restore(5, 45.0)
     now += 3
     assert later.elapsed == 48
@@ -222,7 +222,7 @@ def test_clock_of_minutes_keeps_time_for_the_end(monkeypatch):
 def test_validations_take_a_tenth_of_the_minutes_at_most(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    clock, found = Clock(TrainConfig(minutes=10)), []
+    clock, found = BudgetClock(TrainConfig(minutes=10)), []
     while now < 1540:
         now += 1
         if clock.validation_due(1, clock.elapsed / 580):
@@ -237,7 +237,7 @@ def test_busy_minutes_leave_out_what_other_programs_take(monkeypatch):
     wall, busy = 1000.0, 7.0
     monkeypatch.setattr(time, "monotonic", lambda: wall)
     monkeypatch.setattr(time, "thread_time", lambda: busy)
-    clock = Clock(TrainConfig(minutes=1, clock="busy"))
+    clock = BudgetClock(TrainConfig(minutes=1, clock="busy"))
     wall += 30
     busy += 12
     assert clock.elapsed == 12

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nextmove.training.parts import numbers, part, rows, to
+from nextmove.training.parts import batch_size, numbers, part, to
 
 BATCH = {
     "task": ["push", "pull", "push", "lift"],
@@ -22,7 +22,7 @@ def test_strings_are_cut_with_the_rows_they_belong_to():
     assert last["image"]["top"].tolist() == [2, 3]
     # As long as no row count: it is not by row.
     assert first["pair"] == ("a", "b")
-    assert rows(BATCH) == 4
+    assert batch_size(BATCH) == 4
     with pytest.raises(ValueError, match="accumulate: expected a divisor of the 4 rows"):
         part(BATCH, 0, 3)
 

@@ -19,7 +19,7 @@ SMOOTH = 1e-5
 """Added to the count of every code in the average, so that none divides by zero."""
 
 
-def nearest(z: Tensor, codes: Tensor) -> Tensor:
+def nearest_ids(z: Tensor, codes: Tensor) -> Tensor:
     """The id (N,) int64 of the code (K, D) at the least squared distance from each z (N, D); the first of equals."""
     return (codes.square().sum(1) - 2 * z @ codes.T).argmin(1)
 
@@ -156,7 +156,7 @@ def _assign(z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raise ValueError(f"z: expected width {width} of the {K} codes, found {D}")
     with torch.autocast(z.device.type, enabled=False):
         rows = z.permute(0, 2, 3, 1).reshape(-1, D).to(codes.dtype)
-        ids = nearest(rows.detach(), codes.detach()).view(B, h * w)
+        ids = nearest_ids(rows.detach(), codes.detach()).view(B, h * w)
     return rows, ids, grid_of(ids, codes, (h, w))
 
 

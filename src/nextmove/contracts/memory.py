@@ -20,11 +20,11 @@ class MemorySpec:
     """The sizes of a memory that a network may rely on: layers, heads of keys and values, and their width."""
 
     layers: int
-    heads: int
-    width: int
+    n_kv_heads: int
+    head_dim: int
 
 
-class Room:
+class KvBuffer:
     """Buffers (B, heads, more than P, E) for keys and values, and how many positions their newest view shows.
 
     rewinds: whether positions behind a view may be written again although a later view shows them.
@@ -33,7 +33,7 @@ class Room:
     def __init__(self, keys: Tensor, values: Tensor, size: int, rewinds: bool) -> None:
         shape = (*keys.shape[:2], size, keys.shape[3])
         self.keys, self.values = keys.new_empty(shape), values.new_empty(shape)
-        self.size, self.taken, self.rewinds = size, 0, rewinds
+        self.size, self.length, self.rewinds = size, 0, rewinds
 
     def usable(self) -> bool:
         """Whether it can be written to: what inference mode made cannot outside of it."""
@@ -44,7 +44,7 @@ class Room:
         length, mine, held = keys.shape[2], self.keys, self.values
         mine.narrow(2, start, length).copy_(keys)
         held.narrow(2, start, length).copy_(values)
-        self.taken = end = start + length
+        self.length = end = start + length
         return KeyValue(mine.narrow(2, 0, end), held.narrow(2, 0, end), self)
 
 
@@ -55,7 +55,7 @@ class KeyValue:
 
     keys: Tensor
     values: Tensor
-    room: Room | None = None
+    buffer: KvBuffer | None = None
 
     @property
     def length(self) -> int:
@@ -75,15 +75,17 @@ class KeyValue:
             return KeyValue(
                 torch.cat([self.keys.to(keys), keys], 2), torch.cat([self.values.to(values), values], 2)
             )  # fmt: skip
-        room = self.room
-        usable = room is not None and room.usable()
-        if room is not None and room.rewinds and usable:
-            if end > room.size:
-                raise ValueError(f"memory: expected at most {room.size - start} tokens behind it, found {end - start}")
-        elif room is None or room.taken != start or end > room.size or not usable:
-            room = Room(self.keys, self.values, end + max(64, end // 2), False)
-            room.write(0, self.keys, self.values)
-        return room.write(start, keys, values)
+        buffer = self.buffer
+        usable = buffer is not None and buffer.usable()
+        if buffer is not None and buffer.rewinds and usable:
+            if end > buffer.size:
+                raise ValueError(
+                    f"memory: expected at most {buffer.size - start} tokens behind it, found {end - start}"
+                )
+        elif buffer is None or buffer.length != start or end > buffer.size or not usable:
+            buffer = KvBuffer(self.keys, self.values, end + max(64, end // 2), False)
+            buffer.write(0, self.keys, self.values)
+        return buffer.write(start, keys, values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +118,12 @@ class Memory:
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self
         for found in (self, *self._spare):
-            rooms = [layer.room for layer in found.layers if layer is not None]
-            if all(r is not None and r.rewinds and r.usable() and r.size >= self.length + n for r in rooms):
+            buffers = [layer.buffer for layer in found.layers if layer is not None]
+            if all(r is not None and r.rewinds and r.usable() and r.size >= self.length + n for r in buffers):
                 return found
 
         def wide(layer: KeyValue) -> KeyValue:
-            return Room(layer.keys, layer.values, layer.length + n, True).write(0, layer.keys, layer.values)
+            return KvBuffer(layer.keys, layer.values, layer.length + n, True).write(0, layer.keys, layer.values)
 
         layers = tuple(None if layer is None else wide(layer) for layer in self.layers)
         self._spare[:] = [replace(self, layers=layers)]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nextmove.data.draft import Episode
+from nextmove.data.draft import DraftedEpisode
 from nextmove.data.encode import join_videos
 from nextmove.data.layout import DATA_PATH, EPISODES_PATH, STAGING, VIDEO_PATH, Feature, read_json
 from nextmove.data.numbered import Base, Numbered, numbered
@@ -31,7 +31,7 @@ Place = tuple[int, int]
 
 
 def assemble(
-    root: Path, info: dict[str, Any], features: Mapping[str, Feature], base: Base, episodes: Sequence[Episode]
+    root: Path, info: dict[str, Any], features: Mapping[str, Feature], base: Base, episodes: Sequence[DraftedEpisode]
 ) -> None:
     """Write the files of staged `episodes` behind `base` and publish them with `info`, whose totals are set here."""
     out = root / STAGING / "commit"
@@ -125,7 +125,7 @@ def _place_data(root: Path, out: Path, info: Mapping[str, Any], new: list[Number
 
 
 def _write_videos(
-    root: Path, out: Path, info: Mapping[str, Any], name: str, new: Sequence[Episode], rows: list[dict[str, Any]]
+    root: Path, out: Path, info: Mapping[str, Any], name: str, new: Sequence[DraftedEpisode], rows: list[dict[str, Any]]
 ) -> None:
     sizes = [e.video(name).stat().st_size for e in new]
     limit, folder = info["video_files_size_in_mb"] * MB, root / "videos" / name
@@ -170,7 +170,7 @@ def _save(path: Path, table: Any) -> None:
     pq.write_table(table, path)
 
 
-def _stats(root: Path, out: Path, features: Mapping[str, Feature], base: Base, new: Sequence[Episode]) -> Stats:
+def _stats(root: Path, out: Path, features: Mapping[str, Feature], base: Base, new: Sequence[DraftedEpisode]) -> Stats:
     """Of numbers: exact, from all frames. Of cameras: exact for the new episodes, merged with those of the base."""
     files = [*(files_in(root / "data") if base.frames else ()), *files_in(out / "data")]
     numbers = [name for name, feature in features.items() if feature.is_number]

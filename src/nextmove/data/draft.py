@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"episode-(\d+)(\.failed)?")
 
 
 @dataclass(frozen=True)
-class Episode:
+class DraftedEpisode:
     """A staged episode: its folder, length, distinct tasks, statistics and the pixel counts of its cameras."""
 
     folder: Path
@@ -44,7 +44,7 @@ class Episode:
     pixels: Mapping[str, PixelCounts]
 
     @classmethod
-    def read(cls, folder: Path) -> Episode:
+    def read(cls, folder: Path) -> DraftedEpisode:
         """The episode of a folder."""
         raw = read_json(folder / "episode.json")
         pixels = {c: PixelCounts(np.array(p["counts"]), p["images"]) for c, p in raw["pixels"].items()}
@@ -91,7 +91,7 @@ class Draft:
             )
         write_json(path, settings)
 
-    def add(self, number: int, columns: Mapping[str, Any], task: str | Sequence[str]) -> Episode:
+    def add(self, number: int, columns: Mapping[str, Any], task: str | Sequence[str]) -> DraftedEpisode:
         """Stage an episode: check and describe its columns, encode its cameras, write its rows; raises `DataError`.
 
         columns, task: as in `DatasetWriter.add_episode`. The rows count from 0, as if there were no other episode.
@@ -113,7 +113,7 @@ class Draft:
             }
             record = {"length": len(ready["index"]), "tasks": tasks, "stats": to_json(stats), "pixels": counts}
             write_json(new / "episode.json", record)
-        return Episode.read(folder)
+        return DraftedEpisode.read(folder)
 
     def fail(self, number: int) -> None:
         """Remembers that episode `number` did not succeed."""
@@ -124,11 +124,11 @@ class Draft:
         found = (_NUMBER.fullmatch(path.name) for path in self.folder.iterdir())
         return {int(match[1]): not match[2] for match in found if match}
 
-    def episodes(self, numbers: Sequence[int] | None = None) -> list[Episode]:
+    def episodes(self, numbers: Sequence[int] | None = None) -> list[DraftedEpisode]:
         """The staged episodes of these numbers, in their order; all of them if not given."""
         if numbers is None:
             numbers = sorted(number for number, success in self.done().items() if success)
-        return [Episode.read(self.folder / f"episode-{number:06d}") for number in numbers]
+        return [DraftedEpisode.read(self.folder / f"episode-{number:06d}") for number in numbers]
 
     def kept(self) -> str:
         """What is there, as text."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nextmove.data.draft import Episode
+from nextmove.data.draft import DraftedEpisode
 from nextmove.data.stats import Stats, describe
 from nextmove.data.tables import Array, read_columns, read_table
 
@@ -36,7 +36,7 @@ class Base:
 class Numbered:
     """A staged episode, its number in the data set, its first row and the task_index of instructions."""
 
-    episode: Episode
+    episode: DraftedEpisode
     number: int
     start: int
     task_index: Mapping[str, int]
@@ -71,7 +71,7 @@ class Numbered:
         return {**self.episode.stats, **{name: describe(values, name) for name, values in self.counters().items()}}
 
 
-def numbered(base: Base, episodes: Sequence[Episode]) -> list[Numbered]:
+def numbered(base: Base, episodes: Sequence[DraftedEpisode]) -> list[Numbered]:
     """These episodes behind `base`, in this order."""
     task_index = base.numbered(task for episode in episodes for task in episode.tasks)
     out, start = list[Numbered](), base.frames

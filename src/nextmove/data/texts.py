@@ -85,7 +85,7 @@ def text(source: str | Path) -> str:
     return found
 
 
-def split(whole: str) -> tuple[str, str]:
+def split_text(whole: str) -> tuple[str, str]:
     """The text to train on and its last tenth for tests."""
     cut = len(whole) - int(len(whole) * HELD)
     return whole[:cut], whole[cut:]

@@ -12,7 +12,7 @@ from typing import Any
 from nextmove.data.assemble import assemble, publish
 from nextmove.data.columns import stored_entries
 from nextmove.data.dataset import open_dataset
-from nextmove.data.draft import Draft, Episode
+from nextmove.data.draft import Draft, DraftedEpisode
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
 from nextmove.data.layout import DATA_PATH, STAGING, VIDEO_PATH, parse_feature, read_json
@@ -65,7 +65,7 @@ class DatasetWriter:
         self._base = self._read_base()
         self._draft = Draft(self.root / STAGING, self.features, fps, video)
         self._draft.open({"fps": self._info["fps"], "features": entries, "frames_before": self._base.frames})
-        self._episodes: list[Episode] | None = self._draft.episodes()
+        self._episodes: list[DraftedEpisode] | None = self._draft.episodes()
 
     def _read_base(self) -> Base:
         path = self.root / "meta" / "info.json"
@@ -94,7 +94,7 @@ class DatasetWriter:
         """Frames of the set so far, those not finalized included."""
         return self._base.frames + sum(e.length for e in self._open())
 
-    def _open(self) -> list[Episode]:
+    def _open(self) -> list[DraftedEpisode]:
         if self._episodes is None:
             raise DataError(f"{self.root}: finalize() has ended this writer; resume=True opens another")
         return self._episodes
@@ -109,7 +109,7 @@ class DatasetWriter:
         episodes = self._open()
         episodes.append(self._draft.add(len(episodes), columns, task))
 
-    def finalize(self, episodes: Sequence[Episode] | None = None) -> Path:
+    def finalize(self, episodes: Sequence[DraftedEpisode] | None = None) -> Path:
         """Turn the added episodes into a data set that can be read, all at once; returns its folder.
 
         episodes: of a `Draft` elsewhere, which stay there, in place of those added here. Raises `DataError` where there

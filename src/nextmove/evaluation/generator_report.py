@@ -57,7 +57,7 @@ def write_generator(judged: GeneratorResult, out: Path, *, title: str, commands:
     drawn = plots.training_plot({judged.name: curve}, [judged.name]) if curve and curve["step"] else ""
     images = {caption: base64.b64encode(png).decode() for caption, png in judged.images.items()}
     page = environment.get_template("generator.html.j2").render(
-        s=summary, images=images, training=Markup(drawn), rows=rows(summary)
+        s=summary, images=images, training=Markup(drawn), rows=table_rows(summary)
     )
     write_json(Path(out) / "report.json", summary, indent=1, allow_nan=False)
     write_text(Path(out) / "report.html", page)
@@ -80,7 +80,7 @@ EXPLAINED = {
 }
 
 
-def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, value and explanation of every figure."""
     found = [(k.replace("_", " "), show(v, 4), "on the held-out part") for k, v in summary["likelihood"].items()]
     for key, value in summary["quality"].items():

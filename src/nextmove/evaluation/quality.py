@@ -62,7 +62,7 @@ def energy(real: Array, generated: Array) -> float:
     return float(2 * between - sum(within))
 
 
-def nearest(samples: Array, train: Array) -> Array:
+def nearest_distances(samples: Array, train: Array) -> Array:
     """(M,) Euclidean distance of each sample to the nearest training sample: near 0 is a copy."""
     return np.asarray(np.sqrt(squared_distances(_flat(samples), _flat(train)).min(1)))
 
@@ -90,7 +90,7 @@ def judge_samples(generated: Array, test: Array, train: Array) -> dict[str, Any]
     """
     g, t, s = (2 * _flat(x) - 1 for x in (generated, test, train))
     n = min(len(g), len(t))
-    copied, real = nearest(g, s), nearest(t, s)
+    copied, real = nearest_distances(g, s), nearest_distances(t, s)
     return {
         "samples": n,
         "against_test": asdict(neighbours(t[:n], g[:n])),

@@ -19,7 +19,7 @@ from nextmove.contracts import Batch, Optim
 from nextmove.data import Augment, Loader, Source
 from nextmove.host.signals import StoppedError
 from nextmove.training import checkpoint
-from nextmove.training.parts import numbers, rows
+from nextmove.training.parts import batch_size, numbers
 
 PLACES = ("data", "teacher")
 """Facts that say where something lies, not what it is."""
@@ -104,7 +104,7 @@ def identity(task: Task) -> dict[str, Any]:
     return facts | {
         **what,
         "rows": len(task.source),
-        "held_rows": sum(map(rows, task.held)),
+        "held_rows": sum(map(batch_size, task.held)),
         "augment": encode(task.augment),
     }
 

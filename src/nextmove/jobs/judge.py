@@ -25,7 +25,7 @@ from nextmove.decoders.likelihood import bits_per_dim, log_likelihood
 from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery, quality
 from nextmove.evaluation.entry import read_train_log
-from nextmove.evaluation.generator_report import GeneratorResult, rows, write_generator
+from nextmove.evaluation.generator_report import GeneratorResult, table_rows, write_generator
 from nextmove.evaluation.ngram import best_order
 from nextmove.folders import open_folder
 from nextmove.host.lock import hold
@@ -95,7 +95,7 @@ def judge_generator(
         again = call.command("samples likelihood classified guidance", name="evaluate")
         written = write_generator(judged, out, title=judged.name, commands=[again])
         print(f"judged on {written['judged_on']['sentence']}. {written['judged_on']['caution']}".strip())
-        for figure, value, explained in rows(written):
+        for figure, value, explained in table_rows(written):
             print(f"{figure}: {value}" + f" ({explained})" * bool(explained))
         print(" ".join(part for part in (written["caution"], f"open {out / 'report.html'}") if part))
         return written
@@ -219,7 +219,7 @@ def quantised(image: torch.Tensor, levels: int) -> torch.Tensor:
 
 
 def _text(judged: GeneratorResult, model: Generator, source: str, seed: int) -> GeneratorResult:
-    train, test = texts.split(texts.text(source))
+    train, test = texts.split_text(texts.text(source))
     likely = text_likelihood(model, test)
     parts = (model.text.encode(part).numpy() for part in (train, test))
     order, nats = best_order(*parts, classes=model.text.classes)

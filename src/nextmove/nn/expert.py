@@ -75,10 +75,10 @@ class Expert:
         """Its layers; raises ValueError where they do not fit the memory's."""
         if memory.layers % (self.layers or memory.layers):
             raise ValueError(f"layers: expected a divisor of the memory's {memory.layers}, found {self.layers}")
-        heads = Heads(self.heads, memory.heads, memory.width, bias=False, out_bias=False)
+        heads = Heads(self.heads, memory.n_kv_heads, memory.head_dim, bias=False, out_bias=False)
         condition = self.width if self.time == "adaptive" else 0
         joint = Block(self.width, heads, self.feedforward, self._norm, condition=condition)
-        cross = replace(joint, attention=False, cross=memory.heads * memory.width)
+        cross = replace(joint, attention=False, cross=memory.n_kv_heads * memory.head_dim)
         every = self.joint_every
         return [joint if every and i % every == 0 else cross for i in range(self.layers or memory.layers)]
 
@@ -166,11 +166,11 @@ class ExpertNet(nn.Module):
     def _memory(self, ctx: Context, length: int) -> Memory:
         """The layers that are read, with room for `length` tokens behind them."""
         want, memory = self.expected, ctx.memory
-        expected = f"context.memory: expected {want.layers} layers of {want.heads} heads, {want.width} wide"
+        expected = f"context.memory: expected {want.layers} layers of {want.n_kv_heads} heads, {want.head_dim} wide"
         if memory is None:
             raise ValueError(f"{expected}, found none")
         sizes = {None if kv is None else (kv.keys.shape[1], kv.keys.shape[3]) for kv in memory.layers}
-        if len(memory.layers) != want.layers or sizes != {(want.heads, want.width)}:
+        if len(memory.layers) != want.layers or sizes != {(want.n_kv_heads, want.head_dim)}:
             raise ValueError(f"{expected}, found {len(memory.layers)} of {sorted(map(str, sizes))}")
         held = memory.room(length)
         return held if self.every == 1 else Memory(held.layers[:: self.every], held.mask, held.count)

@@ -18,7 +18,7 @@ from nextmove.nn.flat import flat, flat_width
 from nextmove.nn.product import Linear
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """x + Linear(SiLU(Linear(LayerNorm(x + time))))."""
 
     def __init__(self, width: int, time: int, dropout: float) -> None:
@@ -49,7 +49,7 @@ class ResidualMlp(nn.Module):
         )
         self.input = Linear(shape[0] * shape[1] + flat_width(context), config.width)
         time = 2 * config.time_width if times else 0
-        self.blocks = nn.ModuleList(Block(config.width, time, config.dropout) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(ResidualBlock(config.width, time, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.head = Linear(config.width, shape[0] * out)
 

@@ -26,7 +26,7 @@ class MaskedCnn:
     width: int = 64
     """h: the residual stream has 2 h channels, its blocks h inside."""
     layers: int = 7
-    """Residual blocks after the first convolution."""
+    """MaskedResidualBlock blocks after the first convolution."""
     kernel: int = 3
     first: int = 7
     """Kernel of the first convolution, the only one of kind A."""
@@ -40,7 +40,7 @@ class MaskedCnn:
         """The network of ids in raster order; raises ValueError unless `length` is the grid's."""
         check_grid(self.grid, length)
         body = Stack(
-            [Residual(self) for _ in range(self.layers)],
+            [MaskedResidualBlock(self) for _ in range(self.layers)],
             width=2 * self.width,
             first=self.first,
             head=self.head,
@@ -51,7 +51,7 @@ class MaskedCnn:
         return RasterNet(body, grid=self.grid, classes=classes)
 
 
-class Residual(nn.Module):
+class MaskedResidualBlock(nn.Module):
     """x + 1 x 1 (k x k (1 x 1 (x))), h channels inside, a ReLU before each (2016a, figure 5)."""
 
     def __init__(self, c: MaskedCnn) -> None:

@@ -22,7 +22,7 @@ from nextmove.nn.product import Linear
 from nextmove.nn.renamed import BEFORE_3, Renames
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """Twice norm, swish and convolution beside a skip; between the two the condition shifts.
 
     With `scale` it scales and shifts what the second norm gives instead (Dhariwal & Nichol 2021, equation 3).
@@ -93,11 +93,11 @@ class Upsample(nn.Module):
 
 
 class Stage(nn.Module):
-    """Residual blocks at one resolution, each followed by attention where the level has it."""
+    """ResidualBlock blocks at one resolution, each followed by attention where the level has it."""
 
     def __init__(self, widths: list[tuple[int, int]], condition: int, attend: bool, config: UNet2d) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Residual(i, o, condition, config) for i, o in widths)
+        self.blocks = nn.ModuleList(ResidualBlock(i, o, condition, config) for i, o in widths)
         self.attend = nn.ModuleList(AttentionBlock(o, config) if attend else nn.Identity() for _, o in widths)
 
     def forward(self, x: Tensor, condition: Tensor, beside: Sequence[Tensor] = ()) -> list[Tensor]:
@@ -135,7 +135,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(down)
         self.smaller = nn.ModuleList(Downsample(width) for width in widths[:-1])
         self.middle = Stage([(last, last)], D, True, config)
-        self.bottom = Residual(last, last, D, config)
+        self.bottom = ResidualBlock(last, last, D, config)
         up = []
         for i, width in reversed(list(enumerate(widths))):
             sizes = []
@@ -181,7 +181,7 @@ class UNet2d:
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     """Channels of each level, in units of `channels`; each level halves the resolution of the one before."""
     blocks: int = 2
-    """Residual blocks of a level on the way down; one more on the way up."""
+    """ResidualBlock blocks of a level on the way down; one more on the way up."""
     attention: tuple[int, ...] = (1,)
     """Levels, 0 the finest, with attention (the paper's 16x16 of 32x32); the middle always has it."""
     dropout: float = 0.1
@@ -218,7 +218,7 @@ def init_scaled(net: UNet) -> None:
             nn.init.xavier_uniform_(part.weight)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-    ends: list[nn.Module] = [part.conv2 for part in net.modules() if isinstance(part, Residual)]
+    ends: list[nn.Module] = [part.conv2 for part in net.modules() if isinstance(part, ResidualBlock)]
     ends += [part.attention.out_proj for part in net.modules() if isinstance(part, AttentionBlock)]
     for end in [*ends, net.head]:
         nn.init.zeros_(end.get_parameter("weight"))

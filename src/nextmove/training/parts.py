@@ -12,13 +12,13 @@ from torch import Tensor
 from nextmove.contracts import Batch
 
 
-def rows(batch: Batch) -> int:
+def batch_size(batch: Batch) -> int:
     """Rows of a batch: the length of its first array; raises ValueError if it holds none."""
     for value in batch.values():
         if isinstance(value, Tensor | np.ndarray) and value.ndim:
             return len(value)
         if isinstance(value, Mapping):
-            return rows(value)
+            return batch_size(value)
     raise ValueError(f"batch: expected an array, found {sorted(map(str, batch))}")
 
 
@@ -32,7 +32,7 @@ def part(batch: Batch, index: int, count: int) -> Batch:
 
     Raises ValueError if `count` does not divide the rows.
     """
-    total = rows(batch)
+    total = batch_size(batch)
     if total % count:
         raise ValueError(f"accumulate: expected a divisor of the {total} rows of a batch, found {count}")
     if count == 1:

@@ -28,7 +28,7 @@ from nextmove.training.optim import Update, factors, trainable, undecayed
 from nextmove.training.precision import choose
 from nextmove.training.progress import Watch
 from nextmove.training.report import Best, Result, StepReport
-from nextmove.training.schedule import Clock, rate
+from nextmove.training.schedule import BudgetClock, rate
 from nextmove.training.state import Save, State
 from nextmove.training.step import DivergedError, Step
 from nextmove.training.validation import Validation
@@ -52,7 +52,7 @@ class Run:
         save_model: Save | None,
         data: Mapping[str, Any] | None,
     ) -> None:
-        self.clock, self.meter = Clock(config), Meter()
+        self.clock, self.meter = BudgetClock(config), Meter()
         self.model, self.config, self.optim, self.world = model.to(device).train(), config, optim, world
         self.folder, self.save_model = out / "checkpoints", save_model
         world.share(model.state_dict().values())

@@ -31,7 +31,7 @@ def rate(step: int, progress: float, warmup: int) -> float:
     return ramp * (1 + math.cos(math.pi * progress)) / 2
 
 
-class Clock:
+class BudgetClock:
     """Progress through a budget of steps or of minutes.
 
     Steps: progress is step / steps, a pure function of the step, so resuming changes nothing. Minutes: progress is

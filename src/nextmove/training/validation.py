@@ -10,7 +10,7 @@ from torch import nn
 
 from nextmove.contracts import Batch, Trainable, counts, seeded
 from nextmove.training.distributed import World
-from nextmove.training.parts import rows, to
+from nextmove.training.parts import batch_size, to
 from nextmove.training.step import VALIDATION, autocast
 
 
@@ -39,7 +39,7 @@ class Validation:
                     terms = cast(Trainable, model).loss(placed, rng=rng)
                 counted = counts(model, placed, seeded(self.seed, index, VALIDATION))
                 for name, value in terms.items():
-                    count = counted.get(name, rows(batch)) if mine else 0.0
+                    count = counted.get(name, batch_size(batch)) if mine else 0.0
                     sums[name] = sums.get(name, 0.0) + float(value) * count
                     total[name] = total.get(name, 0.0) + count
         finally:

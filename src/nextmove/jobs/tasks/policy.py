@@ -44,7 +44,7 @@ def task(asked: Asked, options: Options) -> Task:
     if left := unused(dataset, policy):
         print(f"not used: {', '.join(left)} (recipe.encoder.parts says what the policy looks at)")
     check_order(dataset)
-    chosen, held = split(dataset, options.episodes, asked.holdout, asked.seed, options.leave_out)
+    chosen, held = split_episodes(dataset, options.episodes, asked.holdout, asked.seed, options.leave_out)
     print(kept_back(held, len(chosen), asked.holdout))
     look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
     seen = windows(dataset, policy, chosen)
@@ -108,7 +108,7 @@ def look(dataset: data.Dataset, names: Sequence[str]) -> None:
         )
 
 
-def split(
+def split_episodes(
     dataset: data.Dataset, episodes: int, holdout: float, seed: int, leave_out: Sequence[int] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
     """Episode numbers for training and for the validation loss, out of the first `episodes` (0: all) not left out.

@@ -33,7 +33,7 @@ class Options:
 def task(asked: Asked, options: Options) -> Task:
     """A language model and the windows of a text; raises DataError for a source that is no text."""
     whole = texts.text(asked.source)
-    train, test = texts.split(whole)
+    train, test = texts.split_text(whole)
     # An alphabet is no statistic: it is the whole text's, or a character of the test part would have no id.
     codec = fit_codec(options.unit, whole if options.unit == "characters" else train, size=options.vocabulary)
     model = store.create(asked.system, spec_of(codec, options.length), asked.recipe)
