@@ -26,12 +26,12 @@ def test_every_example_is_run_here() -> None:
 
 def example(name: str, *given: str) -> str:
     """What an example prints."""
-    told, threads = io.StringIO(), torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(told):
+    printed, threads = io.StringIO(), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr(sys, "argv", [name, *given])
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     torch.set_num_threads(threads)
-    return told.getvalue()
+    return printed.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 def test_driving_what_ten_lines_trained(trained: str, runtime: str) -> None:
-    told = example("drive.py", trained, "--runtime", runtime)
-    assert "ticks at 10 a second\na tick takes" in told
-    assert told.endswith("\n0 ticks late, 0 missed, the latest by 0.0 ms\n")
+    printed = example("drive.py", trained, "--runtime", runtime)
+    assert "ticks at 10 a second\na tick takes" in printed
+    assert printed.endswith("\n0 ticks late, 0 missed, the latest by 0.0 ms\n")
 
 
 def test_late_ticks_are_counted(trained: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,9 +61,9 @@ def test_late_ticks_are_counted(trained: str, monkeypatch: pytest.MonkeyPatch) -
     task = sim.task("pusht")
     monkeypatch.setattr(sim, "make", lambda name: sim.Environment(task, Slow(task, {})))
     monkeypatch.setattr(control, "Clock", functools.partial(control.Clock, now=wall.now, sleep=wall.sleep))
-    told = example("drive.py", trained, "--real")
-    ticks = int(told.split(" in ")[1].split()[0])
-    assert told.endswith(f"\n{ticks // 2} ticks late, {ticks // 2} missed, the latest by 50.0 ms\n")
+    printed = example("drive.py", trained, "--real")
+    ticks = int(printed.split(" in ")[1].split()[0])
+    assert printed.endswith(f"\n{ticks // 2} ticks late, {ticks // 2} missed, the latest by 50.0 ms\n")
 
 
 def test_two_modes_is_drawn(tmp_path: Path) -> None:

@@ -156,12 +156,12 @@ ANSWERS: list[tuple[str, tuple[str, ...], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "command", "status", "told"), ANSWERS, ids=[f"{a[0]}-{a[1][0]}" for a in ANSWERS])
+@pytest.mark.parametrize(("name", "command", "status", "message"), ANSWERS, ids=[f"{a[0]}-{a[1][0]}" for a in ANSWERS])
 def test_every_command_uses_a_model_or_says_which_does(
     name: str,
     command: tuple[str, ...],
     status: int,
-    told: str,
+    message: str,
     place: Callable[[str], Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -173,5 +173,5 @@ def test_every_command_uses_a_model_or_says_which_does(
     if name == "image" and command[0] == "generate":
         words["OUT/x.png"] += ".png"
     assert main([words.get(word, word) for word in command]) == status
-    assert told in "".join(capsys.readouterr())
+    assert message in "".join(capsys.readouterr())
     assert sorted(place(name).rglob("*")) == before

@@ -28,11 +28,11 @@ def line(**facts: Any) -> dict[str, Any]:
 
 
 def test_kept_lines_stay_of_their_day_and_machine(results: Any, tmp_path: Path) -> None:
-    report, told = tmp_path / "report.json", {"versions": {}, "machine": {"processor": "quill"}}
+    report, made = tmp_path / "report.json", {"versions": {}, "machine": {"processor": "quill"}}
     head = {"title": "t", "command": "c", "note": None}
 
     def keep(**policies: Any) -> dict[str, Any]:
-        report.write_text(json.dumps({**told, "policies": policies}))
+        report.write_text(json.dumps({**made, "policies": policies}))
         results.keep(report, "compare-100", head, True, 100)
         return json.loads((results.DATA / "compare-100.json").read_text())["policies"]
 
@@ -41,7 +41,7 @@ def test_kept_lines_stay_of_their_day_and_machine(results: Any, tmp_path: Path) 
     assert found.keys() == {"first", "second"}
     assert (found["first"]["date"], found["first"]["machine"]["processor"]) == ("2001-01-01", "abacus")
     assert found["second"]["machine"]["processor"] == "quill"
-    told["machine"] = {"processor": "pen"}
+    made["machine"] = {"processor": "pen"}
     dated = {"date": "2001-01-02", "demonstrations": 100}
     found = keep(first=line(**dated), second=line(demonstrations=100), third=line(**own))
     assert [found[name]["machine"]["processor"] for name in ("first", "second", "third")] == ["abacus", "pen", "abacus"]

@@ -48,11 +48,11 @@ def answer(
 
     def run(command: Sequence[str], place: str) -> str:
         assert main([{"PLACE": place, "MODEL": str(model)}.get(word, word) for word in command]) == 1
-        told = capsys.readouterr().err.strip()
-        assert place in told
-        assert len(told.splitlines()) == 1
-        assert "Traceback" not in told
-        return told
+        printed = capsys.readouterr().err.strip()
+        assert place in printed
+        assert len(printed.splitlines()) == 1
+        assert "Traceback" not in printed
+        return printed
 
     return run
 
@@ -96,10 +96,10 @@ def test_a_path_that_holds_no_model_is_said_to(kind: str, command: str, answer, 
     assert_matches(message, answer(TAKE_MODELS[command], place))
 
 
-def assert_matches(message: str, told: str) -> None:
+def assert_matches(message: str, printed: str) -> None:
     import re
 
-    assert re.search(message, told), told
+    assert re.search(message, printed), printed
 
 
 @pytest.mark.parametrize("command", TAKE_DATA)
@@ -130,7 +130,7 @@ FILES = {
     "v21": ("meta/info.json", "meta/tasks.jsonl", "meta/episodes.jsonl", "data/*/*_000001.parquet", "videos/*/*/*.mp4"),
 }
 TOLERATED = {("meta/tasks.jsonl", "empty"), ("meta/episodes.jsonl", "empty")}
-"""What cannot be told from a set without tasks, whose rows `inspect` finds to have none, or without episodes."""
+"""What is not known of a set without tasks, whose rows `inspect` finds to have none, or without episodes."""
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -142,13 +142,13 @@ def test_a_damaged_file_of_a_data_set_is_named(  # type: ignore[no-untyped-def]
     path = sorted((tmp_path / "set").glob(file))[0]
     DAMAGE[damage](path)
     assert main(["inspect", "set"]) == 1
-    told = "".join(capsys.readouterr())
-    assert str(path.relative_to(tmp_path)) in told or (file, damage) in TOLERATED
+    printed = "".join(capsys.readouterr())
+    assert str(path.relative_to(tmp_path)) in printed or (file, damage) in TOLERATED
     command = "train ddpm" if path.suffix == ".mp4" else "train bc"
     if (file, damage) == ("meta/tasks.jsonl", "empty"):
         return
-    told = answer(TAKE_DATA[command], "set")
-    assert str(path.relative_to(tmp_path)) in told or (file, damage) in TOLERATED
+    printed = answer(TAKE_DATA[command], "set")
+    assert str(path.relative_to(tmp_path)) in printed or (file, damage) in TOLERATED
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -178,8 +178,8 @@ def test_a_damaged_file_of_a_model_is_named(kind: str, damage: str, model: Path,
         shutil.copytree(made, tmp_path / "copy")
         DAMAGE[damage](tmp_path / "copy" / path.name)
         for command in {"Hugging Face": ("inspect",)}.get(kind, ("inspect", "evaluate")):
-            told = answer(TAKE_MODELS[command], "copy")
-            assert path.name in told or (damage == "a folder" and path.name == "config.json")
+            printed = answer(TAKE_MODELS[command], "copy")
+            assert path.name in printed or (damage == "a folder" and path.name == "config.json")
 
 
 def test_a_config_that_does_not_fit_is_said_with_its_folder(answer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -77,14 +77,14 @@ def test_an_option_of_lerobot_names_ours(does: str, name: str, capsys: pytest.Ca
 def test_a_command_of_lerobot_is_answered_whole(capsys: pytest.CaptureFixture[str]) -> None:
     line = "--policy.type=act --dataset.repo_id=a/b --batch_size=8 --steps=100 --resume=true --output_dir=x"
     assert main(["train", *line.split()]) == 2
-    told = capsys.readouterr().err.splitlines()
+    printed = capsys.readouterr().err.splitlines()
     named = ["--policy.type", "--dataset.repo_id", "--batch_size", "--resume=true", "--output_dir"]
-    assert [sentence.split(": ")[1] for sentence in told[:-1]] == named
-    assert told[-1] == "`nextmove train --help` lists the options"
+    assert [sentence.split(": ")[1] for sentence in printed[:-1]] == named
+    assert printed[-1] == "`nextmove train --help` lists the options"
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "printed"),
     [
         ("train flow-policy place --minutse 3", "no option --minutse, did you mean --minutes?"),
         ("train flow-policy place --lr 1e-3", "no option --lr, did you mean --recipe.optim.lr?"),
@@ -99,10 +99,10 @@ def test_a_command_of_lerobot_is_answered_whole(capsys: pytest.CaptureFixture[st
     ],
 )
 def test_a_mistyped_option_is_answered_with_the_nearest(
-    line: str, told: str, called: list[str], capsys: pytest.CaptureFixture[str]
+    line: str, printed: str, called: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(line.split()) == 2
-    assert told in capsys.readouterr().err
+    assert printed in capsys.readouterr().err
     assert not called
 
 

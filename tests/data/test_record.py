@@ -154,12 +154,12 @@ def test_a_recording_goes_on_after_kill_9(tmp_path, go, toy):
     assert data.open_dataset(root).num_episodes == 6
 
 
-@pytest.mark.parametrize(("what", "told"), [("die", "exit code -9"), ("raise", "the gripper fell off")])
-def test_a_lost_episode_is_named_and_the_others_kept(tmp_path, go, toy, what, told):
+@pytest.mark.parametrize(("what", "message"), [("die", "exit code -9"), ("raise", "the gripper fell off")])
+def test_a_lost_episode_is_named_and_the_others_kept(tmp_path, go, toy, what, message):
     play = toy(once=what)
     with pytest.raises(RecordingError, match="episode 3") as problem:
         go(episode=play, episodes=6, workers=1)
-    assert told in str(problem.value)
+    assert message in str(problem.value)
     assert set(staged(tmp_path).done()) == {0, 1, 2}
     go(episode=play, episodes=6)
     assert play.played() == [0, 1, 2, 3, 3, 4, 5]
@@ -168,8 +168,8 @@ def test_a_lost_episode_is_named_and_the_others_kept(tmp_path, go, toy, what, to
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_stopped_recording_finishes_the_episode_under_way(tmp_path, go, toy, name, status):
     play = toy(once=name)
-    told = r"set: stopped; 4 finished episodes are kept in .*set\.recording"
-    with pytest.raises(StoppedError, match=told) as stop, heard():
+    message = r"set: stopped; 4 finished episodes are kept in .*set\.recording"
+    with pytest.raises(StoppedError, match=message) as stop, heard():
         go(episode=play, episodes=6, workers=1)
     assert stop.value.status == status
     assert set(staged(tmp_path).done()) == {0, 1, 2, 3}

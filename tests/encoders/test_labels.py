@@ -15,7 +15,7 @@ def test_a_row_per_class_and_one_for_none():
     assert len({tuple(row) for row in encoder.table.weight.tolist()}) == 4
 
 
-def test_without_a_label_the_model_is_told_nothing():
+def test_without_a_label_the_model_has_no_condition():
     ctx = Labels(3, 4)({}, batch=2)
     assert torch.equal(ctx.vector, ctx.null.vector)
     assert ctx.vector.shape == (2, 4)

@@ -106,7 +106,7 @@ def test_a_heading_does_not_depend_on_the_unit(unit: float) -> None:
 
 
 @pytest.mark.parametrize("frame", ["world", "object"])
-def test_points_that_stand_still_are_told_as_constant_whatever_rounding_says(frame: str) -> None:
+def test_points_that_stand_still_are_constant_whatever_rounding_says(frame: str) -> None:
     seen = {name: value.repeat(50, 1, 1) for name, value in scene().items()}
     seen["observation.state"] = seen["observation.state"] + 100 * torch.rand(50, 1, 2, generator=seeded(0))
     view = Points(near_scale=10.0, frame=frame)  # type: ignore[arg-type]

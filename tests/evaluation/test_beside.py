@@ -82,7 +82,7 @@ def test_windows_of_whom_nothing_is_known_count_for_nobody():
 
 
 @pytest.mark.parametrize(
-    ("plan", "head", "told", "untold"),
+    ("plan", "head", "said", "unsaid"),
     [
         (
             DONE,
@@ -104,23 +104,23 @@ def test_windows_of_whom_nothing_is_known_count_for_nobody():
         ),
     ],
 )
-def test_verdicts_name_the_baseline_and_the_steps(plan, head, told, untold):
+def test_verdicts_name_the_baseline_and_the_steps(plan, head, said, unsaid):
     class Planned(Still):
         def act(self, obs, *, rng, known=None):
             return Chunk(torch.tensor(plan), 1 / FPS)
 
     found = verdict(offline(Planned(), [windows()], now=2, state="observation.state").beside)
     assert found.startswith(head)
-    assert told in found
-    assert untold not in found
+    assert said in found
+    assert unsaid not in found
 
 
 def test_a_terminal_shows_steps_baselines_and_a_bar_a_joint(capsys):
     spread = np.array([2.0, 0.0])
     found = offline(Still(), [windows()], now=2, state="observation.state", spread=spread, names=("pan", "lift")).beside
     show_beside(found, "still")
-    told = capsys.readouterr().out
-    lines = {line.split("  ")[0]: line for line in told.splitlines()}
+    said = capsys.readouterr().out
+    lines = {line.split("  ")[0]: line for line in said.splitlines()}
     assert lines["still"].split() == ["still", "0.600", "0.500", "0.750"]
     assert lines[REPEAT].split()[-3:] == ["0.600", "0.333", "1.000"]
     assert re.fullmatch(r"pan +[█#]+\|? *0.600", lines["pan"])

@@ -39,7 +39,7 @@ def test_a_trace_keeps_the_best_reward_and_any_success():
     assert result.ms_per_chunk == (1.5,)
 
 
-def test_success_has_to_be_told():
+def test_success_has_to_be_reported():
     with pytest.raises(KeyError, match="is_success"):
         Trace(0, 10.0).add(np.zeros(1), 0.0, {"success": True})
 

@@ -50,10 +50,10 @@ def test_only_what_both_plan_is_compared_and_episodes_without_it_are_left_out() 
     long = beside(np.arange(1.0, 5.0), steps=4)
     long.errors["policy"].by_episode[:, 2:] = 99.0
     long.count[3] = 0
-    told = paired_json({"long": long, "short": beside(np.arange(1.0, 5.0) + 1, steps=2)}, 0.95)
-    assert told["steps"] == 2
-    assert told["pairs"][0]["episodes"] == 3
-    assert told["pairs"][0]["error"]["mean"] == pytest.approx(-1)
+    written = paired_json({"long": long, "short": beside(np.arange(1.0, 5.0) + 1, steps=2)}, 0.95)
+    assert written["steps"] == 2
+    assert written["pairs"][0]["episodes"] == 3
+    assert written["pairs"][0]["error"]["mean"] == pytest.approx(-1)
 
 
 def test_other_episodes_are_not_compared_and_one_policy_has_no_pair() -> None:

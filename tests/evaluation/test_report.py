@@ -146,13 +146,13 @@ def test_json_holds_what_it_promises(report, entries):
 
 
 def test_verdicts_claim_what_the_tests_allow():
-    def told(**results):
+    def verdict_of(**results):
         return summarise([Entry(name, r) for name, r in results.items()], title="")["verdict"]
 
     good, bad = played([1] * 20), played([0] * 20)
-    assert told(a=good) == "a succeeds in 20 of 20 episodes (100 %, 95 % interval 84 to 100 %)."
-    assert told(a=bad, b=good).endswith("It beats a beyond chance (p < 0.001).")
-    close = told(a=good, b=played([1] * 18 + [0] * 2), c=bad)
+    assert verdict_of(a=good) == "a succeeds in 20 of 20 episodes (100 %, 95 % interval 84 to 100 %)."
+    assert verdict_of(a=bad, b=good).endswith("It beats a beyond chance (p < 0.001).")
+    close = verdict_of(a=good, b=played([1] * 18 + [0] * 2), c=bad)
     assert close.endswith("It beats c beyond chance (p < 0.001). These seeds cannot tell it from b.")
     apart = summarise([Entry("a", good), Entry("b", played([1] * 20, first=5))], title="")
     assert apart["verdict"].endswith("The policies played different seeds and are not compared.")

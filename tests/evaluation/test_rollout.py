@@ -138,7 +138,7 @@ def test_failures_here_are_named_as_well(how):
     same(caught.value.results, rollout(Point, Drawn, [7, 11, 5, 2], workers=0))
 
 
-def test_one_reason_of_many_seeds_is_told_once():
+def test_one_reason_of_many_seeds_is_named_once():
     with pytest.raises(RolloutError) as caught:
         rollout(Point, Diverged, [1, 2, 3, 7], workers=0)
     assert str(caught.value).count("finite") == 1
@@ -152,7 +152,7 @@ def test_all_of_an_error_is_shown_on_request(monkeypatch):
 
 
 @pytest.mark.parametrize("how", [{"workers": 0}, {"workers": 1}, {"batched": True}])
-def test_what_cannot_be_built_is_told_at_once(how):
+def test_what_cannot_be_built_is_named_at_once(how):
     with pytest.raises(SetupError, match="no such robot"):
         rollout(Point, no_such_robot, [1, 2], **how)
 

@@ -24,7 +24,7 @@ KEYS = [(task.name, seed) for task in LAMPS for seed in SEEDS]
 
 @dataclass
 class Looking:
-    """Goes where picture and instruction say; `deaf` to the latter it touches the lamp whatever it is told."""
+    """Goes where image and instruction say; `deaf` to the latter it touches the lamp whatever the instruction."""
 
     deaf: bool = False
     n_obs_steps: int = 1
@@ -119,8 +119,8 @@ def test_a_report_counts_by_task_and_altogether(tmp_path):
     entries = [
         Entry(n, rollout(MAKERS, partial(Looking, deaf=d), range(5), workers=0)) for n, d in (("a", False), ("b", True))
     ]
-    told = {task.name: task.instruction for task in LAMPS}
-    written = write_report(entries, tmp_path, title="lamps", task="2 tasks of lamps.", tasks=told)
+    tasks = {task.name: task.instruction for task in LAMPS}
+    written = write_report(entries, tmp_path, title="lamps", task="2 tasks of lamps.", tasks=tasks)
     counts = {n: {t: o["success"]["successes"] for t, o in p["tasks"].items()} for n, p in written["policies"].items()}
     assert counts == {"a": {"touch": 5, "mirror": 5}, "b": {"touch": 5, "mirror": 0}}
     assert [written["policies"][n]["success"]["successes"] for n in "ab"] == [10, 5]

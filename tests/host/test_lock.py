@@ -1,4 +1,4 @@
-"""One run a folder: who comes second is told who came first, and what died locks nothing."""
+"""One run a folder: who comes second learns who came first, and what died locks nothing."""
 
 from __future__ import annotations
 
@@ -43,10 +43,12 @@ def held_by_another(folder: Path) -> Iterator[subprocess.Popen[str]]:
             other.kill()
 
 
-def test_who_comes_second_is_told_who_came_first(tmp_path: Path) -> None:
+def test_who_comes_second_learns_who_came_first(tmp_path: Path) -> None:
     with held_by_another(tmp_path / "run") as other:
-        told = rf"run: in use by process {other.pid} on .+ since \d{{4}}-\d\d-\d\d .+ \(.*import sys.*\); wait for it"
-        with pytest.raises(InUseError, match=told), hold(tmp_path / "run"):
+        message = (
+            rf"run: in use by process {other.pid} on .+ since \d{{4}}-\d\d-\d\d .+ \(.*import sys.*\); wait for it"
+        )
+        with pytest.raises(InUseError, match=message), hold(tmp_path / "run"):
             pass
         other.send_signal(signal.SIGKILL)
         other.wait()
@@ -95,7 +97,7 @@ def test_a_fork_that_outlives_the_holder_holds_nothing(tmp_path: Path) -> None:
     os.close(writes)
 
 
-def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(95, "Operation not supported")
 

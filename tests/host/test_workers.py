@@ -74,11 +74,11 @@ def test_a_task_that_fails_or_kills_its_worker_is_named_and_the_others_are_done(
 
 
 @pytest.mark.parametrize(
-    ("build", "workers", "told"),
+    ("build", "workers", "message"),
     [(raising, 0, "no such robot"), (raising, 1, "no such robot"), (dying, 2, "exit code 9 before its first task")],
 )
-def test_a_worker_that_cannot_be_built_ends_everything(build: Any, workers: int, told: str) -> None:
-    with pytest.raises(SetupError, match=told):
+def test_a_worker_that_cannot_be_built_ends_everything(build: Any, workers: int, message: str) -> None:
+    with pytest.raises(SetupError, match=message):
         run_tasks(build, [1, 2, 3], workers=workers)
     assert not active_children()
 

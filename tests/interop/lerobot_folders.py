@@ -129,7 +129,7 @@ def act_shapes(c):
 def diffusion_shapes(c):
     step, kernel, dims = c["diffusion_step_embed_dim"], c["kernel_size"], c["down_dims"]
     state, env, action = widths(c)
-    told = step + c["n_obs_steps"] * (state + env)
+    condition = step + c["n_obs_steps"] * (state + env)
 
     def conv(name, inputs, out, kernel):
         return {f"{name}.weight": (out, inputs, kernel), f"{name}.bias": (out,)}
@@ -139,7 +139,7 @@ def diffusion_shapes(c):
 
     def residual(name, inputs, out):
         found = block(f"{name}.conv1.block", inputs, out) | block(f"{name}.conv2.block", out, out)
-        found |= linear(f"{name}.cond_encoder.1", out * (2 if c["use_film_scale_modulation"] else 1), told)
+        found |= linear(f"{name}.cond_encoder.1", out * (2 if c["use_film_scale_modulation"] else 1), condition)
         return found | (conv(f"{name}.residual_conv", inputs, out, 1) if inputs != out else {})
 
     found = linear("diffusion_step_encoder.1", 4 * step, step) | linear("diffusion_step_encoder.3", step, 4 * step)
@@ -219,7 +219,7 @@ def processors(folder, c, stats, rename):
         ("policy_postprocessor", "unnormalizer_processor", [], outputs, [device]),
     ):
         file = f"{name}_step_{len(first)}_{step}.safetensors"
-        told = {"eps": 1e-8, "features": shown, "norm_map": c["normalization_mapping"]}
-        steps = [*first, {"registry_name": step, "config": told, "state_file": file}, *after]
+        condition = {"eps": 1e-8, "features": shown, "norm_map": c["normalization_mapping"]}
+        steps = [*first, {"registry_name": step, "config": condition, "state_file": file}, *after]
         (folder / f"{name}.json").write_text(json.dumps({"name": name, "steps": steps}))
         save_file(flat, folder / file)

@@ -91,10 +91,10 @@ class ActOracle:
 
     def __call__(self, state, env, z=None):
         z = torch.zeros(len(state), self.c["latent_dim"]) if z is None else z
-        told = [self.linear("encoder_latent_input_proj", z), self.linear("encoder_robot_state_input_proj", state)]
-        told += [self.linear("encoder_env_state_input_proj", env)] if env is not None else []
+        condition = [self.linear("encoder_latent_input_proj", z), self.linear("encoder_robot_state_input_proj", state)]
+        condition += [self.linear("encoder_env_state_input_proj", env)] if env is not None else []
         position = self.w["encoder_1d_feature_pos_embed.weight"]
-        memory = self.encoder("encoder", self.c["n_encoder_layers"], torch.stack(told, 1), position)
+        memory = self.encoder("encoder", self.c["n_encoder_layers"], torch.stack(condition, 1), position)
         asks, pre = self.w["decoder_pos_embed.weight"], self.c["pre_norm"]
         x = torch.zeros(len(state), *asks.shape)
         for i in range(self.c["n_decoder_layers"]):
@@ -145,8 +145,8 @@ class DiffusionOracle:
         x = F.conv1d(x, weight, self.w[f"{name}.0.bias"], padding=weight.shape[2] // 2)
         return F.mish(F.group_norm(x, groups, self.w[f"{name}.1.weight"], self.w[f"{name}.1.bias"]))
 
-    def residual(self, name, x, told):
-        film = self.linear(f"{name}.cond_encoder.1", F.mish(told))[..., None]
+    def residual(self, name, x, condition):
+        film = self.linear(f"{name}.cond_encoder.1", F.mish(condition))[..., None]
         h = self.block(f"{name}.conv1.block", x, self.c["n_groups"])
         if self.c["use_film_scale_modulation"]:
             half = film.shape[1] // 2
@@ -158,36 +158,36 @@ class DiffusionOracle:
             x = F.conv1d(x, self.w[f"{name}.residual_conv.weight"], self.w[f"{name}.residual_conv.bias"])
         return h + x
 
-    def net(self, x, steps, told):
+    def net(self, x, steps, condition):
         """x (B, H, A), integer steps (B,)."""
         half = self.c["diffusion_step_embed_dim"] // 2
         angle = steps[:, None] * torch.tensor([10000 ** (-i / (half - 1)) for i in range(half)])
         time = F.mish(self.linear("diffusion_step_encoder.1", torch.cat([angle.sin(), angle.cos()], 1)))
-        told = torch.cat([self.linear("diffusion_step_encoder.3", time), told], 1)
+        condition = torch.cat([self.linear("diffusion_step_encoder.3", time), condition], 1)
         x, skips, levels = x.transpose(1, 2), [], len(self.c["down_dims"])
         for i in range(levels):
-            x = self.residual(f"down_modules.{i}.1", self.residual(f"down_modules.{i}.0", x, told), told)
+            x = self.residual(f"down_modules.{i}.1", self.residual(f"down_modules.{i}.0", x, condition), condition)
             skips.append(x)
             if i < levels - 1:
                 weight, bias = self.w[f"down_modules.{i}.2.weight"], self.w[f"down_modules.{i}.2.bias"]
                 x = F.conv1d(x, weight, bias, stride=2, padding=1)
-        x = self.residual("mid_modules.1", self.residual("mid_modules.0", x, told), told)
+        x = self.residual("mid_modules.1", self.residual("mid_modules.0", x, condition), condition)
         for i in range(levels - 1):
             x = torch.cat([x, skips[levels - 1 - i]], 1)
-            x = self.residual(f"up_modules.{i}.1", self.residual(f"up_modules.{i}.0", x, told), told)
+            x = self.residual(f"up_modules.{i}.1", self.residual(f"up_modules.{i}.0", x, condition), condition)
             weight, bias = self.w[f"up_modules.{i}.2.weight"], self.w[f"up_modules.{i}.2.bias"]
             x = F.conv_transpose1d(x, weight, bias, stride=2, padding=1)
         x = self.block("final_conv.0.block", x, 8)
         return F.conv1d(x, self.w["final_conv.1.weight"], self.w["final_conv.1.bias"]).transpose(1, 2)
 
-    def sample(self, told, noise, step_noise):
+    def sample(self, condition, noise, step_noise):
         c, x = self.c, noise
         T = c["num_train_timesteps"]
         n = c["num_inference_steps"] or T
         for k in range(n):
             t = (T // n) * (n - 1 - k)
             a = self.bar[t]
-            y = self.net(x, torch.full((len(x),), t), told)
+            y = self.net(x, torch.full((len(x),), t), condition)
             x0 = y if c["prediction_type"] == "sample" else (x - (1 - a).sqrt() * y) / a.sqrt()
             e = y if c["prediction_type"] == "epsilon" else (x - a.sqrt() * x0) / (1 - a).sqrt()
             if c["clip_sample"]:
@@ -203,9 +203,9 @@ class DiffusionOracle:
             x = mean + (spread * step_noise[k] if t > 0 else 0.0)
         return x
 
-    def loss(self, told, x, noise, steps, pad, valid_only):
+    def loss(self, condition, x, noise, steps, pad, valid_only):
         a = self.bar[steps][:, None, None]
-        y = self.net(a.sqrt() * x + (1 - a).sqrt() * noise, steps, told)
+        y = self.net(a.sqrt() * x + (1 - a).sqrt() * noise, steps, condition)
         error = (y - (noise if self.c["prediction_type"] == "epsilon" else x)) ** 2
         if not self.c["do_mask_loss_for_padding"]:
             return error.mean()

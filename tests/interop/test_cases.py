@@ -47,7 +47,7 @@ def test_a_changed_weight_shows(name, tmp_path):
     assert result["max_abs_diff"] > 1e-4
 
 
-def test_what_does_not_load_is_told(tmp_path):
+def test_what_does_not_load_is_named(tmp_path):
     folder = shutil.copytree(GOLDEN / "diffusion_state", tmp_path / "case")
     config = folder / "config.json"
     text = config.read_text()

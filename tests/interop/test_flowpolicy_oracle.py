@@ -42,10 +42,10 @@ B = 6
 def unet_config(c):
     """The same U-Net as LeRobot's, whose oracle serves here under translated names."""
     features = {"observation.state": {"shape": [0]}, "observation.environment_state": {"shape": [0]}}
-    told = {name: c[name] for name in ("diffusion_step_embed_dim", "down_dims", "kernel_size", "n_groups")}
+    condition = {name: c[name] for name in ("diffusion_step_embed_dim", "down_dims", "kernel_size", "n_groups")}
     table = {"num_train_timesteps": 2, "beta_schedule": "linear", "beta_start": 0.1, "beta_end": 0.2}
     out = {"output_features": {"action": {"shape": [c["action_dim"]]}}, "use_film_scale_modulation": True}
-    return {**told, **table, **out, "input_features": features, "n_obs_steps": 0}
+    return {**condition, **table, **out, "input_features": features, "n_obs_steps": 0}
 
 
 def theirs(name):
@@ -64,10 +64,10 @@ def make(folder, c, seed=0):
     channels = 6 if c["use_pc_color"] else 3
     sizes = [channels, 64, 128, 256, *([512] if c["use_pc_color"] else [])]
     found, shapes = {}, {}
-    told = c["n_obs_steps"] * (c["encoder_output_dim"] + 64)
+    condition = c["n_obs_steps"] * (c["encoder_output_dim"] + 64)
     for name, shape in diffusion_shapes(unet_config(c)).items():
         wide = name.endswith("cond_encoder.1.weight")
-        shapes[theirs(name)] = (shape[0], shape[1] + told) if wide else shape
+        shapes[theirs(name)] = (shape[0], shape[1] + condition) if wide else shape
     layers = {f"extractor.mlp.{3 * i}": pair for i, pair in enumerate(zip(sizes[1:], sizes, strict=False))}
     layers |= {"extractor.final_projection.0": (c["encoder_output_dim"], sizes[-1])}
     layers |= {"state_mlp.0": (64, c["agent_pos_dim"]), "state_mlp.2": (64, 64)}
@@ -113,7 +113,7 @@ class Oracle:
         at = f"normalizer.params_dict.{name}"
         return x * self.w[f"{at}.scale"] + self.w[f"{at}.offset"]
 
-    def told(self, points, state):
+    def condition(self, points, state):
         steps = []
         for i in range(self.c["n_obs_steps"]):
             h = self.scale("point_cloud", points[:, i, :, : 6 if self.c["use_pc_color"] else 3])
@@ -125,20 +125,20 @@ class Oracle:
             steps += [self.norm("extractor.final_projection.1", h), s]
         return torch.cat(steps, 1)
 
-    def velocity(self, x, t, told):
-        return self.unet.net(x, t * 99, told)
+    def velocity(self, x, t, condition):
+        return self.unet.net(x, t * 99, condition)
 
-    def sample(self, told, z):
+    def sample(self, condition, z):
         n, eps = self.c["num_inference_step"], self.c["eps"]
         for i in range(n):
-            z = z + self.velocity(z, torch.full((len(z),), i / n * (1 - eps) + eps), told) / n
+            z = z + self.velocity(z, torch.full((len(z),), i / n * (1 - eps) + eps), condition) / n
         return z
 
-    def loss(self, told, x, a0, t):
+    def loss(self, condition, x, a0, t):
         c, each = self.c, []
         r = (t + c["delta"]).clamp(max=1)
-        v_t = self.velocity(t.view(-1, 1, 1) * x + (1 - t).view(-1, 1, 1) * a0, t, told)
-        v_r = self.velocity(r.view(-1, 1, 1) * x + (1 - r).view(-1, 1, 1) * a0, r, told)
+        v_t = self.velocity(t.view(-1, 1, 1) * x + (1 - t).view(-1, 1, 1) * a0, t, condition)
+        v_r = self.velocity(r.view(-1, 1, 1) * x + (1 - r).view(-1, 1, 1) * a0, r, condition)
         for b in range(len(t)):
             edges = [(k + 1) / c["num_segments"] for k in range(c["num_segments"])]
             e = next(edge for edge in edges if edge >= float(t[b]))
@@ -173,17 +173,19 @@ def test_options(name, tmp_path):
     state = torch.randn(B, steps, c["agent_pos_dim"], generator=generator)
     action, noise = (torch.randn(shape, generator=generator) for _ in range(2))
     raw = {"point_cloud": points, "agent_pos": state}
-    told, ctx = oracle.told(points, state), loaded.preprocess(raw)
-    torch.testing.assert_close(ctx.vector, told, rtol=1e-4, atol=1e-5)
+    condition, ctx = oracle.condition(points, state), loaded.preprocess(raw)
+    torch.testing.assert_close(ctx.vector, condition, rtol=1e-4, atol=1e-5)
     x = loaded.predict(ctx, noise=noise)
-    torch.testing.assert_close(x, oracle.sample(told, noise), rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(x, oracle.sample(condition, noise), rtol=1e-4, atol=2e-5)
     at = "normalizer.params_dict.action"
     torch.testing.assert_close(loaded.postprocess(x), (x - weights[f"{at}.offset"]) / weights[f"{at}.scale"])
     executed = x[:, steps - 1 : steps - 1 + c["n_action_steps"]]
     assert torch.equal(loaded.executed(x), executed)
     t = torch.tensor([0.01, 0.3, 0.495, 0.5, 0.7, 0.995])
     found = total(loaded.loss_at({**raw, "action": action}, t=t, noise=noise))
-    torch.testing.assert_close(found, oracle.loss(told, oracle.scale("action", action), noise, t), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        found, oracle.loss(condition, oracle.scale("action", action), noise, t), rtol=1e-3, atol=0
+    )
 
 
 def test_tensors_without_use_are_named_with_the_reason(tmp_path):

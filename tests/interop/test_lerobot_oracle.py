@@ -105,22 +105,22 @@ def test_diffusion(name, tmp_path):
     weights, stats = tensors(c), statistics(c)
     loaded = load(write(tmp_path / "diffusion", c, weights, stats, legacy=legacy))
     raw = observed(c, c["n_obs_steps"])
-    told = torch.cat(shown(c, raw, stats, legacy), -1).flatten(1)
+    condition = torch.cat(shown(c, raw, stats, legacy), -1).flatten(1)
     oracle, mode = DiffusionOracle(c, weights), c["normalization_mapping"]["ACTION"]
     ctx = loaded.preprocess(raw)
-    torch.testing.assert_close(ctx.vector, told, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ctx.vector, condition, rtol=0, atol=1e-5)
     action, pad, generator = targets(c, c["horizon"])
     noise = torch.randn(action.shape, generator=generator)
     steps = (c["num_inference_steps"] or c["num_train_timesteps"]) - 1
     more = torch.randn(steps, *action.shape, generator=generator)
-    x, expected = loaded.predict(ctx, noise=noise, step_noise=more), oracle.sample(told, noise, more)
+    x, expected = loaded.predict(ctx, noise=noise, step_noise=more), oracle.sample(condition, noise, more)
     torch.testing.assert_close(x, expected, rtol=1e-5, atol=2e-5)
     first = c["n_obs_steps"] - 1
     torch.testing.assert_close(loaded.executed(x), x[:, first : first + c["n_action_steps"]], rtol=0, atol=0)
     torch.testing.assert_close(loaded.postprocess(x), unscaled(x, mode, stats["action"]), rtol=1e-5, atol=1e-5)
     index = torch.tensor([0, 5, c["num_train_timesteps"] - 1])
     goal = scaled(action, mode, stats["action"], legacy)
-    want = oracle.loss(told, goal, noise, index, pad, version == "0.6")
+    want = oracle.loss(condition, goal, noise, index, pad, version == "0.6")
     t = 1 - (index + 1) / c["num_train_timesteps"]
     found = total(loaded.loss_at({**raw, "action": action, "action_is_pad": pad}, t=t, noise=noise))
     torch.testing.assert_close(found, want, rtol=1e-5, atol=0)

@@ -100,10 +100,10 @@ def test_a_comparison_reports_all_lines_judged_on_its_episodes(
         f"nextmove compare 'a set' --out {tmp_path} --entries bc act --demonstrations 3 4 --train-seeds 1 --steps 5 "
         "--episodes 6",
     }
-    told = capsys.readouterr().out.splitlines()[-6:]
-    assert [line.split()[0] for line in told[:5]] == report["best_first"]
-    assert "4 of 6 held-out seeds solved (67%, 95 % interval 30% to 90%)" in told[0]
-    assert told[5] == f"{report['notes']} Open {tmp_path / 'report.html'}"
+    printed = capsys.readouterr().out.splitlines()[-6:]
+    assert [line.split()[0] for line in printed[:5]] == report["best_first"]
+    assert "4 of 6 held-out seeds solved (67%, 95 % interval 30% to 90%)" in printed[0]
+    assert printed[5] == f"{report['notes']} Open {tmp_path / 'report.html'}"
 
 
 @pytest.mark.usefixtures("quick")
@@ -150,7 +150,7 @@ def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monk
         ({"task": "pushx"}, "pushx"),
     ],
 )
-def test_what_does_not_fit_is_told_before_any_training(
+def test_what_does_not_fit_is_named_before_any_training(
     demos: Path, tmp_path: Path, asked: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.import_module("nextmove.jobs.compare"), "train", None)
@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_told_before_any_training(
         jobs.compare(demos, **{"out": tmp_path, "entries": ("bc",), "demonstrations": (2,), "steps": 1, **asked})
 
 
-def test_demonstrations_of_another_robot_are_told_before_any_training(tmp_path: Path) -> None:
+def test_demonstrations_of_another_robot_are_named_before_any_training(tmp_path: Path) -> None:
     number = {"dtype": "float32", "shape": [3], "names": None}
     writer = data.DatasetWriter(tmp_path / "set", {"observation.state": number, "action": number}, 10)
     writer.add_episode({n: np.zeros((9, 3), np.float32) for n in ("observation.state", "action")}, "x")

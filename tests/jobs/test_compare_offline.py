@@ -51,14 +51,14 @@ def test_policies_are_compared_on_held_out_episodes_of_any_robot(
     (pair,) = report["paired_errors"]["pairs"]
     assert {pair["a"], pair["b"]} == names
     assert pair["episodes"] == len(numbers)
-    told = capsys.readouterr().out
-    assert f"judged on {len(numbers)} of 24 episodes" in told
-    assert "These episodes cannot tell it from" in told or "beyond chance" in told
+    printed = capsys.readouterr().out
+    assert f"judged on {len(numbers)} of 24 episodes" in printed
+    assert "These episodes cannot tell it from" in printed or "beyond chance" in printed
     # BC plans one action: all are set beside each other in that alone.
     assert report["paired_errors"]["steps"] == 1
-    assert "mean over the next action" in told
+    assert "mean over the next action" in printed
     for name, error in {**report["paired_errors"]["means"], **report["paired_errors"]["baselines"]}.items():
-        assert f"{error:.3f}" in next(line for line in told.splitlines() if line.startswith(f"{name} "))
+        assert f"{error:.3f}" in next(line for line in printed.splitlines() if line.startswith(f"{name} "))
     page = (tmp_path / "report.html").read_text()
     assert "Paired errors" in page
     # Baselines are shown as far as the longest plan reaches, not as far as BC's one action.
@@ -113,9 +113,9 @@ def test_finished_runs_are_compared_on_what_none_was_trained_on(
     jobs.train("bc", own, out=runs[0], steps=3, leave_out=(1, 2, 3, 4, 5), holdout=0)
     capsys.readouterr()
     report = jobs.compare(copy, **{**options, "windows": 0})
-    told = capsys.readouterr().out
-    assert "a-bc: judged before" not in told
-    assert "b-bc: judged before" in told
+    printed = capsys.readouterr().out
+    assert "a-bc: judged before" not in printed
+    assert "b-bc: judged before" in printed
     # So are the same weights under a config that was changed.
     config = runs[1] / "model" / "config.json"
     config.write_text(config.read_text() + " ")

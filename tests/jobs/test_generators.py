@@ -261,7 +261,7 @@ def test_windows_of_text_are_long_enough_to_learn_from(tmp_path: Path) -> None:
         train("rnn", "stdlib", tmp_path, None, length=1)
 
 
-def test_what_stands_in_the_way_is_told_before_the_work(
+def test_what_stands_in_the_way_is_named_before_the_work(
     flow: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nextmove.jobs.tasks.images.reflow_task", None)
@@ -277,14 +277,14 @@ def test_what_stands_in_the_way_is_told_before_the_work(
 
 
 def test_text_is_printed_once(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = []
+    printed = []
     for call in (
         lambda: jobs.generate(text, prompt="the ", length=9),
         lambda: main(["generate", str(text), "--prompt", "the ", "--length", "9"]),
     ):
         call()
-        told.append(capsys.readouterr().out)
-    assert told[0] == told[1]
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
 
 
 def test_a_judge_of_generators_refuses_what_is_for_policies_and_survives_one_sample(
@@ -294,8 +294,8 @@ def test_a_judge_of_generators_refuses_what_is_for_policies_and_survives_one_sam
     assert "--samples: for generators, found a policy; leave it out" in capsys.readouterr().err
     for option in (["--runtime", "openvino"], ["--batched"], ["--execute=3"], ["--episodes", "9"]):
         assert main(["evaluate", str(flow), *option]) == 2
-        told = f"{option[0].partition('=')[0]}: for policies, found a generator; leave it out"
-        assert told in capsys.readouterr().err
+        printed = f"{option[0].partition('=')[0]}: for policies, found a generator; leave it out"
+        assert printed in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"expected a policy, found a generator .* `nextmove evaluate` judges it"):
         jobs.evaluate(flow, out=tmp_path)
     with pytest.raises(ConfigError, match=r"sampler|steps"):
@@ -376,10 +376,10 @@ def test_pictures_that_were_trained_on_are_not_judged_as_if_held_out(
 
     def judged(source: Path) -> str:
         report = jobs.judge_generator(run, data=source, **options)
-        told = f"{report['judged_on']['sentence']}. {report['judged_on']['caution']}".strip()
-        assert f"judged on {told}" in capsys.readouterr().out
-        assert told in (tmp_path / "out" / "report.html").read_text()
-        return told
+        printed = f"{report['judged_on']['sentence']}. {report['judged_on']['caution']}".strip()
+        assert f"judged on {printed}" in capsys.readouterr().out
+        assert printed in (tmp_path / "out" / "report.html").read_text()
+        return printed
 
     assert "content" not in jobs.judge_generator(run, **options)["facts"]
     assert judged(folder) == f"the {len(found.test)} images kept from training."
@@ -406,11 +406,11 @@ def test_pictures_that_were_trained_on_are_not_judged_as_if_held_out(
 def test_text_that_was_trained_on_is_not_judged_as_if_held_out(text: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     other = "".join(rng.choice(sorted(set(TEXT)), 3000))
-    for name, content, told in (
+    for name, content, printed in (
         ("same", TEXT, "the 1 text kept from training"),
         ("longer", TEXT + TEXT, "It may have been trained on these texts: parts of them"),
         ("other", other, "the 1 text that the model was not trained on"),
     ):
         (tmp_path / f"{name}.txt").write_text(content)
         found = jobs.judge_generator(text, data=tmp_path / f"{name}.txt", out=tmp_path / name)["judged_on"]
-        assert told in f"{found['sentence']}. {found['caution']}"
+        assert printed in f"{found['sentence']}. {found['caution']}"

@@ -49,8 +49,8 @@ def test_training_twice_gives_the_same_weights(demos: Path, run: Path, tmp_path:
 
 def test_evaluation_on_the_simulator(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = jobs.evaluate(run, episodes=2, workers=0, video=1, steps=3, execute=4, out=tmp_path)
-    told = capsys.readouterr().out
-    assert told == f"{report['verdict']} Open {tmp_path / 'report.html'}\n"
+    printed = capsys.readouterr().out
+    assert printed == f"{report['verdict']} Open {tmp_path / 'report.html'}\n"
     wanted = f"nextmove evaluate {run} --episodes 2 --seed 100000 --workers 0 --steps 3 --execute 4 --video 1"
     assert report["commands"] == [f"{wanted} --out {tmp_path}"]
     (entry,) = report["policies"].values()
@@ -99,7 +99,7 @@ def test_a_few_step_policy_takes_a_number_of_steps() -> None:
         ({"runtime": "openvino", "batched": True}, "batched: openvino computes a plan at a time"),
     ],
 )
-def test_what_does_not_fit_is_told_before_any_episode(
+def test_what_does_not_fit_is_named_before_any_episode(
     run: Path, tmp_path: Path, asked: dict[str, Any], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nextmove.evaluation.rollout", None)
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_told_before_any_episode(
         jobs.evaluate(run, out=tmp_path, **asked)
 
 
-def test_a_policy_of_another_robot_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_of_another_robot_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = store.create("bc", PolicySpec.of_states({"observation.state": 3}, 2, 10), BC())
     store.save(policy, tmp_path / "model", facts={})
     monkeypatch.setattr("nextmove.evaluation.rollout", None)
@@ -115,7 +115,7 @@ def test_a_policy_of_another_robot_is_told_once(tmp_path: Path, monkeypatch: pyt
         jobs.evaluate(tmp_path / "model", out=tmp_path)
 
 
-def test_a_place_that_takes_nothing_is_told_first(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_takes_nothing_is_named_first(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr("nextmove.evaluation.rollout", None)
     with pytest.raises(ConfigError, match=r"out: expected a folder that can be written to, found .*file/x"):
@@ -296,13 +296,13 @@ def test_training_refuses_a_number_beside_which_all_others_are_one(
 ) -> None:
     root = spoilt(tmp_path / "set", name, 7, 1e30)
     assert main(["train", "bc", str(root), "--steps", "1", "--out", str(tmp_path / "run")]) == 1
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert re.search(
-        rf"set: error: range: 1 frames far outside .* in dimension 0, the first 1e\+30; .*{name}", told.err
+        rf"set: error: range: 1 frames far outside .* in dimension 0, the first 1e\+30; .*{name}", printed.err
     )
-    assert "episode 1, frame 7" in told.err
+    assert "episode 1, frame 7" in printed.err
     (finding,) = [f for f in data.doctor(root) if f.level == "error"]
-    assert str(finding) in told.err
+    assert str(finding) in printed.err
 
 
 def test_training_says_what_the_doctor_finds_in_what_it_uses(
@@ -310,10 +310,10 @@ def test_training_says_what_the_doctor_finds_in_what_it_uses(
 ) -> None:
     root = spoilt(tmp_path / "set", "action", 9, 40.0)
     jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1)
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
-    assert told == [str(f) for f in data.doctor(root)]
-    assert [line.split(": ")[1] for line in told] == ["constant", "range"]
-    assert "1 frames far outside" in told[1]
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert printed == [str(f) for f in data.doctor(root)]
+    assert [line.split(": ")[1] for line in printed] == ["constant", "range"]
+    assert "1 frames far outside" in printed[1]
 
 
 def test_training_warns_of_numbers_that_float32_loses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -324,9 +324,9 @@ def test_training_warns_of_numbers_that_float32_loses(tmp_path: Path, capsys: py
         made = {"observation.clock": 1.7e9 + 0.1 * steps, "observation.ticks": 2**24 + steps}
         writer.add_episode(made | {"action": np.sin(steps).astype(np.float32)}, "x")
     jobs.train("bc", writer.finalize(), out=tmp_path / "run", steps=1, threads=1)
-    told = capsys.readouterr().out
-    assert "warning: precision: models compute in float32, which rounds dimension 0 by 3.9 of a range of 3.9" in told
-    assert "which rounds dimension 0 by 1 of a range of 39; subtract what never changes (observation.ticks)" in told
+    printed = capsys.readouterr().out
+    assert "warning: precision: models compute in float32, which rounds dimension 0 by 3.9 of a range of 3.9" in printed
+    assert "which rounds dimension 0 by 1 of a range of 39; subtract what never changes (observation.ticks)" in printed
 
 
 def test_the_windows_kept_for_the_validation_loss_are_counted_in_numbers(demos: Path) -> None:

@@ -126,10 +126,10 @@ def test_the_report_says_worse_than_doing_nothing(
 
     store.save(policy, tmp_path / "model", facts=policy.facts)
     report = jobs.evaluate(tmp_path, data=arm, windows=9)
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert "Worse than doing nothing: error " in report["verdict"]
-    assert report["verdict"] in told
-    assert "pan  " in told
+    assert report["verdict"] in printed
+    assert "pan  " in printed
     assert report["commands"] == [f"nextmove evaluate {tmp_path} --data {arm} --windows 9"]
     page = (tmp_path / "evaluation" / "report.html").read_text()
     assert "repeating the last action" in page

@@ -45,21 +45,21 @@ SPEC = PolicySpec({"observation.state": Feature("state", (2,), ("x", "y"))}, 2, 
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "message"),
     [
         (("y", "x"), r"arm: action: expected the order \[x, y\], as the policy was trained, found \[y, x\]"),
         (("x", "z"), r"arm: action: expected \[x, y\], as the policy was trained, found \[x, z\]"),
         (("x1", "y2"), r"arm: action: expected \[x, y\]"),
     ],
 )
-def test_other_names_and_another_order_are_refused(found: tuple[str, ...], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_other_names_and_another_order_are_refused(found: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         compare_names(SPEC, {"observation.state": ("x", "y"), "action": found}, "arm")
 
 
-def test_names_that_say_nothing_are_told_and_no_error() -> None:
-    told = compare_names(SPEC, {"observation.state": ("motor_0", "motor_1"), "action": ()}, "arm")
-    assert told == ["observation.state (arm has no names)", "action (arm has no names)"]
+def test_names_that_say_nothing_are_named_and_no_error() -> None:
+    message = compare_names(SPEC, {"observation.state": ("motor_0", "motor_1"), "action": ()}, "arm")
+    assert message == ["observation.state (arm has no names)", "action (arm has no names)"]
     nameless = PolicySpec.of_states({"observation.state": 2}, 2, 10.0)
     assert len(compare_names(nameless, {"action": ("x", "y")}, "arm")) == 2
     numbered = PolicySpec({}, 2, 10.0, ("joint_1", "joint_2"))
@@ -90,8 +90,8 @@ def test_a_model_keeps_the_names_and_is_judged_by_them(tmp_path: Path, capsys: p
     with pytest.raises(ConfigError, match=r"turned: observation.state: expected the order \[pan, lift\]"):
         jobs.evaluate(tmp_path / "run", data=turned)
     nameless = arm(tmp_path / "nameless", None)
-    told = jobs.evaluate(tmp_path / "run", data=nameless)["task"]
-    assert "Joints could not be compared by name: observation.state (" in told
+    message = jobs.evaluate(tmp_path / "run", data=nameless)["task"]
+    assert "Joints could not be compared by name: observation.state (" in message
     capsys.readouterr()
 
 
@@ -107,7 +107,7 @@ def test_models_from_before_names_were_kept_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "message"),
     [
         (
             PolicySpec.of_states({"observation.state": 3}, 2, 10.0),
@@ -124,7 +124,7 @@ def test_models_from_before_names_were_kept_load(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_policy_of_another_robot_is_shown_the_way(spec: PolicySpec, told: str, tmp_path: Path) -> None:
+def test_a_policy_of_another_robot_is_shown_the_way(spec: PolicySpec, message: str, tmp_path: Path) -> None:
     store.save(store.create("bc", spec), tmp_path / "model")
-    with pytest.raises(ConfigError, match=f"{told}.*nextmove evaluate RUN --data FOLDER"):
+    with pytest.raises(ConfigError, match=f"{message}.*nextmove evaluate RUN --data FOLDER"):
         jobs.evaluate(tmp_path / "model", out=tmp_path)

@@ -1,4 +1,4 @@
-"""Scales told from columns are those of the windows, and no window is kept."""
+"""Scales fitted to columns are those of the windows, and no window is kept."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ RELATIVE = ActionSpace(space="relative")
     ],
 )
 def test_scales_are_those_of_all_windows(planar: data.Dataset, system: str, recipe: Any) -> None:
-    told, made = (store.create(system, spec_of(planar), recipe) for _ in range(2))
-    seen = windows(planar, told, np.array([0, 1, 2, 4]))
-    told.fit(Columns(seen))
+    by_columns, made = (store.create(system, spec_of(planar), recipe) for _ in range(2))
+    seen = windows(planar, by_columns, np.array([0, 1, 2, 4]))
+    by_columns.fit(Columns(seen))
     made.fit([seen.batch(np.arange(len(seen)))])
     fitted = {n: v for n, v in made.state_dict().items() if n.startswith(("encoder.parts.", "codec."))}
     assert fitted
     for name, value in fitted.items():
-        np.testing.assert_allclose(told.state_dict()[name], value, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(by_columns.state_dict()[name], value, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("horizon", [16, 200])

@@ -41,10 +41,10 @@ def at_call(number: int, function: Callable[..., Any], happens: Callable[[], Non
     return wrapped
 
 
-def onwards(told: str) -> list[str]:
+def onwards(printed: str) -> list[str]:
     """The arguments of the command that a message names."""
-    assert told.count("\n") == 1, told
-    program, *args = shlex.split(told.strip().partition("to go on: ")[2])
+    assert printed.count("\n") == 1, printed
+    program, *args = shlex.split(printed.strip().partition("to go on: ")[2])
     assert program == "nextmove"
     return args
 
@@ -69,10 +69,10 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Policy, "loss", at_call(4, Policy.loss, lambda: signal.raise_signal(number)))
         assert main([*train, str(tmp_path / "run")]) == status
-    told = capsys.readouterr().err
-    assert f"nextmove train: {tmp_path / 'run'}: stopped at step 4 of a budget of 6 steps; kept as " in told
+    printed = capsys.readouterr().err
+    assert f"nextmove train: {tmp_path / 'run'}: stopped at step 4 of a budget of 6 steps; kept as " in printed
     assert store.load(tmp_path / "run" / "model").facts["finished"] is None
-    again = onwards(told)
+    again = onwards(printed)
     assert again[-1] == "--resume"
     assert main(again) == 0
     one, other = weights(tmp_path / "through"), weights(tmp_path / "run")
@@ -84,9 +84,9 @@ def test_a_signal_in_the_last_step_is_heard(small: Path, tmp_path: Path, capsys:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Policy, "loss", at_call(2, Policy.loss, lambda: signal.raise_signal(signal.SIGTERM)))
         assert main([*train, "--holdout", "0"]) == 143
-    told = capsys.readouterr().err
-    assert f"stopped at step 2 of a budget of 2 steps; kept as {tmp_path / 'model'}, finished" in told
-    assert main(onwards(told)) == 0
+    printed = capsys.readouterr().err
+    assert f"stopped at step 2 of a budget of 2 steps; kept as {tmp_path / 'model'}, finished" in printed
+    assert main(onwards(printed)) == 0
     assert "already finished at step 2" in capsys.readouterr().out
 
 
@@ -104,11 +104,11 @@ def test_a_full_disk_is_a_line_and_the_training_goes_on(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Appended, "write", at_call(16, Appended.write, full))
         assert main([*train, str(tmp_path / "run")]) == 1
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     kept = max((tmp_path / "run" / "checkpoints").glob("last-*"))
-    assert told.startswith(f"nextmove train: {tmp_path / 'run' / 'train.jsonl'}: No space left on device. ")
-    assert f"The last checkpoint is {kept}. Make room; to go on: nextmove train" in told
-    assert main(onwards(told)) == 0
+    assert printed.startswith(f"nextmove train: {tmp_path / 'run' / 'train.jsonl'}: No space left on device. ")
+    assert f"The last checkpoint is {kept}. Make room; to go on: nextmove train" in printed
+    assert main(onwards(printed)) == 0
     one, other = weights(tmp_path / "through"), weights(tmp_path / "run")
     assert all(one[name].equal(other[name]) for name in one)
 
@@ -166,12 +166,12 @@ def test_a_stopped_evaluation_goes_on_as_if_it_had_not_been(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Kept, "add", at_call(3, Kept.add, lambda: signal.raise_signal(number)))
             assert main([*evaluate, str(tmp_path / "out")]) == status
-        told = capsys.readouterr().err.replace("\r", "\n").splitlines(True)[-1]
-        assert f"stopped; 2 finished rollouts are kept in {tmp_path / 'out' / 'rollouts'}; to go on" in told
+        printed = capsys.readouterr().err.replace("\r", "\n").splitlines(True)[-1]
+        assert f"stopped; 2 finished rollouts are kept in {tmp_path / 'out' / 'rollouts'}; to go on" in printed
         played: list[int] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Kept, "add", lambda self, episode: played.append(episode.seed))
-            assert main(onwards(told)) == 0
+            assert main(onwards(printed)) == 0
         assert played == [100002, 100003]
     assert episodes(tmp_path / "out") == episodes(tmp_path / "through")
     assert not (tmp_path / "out" / "rollouts").exists()
@@ -184,17 +184,17 @@ def test_a_model_of_a_stopped_training_says_so(
     config = tmp_path / "run" / "model" / "config.json"
     content = json.loads(config.read_text())
     assert content["facts"]["finished"]
-    told = "its training was stopped at step 30 of a budget of 30 steps"
-    assert told not in str(jobs.inspect(tmp_path / "run"))
+    printed = "its training was stopped at step 30 of a budget of 30 steps"
+    assert printed not in str(jobs.inspect(tmp_path / "run"))
     content["facts"]["finished"] = None
     config.write_text(json.dumps(content))
-    assert f"! not finished: {told}" in jobs.inspect(tmp_path / "run")
+    assert f"! not finished: {printed}" in jobs.inspect(tmp_path / "run")
     with pytest.MonkeyPatch.context() as short:
         short.setitem(SUITES, "pusht", (replace(PUSHT, max_steps=5),))
         written = jobs.evaluate(tmp_path / "run", episodes=1, workers=0, video=0, out=tmp_path / "out")
-    assert written["verdict"].endswith(f"run is not finished: {told}.")
-    assert f"run is not finished: {told}." in capsys.readouterr().out
-    assert f"run is not finished: {told}." in (tmp_path / "out" / "report.html").read_text()
+    assert written["verdict"].endswith(f"run is not finished: {printed}.")
+    assert f"run is not finished: {printed}." in capsys.readouterr().out
+    assert f"run is not finished: {printed}." in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_run_without_a_model_yet_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

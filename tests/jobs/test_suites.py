@@ -58,8 +58,8 @@ def test_recording_stores_the_tasks_own(tmp_path: Path) -> None:
     assert dataset.layout.features[FRONT].shape == (16, 24, 3)
     assert list(dataset.tasks.values()) == ["Touch where the lamp is not."]
     assert json.loads((made / "meta" / "info.json").read_text())["robot_type"] == "pointer"
-    told = json.loads((made / "meta" / "recording.json").read_text())["episode"]
-    assert "noise=0.25" in told
+    recorded = json.loads((made / "meta" / "recording.json").read_text())["episode"]
+    assert "noise=0.25" in recorded
 
 
 def test_a_suite_is_judged_task_by_task(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

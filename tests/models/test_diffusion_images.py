@@ -92,8 +92,8 @@ def test_guided_sampling_is_its_definition(trunk):
     with torch.no_grad():
         for k in range(steps):
             t = torch.full((2, 1), 1000 * k / steps)
-            told, null = (model.decoder.net(x, t, c) for c in (ctx, model.context({}, 2)))
-            x = x + (null + weight * (told - null)) / steps
+            vectors, null = (model.decoder.net(x, t, c) for c in (ctx, model.context({}, 2)))
+            x = x + (null + weight * (vectors - null)) / steps
     found = decoder.sample(ctx, shape=(1, 8, 8), rng=seeded(9), noise=noise)
     torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-5)
     plain = model.decoder.sample(ctx, shape=(1, 8, 8), rng=seeded(9), noise=noise, steps=steps)
@@ -101,14 +101,14 @@ def test_guided_sampling_is_its_definition(trunk):
 
 
 @pytest.mark.parametrize("decoder", [name for name in DECODERS if name != "ddpm"])  # The one built without dropping.
-def test_a_tenth_of_the_rows_is_told_nothing(decoder):
+def test_a_tenth_of_the_rows_has_no_condition(decoder):
     model = built(decoder, "dit")
-    told = []
-    handle = model.decoder.net.register_forward_pre_hook(lambda module, args: told.append(args[2].vector))
+    vectors = []
+    handle = model.decoder.net.register_forward_pre_hook(lambda module, args: vectors.append(args[2].vector))
     model.loss(batch(400), rng=seeded(0))
     handle.remove()
     null = model.encoder.table.weight[10]
-    rows = torch.cat([(part == null).all(1) for part in told])
+    rows = torch.cat([(part == null).all(1) for part in vectors])
     assert len(rows) == 400
     assert 0.06 < float(rows.float().mean()) < 0.14
 
@@ -178,7 +178,7 @@ def test_pairs_of_reflow_train_a_generator_as_they_are():
     pairs = simulate(model, 4, rng=seeded(1), steps=2, label=label)
     seen = {}
     loss_at = model.decoder.loss_at
-    model.decoder.loss_at = lambda ctx, x, **told: seen.update(x=x, **told) or loss_at(ctx, x, **told)
+    model.decoder.loss_at = lambda ctx, x, **draws: seen.update(x=x, **draws) or loss_at(ctx, x, **draws)
     model.loss(pairs.batch([2, 0]), rng=seeded(2))
     assert torch.equal(seen["x"], pairs.x[[2, 0]])
     assert torch.equal(seen["noise"], pairs.noise[[2, 0]])

@@ -77,7 +77,7 @@ def test_an_image_is_completed_from_its_upper_half(name):
     assert torch.equal(one, drawn[2:3])
 
 
-def test_labels_are_told():
+def test_labels_condition_every_layer():
     for name in NAMES:
         model = made(name, LABELLED)
         with torch.no_grad():

@@ -126,7 +126,7 @@ def test_a_prior_speaks_the_tokens_of_a_frozen_tokenizer(recipe):
     assert torch.equal(made, tokenizer.codec.decode(ids))
 
 
-def test_a_prior_may_be_told_labels():
+def test_a_prior_may_be_conditioned_on_labels():
     model = prior_of(trained(SMALL_VAE), dataclasses.replace(DIGITS, classes=10))
     batch = {"image": images(DIGITS, 4), "label": torch.tensor([0, 3, 9, 3])}
     total(model.loss(batch, rng=seeded(0))).backward()

@@ -191,17 +191,17 @@ def test_products_are_linear_maps_with_their_gradients(small, slow, shape, bias,
         return F.linear(x, weight.flatten(1), *rest)
 
     torch.testing.assert_close(ours(), theirs())
-    told = (x, weight, *rest)
+    context = (x, weight, *rest)
     for mine, other in zip(
-        torch.autograd.grad(ours().square().sum(), told),
-        torch.autograd.grad(theirs().square().sum(), told),
+        torch.autograd.grad(ours().square().sum(), context),
+        torch.autograd.grad(theirs().square().sum(), context),
         strict=True,
     ):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
 
     def twice(function):
         (slope,) = torch.autograd.grad(function().square().sum(), x, create_graph=True)
-        return torch.autograd.grad(slope.square().sum(), told[:2])
+        return torch.autograd.grad(slope.square().sum(), context[:2])
 
     for mine, other in zip(twice(ours), twice(theirs), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-2)

@@ -184,11 +184,11 @@ def test_another_sampler_and_a_known_part_still_work():
     weight[:, :3] = 1
     for p in (policy, other):
         with_sampling(p, "heun", 3)
-    told = [p.generate(obs, rng=seeded(0), known=Known(value, weight)) for p in (policy, other)]
+    answers = [p.generate(obs, rng=seeded(0), known=Known(value, weight)) for p in (policy, other)]
     free = [p.generate(obs, rng=seeded(0)) for p in (policy, other)]
-    torch.testing.assert_close(told[1], told[0], rtol=0, atol=1e-3)
+    torch.testing.assert_close(answers[1], answers[0], rtol=0, atol=1e-3)
     torch.testing.assert_close(free[1], free[0], rtol=0, atol=1e-4)
-    assert not torch.allclose(told[0], free[0], atol=1e-2)
+    assert not torch.allclose(answers[0], free[0], atol=1e-2)
 
 
 def test_on_the_command_line_it_is_asked_for_by_name(tmp_path):

@@ -76,7 +76,7 @@ def test_cameras_are_shown_at_the_size_asked_for(asked, sized):
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         (["back"], f"expected one of touch \\({FRONT}\\), found 'back'"),
         (["front=12"], "expected NAME or NAME=HEIGHTxWIDTH"),
@@ -84,8 +84,8 @@ def test_cameras_are_shown_at_the_size_asked_for(asked, sized):
         ({"front": (0, 4)}, "expected a positive height and width, found 0 x 4"),
     ],
 )
-def test_a_camera_or_size_that_there_is_not_is_named(asked, told):
-    with pytest.raises(sim.SimulatorError, match=told):
+def test_a_camera_or_size_that_there_is_not_is_named(asked, message):
+    with pytest.raises(sim.SimulatorError, match=message):
         sim.make(TOUCH, asked)
 
 
@@ -107,7 +107,7 @@ def test_pusht_is_drawn_at_the_size_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("simulator", "cameras", "told"),
+    ("simulator", "cameras", "message"),
     [
         (
             "Cyclops",
@@ -117,9 +117,9 @@ def test_pusht_is_drawn_at_the_size_asked_for():
         ("Forgetful", [], r"touch: observation: expected \['observation.state'\], found \[\]"),
     ],
 )
-def test_what_a_simulator_shows_is_checked(simulator, cameras, told):
+def test_what_a_simulator_shows_is_checked(simulator, cameras, message):
     env = sim.make(replace(TOUCH, make=f"tests.sim.lamps:{simulator}"), cameras)
-    with pytest.raises(sim.SimulatorError, match=told):
+    with pytest.raises(sim.SimulatorError, match=message):
         env.reset(seed=0)
 
 

@@ -168,7 +168,7 @@ def test_tensorboard_events_and_printed_lines(tmp_path, capsys):
     assert "step 2: validation loss" in printed
 
 
-def test_nothing_is_told_of_steps_that_were_not_taken(tmp_path, capsys):
+def test_nothing_is_reported_of_steps_that_were_not_taken(tmp_path, capsys):
     run(tmp_path, steps=2)
     capsys.readouterr()
     run(tmp_path, steps=2, resume=True, progress="lines")
@@ -336,7 +336,7 @@ def test_bf16_reaches_the_loss(tmp_path):
 def test_numpy_and_nested_batches(tmp_path):
     def stream(start, rank, world):
         for batch in batches()(start, rank, world):
-            inner = {name: batch[name].numpy() for name in ("told", "label")}
+            inner = {name: batch[name].numpy() for name in ("condition", "label")}
             yield {"x": batch["x"].numpy(), "inner": inner, "task": batch["task"], "fps": 10}
 
     class Nested(Tiny):

@@ -29,7 +29,7 @@ def test_accumulated_steps_are_the_undivided_one(rule, parts):
 
 @dataclass(frozen=True)
 class Told(World):
-    """A process that is told what the others would send."""
+    """A process that gets what the others would send."""
 
     def gather(self, rows):
         """The masks of the whole batch."""

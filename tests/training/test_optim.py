@@ -82,10 +82,10 @@ def test_no_decay_on_vectors_embeddings_and_norms():
 
 
 def test_no_decay_on_tables_of_positions():
-    told = ContextSpec(vector=3, tokens=2, token=4)
+    spec = ContextSpec(vector=3, tokens=2, token=4)
     nets = (
-        Transformer(width=8, layers=1, heads=2).build(shape=(4, 2), out=2, times=1, context=told),
-        Gpt(width=8, layers=1, heads=2).build_tokens(length=4, classes=5, context=told),
+        Transformer(width=8, layers=1, heads=2).build(shape=(4, 2), out=2, times=1, context=spec),
+        Gpt(width=8, layers=1, heads=2).build_tokens(length=4, classes=5, context=spec),
     )
     for net in nets:
         assert {"position", "context.position"} <= undecayed(net) < {name for name, _ in net.named_parameters()}

@@ -77,9 +77,9 @@ def test_a_resumed_run_goes_on_as_it_began(found, kind, tmp_path, monkeypatch, c
     assert spy.kinds == {kind}
     assert all(torch.equal(through.ema[name], second.ema[name]) for name in through.ema)
     name = "bf16" if kind == torch.bfloat16 else "float32"
-    told = capsys.readouterr().out
-    assert told.count(f"the loss is computed in {name}: this processor multiplies {found:.2f}") == 2
-    assert told.count(f"the loss is computed in {name}: as at the run's first start") == 1
+    printed = capsys.readouterr().out
+    assert printed.count(f"the loss is computed in {name}: this processor multiplies {found:.2f}") == 2
+    assert printed.count(f"the loss is computed in {name}: as at the run's first start") == 1
     lines = [json.loads(line) for line in (tmp_path / "b" / "train.jsonl").read_text().splitlines()]
     starts = [line for line in lines if line["kind"] == "start"]
     assert [line["bf16"] for line in starts] == [kind == torch.bfloat16] * 2

@@ -194,7 +194,7 @@ def test_a_full_disk_costs_no_step_that_was_done(tmp_path, monkeypatch):
     assert all(torch.equal(through.ema[name], resumed.ema[name]) for name in through.ema)
 
 
-def test_a_disk_without_room_for_checkpoints_is_told_before_the_first_step(tmp_path, monkeypatch):
+def test_a_disk_without_room_for_checkpoints_is_named_before_the_first_step(tmp_path, monkeypatch):
     monkeypatch.setattr("nextmove.training.run.room", lambda path: 4000)
     with pytest.raises(OSError, match="No space left") as problem:
         run(tmp_path, steps=9)

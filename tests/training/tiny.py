@@ -29,9 +29,9 @@ class Tiny(nn.Module):
             self.last = nn.Linear(width, 3)
         self.register_buffer("seen", torch.zeros(()))
 
-    def forward(self, x: Tensor, t: Tensor, told: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor, label: Tensor) -> Tensor:
         """The velocity (B, 3)."""
-        inputs = self.norm(torch.cat([x, t, told, self.embed(label)], -1))
+        inputs = self.norm(torch.cat([x, t, condition, self.embed(label)], -1))
         return self.last(self.dropout(torch.relu(self.first(inputs))))
 
     def loss(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
@@ -40,7 +40,7 @@ class Tiny(nn.Module):
             self.seen += 1
         x = batch["x"]
         noise, t = normal(x.shape, rng, like=x), uniform((len(x), 1), rng, like=x)
-        y = self(noise + t * (x - noise), t, batch["told"], batch["label"])
+        y = self(noise + t * (x - noise), t, batch["condition"], batch["label"])
         return {"flow": (y - (x - noise)).square().mean(), "size": 0.01 * y.abs().mean()}
 
 
@@ -49,15 +49,15 @@ def batches(rows: int = 16, seed: int = 0, poison: int = -1) -> Callable[[int, i
 
     def one(step: int, rank: int, world: int) -> dict[str, Any]:
         drawn = seeded(seed, step)
-        told = torch.randn(rows, 4, generator=drawn)
+        condition = torch.randn(rows, 4, generator=drawn)
         label = torch.randint(5, (rows,), generator=drawn)
         share = slice(rank * rows // world, (rank + 1) * rows // world)
-        told, label = told[share], label[share]
-        x = told[:, :3] * 2 + label[:, None]
-        told = told + 0.1 * normal(told.shape, Shard(seeded(seed, step, 1), rank, world))
+        condition, label = condition[share], label[share]
+        x = condition[:, :3] * 2 + label[:, None]
+        condition = condition + 0.1 * normal(condition.shape, Shard(seeded(seed, step, 1), rank, world))
         if step == poison:
             x = x * float("inf")
-        return {"x": x, "told": told, "label": label, "task": ["push"] * len(x)}
+        return {"x": x, "condition": condition, "label": label, "task": ["push"] * len(x)}
 
     def stream(start: int, rank: int, world: int) -> Iterator[Batch]:
         step = start
@@ -78,7 +78,7 @@ def held() -> list[Batch]:
 def run(out: Path, model: nn.Module | None = None, *, optim: Optim = OPTIM, **settings: Any) -> tuple[Result, list]:
     """A run of the tiny model that prints nothing; also gives the reports of its steps.
 
-    `stop`: step after which the run is told to stop; `stream`: batches of another kind; `validation`,
+    `stop`: step after which the run is condition to stop; `stream`: batches of another kind; `validation`,
     `save_model`, `data`: arguments of train.
     """
     stop, reports = settings.pop("stop", None), []

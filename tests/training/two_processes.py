@@ -26,7 +26,7 @@ class Inside(Tiny):
         x = batch["x"]
         t = torch.zeros(len(x), 1)
         along = (normal(x.shape, rng, like=x),)
-        _, slope = torch.func.jvp(lambda x: self(x, t, batch["told"], batch["label"]), (x,), along)
+        _, slope = torch.func.jvp(lambda x: self(x, t, batch["condition"], batch["label"]), (x,), along)
         return {**terms, "slope": 0.1 * slope.square().mean()}
 
 
