@@ -148,9 +148,9 @@ def test_rotary_turns_by_the_angle_and_scores_depend_on_distance_only():
 def test_rotary_positions_of_a_row_are_its_own():
     positions = torch.tensor([[0, 1, 2, 3], [5, 6, 9, 2]])
     x = torch.randn(2, 3, 4, 8)
-    turned = rotate(x, *rotary(positions, 8))
+    rotated = rotate(x, *rotary(positions, 8))
     for row in range(2):
-        torch.testing.assert_close(turned[row], rotate(x[row : row + 1], *rotary(positions[row], 8))[0])
+        torch.testing.assert_close(rotated[row], rotate(x[row : row + 1], *rotary(positions[row], 8))[0])
     ours, h = Attention(16, 2), torch.randn(2, 4, 16)
 
     def answer(positions):

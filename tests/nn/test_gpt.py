@@ -262,7 +262,7 @@ def test_one_modern_block_equals_the_equations():
     def rms(x, gain):
         return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * gain
 
-    def turned(x):
+    def rotated(x):
         out = x.clone()
         for i in range(3):
             for j in range(2):
@@ -275,7 +275,7 @@ def test_one_modern_block_equals_the_equations():
     q1, q2, k, v = (rms(x, block.attention_branch.norm.weight) @ block.attention.in_proj_weight.T).split(4, 1)
     heads = []
     for q in (q1, q2):
-        score = (0.3 * turned(q) @ turned(k).T).masked_fill(torch.ones(3, 3).triu(1) > 0, -torch.inf)
+        score = (0.3 * rotated(q) @ rotated(k).T).masked_fill(torch.ones(3, 3).triu(1) > 0, -torch.inf)
         heads.append(score.softmax(1) @ v)
     x = x + torch.cat(heads, 1) @ block.attention.out_proj.weight.T
     gate, up = (rms(x, block.feedforward_branch.norm.weight) @ block.feedforward.up.weight.T).chunk(2, 1)

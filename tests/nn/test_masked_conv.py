@@ -80,7 +80,7 @@ def test_pixel_by_pixel_is_the_whole(window, start):
     rows = conv.whole(begun[:, :, : start + 1], keep=True)[1]
     full = conv(x)
     for i in range(start, 4):
-        rows = rows if i == start else conv.turn(rows)
+        rows = rows if i == start else conv.next_row(rows)
         for j in range(5):
             y = conv.pixel(x[:, :, i : i + 1, j : j + 1], rows=rows, column=j)
             torch.testing.assert_close(y, full[:, :, i : i + 1, j : j + 1], atol=1e-5, rtol=1e-5)
@@ -90,7 +90,7 @@ def test_a_row_at_once_is_the_whole():
     conv, x = built(above(3, first=True)), torch.randn(2, 6, 4, 5)
     rows = conv.whole(x[:, :, :3], keep=True)[1]
     assert conv.whole(x, keep=False)[1] == ()
-    torch.testing.assert_close(conv.read(conv.turn(rows), 0, 5), conv(x)[:, :, 3:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(conv.read(conv.next_row(rows), 0, 5), conv(x)[:, :, 3:], atol=1e-5, rtol=1e-5)
 
 
 def test_weights_start_by_the_inputs_that_count():

@@ -1,4 +1,4 @@
-"""Multi-head attention: packed projections, grouped heads, one mask, keys and values that are kept.
+"""Multi-head attention: packed projections, grouped heads, one mask, cached keys and values.
 
 Shapes: B batch, L queries, S keys, D width, P keys of a memory, E width of a head.
 """

@@ -1,4 +1,4 @@
-"""GPT: a causal transformer over ids, with the context in front and keys and values kept (Radford et al. 2019).
+"""GPT: a causal transformer over ids, with the context in front and cached keys and values (Radford et al. 2019).
 
 The parts are chosen one by one: GPT-2 has layer norms, dense GELU units and learned positions; its successors have
 root-mean-square norms, gated units, rotary positions, fewer heads of keys and values, and no biases.
@@ -39,7 +39,7 @@ class Gpt:
     dropout: float = 0.0
     positions: Literal["learned", "rotary"] = "learned"
     rotary: Rotary = Rotary()
-    """How rotary positions turn."""
+    """How rotary positions rotate."""
     norm: Any = LayerNorm()
     """`norm.LayerNorm` or `norm.RmsNorm`, of every norm but those inside attention."""
     feedforward: Any = DenseMlp()
@@ -153,10 +153,10 @@ class GptNet(nn.Module):
             positions = self._counted(x, state, prefix, valid)
         x = self._positioned(x, positions, before)
         if state is None and prefix:
-            x, seen = torch.cat([self.context(ctx).to(x), x], 1), self.context.valid(ctx)
+            x, context_valid = torch.cat([self.context(ctx).to(x), x], 1), self.context.valid(ctx)
             own = None if valid is None else extend_valid(valid, before=prefix)
-            seen = None if seen is None else extend_valid(seen, after=length)
-            valid = own if seen is None else seen if own is None else seen & own
+            context_valid = None if context_valid is None else extend_valid(context_valid, after=length)
+            valid = own if context_valid is None else context_valid if own is None else context_valid & own
             if positions is not None:
                 ahead = torch.arange(-prefix, 0, device=x.device).expand(*positions.shape[:-1], -1)
                 positions = torch.cat([ahead, positions], -1)

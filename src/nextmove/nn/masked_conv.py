@@ -117,9 +117,9 @@ class MaskedConv2d(nn.Module):
             return self(x), ()
         return self(x), (F.pad(last, (w.left, w.right, w.up + 1 - last.shape[2], 0)).clone(),)
 
-    def turn(self, rows: Rows) -> Rows:
+    def next_row(self, rows: Rows) -> Rows:
         """The rows for the row below, of which nothing is known yet."""
-        return tuple(turned(row) for row in rows)
+        return tuple(moved_up(row) for row in rows)
 
     def write(self, x: Tensor, rows: Rows, column: int) -> None:
         """Puts x (B, C, 1, n) into the last row, from `column` on."""
@@ -141,6 +141,6 @@ class MaskedConv2d(nn.Module):
         return self.read(rows, column)
 
 
-def turned(row: Tensor) -> Tensor:
+def moved_up(row: Tensor) -> Tensor:
     """Rows (B, C, n, W) moved up by one, the last one empty."""
     return F.pad(row[:, :, 1:], (0, 0, 0, 1))

@@ -132,9 +132,9 @@ class VerticalStack(nn.Module):
         out = self._run(x, convolve, condition)
         return out, (*windows, *condition, *(y[:, :, -1:].clone() for y in out)) if keep else ()
 
-    def turn(self, rows: Rows) -> Rows:
+    def next_row(self, rows: Rows) -> Rows:
         """Reads the row that is complete."""
-        windows = [conv.turn((row,)) for conv, row in zip(self.convs, rows, strict=False)]
+        windows = [conv.next_row((row,)) for conv, row in zip(self.convs, rows, strict=False)]
 
         def convolve(layer: int, h: Tensor | None) -> Tensor:
             conv = self.convs[layer]

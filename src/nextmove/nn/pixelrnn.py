@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nextmove.contracts import ContextSpec
 from nextmove.nn.conv import unfolded
 from nextmove.nn.dropout import Dropout
-from nextmove.nn.masked_conv import MaskedConv2d, Rows, before, square, turned
+from nextmove.nn.masked_conv import MaskedConv2d, Rows, before, moved_up, square
 from nextmove.nn.raster import Grid, RasterNet, Run, Stack, check_grid, pointwise, vector_width
 
 
@@ -131,9 +131,9 @@ class RowLayer(nn.Module):
         kept = [torch.stack(part[-2:], 1).permute(0, 3, 1, 2) for part in (states, cells)]
         return y, (*rows, F.pad(kept[0], (half, half)), kept[1].clone())
 
-    def turn(self, rows: Rows) -> Rows:
+    def next_row(self, rows: Rows) -> Rows:
         """The last row becomes the row above."""
-        return tuple(turned(row) for row in rows)
+        return tuple(moved_up(row) for row in rows)
 
     def pixel(self, x: Tensor, *, rows: Rows, column: int) -> Tensor:
         """The state (B, h, 1, 1) at one pixel of the last row."""
@@ -207,7 +207,7 @@ class DiagonalLayer(nn.Module):
             h, c, top = F.pad(h, (0, 0, 0, 0, 1, 1)), F.pad(c, (0, 0, 0, 0, 1, 1)), first
         return torch.cat(states, 1), torch.cat(cells, 1)
 
-    def turn(self, rows: Rows) -> Rows:
+    def next_row(self, rows: Rows) -> Rows:
         """Reads the row that is complete from right to left."""
         x, states, cells, above = rows
         gates = self.inputs(x).chunk(2, 1)[1][:, :, 0]
@@ -218,7 +218,7 @@ class DiagonalLayer(nn.Module):
             h, c = cell(gates[..., column] + seen @ self.state[1], c)
             out.append(h)
         down = torch.stack(out[::-1], -1)[:, :, None]
-        return torch.zeros_like(x), turned(states), torch.zeros_like(cells), down
+        return torch.zeros_like(x), moved_up(states), torch.zeros_like(cells), down
 
     def pixel(self, x: Tensor, *, rows: Rows, column: int) -> Tensor:
         """The sum of both directions (B, h, 1, 1) at one pixel of the last row."""

@@ -37,7 +37,7 @@ class Layer(Protocol):
         """Outputs for all rows, and if `keep` what the pixels after the last row's first one need."""
         ...
 
-    def turn(self, rows: Rows) -> Rows:
+    def next_row(self, rows: Rows) -> Rows:
         """What is kept, once the last row is complete and the next one begins."""
         ...
 
@@ -68,7 +68,7 @@ class Pixel:
     def __call__(self, layer: Any, *inputs: Any) -> Any:
         """Inputs (B, C, 1, 1) to outputs (B, C', 1, 1); the first call of a row begins it."""
         rows = self.before[len(self.rows)]
-        rows = layer.turn(rows) if self.first else rows
+        rows = layer.next_row(rows) if self.first else rows
         self.rows.append(rows)
         return layer.pixel(*inputs, rows=rows, column=self.column)
 

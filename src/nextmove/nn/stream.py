@@ -57,13 +57,13 @@ class Stream(nn.Module):
         `TransformerBlock`.
         """
         mask = self._mask(mask, memory, valid, x.shape[1])
-        turn, layers = self._turn(x, positions, memory, valid), []
+        rotation, layers = self._rotation(x, positions, memory, valid), []
         own = self._sources(x, memory) if source is None and memory is not None and any(self.crosses) else None
         for i, block in enumerate(self.blocks):
             past = None if memory is None else memory.layers[i]
             source = source if own is None else own[i]
             # By position: keywords would be packed and unpacked at every block.
-            x, past = block(x, mask, past, turn, position, source, condition)
+            x, past = block(x, mask, past, rotation, position, source, condition)
             if remember:
                 layers.append(past)
         if self.norm is not None:
@@ -89,18 +89,18 @@ class Stream(nn.Module):
         Keys have their positions already; queries count theirs from 0 (Shukor et al. 2025, as published in LeRobot).
         """
         mask = None if memory.mask is None else key_mask(memory.mask)
-        turn = self._turn(x, torch.arange(x.shape[1], device=x.device), None, None)
+        rotation = self._rotation(x, torch.arange(x.shape[1], device=x.device), None, None)
 
         def flat(part: Tensor) -> Tensor:
             return part.transpose(1, 2).flatten(2)
 
         layers = zip(self.crosses, memory.layers, strict=True)
         return [
-            Source(flat(kv.keys), mask, values=flat(kv.values), rotate=turn) if cross and kv is not None else None
+            Source(flat(kv.keys), mask, values=flat(kv.values), rotate=rotation) if cross and kv is not None else None
             for cross, kv in layers
         ]
 
-    def _turn(self, x: Tensor, positions: Tensor | None, memory: Memory | None, valid: Tensor | None) -> Any:
+    def _rotation(self, x: Tensor, positions: Tensor | None, memory: Memory | None, valid: Tensor | None) -> Any:
         """The rotation of this call's queries and keys."""
         if self.rotary is None:
             return None
