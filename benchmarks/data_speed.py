@@ -3,7 +3,7 @@
     python benchmarks/data_speed.py [--batches 400] [--video-batches 20] [--keep DIR] [--no-cold]
 
 Makes, with our writer, the two sets on which LeRobot is timed: 50 episodes x 100 frames at 10 Hz, state (14,) and
-action (14,), without pictures and with two 96x96 cameras as AV1 video (key frame every second frame, crf 30). Measures
+action (14,), without images and with two 96x96 cameras as AV1 video (key frame every second frame, crf 30). Measures
 windows of 2 observations and 16 actions, batches of 64 in random order (2 frames per camera per window) with 0, 1, 2
 workers: per second, and without workers also per second of this process's CPU time, which a busy machine does not
 change. `video_cached` keeps decoded frames in memory and is measured after all have been decoded once.

@@ -3,7 +3,7 @@
     python benchmarks/dataset_parity.py DIR
 
 DIR holds `dataset/`, `expected.json` and `expected.safetensors`. max_abs_diff covers tables, windows, masks, tasks,
-strings (a wrong one counts 1) and pictures in parquet; max_abs_diff_images is the largest mean difference of a query's
+strings (a wrong one counts 1) and images in parquet; max_abs_diff_images is the largest mean difference of a query's
 video frames or of their block means, 1 being white against black; missing names what could not be compared.
 """
 

@@ -81,7 +81,7 @@ FEWER = {"samples": 240, "likelihood": 120, "classified": 240}
 
 CORPORA = {
     "digits-binary": Corpus("digits", AUTOREGRESSIVE, {"levels": 2, "augment": AUGMENT}),
-    # Samples are compared with pictures as they are: those of a model that saw turned ones are told apart.
+    # Samples are compared with images as they are: those of a model that saw rotated ones are told apart.
     "digits": Corpus(
         "digits",
         ("pixelcnn", "vqvae", "vqgan", "vqgan-prior", *PARALLEL, "reflow"),

@@ -70,7 +70,7 @@ def runs(decoder: Any, pipeline: Any, noise: Tensor, steps: int) -> dict[str, Ca
         return (x / 2 + 0.5).clamp(0, 1)
 
     def theirs() -> Tensor:
-        # The pipeline draws its own noise; this is what it does with it, conversion to pictures included.
+        # The pipeline draws its own noise; this is what it does with it, conversion to images included.
         scheduler = pipeline.scheduler
         scheduler.set_timesteps(steps)
         x = noise

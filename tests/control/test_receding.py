@@ -78,7 +78,7 @@ def test_observations_are_copied():
 
 
 class Camera:
-    """A picture that counts how often it is read, as a copy or into a batch."""
+    """An image that counts how often it is read, as a copy or into a batch."""
 
     def __init__(self):
         self.frame, self.read = np.zeros((4, 5, 3), np.uint8), 0
@@ -89,7 +89,7 @@ class Camera:
 
 
 class Watching(Counting):
-    """Reads the picture, not the other."""
+    """Reads the image, not the other."""
 
     inputs = {  # noqa: RUF012
         "observation.state": Feature("state", (1,)),
@@ -101,7 +101,7 @@ class Watching(Counting):
 @pytest.mark.parametrize(
     ("steps", "executed", "reads", "shown"),
     [
-        # A plan of the last 3 ticks copies two pictures and reads the present one; at other ticks none is read.
+        # A plan of the last 3 ticks copies two images and reads the present one; at other ticks none is read.
         (3, 8, 3, [[0, 0, 0], [6, 7, 8], [14, 15, 16]]),
         (1, 8, 1, [[0], [8], [16]]),
         # What the next plan looks at again is copied, once.

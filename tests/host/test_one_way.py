@@ -72,7 +72,7 @@ WRITERS = {
     "data/encode.py encode_video: av.open": "into the folder of an episode that replacing() yielded",
     "data/encode.py join_videos: av.open": "into the commit folder, synced whole before it is named",
     "evaluation/gallery.py moving: first.save": "into memory",
-    "evaluation/gallery.py png: Image.fromarray(picture).save": "into memory",
+    "evaluation/gallery.py png: Image.fromarray(image).save": "into memory",
     "evaluation/plots.py svg: figure.savefig": "into memory",
     "evaluation/video.py mp4: av.open": "into memory",
     "host/lock.py _take: os.write": "the owner of a lock, in the file that it holds",

@@ -11,7 +11,7 @@ from nextmove.contracts import Feature, normal, seeded, uniform
 
 
 def shown(inputs: Mapping[str, Feature], rows: int, steps: int) -> dict[str, Any]:
-    """Normal numbers (B, T, ...), pictures of noise, and one of two instructions for each row."""
+    """Normal numbers (B, T, ...), images of noise, and one of two instructions for each row."""
     found: dict[str, Any] = {}
     for name, feature in inputs.items():
         # The draws of an input do not depend on which others there are.

@@ -8,7 +8,7 @@ import torch
 from nextmove.nn.resnet import BasicBlock, ResNet, SpatialSoftmax
 
 # Of torchvision.models.resnet18 and resnet34 (group norm: 16 channels a group) in float64, filled as `fill` does:
-# mean of the feature maps, their first value, the second picture's spread, and the number of parameters.
+# mean of the feature maps, their first value, the second image's spread, and the number of parameters.
 REFERENCE = {
     (18, "batch"): (263806.82235572377, 867351.569825261, 386349.4869598223, 11_176_512),
     (18, "group"): (0.9680522289978867, 2.7156263180423785, 1.258786332653322, 11_176_512),

@@ -22,7 +22,7 @@ LAMPS = (lamp("touch", "Touch the lamp.", 1), lamp("mirror", "Touch where the la
 
 
 def seen(image):
-    """Where the lamp of a picture (..., height, width, 3) is, in -1 to 1."""
+    """Where the lamp of an image (..., height, width, 3) is, in -1 to 1."""
     column = np.asarray(image)[..., 0, :, 0].argmax(-1)
     return (2 * column + 1) / image.shape[-2] - 1
 
@@ -49,16 +49,16 @@ class Lamps:
         return self.observe(), 1 - away, away < 0.1, {"is_success": away < 0.1, "lamp": self.lamp}
 
     def observe(self):
-        pictures = {name: self.picture(*size) for name, size in self.cameras.items()}
-        return {"observation.state": np.array([self.at], np.float32), **pictures}
+        images = {name: self.image(*size) for name, size in self.cameras.items()}
+        return {"observation.state": np.array([self.at], np.float32), **images}
 
-    def picture(self, height, width):
+    def image(self, height, width):
         frame = np.zeros((height, width, 3), np.uint8)
         frame[:, int((self.lamp + 1) / 2 * width)] = 255
         return frame
 
     def render(self):
-        return self.picture(16, 32)
+        return self.image(16, 32)
 
     def close(self):
         self.alive.remove(self)
@@ -82,8 +82,8 @@ def demonstrate(task, number, *, seed, noise, noisy_share, cameras):
 class Cyclops(Lamps):
     """Renders at a size of its own, whatever is asked for."""
 
-    def picture(self, height, width):
-        return super().picture(24, 24)
+    def image(self, height, width):
+        return super().image(24, 24)
 
 
 class Forgetful(Lamps):
