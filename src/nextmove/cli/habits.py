@@ -1,4 +1,4 @@
-"""Options as LeRobot's users write them, and what nextmove calls the same; what is mistyped, and what is near it."""
+"""Options as LeRobot's users write them with nextmove's names for them, and hints for mistyped options."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ CONTINUED = ("demo", "record", "train", "evaluate", "compare")
 
 
 def _onwards(args: list[str]) -> str:
-    """The command that goes on from what a stopped one has kept, with what to say before it."""
+    """The command that resumes a stopped one, with the words before it."""
     import shlex
 
     if not args or args[0] not in CONTINUED:

@@ -1,4 +1,4 @@
-"""Commands to functions: options and help texts come from the functions of `nextmove.jobs` themselves."""
+"""Runs commands: options and help texts come from the functions of `nextmove.jobs` themselves."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(command: str, args: Sequence[str]) -> int:
 
 
 def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> int:
-    """Calls the function with the options that the arguments give, prints what it has to say; the exit status."""
+    """Calls the function with the options that the arguments give and prints its result; the exit status."""
     import tyro
 
     config = (tyro.conf.PositionalRequiredArgs, tyro.conf.AvoidSubcommands)

@@ -1,4 +1,4 @@
-"""Between a policy and a robot: what was seen, what is still to be done, and when."""
+"""Control of a robot by a policy: histories of observations, queues of actions, and timing."""
 
 from nextmove.control.choice import suited, suited_rows
 from nextmove.control.clock import Clock, VirtualTime

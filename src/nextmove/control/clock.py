@@ -1,4 +1,4 @@
-"""The beat of a control loop: ticks on a fixed grid, honest about those that came late."""
+"""Ticks of a control loop on a fixed grid; late ticks are reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass
 class VirtualTime:
-    """Time that passes only as it is set: the same loop runs in tests and simulators, the same on every machine."""
+    """Simulated time for tests and simulators: it passes only when it is set."""
 
     seconds: float = 0.0
 

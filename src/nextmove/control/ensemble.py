@@ -52,7 +52,7 @@ class TemporalEnsemble:
 
 
 def ensembled(plans: Tensor, coefficient: float = 0.01) -> Tensor:
-    """The same at once: all plans (T, B, H, A), one a tick, to the actions (T, B, A)."""
+    """The actions (T, B, A) of all plans (T, B, H, A), one a tick, in one call."""
     ticks, _, horizon, _ = plans.shape
     actions = []
     for now in range(ticks):

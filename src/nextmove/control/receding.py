@@ -55,7 +55,7 @@ def history(observations: Sequence[Observation]) -> Batch:
 
 
 class _Row:
-    """What one robot has seen lately and what it is still to do."""
+    """The recent observations of one robot, and its queue of actions."""
 
     def __init__(self, n_obs_steps: int) -> None:
         self.seen: deque[Observation] = deque(maxlen=n_obs_steps)
@@ -71,7 +71,7 @@ class _Row:
         self.rng = rng or self.rng
 
     def see(self, observation: Observation, lasting: bool) -> None:
-        """Remembers what the next plan looks at; the first observation fills the whole history.
+        """Adds an observation to the history; the first one fills all of it.
 
         It is copied, since simulators write into their buffers again, unless the plan made at once is its only reader
         (`lasting` says whether later ones are).

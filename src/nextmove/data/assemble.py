@@ -1,4 +1,4 @@
-"""Staged episodes into the files of a v3.0 data set, switched on by one list of moves that a crash cannot split.
+"""Writes staged episodes as files of a v3.0 data set, published by one list of moves that a crash cannot split.
 
 All new files are first written under `.staging/commit`; then `.staging/commit.json` names them; from then on the moves
 are made, now or by the next writer, and only after the last one the staging folder goes.

@@ -23,7 +23,7 @@ from nextmove.data.video import OpenVideos
 
 
 class Camera(Protocol):
-    """What can be asked of a camera."""
+    """The protocol of a camera."""
 
     feature: Feature
 

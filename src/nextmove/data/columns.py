@@ -1,4 +1,4 @@
-"""What may be stored: entries of features, and the columns of an episode with the counters that every data set has.
+"""Checks of what is stored: entries of features, and columns of an episode with the counters of every data set.
 
 Shapes: T frames of the episode, H height, W width.
 """

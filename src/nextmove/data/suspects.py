@@ -30,7 +30,7 @@ Level = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing the doctor noticed; an error breaks reading or training, a warning may be meant."""
+    """One finding of the doctor; an error breaks reading or training, a warning may be intended."""
 
     level: Level
     check: str

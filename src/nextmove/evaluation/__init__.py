@@ -1,4 +1,4 @@
-"""Judging policies: rollouts that can be repeated, intervals, paired tests, held-out errors, one page to believe."""
+"""Judging policies: repeatable rollouts, intervals, paired tests, held-out errors, one report."""
 
 from nextmove.evaluation.entry import Entry, entry_json, read_entry
 from nextmove.evaluation.episode import EpisodeResult

@@ -1,4 +1,4 @@
-"""Plans of somebody who learnt nothing, to be shown beside every policy's: an error says little without them.
+"""Baselines without learning, shown beside every policy: an error says little without them.
 
 Shapes: B windows, H horizon, A action width.
 """

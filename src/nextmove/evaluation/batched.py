@@ -53,7 +53,7 @@ class _Slot:
         return result
 
     def fail(self, problem: Exception) -> Failure:
-        """The reason; a fresh environment takes the place of the one that raised."""
+        """Ends the episode with this reason; a new environment replaces the one that raised."""
         self.env, self.trace, self.observation = self.make_env(), None, None
         return Failure(why(problem))
 

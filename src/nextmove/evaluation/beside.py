@@ -20,7 +20,7 @@ POLICY = "policy"
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """Mean absolute errors of one who plans."""
+    """Mean absolute errors of a policy or baseline."""
 
     by_step: Array
     """(H, A), in action units."""
@@ -122,7 +122,7 @@ def _errors(sums: Array, count: Array, spread: Array) -> Errors:
 
 
 def beside_json(found: Beside) -> dict[str, Any]:
-    """What a report says of it for programs: means by joint, step and episode, of policy and baselines."""
+    """The report's JSON: means by joint, step and episode, of policy and baselines."""
     return {
         "verdict": verdict(found),
         "worse_than_doing_nothing": bool(set(IDLE) & set(_better(found))),

@@ -36,7 +36,7 @@ class Entry:
 
 
 def unfinished(facts: Mapping[str, Any]) -> str:
-    """Of a model whose training was stopped: that it was; nothing else."""
+    """A sentence if the model's training was stopped before its budget; else nothing."""
     if "finished" not in facts or facts["finished"] is not None:
         return ""
     return f"its training was stopped at step {facts.get('steps')} of a budget of {facts.get('budget')}"

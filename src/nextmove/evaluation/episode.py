@@ -1,4 +1,4 @@
-"""What one episode of a policy left behind: what it did, how well, how smoothly; to plain values and back."""
+"""The result of one episode: actions, success, smoothness; written to plain values and read back."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class EpisodeResult:
 
     @property
     def key(self) -> Key:
-        """What tells it from every other episode of a policy, and pairs it with other policies'."""
+        """Task and seed: unique within a policy, equal across policies for paired tests."""
         return self.task, self.seed
 
     @property

@@ -1,4 +1,4 @@
-"""Samples to look at: grids of images, and the way they came about as an animation.
+"""Grids of samples, and animations of the steps that made them.
 
 Shapes: N images, C channels (1 grey or 3 colours), F frames.
 """
@@ -48,7 +48,7 @@ def png(image: Array) -> bytes:
 
 
 def kind(target: Path) -> str:
-    """What an image's name says it is, in small letters; raises ValueError for a name that says nothing known."""
+    """The format that an image's file name asks for, in lower case; raises ValueError for an unknown one."""
     suffix = target.suffix.lower()
     if suffix not in (".png", ".gif", ".webp", ".mp4"):
         raise ValueError(f"out: expected a name ending in .png, .gif, .webp or .mp4, found {target.name!r}")

@@ -18,7 +18,7 @@ from nextmove.host.files import write_bytes, write_json, write_text
 
 @dataclass(frozen=True)
 class GeneratorResult:
-    """What was found about one generator.
+    """The results of judging one generator.
 
     likelihood: figures with their unit in the name (`nats_per_image`, `bits_per_dim`, ...). quality: as
     `quality.judge_samples`. speed: `seconds_per_image` and the like. images: PNG files by caption. texts: samples.

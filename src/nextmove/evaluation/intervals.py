@@ -1,4 +1,4 @@
-"""How sure k successes in n episodes make one."""
+"""Success rates of k successes in n episodes with confidence intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 @dataclass(frozen=True)
 class Rate:
-    """A success rate with the interval that its number of episodes allows."""
+    """A success rate with its confidence interval."""
 
     successes: int
     episodes: int

@@ -1,4 +1,4 @@
-"""Finished episodes on disk while an evaluation runs, so that it goes on where it was stopped."""
+"""Finished episodes on disk while an evaluation runs, so that a stopped one resumes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Kept:
 
 @contextmanager
 def keeping(folder: Path, key: Mapping[str, Any]) -> Iterator[Kept]:
-    """What keeps finished episodes until the block that uses them ends; a stop or a full disk says what is kept."""
+    """Stores finished episodes until the block ends; errors of a stop or a full disk name what is stored."""
     kept = Kept(folder, key)
     try:
         yield kept

@@ -1,4 +1,4 @@
-"""What tells an episode from all others: its task and its seed; and their number as text."""
+"""Keys of episodes, task and seed, and ranges of them as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predicted against demonstrated actions on held-out episodes: what can be said without a simulator.
+"""Errors of predicted actions against demonstrated ones on held-out episodes, without a simulator.
 
 Shapes: B windows, T observation steps, H horizon (of the comparison), A action width, N draws.
 A low error doesn't make a policy succeed, and a good sampler of a many-moded task errs on most draws: read the best of

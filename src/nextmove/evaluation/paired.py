@@ -1,4 +1,4 @@
-"""Is one policy better than another? Both play the same seeds of the same tasks, so only those where they differ tell.
+"""Paired tests of policies on the same seeds of the same tasks.
 
 A pair is one (task, seed); tests and intervals count pairs alike, whatever the task.
 """

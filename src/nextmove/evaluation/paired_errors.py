@@ -1,4 +1,4 @@
-"""Does one policy miss demonstrations by less than another? Both are judged on the same episodes, so pairs tell.
+"""Paired tests of policies' errors on the same demonstrated episodes.
 
 Windows of an episode resemble each other: an episode counts once, by its mean error over what both plan.
 """
@@ -71,7 +71,7 @@ def _pair(a: str, b: str, x: Array, y: Array, resamples: int, seed: int, confide
 
 
 def paired_json(found: Mapping[str, Beside], confidence: float) -> dict[str, Any]:
-    """What a report says of pairs: nothing for fewer than two policies, and why where they cannot be compared.
+    """The report's JSON on pairs: empty for fewer than two policies, a reason where they cannot be compared.
 
     means, baselines: mean error over episodes of each policy and baseline, over the steps that all policies plan.
     """

@@ -42,7 +42,7 @@ _STYLE: dict[str, Any] = {
 
 
 def color(i: int) -> str:
-    """The stand-in for the page's colour of the `i`th policy."""
+    """A placeholder for the page's colour of the `i`th policy."""
     return f"#0{i % SERIES}0a0a"
 
 

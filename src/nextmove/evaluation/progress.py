@@ -1,4 +1,4 @@
-"""How far a judgement is: a bar on stderr."""
+"""Progress of an evaluation: a bar on stderr."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(show: bool, text: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """What hears of every so many done, with what to say now; shown with the time left, if asked for."""
+    """A callback of the number done and a text; draws a bar with the time left if asked for."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

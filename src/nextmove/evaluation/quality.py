@@ -1,4 +1,4 @@
-"""How good samples are, where no likelihood tells: two-sample tests, distances, class shares, and copies.
+"""Quality of samples without a likelihood: two-sample tests, distances, class shares, and copies.
 
 Shapes: N real samples, M generated ones, D values of each (any further axes are flattened).
 """

@@ -19,7 +19,7 @@ from nextmove.host.workers import Failure, run_tasks
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay showed: frames (n + 1, height, width, 3) uint8 and whether every reward was earned again."""
+    """Frames (n + 1, height, width, 3) uint8 of a replay, and whether every reward was the same."""
 
     frames: list[Array]
     exact: bool
@@ -54,7 +54,7 @@ class _Camera:
 
 
 def pick(results: Sequence[EpisodeResult], count: int) -> list[EpisodeResult]:
-    """`count` episodes worth seeing: failures first, half of them if there are enough, then successes."""
+    """`count` episodes to show: failures first, half of them if there are enough, then successes."""
     lost = [r for r in results if not r.success]
     won = [r for r in results if r.success]
     failures = min(len(lost), max(math.ceil(count / 2), count - len(won)))

@@ -1,4 +1,4 @@
-"""One page that can be believed, sent and opened anywhere: report.html and, for programs, report.json."""
+"""The report: a self-contained report.html and, for programs, report.json."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def _count(value: int | None) -> str:
-    """A number of parameters as people say it."""
+    """A number of parameters, rounded, with its unit."""
     if value is None:
         return "–"
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):

@@ -1,4 +1,4 @@
-"""Policies in simulators: one result for every task and seed, in their order, whatever ran it."""
+"""Rollouts in simulators: one result for every task and seed, in their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything a report says, as plain data: what goes into report.json and what the page is drawn from."""
+"""The content of a report as plain data: report.json, from which the page is rendered."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _policy(entry: Entry, confidence: float) -> dict[str, Any]:
 
 
 def _offline(found: Offline | None) -> dict[str, Any] | None:
-    """What held-out errors say; the episodes to draw are left to the page."""
+    """Held-out errors, without the episodes that the page draws."""
     if found is None:
         return None
     values = {name: value for name, value in (offline_json(found) or {}).items() if name != "trajectories"}
@@ -95,7 +95,7 @@ def _offline(found: Offline | None) -> dict[str, Any] | None:
 
 
 def _outcome(results: Sequence[EpisodeResult], confidence: float) -> dict[str, Any]:
-    """What rollouts say; all None without any."""
+    """Results of rollouts; all None without any."""
     names = ("success", "mean_max_reward", "max_reward", "mean_steps", "mean_steps_to_success", "jerk", "roughness")
     if not results:
         return dict.fromkeys((*names, "mode", "fps"))
@@ -202,7 +202,7 @@ def verdict(
 
 
 def _against(first: str, others: Sequence[str], comparisons: Sequence[Mapping[str, Any]], what: str = "seeds") -> str:
-    """Whom the first beats beyond chance and whom it doesn't."""
+    """Which policies the first beats significantly, and which not."""
     p = {frozenset((c["a"], c["b"])): c["p_adjusted"] for c in comparisons}
     beaten = [n for n in others if p[frozenset((first, n))] < LEVEL]
     level = [n for n in others if n not in beaten]

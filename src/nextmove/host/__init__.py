@@ -1,3 +1,3 @@
-"""What the machine does to a job, and the job to it: folders with one owner, signals, files that are whole."""
+"""Files, locks, signals and worker processes."""
 
 __all__: list[str] = []

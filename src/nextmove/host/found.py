@@ -1,4 +1,4 @@
-"""What there is where a folder was expected, as text, and how to get what is not there."""
+"""Messages on what a path holds where a folder was expected, and how to download it."""
 
 from __future__ import annotations
 

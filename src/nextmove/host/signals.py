@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop: what is finished is kept, and the exit status says which it was."""
+"""Ctrl-C and SIGTERM: what is finished is kept, and the exit status tells the signal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StoppedError(KeyboardInterrupt):
 
     @classmethod
     def of(cls, stop: KeyboardInterrupt, kept: str) -> StoppedError:
-        """The same wish with what is kept, unless that was said already."""
+        """The same signal with what is kept, unless that was said already."""
         return cls(str(stop) or kept, getattr(stop, "number", signal.SIGINT))
 
 

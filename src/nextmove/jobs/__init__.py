@@ -1,4 +1,4 @@
-"""What a user does: record, train, evaluate, compare, generate, inspect, demo. The command line calls these."""
+"""The jobs of a user: record, train, evaluate, compare, generate, inspect, demo. The command line calls these."""
 
 from nextmove.jobs.compare import compare
 from nextmove.jobs.demo import demo

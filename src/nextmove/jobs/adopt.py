@@ -1,4 +1,4 @@
-"""Parts of saved models as the beginning of parts of a new one: `--from SLOT=FOLDER`."""
+"""Parts of a new model initialised from parts of saved ones: `--from SLOT=FOLDER`."""
 
 from __future__ import annotations
 

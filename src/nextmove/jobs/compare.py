@@ -181,7 +181,7 @@ def _judged(folder: Path) -> dict[str, ComparedResult]:
 
 
 def _check_same_episodes(folder: Path, lines: list[ComparedRun], simulator: str, seeds: range) -> None:
-    """Raises ConfigError for a line that was judged on other episodes: it is neither what is asked for nor to do."""
+    """Raises ConfigError for a line that was judged on other episodes."""
     found = _judged(folder)
     for name in (line.name for line in lines if line.name in found):
         if not found[name].played(simulator, seeds):
@@ -192,7 +192,7 @@ def _check_same_episodes(folder: Path, lines: list[ComparedRun], simulator: str,
 
 
 def _check(data_dir: Path, demonstrations: int, simulator: str) -> Demonstrations:
-    """Raises ConfigError for demonstrations that are too few or that show and do something else than the simulator."""
+    """Raises ConfigError for too few demonstrations, or features that differ from the simulator's."""
     found = Demonstrations(data_dir)
     dataset = found.dataset
     if demonstrations > dataset.num_episodes:

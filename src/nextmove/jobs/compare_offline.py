@@ -31,7 +31,7 @@ UNIT = "action units"
 
 
 def judged_episodes(dataset: sets.Dataset, share: float) -> tuple[np.ndarray, str, tuple[str, ...]]:
-    """Numbers of the episodes to judge on, a hash of what they hold, and what has to be said of the choice.
+    """Numbers of the episodes to judge on, a hash of their content, and a caution about the choice.
 
     Chosen by content, so that an episode judged on is never trained on after others are added.
     """

@@ -101,7 +101,7 @@ def common(choices: Mapping[str, Choice], dataset: sets.Dataset, allow_trained: 
 
 
 def _all_of(choice: Choice, numbers: np.ndarray) -> Choice:
-    """All of these episodes are judged, whatever they are to this run; its caution says what they are."""
+    """A choice of all these episodes; its caution says how they relate to what this run was trained on."""
     relations = tuple(name for name, count in choice.counts.items() if count)
     return choice if len(choice.episodes) == len(numbers) else replace(choice, episodes=numbers, judged=relations)
 
@@ -165,7 +165,7 @@ def runs_simulated(
 
 
 def _load_or_judge(path: Path, key: Mapping[str, Any], judge: Callable[[], evaluation.Entry]) -> evaluation.Entry:
-    """The entry of a file of the same key: weights, and what they are judged on; else it is made and kept there."""
+    """The entry in a file whose key (weights, episodes) is the same; else it is judged and written there."""
     known = json.loads(json.dumps(key))
     if path.is_file() and read_json(path).get("key") == known:
         print(f"{path.stem}: judged before, the same weights on the same episodes")

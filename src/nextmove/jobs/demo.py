@@ -1,4 +1,4 @@
-"""The whole job in one go: demonstrations, a policy, a judgement, a page to look at."""
+"""All jobs in one: records demonstrations, trains a policy, judges it and writes the report."""
 
 from __future__ import annotations
 

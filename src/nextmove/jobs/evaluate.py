@@ -1,4 +1,4 @@
-"""A saved policy to an honest number."""
+"""Judges a saved policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model and its data through the training loop to a saved folder: what every kind of training has in common."""
+"""Trains a model on its data and saves it: what every kind of training has in common."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
 
 
 def identity(task: Task) -> dict[str, Any]:
-    """What tells a task's data from others, wherever they lie: facts, numbers of rows, hashes of what they hold.
+    """What identifies a task's data independently of its path: facts, numbers of rows, hashes of the content.
 
     Data without hashes: means of a few rows' absolute values with three digits.
     """

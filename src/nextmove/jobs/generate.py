@@ -1,4 +1,4 @@
-"""A saved generator to text on the terminal, or to an image of its samples and of how they came about."""
+"""Samples of a saved generator: text on the terminal, or an image of samples or of the steps to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A saved generator of text or images to honest numbers: likelihood where it exists, sample quality, speed."""
+"""Judges a saved generator of text or images: likelihood where it exists, sample quality, speed."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def judge_generator(
 
 
 def _of(model: Any, run: Path) -> GeneratorResult:
-    """Name, facts and training curve of a model, as far as it and its run tell."""
+    """Name, facts and training curve of a model, as far as its files have them."""
     log = open_folder(run).folder.parent / "train.jsonl"
     facts = {**provenance.facts(model), "parameters": sum(p.numel() for p in model.parameters())}
     facts["weights_hash"] = store.weights_hash(run)

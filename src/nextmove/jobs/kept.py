@@ -1,4 +1,4 @@
-"""Finished trainings and their judgements are kept only while they are of the data and weights that are there now."""
+"""Finished trainings and judgements are reused only where data and weights are unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOLD = ("steps", "minutes", "loss", "seed", "budget", "finished", "windows")
 
 
 class Demonstrations:
-    """A folder of demonstrations as it is now, to know trainings on it by content."""
+    """A folder of demonstrations as it is now; trainings on it are recognised by content."""
 
     def __init__(self, folder: Path | str, leave_out: Sequence[int] = ()) -> None:
         """leave_out: numbers of episodes left out of every training."""

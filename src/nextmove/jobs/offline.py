@@ -1,4 +1,4 @@
-"""A policy's plans beside demonstrations: which episodes, which windows of them, and what is known to the baselines."""
+"""Compares a policy's plans with demonstrations: episodes, windows, and what the baselines are given."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _windows(policy: Policy, chosen: sets.Dataset, state: str | None) -> sets.Wi
 
 
 def _batches(judged: sets.Windows, picks: np.ndarray, move: Callable[[int, str], None]) -> Iterator[Batch]:
-    """The picked windows, telling of every batch once it was judged."""
+    """The selected windows; reports progress after every batch."""
     for part in np.array_split(picks, max(1, len(picks) // BATCH)):
         yield judged.batch(part)
         move(len(part), "windows")

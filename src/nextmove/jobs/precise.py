@@ -1,4 +1,4 @@
-"""What a runtime's precision costs: plans beside those in float32, for observations from where a policy is judged."""
+"""The error of a runtime's precision: plans beside those in float32, for observations that it is judged on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEEDS = 4
 
 @dataclass(frozen=True)
 class Float32:
-    """What plans of the precision are compared with: `make` gives the policy as torch computes it."""
+    """The float32 reference: `make` gives the policy as torch computes it."""
 
     precision: Precision
     make: Callable[[], Policy]

@@ -45,7 +45,7 @@ def facts(policy: Any) -> dict[str, Any]:
 
 
 def training_record(policy: Policy, run: str | Path | None) -> dict[str, Any]:
-    """Facts and training curve of a policy, as far as it and its run tell."""
+    """Facts and training curve of a policy, as far as its files have them."""
     log = None if run is None else Path(run) / "train.jsonl"
     known = {**facts(policy), "parameters": sum(p.numel() for p in policy.parameters())}
     if policy.ensemble is not None:
@@ -107,7 +107,7 @@ class Choice:
 
     @property
     def caution(self) -> str:
-        """What has to be known before the error is believed; nothing where no judged episode can have been seen."""
+        """A caution about the error; empty where no judged episode can have been trained on."""
         these = f"these {self.unit}s"
         if "unknown" in self.judged:
             return f"It may have been trained on {these}: {self.reason}."
@@ -152,7 +152,7 @@ def choose(policy: Any, dataset: sets.Dataset) -> Choice:
 
 
 def _chosen(numbers: Array, masks: Mapping[str, Array], **more: str) -> Choice:
-    """Of what there is that which was not trained on, or else what may have been, or else everything."""
+    """What was not trained on; if there is none, what may have been; if there is none, everything."""
     counts = {name: int(mask.sum()) for name, mask in masks.items()} | {"unknown": 0}
     for judged in (("kept", "new"), ("alike",), ("seen",)):
         chosen = np.logical_or.reduce([masks[name] for name in judged])

@@ -1,4 +1,4 @@
-"""A scripted expert to demonstrations."""
+"""Records demonstrations of a scripted expert."""
 
 from __future__ import annotations
 

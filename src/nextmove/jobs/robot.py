@@ -16,7 +16,7 @@ from nextmove.models.policy.names import compare_names
 
 
 def inputs_of(columns: Mapping[str, Column]) -> dict[str, Feature]:
-    """What a data set or simulator shows and does, `observation.*` and others that a policy may read, by type."""
+    """The features of a data set or simulator that a policy may read, `observation.*` and others, by type."""
     return {name: feature for name, column in columns.items() if (feature := _typed(column)) is not None}
 
 

@@ -1,4 +1,4 @@
-"""A system and a source to a saved model: demonstrations to a policy, text or images to a generator."""
+"""Trains a system on a source and saves the model: policies on demonstrations, generators on text or images."""
 
 from __future__ import annotations
 

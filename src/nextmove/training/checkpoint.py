@@ -1,4 +1,4 @@
-"""Folders that are either complete or not there, whatever moment the process is killed at.
+"""Checkpoints: folders that are complete or absent, whenever the process is killed.
 
 A folder is written under a temporary name, flushed to disk file by file and renamed; only then are its predecessors
 removed, but for as many as are wanted. Names are KIND-STEP. Contents: `state.safetensors`, `state.json`, which holds

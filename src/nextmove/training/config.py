@@ -1,4 +1,4 @@
-"""What a run may choose, whatever it trains."""
+"""Options of a run that do not depend on the system."""
 
 from __future__ import annotations
 

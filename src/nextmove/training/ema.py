@@ -1,4 +1,4 @@
-"""Averaged weights: what is judged and saved."""
+"""Averaged weights, which are judged and saved."""
 
 from __future__ import annotations
 

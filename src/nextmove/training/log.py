@@ -1,4 +1,4 @@
-"""What a run writes about itself: JSON lines, TensorBoard events, and a bar or lines for whoever watches."""
+"""The logs of a run: JSON lines, TensorBoard events, and a bar or lines on the terminal."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Log:
             self._file.write(json.dumps(_plain({"kind": kind, "step": step, **values})).encode() + b"\n")
 
     def notice(self, step: int, message: str) -> None:
-        """Something the user must know, also said."""
+        """A notice to the user, written and shown."""
         self.write("notice", step, message=message)
         if self.active:
             self.watch.say(message)

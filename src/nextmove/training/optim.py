@@ -163,7 +163,7 @@ class Update:
         return {f"{kind}/{name}": value for name, state in states.items() for kind, value in state.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes up what `state` gave."""
+        """Restores what `state` returned."""
         for name, p in self.named.items():
             if f"step/{name}" not in state:
                 continue

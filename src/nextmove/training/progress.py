@@ -1,4 +1,4 @@
-"""What a watcher sees of a run: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 

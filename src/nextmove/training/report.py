@@ -1,4 +1,4 @@
-"""What a run tells its caller."""
+"""What a run returns and reports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to; `ema` is the state of the averaged model, complete for `load_state_dict`.
+    """The result of a run; `ema` is the state of the averaged model, complete for `load_state_dict`.
 
     Frozen weights in it are the model's own.
     """

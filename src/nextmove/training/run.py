@@ -1,4 +1,4 @@
-"""The state of one run and what happens to it."""
+"""One run: steps, validations, checkpoints."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Run:
             self.log.notice(self.step, notice)
 
     def _open(self, out: Path, judged: bool) -> list[str]:
-        """Takes up the last checkpoint, or makes sure that there is none to be lost; what the user must know of it."""
+        """Restores the last checkpoint, or checks that none would be overwritten; a notice to the user."""
         notices = self._restore(out) if self.config.resume else []
         if not self.config.resume:
             checkpoint.require_new(out)
@@ -94,7 +94,7 @@ class Run:
         return notices
 
     def _restore(self, out: Path) -> list[str]:
-        """Takes up the latest checkpoint that can be read; raises DamagedError where none of several can."""
+        """Restores the latest checkpoint that can be read; raises DamagedError where none of several can."""
         notices = []
         for path in (found := checkpoint.found(self.folder, "last")):
             try:
@@ -262,7 +262,7 @@ class Run:
             self.log.watch.say(f"the loss is computed in {'bf16' if self.mixed else 'float32'}: {why}")
 
     def result(self) -> Result:
-        """What the run came to."""
+        """The result so far."""
         averages = {name: value.clone() for name, value in self.state.averages().items()}
         weights = {name: averages.get(name, value) for name, value in self.ema.model.state_dict().items()}
         return Result(

@@ -1,4 +1,4 @@
-"""How far a run is, and the learning rate there."""
+"""Progress of a run, and its learning rate."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class BudgetClock:
         return used if step else 0.0
 
     def left(self, step: int) -> float:
-        """Seconds to the end, as far as the steps so far tell."""
+        """Seconds to the end, estimated from the steps so far."""
         if self.config.steps:
             return (self.config.steps - step) * self._pace
         return max(0.0, self.config.minutes * 60 - self.elapsed)

@@ -1,4 +1,4 @@
-"""What a run must remember to go on as if it had never stopped."""
+"""The state from which a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class State:
         return checkpoint.write(folder, "best", step, self.averages(), content, self._extra(save_model))
 
     def restore(self, path: Path) -> dict[str, Any]:
-        """Takes up a checkpoint and returns its facts; raises CheckpointError naming the first difference."""
+        """Restores a checkpoint and returns its facts; raises CheckpointError naming the first difference."""
         found, facts = checkpoint.read(path)
         for name, value in self.identity.items():
             known = facts.get(name)

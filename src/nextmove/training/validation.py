@@ -15,7 +15,7 @@ from nextmove.training.step import VALIDATION, autocast
 
 
 class Validation:
-    """Mean loss terms over fixed batches, whatever a mean counts counting the same; batch i draws from (seed, i, 3)."""
+    """Mean loss terms over fixed batches, weighted by what each mean counts; batch i draws from (seed, i, 3)."""
 
     def __init__(self, batches: Iterable[Batch], *, seed: int, world: World, device: torch.device, mixed: bool) -> None:
         self.batches = list(batches)

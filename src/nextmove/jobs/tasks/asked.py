@@ -1,4 +1,4 @@
-"""What is asked of a training whatever its family."""
+"""What every family's training is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images to an image generator's task, or to that of a flow straightened on its own pairs (reflow)."""
+"""The task of an image generator, and of a flow that is straightened on its own pairs (reflow)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Demonstrations to a policy's task."""
+"""The training task of a policy."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def spec_of(dataset: data.Dataset) -> PolicySpec:
 
 
 def unused(dataset: data.Dataset, policy: Policy) -> list[str]:
-    """Observed features of a data set that the policy does not look at."""
+    """Observed features of a data set that the policy does not read."""
     observed = [name for name in dataset.layout.features if name.startswith("observation.")]
     return [name for name in observed if name not in policy.inputs]
 
@@ -131,7 +131,7 @@ def split_episodes(
 
 
 def kept_back(held: np.ndarray, left: int, holdout: float) -> str:
-    """What is said of the episodes that training does not see."""
+    """A sentence on the episodes that are held out."""
     if len(held):
         some = ", ".join(map(str, held[:8])) + ", ..." * (len(held) > 8)
         return f"validation loss: {len(held)} of {len(held) + left} episodes are kept for it ({some})"

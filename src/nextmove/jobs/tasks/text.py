@@ -1,4 +1,4 @@
-"""Text to a language model's task."""
+"""The training task of a language model."""
 
 from __future__ import annotations
 
