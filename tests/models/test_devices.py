@@ -54,6 +54,15 @@ def elsewhere(monkeypatch):
         made = function(*primals)
         return made, made.detach()
 
+    # Inference mode keeps operations from tensors written in Python; without gradients they do the same.
+    def enter(mode: Any) -> None:
+        mode.without = torch.set_grad_enabled(torch.is_grad_enabled() and not mode.mode)
+
+    def leave(mode: Any, *_: Any) -> None:
+        mode.without.__exit__(None, None, None)
+
+    monkeypatch.setattr(torch.inference_mode, "__enter__", enter)
+    monkeypatch.setattr(torch.inference_mode, "__exit__", leave)
     monkeypatch.setattr(torch, "autocast", Autocast)
     monkeypatch.setattr(torch.func, "jvp", jvp)
     with Elsewhere():

@@ -18,9 +18,13 @@ def round_weights(model: Any) -> int:
     """Rounds the weights of an OpenVINO model's products in place; how many weights were."""
     from openvino import opset13 as operations
 
-    rounded = 0
+    rounded, varies = 0, set[str]()
     for node in model.get_ordered_ops():
-        if node.get_type_name() != "MatMul":
+        sources = [port.get_source_output().get_node().get_name() for port in node.inputs()]
+        if node.get_type_name() == "Parameter" or not varies.isdisjoint(sources):
+            varies.add(node.get_name())
+        # What constants give is computed once, when the model is compiled; OpenVINO fails there on rounded weights.
+        if node.get_type_name() != "MatMul" or sources[0] not in varies:
             continue
         source = node.input(1).get_source_output().get_node()
         if source.get_type_name() != "Constant" or source.get_element_type().get_type_name() != "f32":
