@@ -13,6 +13,7 @@ from nextmove.contracts import Optim, seeded
 from nextmove.data import DataError
 from nextmove.decoders import Regression
 from nextmove.encoders import Instruction, Observation, State
+from nextmove.jobs import precise
 from nextmove.jobs.provenance import choose
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.bc import BC
@@ -51,6 +52,8 @@ def test_what_it_does_is_what_it_is_asked_to(tmp_path: Path) -> None:
         assert plan[:, 0, 0].sign().tolist() == [-1, 1, -1]
         assert plan.abs().min() > 0.5
     assert (out / "model" / "tokenizer.json").is_file()
+    # A precision is measured on what the policy reads of a data set, its instruction included.
+    assert {seen["task"][0] for seen in precise.of_data(loaded, root)} == set(TASKS)
     with pytest.raises(ValueError, match="expected an instruction"):
         loaded.act({"observation.state": obs["observation.state"]}, rng=seeded(0))
     # The frames trained on are known again under other words, though no episode is what it was.

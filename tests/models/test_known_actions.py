@@ -70,15 +70,34 @@ def known(shape: tuple[int, ...], start: int = 0, weight: tuple[int, ...] | None
         (known((1, 2, 3)), r"known.value: expected \(B, n, 2\), found \(1, 2, 3\)"),
         (known((2, 2)), r"known.value: expected \(B, n, 2\), found \(2, 2\)"),
         (known((1, 2, 2), weight=(1, 2)), r"known.weight: expected \(1, 2, 2\), as the value's, found \(1, 2\)"),
-        (known((1, 17, 2)), "known.value: expected 1 to 16 rows, found 17"),
-        (known((1, 4, 2), start=13), "known.value: expected 1 to 3 rows, found 4"),
-        (known((1, 0, 2)), "known.value: expected 1 to 16 rows, found 0"),
+        (known((1, 17, 2)), "known.value: expected 1 to 16 steps, found 17"),
+        (known((1, 4, 2), start=13), "known.value: expected 1 to 3 steps, found 4"),
+        (Known(torch.full((1, 2, 2), torch.nan), torch.ones(1, 2, 2)), "known.value: expected finite numbers where"),
+        (Known(torch.zeros(1, 2, 2), torch.full((1, 2, 2), 2.0)), r"known.weight: expected numbers from 0 .* to 1"),
+        (Known(torch.zeros(1, 2, 2), torch.full((1, 2, 2), -0.1)), r"known.weight: expected numbers from 0 .* to 1"),
+        (Known(torch.zeros(1, 2, 2), torch.full((1, 2, 2), torch.nan)), r"known.weight: expected numbers from 0"),
+        (known((2, 2, 2)), "known.value: expected 1 rows, as observed, found 2"),
+        (known((1, 0, 2)), "known.value: expected 1 to 16 steps, found 0"),
     ],
 )
 def test_a_known_part_that_does_not_fit_is_named(given: Known, message: str) -> None:
     policy = make("flow-policy").eval()
     with pytest.raises(ValueError, match=message):
         policy.act(windows(policy, 1), rng=seeded(0), known=given)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_has_no_weight_may_be_no_number(name: str) -> None:
+    policy = make(name).eval()
+    obs = windows(policy, 2)
+    value = obs["observation.state"][:, -1:].clone()
+    plans = []
+    for other in (0.0, torch.nan):
+        hole = value.clone()
+        hole[..., 1] = other
+        weight = torch.zeros_like(value)
+        plans.append(policy.act(obs, rng=Rows([seeded(0), seeded(1)]), known=Known(hole, weight)).actions)
+    assert torch.equal(*plans)
 
 
 def padded(width: int, **more: Any) -> tuple[Policy, dict[str, torch.Tensor]]:

@@ -105,6 +105,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"observation.gripper": torch.zeros(4, 2, 5)}, r"observation\.gripper: expected width 1, found 5"),
     ({"observation.state": torch.zeros(4, 3)}, r"observation\.state: expected shape \(B, T, 3\), found \(4, 3\)"),
     ({"observation.state": torch.zeros(4, 1, 3)}, r"observation\.state: expected the last 2 observations, found 1"),
+    ({"observation.state": torch.zeros(4, 2, 1, 3)}, r"expected shape \(B, T, 3\), found \(4, 2, 1, 3\)"),
+    ({"observation.gripper": torch.zeros(3, 2, 1)}, "gripper: expected 4 rows, as observation.state has, found 3"),
+    (
+        {"observation.state": torch.zeros(0, 2, 3), "observation.gripper": torch.zeros(0, 2, 1)},
+        "observation.state: expected at least one row, found none",
+    ),
     ({"observation.state": ["up"] * 4}, r"observation\.state: expected numbers, found list"),
     (
         {"observation.state": torch.zeros(4, 2, 3, dtype=torch.complex64)},
@@ -119,6 +125,22 @@ def test_what_does_not_fit_is_named(change: dict[str, Any], words: str) -> None:
     obs = {"observation.state": torch.zeros(4, 2, 3), "observation.gripper": torch.zeros(4, 2, 1), **change}
     with pytest.raises(ObservationError, match=words):
         policy.act({name: value for name, value in obs.items() if value is not None}, rng=seeded(0))
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        (["push"], "task: expected 4 rows, as observation.image has, found 1"),
+        (["push"] * 5, "task: expected 4 rows"),
+        (5, "task: expected a list of strings, one for each row, found int"),
+        (None, "task: expected a list of strings, one for each row, found NoneType"),
+    ],
+)
+def test_every_row_has_an_instruction(task: Any, words: str) -> None:
+    policy = make("bc-z")
+    obs = {**shown(policy.inputs, 4, policy.n_obs_steps), TASK: task}
+    with pytest.raises(ObservationError, match=words):
+        policy.act(obs, rng=seeded(0))
 
 
 def test_only_what_is_read_must_be_fit_to_read() -> None:

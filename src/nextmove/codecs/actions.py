@@ -137,8 +137,8 @@ class Actions(nn.Module):
     def known(self, known: Known, obs: Mapping[str, Tensor], *, first: int, horizon: int) -> Known:
         """What is known of a plan in the robot's units, its first row `first` rows into the horizon, in model space.
 
-        Rows that are not known repeat the nearest known one with weight 0. Raises ValueError for rows in the past or
-        beyond the horizon, or of another width.
+        Rows that are not known repeat the nearest known one with weight 0. Raises ValueError for steps in the past or
+        beyond the horizon, of another width, or not finite, and for weights outside of 0 to 1.
         """
         value, weight = known.value, known.weight
         if known.start < 0:
@@ -149,10 +149,15 @@ class Actions(nn.Module):
             raise ValueError(
                 f"known.weight: expected {tuple(value.shape)}, as the value's, found {tuple(weight.shape)}"
             )
+        if not bool(((weight >= 0) & (weight <= 1)).all()):
+            raise ValueError("known.weight: expected numbers from 0 (unknown) to 1 (fixed), found others")
+        if not bool(value[weight > 0].isfinite().all()):
+            raise ValueError("known.value: expected finite numbers where the weight is over 0, found nan or inf")
+        value = torch.where(weight > 0, value, 0.0)
         before = first + known.start
         after = horizon - before - value.shape[1]
         if not value.shape[1] or after < 0:
-            raise ValueError(f"known.value: expected 1 to {horizon - before} rows, found {value.shape[1]}")
+            raise ValueError(f"known.value: expected 1 to {horizon - before} steps, found {value.shape[1]}")
         rows = torch.arange(-before, value.shape[1] + after, device=value.device).clamp(0, value.shape[1] - 1)
         x = self.encode(value[:, rows], obs)
         weight = nn.functional.pad(weight, (0, 0, before, after))

@@ -14,7 +14,7 @@ from nextmove import data as sets
 from nextmove.contracts import Batch, Chunk, Known, Rng, seeded
 from nextmove.evaluation.entry import Entry
 from nextmove.evaluation.latency import TimedActor
-from nextmove.jobs.robot import cameras
+from nextmove.jobs.robot import cameras, read_features
 from nextmove.models.policy import Policy
 from nextmove.runtime import Precision, difference
 
@@ -40,7 +40,7 @@ class Float32:
 
 
 def of_task(policy: Policy, task: str, seed: int) -> list[Batch]:
-    """What the policy sees in the first episodes of a task, of a suite its first,, from `seed` on, as it acts."""
+    """What the policy sees in the first episodes of a task, of a suite its first, from `seed` on, as it acts."""
     first, shown = sim.find(task)[0], _Shown(policy)
     with closing(sim.make(first, cameras(policy, first))) as env:
         for episode in range(seed, seed + SEEDS):
@@ -59,8 +59,9 @@ def of_data(policy: Policy, data: str | Path) -> list[Batch]:
     dataset = sets.open_dataset(data)
     timing = policy.timing
     windows = sets.Windows(
-        dataset, observations=policy.features, obs_offsets=timing.obs_offsets, action_offsets=timing.action_offsets
-    )
+        dataset, observations=read_features(policy, dataset), obs_offsets=timing.obs_offsets,
+        action_offsets=timing.action_offsets,
+    )  # fmt: skip
     picks = np.linspace(0, len(windows) - 1, min(len(windows), PLANS)).astype(np.int64)
     return [windows.batch(picks[i : i + 1]) for i in range(len(picks))]
 

@@ -20,12 +20,16 @@ def checked(obs: Batch, inputs: Mapping[str, Feature], *, steps: int, like: Tens
     States (B, T, D) and points (B, T, P, D) in the dtype of `like`, images (B, T, height, width, channels) uint8,
     instructions a list of B strings. A state of width 1 may come as one number a step, (B, T). Raises ObservationError
     naming feature, dimension (its joint, where it has a name), row and step of what is absent, of another kind, size
-    or number of steps, or not finite.
+    or number of rows or steps, or not finite.
     """
-    return {
-        **obs,
-        **{n: _feature(obs, n, f, steps, like) for n, f in inputs.items() if not (f.optional and n not in obs)},
-    }
+    read = {n: _feature(obs, n, f, steps, like) for n, f in inputs.items() if not (f.optional and n not in obs)}
+    first = next(iter(read), "")
+    for name, value in read.items():
+        if len(value) != len(read[first]):
+            raise ObservationError(f"{name}: expected {len(read[first])} rows, as {first} has, found {len(value)}")
+    if first and not len(read[first]):
+        raise ObservationError(f"{first}: expected at least one row, found none")
+    return {**obs, **read}
 
 
 def _feature(obs: Batch, name: str, feature: Feature, steps: int, like: Tensor) -> Any:
@@ -48,7 +52,7 @@ def _called(name: str, feature: Feature) -> str:
 
 
 def _text(name: str, found: Any) -> list[str]:
-    if isinstance(found, str) or not all(isinstance(text, str) for text in found):
+    if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
         raise ObservationError(f"{name}: expected a list of strings, one for each row, found {type(found).__name__}")
     return list(found)
 
@@ -81,7 +85,7 @@ def _number(name: str, x: Tensor, feature: Feature, like: Tensor) -> Tensor:
         # Points may have colours that are not looked at.
         if x.shape[-1] < width:
             raise ObservationError(f"{name}: expected width {width}, found {x.shape[-1]}")
-    elif x.dim() < 3:
+    elif x.dim() != 3:
         raise ObservationError(f"{name}: expected shape (B, T, {width}), found {tuple(x.shape)}")
     elif x.shape[-1] != width:
         raise ObservationError(f"{name}: expected width {width}, found {x.shape[-1]}")

@@ -140,6 +140,8 @@ class Policy(Model):
         obs = checked(obs, self.inputs, steps=self.n_obs_steps, like=like)
         ctx = self.context(obs)
         if known is not None:
+            if known.value.dim() == 3 and len(known.value) != ctx.batch:
+                raise ValueError(f"known.value: expected {ctx.batch} rows, as observed, found {len(known.value)}")
             moved = Known(known.value.to(like), known.weight.to(like), known.start)
             known = self.codec.known(moved, obs, first=self.timing.first, horizon=self.horizon)
         sample: Callable[..., Tensor] = self.decoder.sample
