@@ -1,4 +1,4 @@
-"""Action windows to model space: relative to the robot where wanted, scaled, and in bins for token models.
+"""The codec of action windows: relative to the robot if asked for, scaled, and in bins for token models.
 
 Shapes: B batch, T observation steps, H horizon, A action width.
 """

@@ -1,4 +1,4 @@
-"""Actions as words: each dimension cut into equal bins, a chunk written as a row of bin numbers.
+"""Actions as tokens: each dimension cut into equal bins, a chunk written as a row of bin numbers.
 
 Shapes: B batch, H horizon, A action width.
 """

@@ -1,4 +1,4 @@
-"""What windows of a column hold at each of their offsets, found from the column: no window is made.
+"""Statistics of a column's windows at each of their offsets, computed from the column without making windows.
 
 At offset k >= 0 every frame of an episode but the first k comes once, and the last one as often again as it has to
 stand for frames beyond the end; at offsets below 0 the other way round. So the offsets of a horizon differ by a few

@@ -1,4 +1,4 @@
-"""Vector quantisation: an image as a few ids of learnt vectors, each standing for a patch.
+"""Vector quantisation: an image as a few ids of learnt vectors, each for a patch.
 
 Shapes: B batch, C channels, K classes (codes), D width of a code, h w sides of the grid, N vectors, L = h w ids.
 """

@@ -1,4 +1,4 @@
-"""What the rooms of the house say to each other: features, contexts, known parts, chunks, draws and the protocols.
+"""What the packages share: features, contexts, known parts, chunks, draws and the protocols.
 
 Shapes: B batch, T observation steps, H horizon, A action width, L tokens, S context length, D width.
 Time runs from noise (t = 0) to data (t = 1) everywhere.

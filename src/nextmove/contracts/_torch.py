@@ -1,4 +1,4 @@
-"""What is taken from torch that it calls private, each with another way where a version of torch lacks it.
+"""Private parts of torch that are used, each with a fallback where a version of torch lacks it.
 
 Shapes: N outputs, K inputs.
 """

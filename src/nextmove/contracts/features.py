@@ -1,4 +1,4 @@
-"""What a model may be shown, typed: the same words serve data sets, simulators, policies and servers."""
+"""Typed input features of a model, the same for data sets, simulators, policies and servers."""
 
 from __future__ import annotations
 

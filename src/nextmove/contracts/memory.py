@@ -1,4 +1,4 @@
-"""What a transformer remembers of the tokens it has read: the keys and values of every layer.
+"""The memory of a transformer: the keys and values of every layer for the tokens it has read.
 
 Shapes: B batch, P tokens remembered, L new tokens, E width of a head.
 """

@@ -1,4 +1,4 @@
-"""How a recipe wants to be trained, and what a loss is made of."""
+"""Optimiser settings of a recipe, and helpers for losses."""
 
 from __future__ import annotations
 

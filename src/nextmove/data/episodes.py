@@ -1,4 +1,4 @@
-"""The table of episodes: which rows, which tasks, which piece of which video; read from v3 parquet or v2 JSON Lines.
+"""The table of episodes: their rows, tasks and parts of videos; read from v3 parquet or v2 JSON Lines.
 
 Shapes: E episodes, N frames.
 """

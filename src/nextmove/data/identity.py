@@ -1,4 +1,4 @@
-"""What a data set holds, known by content: hashes of its episodes, wherever the set lies and in whatever order.
+"""Identity of a data set by content: hashes of its episodes, independent of path and order.
 
 Numbers are taken as float32, which is what models see, so that other files and wider numbers of the same episodes are
 the same episodes. Other instructions make other episodes for a policy that reads `task`, though their first frames and

@@ -1,4 +1,4 @@
-"""Image files as they are meant: upright, 16 bits as 16 bits, transparent parts on white.
+"""Image files decoded as intended: upright, 16 bits as 16 bits, transparent parts on white.
 
 Shapes: H height, W width.
 """

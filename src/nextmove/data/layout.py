@@ -1,4 +1,4 @@
-"""Where a LeRobot data set keeps what: info.json, features, and the file templates of v3.0 and v2.x."""
+"""The layout of a LeRobot data set: info.json, features, and the file templates of v3.0 and v2.x."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Staged episodes numbered within a data set: what their rows and statistics hold depends on the episodes before."""
+"""Staged episodes numbered within a data set: their rows and statistics depend on the episodes before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the rows of the data files are those that the table of episodes says.
+"""Checks that the rows of the data files agree with the table of episodes.
 
 Rows are found by counting: data files in another order, or lengths exchanged in the table, give every number that adds
 up and windows that go from one episode into another. What the rows say of themselves tells.

@@ -1,4 +1,4 @@
-"""Episodes known again by their outline where rounding, a way through other units or thinning changed every number.
+"""Episodes recognised by their outline where rounding, other units or thinning changed every number.
 
 Shapes: S selected episodes, W columns of all features together, K numbers of an outline.
 """

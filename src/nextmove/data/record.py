@@ -1,4 +1,4 @@
-"""Recording: many episodes in parallel processes into one LeRobot data set, and nothing finished is ever lost."""
+"""Recording: many episodes in parallel processes into one LeRobot data set; finished episodes survive crashes."""
 
 from __future__ import annotations
 

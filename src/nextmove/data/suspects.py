@@ -1,4 +1,4 @@
-"""Numbers of a feature that are likely to spoil a training: the checks that the doctor and training share.
+"""Numbers of a feature that are likely to break training: the checks that the doctor and training share.
 
 They look at the selected frames and cost a pass over the feature or less.
 Shapes: N frames of the whole set, D numbers of a feature.

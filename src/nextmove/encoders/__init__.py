@@ -1,4 +1,4 @@
-"""Observations or labels to a Context."""
+"""Encoders: observations or labels to a Context."""
 
 from nextmove.encoders.camera import Camera
 from nextmove.encoders.cloud import Cloud

@@ -1,4 +1,4 @@
-"""Observations to a context: what the parts show is joined step by step, as one vector or as one token a step.
+"""Observations to a context: the features of the parts are joined step by step, as one vector or as one token a step.
 
 Shapes: B batch, T observation steps, W width of what all parts show.
 """

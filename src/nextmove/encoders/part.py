@@ -1,4 +1,4 @@
-"""What an observation's encoder is joined from: parts that each show some inputs, step by step.
+"""The parts of an observation's encoder, each of which encodes some inputs step by step.
 
 Shapes: B batch, T observation steps, W width of what a part shows.
 """

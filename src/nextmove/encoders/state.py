@@ -1,4 +1,4 @@
-"""States to features: numbers as they are or as points seen from the robot and their goals, scaled.
+"""States to features: numbers as they are or as points relative to the robot and their goals, scaled.
 
 Shapes: B batch, T observation steps, D width of a feature, W width of what is shown.
 """

@@ -1,4 +1,4 @@
-"""How states are shown to a network: as they are, or as points seen from the robot and from their goals.
+"""Views of states: as they are, or as points relative to the robot and to their goals.
 
 Shapes: B batch, T observation steps, W width of what is shown.
 """

@@ -1,4 +1,4 @@
-"""A folder that one run at a time writes into; the lock ends with its process, whatever ends that.
+"""A lock on a folder that one run at a time writes into; it ends with its process.
 
 `flock` on a file of the folder: the kernel lets go of it when the process is gone, so a file that a killed process left
 locks nothing.

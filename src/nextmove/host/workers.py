@@ -1,4 +1,4 @@
-"""Worker processes that survive each other: a task that fails, or kills its process, is named and the rest goes on."""
+"""A pool of worker processes: a task that fails, or kills its process, is named and the others go on."""
 
 from __future__ import annotations
 

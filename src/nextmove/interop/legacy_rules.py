@@ -1,4 +1,4 @@
-"""Two rules of older and simpler checkpoints, as decoders around a decoder.
+"""Rules of older checkpoints, as decoders around a decoder.
 
 Shapes: B batch, H horizon, A action width, Z latent.
 """

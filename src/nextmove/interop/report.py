@@ -1,4 +1,4 @@
-"""What reading another project's files gives: a policy, and an account of how the files were understood."""
+"""The result of reading another project's files: a policy, and a report of how the files were read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Foreign tensors into our modules, strictly: every one is used, ignored for a stated reason, or an error."""
+"""Foreign tensors read into our modules strictly: every one is used, ignored for a stated reason, or an error."""
 
 from __future__ import annotations
 

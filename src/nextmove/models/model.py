@@ -1,4 +1,4 @@
-"""What every saved model has besides its weights: a card of what it is made of, and facts of how it came about."""
+"""The card of a saved model (system, recipe, spec) and facts of its training."""
 
 from __future__ import annotations
 

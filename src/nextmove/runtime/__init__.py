@@ -1,4 +1,4 @@
-"""Other programs that compute a model's networks: each stands where the network stood (`contracts.networks`)."""
+"""Other runtimes that compute a model's networks: each replaces the network (`contracts.networks`)."""
 
 from nextmove.runtime.difference import Difference, difference
 from nextmove.runtime.openvino import compiled

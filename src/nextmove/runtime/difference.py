@@ -1,4 +1,4 @@
-"""How far plans of a policy computed otherwise are from its plans in float32.
+"""The difference between a policy's plans in another precision and in float32.
 
 Shapes: B plans, H horizon, A action width.
 """

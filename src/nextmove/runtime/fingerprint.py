@@ -1,4 +1,4 @@
-"""What a network is, as one hash: two that have the same one answer the same, in this process or another."""
+"""A hash of a network: networks of the same hash compute the same, in this process or another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network as an OpenVINO program for fixed shapes: taken from those kept, or exported, compiled and kept."""
+"""A network as an OpenVINO program for fixed shapes: read from the cache, or exported, compiled and cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task of a simulator is, what its simulator offers, and what an episode leaves."""
+"""A task of a simulator, the simulator's protocol, and a demonstrated episode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A simulator behind the checks that all of them share: actions in, observations with their instruction out."""
+"""The checked environment around every simulator: actions in, observations with their instruction out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PushT: a round pusher shoves a T onto its outline on the table (gym-pusht; Florence et al. 2021, Chi et al. 2023).
+"""PushT: a round pusher pushes a T onto its outline on the table (gym-pusht; Florence et al. 2021, Chi et al. 2023).
 
 Pixels of a 512 x 512 world, y down. An action is where the pusher should go; a critically damped controller takes it
 there with a time constant of 0.1 s. Done when more than 95 % of the goal's area is covered; the reward is

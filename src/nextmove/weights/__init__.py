@@ -1,4 +1,4 @@
-"""Tensors and files: one writer, one reader, one check and one way to give a model the tensors of a file."""
+"""Tensors in files: one writer, one reader, one check and one way to assign them to a model."""
 
 from nextmove.weights.assign import assign, check_filled, without_storage
 from nextmove.weights.check import check, digest

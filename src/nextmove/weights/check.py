@@ -1,4 +1,4 @@
-"""Whether tensors are those that are expected: their names, shapes and values."""
+"""Checks of tensors against those expected: names, shapes and values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Safetensors files: what is written and how it is read into memory."""
+"""Safetensors files: writing, and reading into memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reading a config.json gives: our network, and how the family's tensors become its own."""
+"""The result of reading a config.json: our network, and the mapping of the family's tensors."""
 
 from __future__ import annotations
 

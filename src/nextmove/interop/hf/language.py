@@ -1,4 +1,4 @@
-"""A folder of a language model to a generator of our parts.
+"""Reads a folder of a language model as a generator of our parts.
 
 Shapes: B batch, L ids, K classes.
 """

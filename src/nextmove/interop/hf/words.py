@@ -1,4 +1,4 @@
-"""What a folder of a language model says about texts: its tokenizer, and the ids that end one."""
+"""The tokenizer of a language model's folder, and the ids that end a text."""
 
 from __future__ import annotations
 

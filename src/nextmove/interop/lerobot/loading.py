@@ -1,4 +1,4 @@
-"""A LeRobot ACT or Diffusion Policy folder to a policy of our parts."""
+"""Reads a LeRobot ACT or Diffusion Policy folder as a policy of our parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LeRobot's ACT and Diffusion Policy as compositions of our parts, and how their tensors are called on either side."""
+"""LeRobot's ACT and Diffusion Policy as compositions of our parts, and the names of their tensors on either side."""
 
 from __future__ import annotations
 

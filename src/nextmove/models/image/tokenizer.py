@@ -1,4 +1,4 @@
-"""A tokenizer of images: what VQ-VAE and VQ-GAN are, with different networks, codebooks and judges.
+"""A tokenizer of images: VQ-VAE and VQ-GAN, with different networks, codebooks and losses.
 
 Shapes: B batch, C channels, L ids.
 """

@@ -1,4 +1,4 @@
-"""In which space a policy's actions are generated: absolute or relative, scaled, in bins, padded to a common width."""
+"""The space in which actions are generated: absolute or relative, scaled, in bins, padded to a common width."""
 
 from __future__ import annotations
 

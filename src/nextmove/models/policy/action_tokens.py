@@ -1,4 +1,4 @@
-"""Action tokens: a language model whose words are actions.
+"""Action tokens: a language model whose tokens are actions.
 
 What changed over Diffusion and Flow Policy: each action dimension is cut into 256 bins and the chunk is written one
 token after another, each given all before it, the likeliest each time, as in RT-2 (Zitkovich et al. 2023) and OpenVLA

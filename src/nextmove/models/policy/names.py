@@ -1,4 +1,4 @@
-"""Whether the joints a policy was trained on are those it is shown, by name and in order: widths alone do not tell."""
+"""Checks that a policy is shown the joints it was trained on, by name and in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Observations checked where they enter a policy, before any network: names, shapes, kinds and values.
+"""Checks of observations before any network of a policy: names, shapes, kinds and values.
 
 Shapes: B batch, T observation steps, D width of a feature, P points.
 """

@@ -1,4 +1,4 @@
-"""The robot a policy is for, and when the policy looks and for how long it plans.
+"""The robot a policy is for (`PolicySpec`), and its history, horizon and executed actions (`Timing`).
 
 Shapes: T observation steps, H horizon, A action width.
 """

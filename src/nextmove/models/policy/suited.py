@@ -1,4 +1,4 @@
-"""Which action space belongs to which decoder: one check for every recipe, and what an exchange brings with it."""
+"""Which action spaces fit which decoder: one check for every recipe, and the changes that an exchange brings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RNN: the next token from a state that sums up all before it (Elman 1990; on characters Sutskever et al. 2011).
+"""RNN: the next token from a state that summarises all before it (Elman 1990; on characters Sutskever et al. 2011).
 
 What it is: one vector, rewritten at every token. Gradients through many rewritings vanish or explode, so that little of
 what lies far back is kept; clipping their norm (Pascanu et al. 2013; `Optim.clip`) is what makes it train at all.
