@@ -118,18 +118,9 @@ def test_less_precision_is_measured_in_plans(precision, bound, monkeypatch):
 
 def test_products_of_constants_are_left_alone(monkeypatch):
     monkeypatch.setattr(int8, "LEAST", 1)
-
-    class Constant(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer, self.row = nn.Linear(8, 8), nn.Parameter(torch.ones(1, 8))
-
-        def forward(self, x):
-            return x + self.layer(self.row + 1) + self.layer(x)
-
-    net, x = Constant().eval(), torch.ones(1, 8)
-    with torch.no_grad():
-        torch.testing.assert_close(Compiled(net, "int8")(x), net(x), rtol=0, atol=0.05)
+    policy = make("act").eval()  # its queries are such
+    other = compiled(copy.deepcopy(policy), "int8")
+    assert difference(other, policy, [observed(policy)]).largest_share < 0.15
 
 
 def test_what_a_difference_is():
