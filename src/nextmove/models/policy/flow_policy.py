@@ -3,8 +3,11 @@
 What changed over Diffusion Policy: a straight path from noise to the chunk and its velocity as the target (flow
 matching, Lipman et al. 2023; for robots Black et al. 2024), so that ten Euler steps, four or one replace a hundred.
 
-How it is composed: `Flow` around the residual `Mlp`; `--decoder` and `--trunk` exchange either. Loss, noise and sampler
-are formulas in the docstring of `Flow` (decoders/diffusion.py) and code below it, scaling in that of `ActionSpace`.
+How it is composed: `Flow` around the residual `Mlp`; `--decoder` and `--trunk` exchange either.
+
+Where what is: the loss is `DiffusionDecoder.loss_at`, its time and noise `DiffusionDecoder._draws` (formulas in
+`Flow`, decoders/diffusion.py); actions are scaled by `Scaled.encode` (codecs/scaled.py), with one mean and one
+deviation for each step of the horizon, observations by the same in `StateEncoder.forward` (encoders/state.py).
 
 Deviations: no pretrained backbone; the trunk is an MLP over the flattened chunk, small enough that a
 plan of ten steps takes milliseconds. Nothing is dropped in training (docs/results.md, "Dropout by
