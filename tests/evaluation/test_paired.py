@@ -1,13 +1,14 @@
-"""Paired tests against scipy, hand values and theory."""
+"""Paired tests against hand values, closed forms and theory."""
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from nextmove.evaluation import EpisodeResult, compare
-from nextmove.evaluation.paired import compare_all, holm, mcnemar, paired_bootstrap
+from nextmove.evaluation.paired import Difference, compare_all, holm, mcnemar, paired_bootstrap
 
 
 def played(outcomes, first=0):
@@ -19,8 +20,13 @@ def played(outcomes, first=0):
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (0, 5), (5, 0), (6, 16), (1, 2), (7, 7), (40, 60), (300, 420)])
 def test_mcnemar_is_the_binomial_test(b, c):
-    expected = binomtest(b, b + c).pvalue if b + c else 1.0
-    assert mcnemar(b, c) == pytest.approx(expected, rel=1e-12)
+    tail = sum(comb(b + c, i) for i in range(min(b, c) + 1))
+    assert mcnemar(b, c) == pytest.approx(min(1.0, 2 * tail / 2 ** (b + c)), rel=1e-12)
+
+
+def test_counts_below_zero_are_refused():
+    with pytest.raises(ValueError, match="expected at least 0, found -1 and 2"):
+        mcnemar(-1, 2)
 
 
 def test_mcnemar_by_hand():
@@ -39,6 +45,15 @@ def test_bootstrap_repeats_itself_and_follows_its_seed():
     a, b = rng.normal(size=60), rng.normal(size=60)
     assert paired_bootstrap(a, b) == paired_bootstrap(a, b)
     assert paired_bootstrap(a, b) != paired_bootstrap(a, b, seed=1)
+    # The resampled means themselves, of pairs drawn in blocks of 500.
+    rng = np.random.default_rng(3)
+    means = np.concatenate([(a - b)[rng.integers(0, 60, (n, 60))].mean(1) for n in (500, 200)])
+    found = paired_bootstrap(a, b, seed=3, resamples=700, confidence=0.9)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95])), rel=1e-12)
+
+
+def test_one_pair_has_an_interval_of_one_point():
+    assert paired_bootstrap([1.0], [0.25]) == Difference(0.75, 0.75, 0.75)
 
 
 def test_bootstrap_agrees_with_the_central_limit():

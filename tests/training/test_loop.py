@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -166,6 +167,17 @@ def test_tensorboard_events_and_printed_lines(tmp_path, capsys):
     assert "step 1 " in printed
     assert "ETA" in printed
     assert "step 2: validation loss" in printed
+
+
+def test_without_tensorboard_it_trains_and_says_once_that_there_are_no_events(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    run(tmp_path, steps=3, validation=held(), tensorboard=True, progress="lines")
+    assert lines(tmp_path, "end")[0]["finished"]
+    assert capsys.readouterr().out.count("tensorboard is not installed") == 1
+    assert [line["step"] for line in lines(tmp_path, "notice") if "tensorboard" in line["message"]] == [0]
+    assert not (tmp_path / "tensorboard").exists()
+    run(tmp_path / "unasked", steps=1)
+    assert not lines(tmp_path / "unasked", "notice")
 
 
 def test_nothing_is_reported_of_steps_that_were_not_taken(tmp_path, capsys):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,7 @@ def _check(successes: int, episodes: int, confidence: float) -> None:
 def wilson(successes: int, episodes: int, *, confidence: float = 0.95) -> Rate:
     """The score interval of a share (Wilson 1927), right also near 0 and 1 and with few episodes."""
     _check(successes, episodes, confidence)
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    p = successes / episodes
-    centre = p + z * z / (2 * episodes)
-    half = z * math.sqrt(p * (1 - p) / episodes + z * z / (4 * episodes**2))
-    scale = 1 + z * z / episodes
-    low = 0.0 if successes == 0 else (centre - half) / scale
-    high = 1.0 if successes == episodes else (centre + half) / scale
-    return Rate(successes, episodes, low, high, confidence)
+    from scipy.stats import binomtest
+
+    found = binomtest(successes, episodes).proportion_ci(confidence, method="wilson")
+    return Rate(successes, episodes, float(found.low), float(found.high), confidence)

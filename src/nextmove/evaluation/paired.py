@@ -5,7 +5,6 @@ A pair is one (task, seed); tests and intervals count pairs alike, whatever the 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,9 +48,9 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """Two-sided p that `only_a` and `only_b` are fair coin flips (exact binomial form of McNemar 1947)."""
     if min(only_a, only_b) < 0:
         raise ValueError(f"counts: expected at least 0, found {only_a} and {only_b}")
-    n = only_a + only_b
-    tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1))
-    return float(min(1.0, 2 * tail / 2**n))
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
 def paired_bootstrap(
@@ -61,12 +60,14 @@ def paired_bootstrap(
     d = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     if d.ndim != 1 or not len(d):
         raise ValueError(f"pairs: expected at least one, found shape {d.shape}")
-    rng = np.random.default_rng(seed)
+    if len(d) == 1:
+        return Difference(float(d[0]), float(d[0]), float(d[0]))
+    from scipy.stats import bootstrap
+
     # Block by block, so that a thousand episodes do not need a table of ten million indices at once.
-    blocks = [rng.integers(0, len(d), (min(500, resamples - i), len(d))) for i in range(0, resamples, 500)]
-    means = np.concatenate([d[block].mean(1) for block in blocks])
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Difference(float(d.mean()), float(low), float(high))
+    options = {"n_resamples": resamples, "batch": 500, "rng": np.random.default_rng(seed)}
+    found = bootstrap((d,), np.mean, method="percentile", confidence_level=confidence, **options).confidence_interval
+    return Difference(float(d.mean()), float(found.low), float(found.high))
 
 
 def by_key(results: Sequence[EpisodeResult], name: str) -> dict[Key, EpisodeResult]:

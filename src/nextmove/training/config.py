@@ -47,7 +47,7 @@ class TrainConfig:
     progress: Literal["auto", "bar", "lines", "off"] = "auto"
     """What is printed; auto: a bar on a terminal, a line now and then elsewhere."""
     tensorboard: bool = True
-    """Also write TensorBoard events."""
+    """Also write TensorBoard events, where the package tensorboard (extra `log`) is installed."""
 
     @property
     def budget(self) -> str:

@@ -5,6 +5,7 @@ TensorBoard's writer has a thread of its own, which ends in a traceback when the
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import time
@@ -13,6 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.host.files import Appended
+
+
+def unavailable() -> str | None:
+    """What to say where the package that TensorBoard's events are written with is not installed."""
+    if importlib.util.find_spec("tensorboard") is not None:
+        return None
+    return "tensorboard is not installed, so no events are written for it (pip install tensorboard writes them)"
 
 
 class Events:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.host.files import Appended, write_text
-from nextmove.training.events import Events
+from nextmove.training.events import Events, unavailable
 from nextmove.training.progress import Watch
 
 
@@ -53,6 +53,9 @@ class Log:
             path = folder / "train.jsonl"
             _cut(path, keep)
             self._file = Appended(path)
+        if self._wanted and (problem := unavailable()):
+            self._wanted = False
+            self.notice(keep or 0, problem)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """One line; numbers that are not finite become null."""

@@ -1,0 +1,190 @@
+"""Rules of the house that a scan can check: sizes, exports, dependencies, what is never called, who imports whom."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import statistics
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nextmove
+
+SOURCE = Path(nextmove.__file__).parent
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+MODULES = {str(path.relative_to(SOURCE)): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCE.rglob("*.py")}
+
+
+# Sizes
+
+
+def test_files_are_short() -> None:
+    lines = {name: len((SOURCE / name).read_text(encoding="utf-8").splitlines()) for name in MODULES}
+    assert {name: n for name, n in lines.items() if n > 400} == {}
+    assert statistics.median(lines.values()) <= 120
+
+
+LONG = {"jobs/compare.py compare": "eleven refusals by name, then three kinds of comparison"}
+"""Functions of more than 45 lines and why."""
+
+
+def bodies(module: ast.Module) -> Iterator[tuple[str, int]]:
+    """Every function with the number of its lines, signature and docstring aside."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            statements = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            yield node.name, (node.end_lineno or 0) + 1 - statements[0].lineno if statements else 0
+
+
+def test_functions_are_short() -> None:
+    found = {f"{name} {f}": n for name, module in MODULES.items() for f, n in bodies(module) if n > 45}
+    assert found.keys() == LONG.keys(), found
+
+
+# Exports
+
+MANY = {
+    "nextmove.data": "reading, writing and checking data sets, and the corpora of images, each with its errors",
+    "nextmove.nn": "a class for every kind of network that a recipe names",
+    "nextmove.evaluation": "rollouts, errors along episodes and intervals are judged, kept and reported by name",
+}
+"""Packages of more than 12 public names and why."""
+PACKAGES = [
+    ".".join(("nextmove", *Path(name).parent.parts)) for name in sorted(MODULES) if Path(name).name == "__init__.py"
+]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_exports_are_what_there_is(name: str) -> None:
+    package = importlib.import_module(name)
+    exported = list(getattr(package, "__all__", ()))
+    assert [n for n in exported if not hasattr(package, n)] == []
+    assert len(exported) == len(set(exported))
+    body = MODULES["/".join((*name.split(".")[1:], "__init__.py"))].body
+    if exported and not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in body):
+        imported = {a.asname or a.name for node in body if isinstance(node, ast.ImportFrom) for a in node.names}
+        assert {n for n in imported - {"annotations"} if n not in exported} == set(), "imported, not exported"
+    assert (len(exported) > 12) == (name in MANY), f"{len(exported)} names"
+
+
+# Dependencies
+
+ONLY_BESIDE = {
+    "gymnasium": "gym-pusht's own, which is installed without its dependencies",
+    "pygame": "gym-pusht's own",
+    "opencv-python-headless": "gym-pusht's own, in place of a build that needs libGL",
+    "mujoco": "the version that gym-aloha's physics are those of",
+    "dm-control": "the version that gym-aloha's physics are those of",
+}
+"""Declared, never imported by the library, and why."""
+ADAPTERS = ("sim/_gym_pusht.py", "sim/_gym_aloha.py", "sim/_pushes.py")
+"""Modules that are imported only where the packages of an extra are installed."""
+INSTALLED = packages_distributions()
+
+
+def distribution(requirement: str) -> str:
+    """The normal form of a requirement's name."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[<>=~!\[; ]", requirement, maxsplit=1)[0]).lower()
+
+
+BASE = {distribution(r) for r in PROJECT["dependencies"]}
+EXTRA = {distribution(r) for name, found in PROJECT["optional-dependencies"].items() if name != "dev" for r in found}
+
+
+def imports(module: ast.AST) -> set[str]:
+    """Distributions of the packages imported below a node."""
+    found: set[str] = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    outside = found - sys.stdlib_module_names - {"nextmove"}
+    return {distribution(INSTALLED.get(name, [name])[0]) for name in outside}
+
+
+def top(module: ast.Module) -> set[str]:
+    """Distributions that importing a module imports."""
+
+    def walk(node: ast.AST) -> Iterator[ast.AST]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                continue
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            yield child
+            yield from walk(child)
+
+    return {name for node in walk(module) if isinstance(node, ast.Import | ast.ImportFrom) for name in imports(node)}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    used = {name for module in MODULES.values() for name in imports(module)}
+    assert used - BASE - EXTRA == set(), "imported, not declared"
+    assert BASE - used == set(), "declared, not imported"
+    assert EXTRA - used == set(ONLY_BESIDE), "declared in an extra, not imported"
+
+
+def test_extras_are_imported_where_they_are_needed_only() -> None:
+    early = {name: found for name, module in MODULES.items() if (found := top(module) - BASE)}
+    assert early.keys() <= set(ADAPTERS), early
+
+
+# Never called
+
+NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+TABLES = {"systems.py": "the table of systems", "sim/base.py": "the table of simulators"}
+"""Modules that import by a name, which stands in their own source, and whose."""
+
+
+def forbidden(module: ast.Module) -> Iterator[str]:
+    """Ways by which a file's content could become code."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in NEVER)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in NEVER:
+            yield str(node.module)
+        elif isinstance(node, ast.Call):
+            callee = ast.unparse(node.func)
+            given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+            if callee in ("eval", "exec", "compile", "__import__", "torch.load", "torch.jit.load", "runpy.run_path"):
+                yield callee
+            if given.get("allow_pickle", "False") != "False":
+                yield f"{callee}(allow_pickle)"
+            if callee.rpartition(".")[2] == "import_module":
+                yield "import_module"
+
+
+def test_files_never_become_code() -> None:
+    found = {name: calls for name, module in MODULES.items() if (calls := list(forbidden(module)))}
+    assert found == {name: ["import_module"] for name in TABLES}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pickle", "from joblib import load", "eval(text)", "exec(text)", "__import__(name)", "torch.load(path)",
+        "np.load(path, allow_pickle=True)", "importlib.import_module(name)", "compile(text, '', 'exec')",
+    ],
+)  # fmt: skip
+def test_a_way_from_file_to_code_is_found(text: str) -> None:
+    assert list(forbidden(ast.parse(text)))
+    assert not list(forbidden(ast.parse("model.eval(); np.load(path, allow_pickle=False); re.compile(text)")))
+
+
+# Who imports whom
+
+
+def test_rooms_import_as_their_contracts_say(capsys: pytest.CaptureFixture[str]) -> None:
+    from importlinter.cli import lint_imports
+
+    code = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert code == 0, capsys.readouterr().out
