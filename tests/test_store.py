@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -18,9 +19,11 @@ from nextmove import formats, store
 from nextmove.cli.main import main
 from nextmove.config import ConfigError, decode
 from nextmove.contracts import Context, ContextSpec, normal, seeded, total
+from nextmove.decoders import diffusion, known
 from nextmove.folders import open_folder
 from nextmove.jobs.evaluate import load_policy
 from nextmove.models.policy import PolicySpec
+from nextmove.nn import attention, detr, feedforward, gpt, rope
 from nextmove.parts import PARTS, SPECS
 from nextmove.systems import find
 
@@ -136,6 +139,14 @@ def test_models_of_earlier_formats_load_and_answer_as_they_did(case: dict[str, A
     assert store.read_config(tmp_path / "new")["format"] == 3
     again = store.load(tmp_path / "new").state_dict()
     assert all(torch.equal(value, again[name]) for name, value in model.named_parameters())
+
+
+def test_names_of_earlier_formats_lead_to_kinds_and_fields_of_today() -> None:
+    kinds = {name: kind for home in (attention, detr, diffusion, feedforward, gpt, known, rope)
+             for name, kind in vars(home).items()}  # fmt: skip
+    assert all(fields(kinds[kind]) is not None for kind in formats.KINDS.values())
+    for kind, renamed in formats.FIELDS.items():
+        assert set(renamed.values()) <= {field.name for field in fields(kinds[kind])}, kind
 
 
 @pytest.mark.parametrize("case", FORMAT_2)
