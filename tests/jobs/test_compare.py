@@ -49,7 +49,7 @@ def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: py
     assert "Success by number of demonstrations" in (tmp_path / "report.html").read_text()
 
 
-def test_contestants_are_read_from_text() -> None:
+def test_lines_are_read_from_text() -> None:
     line = ComparedRun.parse("diffusion-policy@ddim:10", 100, 2)
     assert (line.run, line.name) == ("diffusion-policy-n100-s2", "diffusion-policy-n100-s2-ddim10")
     with pytest.raises(ValueError, match="SYSTEM@SAMPLER:STEPS"):
@@ -59,7 +59,7 @@ def test_contestants_are_read_from_text() -> None:
 
 
 @pytest.mark.parametrize("text", ["act@ddim:10", "act@4", "meanflow-policy@euler:4", "flow-policy@eulr:4"])
-def test_a_contestant_that_cannot_be_sampled_so_is_refused_before_any_training(text: str) -> None:
+def test_a_line_that_cannot_be_sampled_so_is_refused_before_any_training(text: str) -> None:
     with pytest.raises(ConfigError, match=r"steps|sampler"):
         ComparedRun.parse(text, 100, 0)
 

@@ -73,8 +73,8 @@ def compare(
     is trained on, paired by episode, beside those who do nothing; `compare --runs A B` and `compare FOLDER --runs A B`
     do the same with finished runs, on seeds or episodes that none of them was trained on.
 
-    What is done already is kept: the same command goes on after an interruption, and adds entries, sizes and seeds to
-    an earlier comparison. Writes one JSON file a line in OUT/judged, and OUT/report.html and OUT/report.json of all
+    Finished work is kept: the same command resumes after an interruption, and adds entries, sizes and seeds to an
+    earlier comparison. Writes one JSON file a line in OUT/judged, and OUT/report.html and OUT/report.json of all
     lines there that were judged on the same episodes. Trainings and judgements are known by the content of data and
     weights: a training on what DATA_DIR held before is refused, a judgement of a training that is gone is made anew.
 
@@ -86,7 +86,7 @@ def compare(
         demonstrations: Numbers of demonstrations to train on; default 100, offline all that are not judged on.
         train_seeds: Seeds of training.
         minutes: Training budget of each, on all threads, in busy minutes (processor time): other programs on the
-            machine make a comparison longer but take nothing from a contestant.
+            machine make a comparison longer but do not shorten a training.
         steps: Budget in steps instead of minutes.
         task: Name of a simulator's task, or of a suite, all of whose tasks are judged; `--simulator` says the same.
         offline: Judge on held-out demonstrations instead of a simulator.
@@ -98,7 +98,7 @@ def compare(
         workers: Processes of the evaluation.
         batched: Step all episodes in one process with batched network calls (noise is still each episode's own).
         video: Videos of each on each task.
-        retime: Measure the latency of what is judged already anew: run it with the machine to itself.
+        retime: Measure latencies again, of finished lines too; run it alone on the machine.
 
     Raises:
         ConfigError, DataError: for an entry, an option or demonstrations that do not fit, and for what OUT holds of

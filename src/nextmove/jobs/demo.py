@@ -32,10 +32,10 @@ def demo(
 ) -> dict[str, Any]:
     """Records demonstrations of PushT, trains a policy, judges it on held-out seeds and writes OUT/report.html.
 
-    What is done already is kept: after an interruption the same command goes on.
+    Finished work is kept: after an interruption the same command resumes.
 
     Args:
-        minutes: Training budget. 6 solves the task; 2 is for the impatient.
+        minutes: Training budget. 6 solves the task; 2 gives a first impression.
         out: Folder of everything the demo makes.
         demonstrations: Episodes of the scripted expert to learn from.
         episodes: Held-out episodes to judge on.

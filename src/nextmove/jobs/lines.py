@@ -29,7 +29,7 @@ class ComparedRun:
 
     @property
     def run(self) -> str:
-        """Name of the training; contestants that only sample otherwise share it."""
+        """Name of the training; lines that differ only in sampling share it."""
         return f"{self.system}-n{self.episodes}-s{self.seed}"
 
     @property

@@ -23,8 +23,7 @@ def record(
 ) -> Path:
     """Records the scripted expert of a simulator's task into a LeRobot v3.0 data set.
 
-    Finished episodes survive whatever happens; the same command goes on where it stopped. The result does not depend
-    on the number of workers.
+    Finished episodes survive a crash; the same command resumes. The result does not depend on the number of workers.
 
     Args:
         task: Name of the task (pusht).

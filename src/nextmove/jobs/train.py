@@ -34,7 +34,7 @@ def train(
     """Trains a system on a source and saves it as OUT/model; returns it with its averaged weights.
 
     Exactly one of `minutes` and `steps` is the budget. OUT also holds train.jsonl, TensorBoard events and the
-    checkpoints that `resume` goes on from. What a source keeps for tests is never trained on.
+    checkpoints from which `resume` continues. What a source keeps for tests is never trained on.
 
     Args:
         system: Name of a built system (`nextmove systems`).
@@ -44,9 +44,9 @@ def train(
         holdout: Share of the source, in whole episodes for policies, that is kept for the validation loss.
         workers: Processes that load data; 0 loads in the training process, which is fastest for states.
         config: Budget, seed and machine.
-        start: SLOT=FOLDER: a part of the model (encoder, codec, decoder, decoder.net ...) begins with the weights and
-            statistics of the same part of a saved model; tokenizer=FOLDER: whose tokens a prior learns. What is to stay
-            as it is: --recipe.optim.scales SLOT 0.
+        start: SLOT=FOLDER: initialises a part of the model (encoder, codec, decoder, decoder.net ...) with the weights
+            and statistics of the same part of a saved model; tokenizer=FOLDER: the tokenizer whose tokens a prior
+            learns. To freeze the part: --recipe.optim.scales SLOT 0.
         options: What the family chooses of its source: `jobs.tasks.policy.Options`, `text.Options`, `images.Options`.
         recipe: Sizes and settings of the system.
         **fields: Fields of `config` and of `options` by their names: `train("act", "demos", minutes=6, episodes=100)`.

@@ -20,15 +20,15 @@ class TrainConfig:
     minutes: float = 0.0
     """Budget in minutes, validation and saving included; a resumed run has what was left."""
     clock: Literal["wall", "busy"] = "wall"
-    """What minutes are: of the clock on the wall, or of the first thread's processor time, which on an idle machine is
-    the same and from which another program takes nothing: the fair budget where runs are compared (CPUs only)."""
+    """What minutes count: wall-clock time, or the first thread's processor time, which is the same on an idle machine
+    and independent of other programs: the fair budget where runs are compared (CPUs only)."""
     seed: int = 0
     """Decides initial weights, the order of the data, and noise and dropout of every step."""
     threads: int = 2
     """Threads of the arithmetic, per process."""
     bf16: Literal["auto", "on", "off"] = "auto"
     """Mixed precision in the loss; auto: on GPUs that have it, and on CPUs that are measured to multiply 1.5 times as
-    fast in it; a run that is resumed goes on as it began."""
+    fast in it; a resumed run keeps its choice."""
     accumulate: int = 1
     """Parts into which each batch is cut to save memory; draws, and so results, do not depend on it."""
     log_every: int = 50
@@ -39,7 +39,7 @@ class TrainConfig:
     """Steps between checkpoints; 0: every 20 seconds, less often where writing one takes long (30 seconds or a tenth of
     the run so far, at most 300 seconds), and after half of a shorter budget of minutes."""
     resume: bool = False
-    """Go on from the last checkpoint of the folder; where there is none, begin, and say so."""
+    """Resume from the last checkpoint of the folder; where there is none, begin, and say so."""
     device: str = "cpu"
     """cpu or cuda."""
     compile: bool = False

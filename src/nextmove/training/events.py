@@ -20,7 +20,7 @@ def unavailable() -> str | None:
     """What to say where the package that TensorBoard's events are written with is not installed."""
     if importlib.util.find_spec("tensorboard") is not None:
         return None
-    return "tensorboard is not installed, so no events are written for it (pip install tensorboard writes them)"
+    return "tensorboard is not installed, so no events are written for it (to have them: pip install tensorboard)"
 
 
 class Events:
