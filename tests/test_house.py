@@ -138,6 +138,12 @@ def test_extras_are_imported_where_they_are_needed_only() -> None:
     assert early.keys() <= set(ADAPTERS), early
 
 
+def test_the_lowest_torch_stated_is_the_one_tested() -> None:
+    stated = next(r for r in PROJECT["dependencies"] if distribution(r) == "torch")
+    assert f"torch=={stated.removeprefix('torch>=')}.0\n" in (ROOT / "constraints-oldest.txt").read_text()
+    assert "make test-oldest" in (ROOT / ".ci" / "run").read_text()
+
+
 # Never called
 
 NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

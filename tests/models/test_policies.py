@@ -16,6 +16,8 @@ from nextmove import store
 from nextmove.config import ConfigError, decode, encode
 from nextmove.contracts import TASK, Feature, Rows, normal, seeded, total, uniform
 from nextmove.contracts.features import states
+from nextmove.decoders.diffusion import DiffusionDecoder
+from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy, PolicySpec, Timing
 from nextmove.parts import PARTS
 from nextmove.systems import built, find
@@ -69,12 +71,24 @@ def policy(request: pytest.FixtureRequest) -> Policy:
     return make(request.param)
 
 
-def test_loss_is_finite_and_reaches_every_parameter(policy: Policy) -> None:
+def test_loss_is_finite_and_every_parameter_has_a_gradient(policy: Policy) -> None:
     terms = policy.loss(windows(policy, 8), rng=seeded(1))
     assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
     total(terms).backward()
-    idle = [n for n, p in policy.named_parameters() if p.grad is None]
-    assert not idle
+    assert all(p.grad is not None for p in policy.parameters())
+
+
+def awake(policy: Policy) -> Policy:
+    """The policy away from the weights it begins with, many of which are zero and keep others from mattering."""
+    with torch.no_grad():
+        for i, weight in enumerate(policy.parameters()):
+            weight.add_(0.1 * normal(weight.shape, seeded(i)))
+    return policy
+
+
+def test_the_gradient_of_no_parameter_is_zero(policy: Policy) -> None:
+    total(awake(policy).loss(windows(policy, 8), rng=seeded(1))).backward()
+    assert [n for n, p in policy.named_parameters() if p.grad is None or not bool((p.grad != 0).any())] == []
 
 
 def test_same_seed_same_loss_and_plan(policy: Policy) -> None:
@@ -106,22 +120,47 @@ def test_saved_and_loaded_equal(policy: Policy, tmp_path: Path) -> None:
     assert torch.equal(again.act(batch, rng=seeded(3)).actions, policy.act(batch, rng=seeded(3)).actions)
 
 
-def test_one_perturbed_weight_changes_the_plan(policy: Policy) -> None:
-    policy.eval()
+def test_plans_come_from_every_weight_and_every_input(policy: Policy) -> None:
+    """Each tensor moved by itself changes the plan, but those of ACT's encoder of plans; so does each input."""
+    awake(policy).eval()
+    if isinstance(policy.decoder, DiffusionDecoder) and policy.decoder.config.sampler.steps > 10:
+        with_sampling(policy, "ddim", 2)
     batch = windows(policy, 2)
-    before = policy.act(batch, rng=seeded(3)).actions
-    with torch.no_grad():
-        # The output's bias: every mode of a mixture, every word of a vocabulary but one.
-        last = [p for n, p in policy.decoder.named_parameters() if "posterior" not in n][-1]
-        last.view(-1)[1:] += 100.0 * torch.arange(1, last.numel())
-    assert not torch.equal(policy.act(batch, rng=seeded(3)).actions, before)
+
+    def plan(**other: Any) -> torch.Tensor:
+        return policy.act({**batch, **other}, rng=seeded(3)).actions
+
+    before, idle = plan(), []
+    for name, weight in policy.named_parameters():
+        own = weight.detach().clone()
+        weight.data.add_(normal(weight.shape, seeded(0)))
+        idle += [name] if torch.equal(plan(), before) else []
+        weight.data.copy_(own)
+    assert [name for name in idle if not name.startswith("decoder.posterior.")] == []
+    assert torch.equal(plan(), before)
+    for name, feature in policy.inputs.items():
+        if feature.type == "text":
+            moved: Any = ["another task"] * 2
+        elif feature.type == "image":
+            moved = 255 - batch[name]
+        else:
+            moved = batch[name] + 30 * normal(batch[name].shape, seeded(4))
+        assert not torch.equal(plan(**{name: moved}), before), name
+
+
+LEARNT = {
+    "bc": 0.01, "lstm-gmm": -0.2, "bc-z": 0.7, "act": 0.03, "diffusion-policy": 0.55, "diffusion-transformer": 0.4,
+    "flow-policy": 0.6, "consistency-policy": 0.7, "meanflow-policy": 0.75, "action-tokens": 0.15,
+}  # fmt: skip
+"""Loss after 60 steps by that before: a quarter or more above what is found; the mixture's is a likelihood."""
 
 
 def test_overfits_eight_windows(policy: Policy) -> None:
     batch = windows(policy, 8)
     # At ten times its recipe's rate the residual network's units die.
-    vision = policy.card.system == "bc-z" if hasattr(policy.card, "system") else policy.card["system"] == "bc-z"
-    optim = torch.optim.AdamW(policy.parameters(), lr=3e-4 if vision else 3e-3)
+    assert policy.card is not None
+    system = policy.card.system
+    optim = torch.optim.AdamW(policy.parameters(), lr=3e-4 if system == "bc-z" else 3e-3)
 
     def judged() -> float:
         policy.eval()
@@ -137,7 +176,7 @@ def test_overfits_eight_windows(policy: Policy) -> None:
         optim.zero_grad()
         total(policy.loss(batch, rng=seeded(step))).backward()
         optim.step()
-    assert judged() < before - 0.1 * abs(before)
+    assert judged() < LEARNT[system] * before
 
 
 def test_recipe_survives_json(policy: Policy) -> None:
@@ -145,11 +184,21 @@ def test_recipe_survives_json(policy: Policy) -> None:
     assert decode(type(recipe), json.loads(json.dumps(encode(recipe))), parts=PARTS) == recipe
 
 
-@pytest.mark.parametrize("name", ["act", "diffusion-policy", "diffusion-transformer"])
-def test_published_sizes_build(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "width", "action", "size"),
+    [
+        # Low-dimensional PushT as in the paper: nine keypoints and the agent; Chi et al. print 65.8 M.
+        ("diffusion-policy", 20, 2, 65_783_298),
+        ("diffusion-transformer", 20, 2, 9_490_690),
+        # ALOHA without its cameras: with ResNet-18 (11.2 M) and a projection of its 512 channels (.26 M) that is the
+        # 51.6 M of LeRobot's ACT, which has one decoder layer too.
+        ("act", 14, 14, 40_184_014),
+    ],
+)
+def test_published_sizes(name: str, width: int, action: int, size: int) -> None:
     with torch.device("meta"):
-        model = find(name).load().published().build(SPEC)
-    assert sum(p.numel() for p in model.parameters()) > 8e6
+        model = find(name).load().published().build(PolicySpec.of_states({"observation.state": width}, action, 10.0))
+    assert sum(p.numel() for p in model.parameters()) == size
 
 
 def test_padding_does_not_enter_where_it_is_masked() -> None:
