@@ -116,11 +116,13 @@ def test_every_weight_learns_and_the_whole_context_counts(times, scale):
 
 
 def test_a_row_does_not_depend_on_its_neighbours_and_starts_at_zero():
-    net = built()
+    # In float32 rounding depends on the batch by more than a millionth on some processors.
+    net = built().double()
     x, t = torch.randn(4, 2, 8, 8), torch.rand(4, 1)
     with torch.no_grad():
-        together = net(x, t, Context.empty(4))
-        torch.testing.assert_close(net(x[2:3], t[2:3], Context.empty(1)), together[2:3], atol=1e-6, rtol=1e-5)
+        together = net(x.double(), t.double(), Context.empty(4))
+        alone = net(x[2:3].double(), t[2:3].double(), Context.empty(1))
+        torch.testing.assert_close(alone, together[2:3], atol=1e-12, rtol=1e-11)
     fresh = SMALL.build(shape=(2, 8, 8), out=3, times=1, context=NOTHING)
     assert torch.equal(fresh(x, t, Context.empty(4)), torch.zeros(4, 3, 8, 8))
 
