@@ -317,6 +317,11 @@ def written_into() -> list[Path]:
 def _filled(path: Path, contents: dict[str, Any]) -> str:
     """The text of a page with its marked blocks as the data say."""
     results = os.path.relpath(ROOT / "docs" / "results.md", path.parent)
+    begun, ended = path.read_text().count("<!-- measured:"), path.read_text().count("<!-- /measured -->")
+    if begun != ended:
+        raise SystemExit(
+            f"{path}: expected <!-- /measured --> behind each <!-- measured:NAME -->, found {ended}/{begun}"
+        )
     return re.sub(
         r"<!-- measured:([\w-]+)((?: \|[^|>]+)*) -->\n.*?<!-- /measured -->",
         lambda m: f"<!-- measured:{m[1]}{m[2]} -->\n{measured(m[1], m[2], contents, results)}<!-- /measured -->",

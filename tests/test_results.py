@@ -49,3 +49,51 @@ def test_kept_lines_stay_of_their_day_and_machine(results: Any, tmp_path: Path) 
     assert [c["only_a"] for c in json.loads((results.DATA / "compare-100.json").read_text())["comparisons"]] == [0] * 3
     with pytest.raises(SystemExit, match="expected lines of 100 demonstrations, found none"):
         keep(other=line(demonstrations=25))
+
+
+TABLE = {"title": "Walks", "command": "walk", "note": "", "date": "2001-01-01", "machine": "abacus"}
+HOLDS = "<!-- measured:walks -->\n<!-- /measured -->\n"
+
+
+@pytest.fixture
+def house(results: Any, tmp_path: Path) -> Any:
+    """The script over a repository of one table and two pages with a place for it."""
+    results.ROOT, results.MEASURED = tmp_path, tmp_path / "measured.json"
+    results.DATA = tmp_path / "docs" / "data"
+    for folder in (results.DATA, tmp_path / "docs" / "systems", tmp_path / "docs" / "pictures"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (results.DATA / "walks.json").write_text(json.dumps({**TABLE, "columns": ["legs", "m"], "rows": [[2, 7], [4, 9]]}))
+    (tmp_path / "README.md").write_text(f"Before.\n{HOLDS}After.\n")
+    (tmp_path / "docs" / "systems" / "walk.md").write_text(HOLDS)
+    return results
+
+
+def run(results: Any, monkeypatch: pytest.MonkeyPatch, command: str) -> int:
+    monkeypatch.setattr("sys.argv", ["results.py", command])
+    return int(results.main())
+
+
+def test_pages_are_written_from_data_and_another_word_in_them_is_found(
+    house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(house, monkeypatch, "check") == 1
+    assert run(house, monkeypatch, "write") == 0
+    assert run(house, monkeypatch, "check") == 0
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("Before.\n<!-- measured:walks -->\n`walk`")
+    assert readme.endswith("| 4 | 9 |\n<!-- /measured -->\nAfter.\n")
+    for page in ("README.md", "docs/results.md", "docs/systems/walk.md"):
+        kept = (tmp_path / page).read_text()
+        assert "| 2 | 7 |" in kept
+        (tmp_path / page).write_text(kept.replace("| 2 | 7 |", "| 2 | 8 |"))
+        capsys.readouterr()
+        assert run(house, monkeypatch, "check") == 1
+        assert capsys.readouterr().err.startswith(f"{page} is not what docs/data says")
+        (tmp_path / page).write_text(kept)
+    assert run(house, monkeypatch, "check") == 0
+
+
+def test_a_block_without_its_end_is_named(house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "README.md").write_text("<!-- measured:walks -->\n")
+    with pytest.raises(SystemExit, match=r"README\.md: expected <!-- /measured --> behind each .*, found 0/1"):
+        run(house, monkeypatch, "check")

@@ -77,9 +77,15 @@ def sliced(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(((a @ ways).sort(0)[0] - (b @ ways).sort(0)[0]).square().mean().sqrt())
 
 
+def alike(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Correlation, over pairs of pixels, of the covariances of two sets (N, D)."""
+    pairs = ~torch.eye(a.shape[1], dtype=torch.bool)
+    return float(torch.corrcoef(torch.stack([torch.cov(a.T)[pairs], torch.cov(b.T)[pairs]]))[0, 1])
+
+
 @pytest.mark.slow
 def test_it_learns_digits():
-    """The averaged generator ends less than half as far from unseen digits as uniform noise is."""
+    """The averaged generator ends near unseen digits, and its pixels vary together as theirs do."""
     torch.manual_seed(0)
     nets = Adversarial(Dcgan(width=16), DcganCritic(width=16), latent=16, augment=Translate(1))
     model, data, pick = Gan(decoder=nets).build(SIZES[0]), digits(), seeded(0)
@@ -92,4 +98,6 @@ def test_it_learns_digits():
         ema.update(step + 1)
     ema.refresh()
     made, held = ema.model.generate(360, rng=seeded(9)).flatten(1), data[1437:].flatten(1)
-    assert sliced(made, held) < 0.5 * sliced(uniform((360, 64), seeded(1)), held)
+    # .12 and .62 here; uniform noise .33 and -.02, shuffled pixels of digits .06 and .01, other digits .05 and .86.
+    assert sliced(made, held) < 0.16
+    assert alike(made, held) > 0.45
