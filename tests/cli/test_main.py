@@ -105,6 +105,10 @@ def test_what_a_policy_looks_at_is_chosen_by_name(capsys: pytest.CaptureFixture[
     assert looking(find("lstm-gmm").load()(), "cloud").encoder.tokens
     with pytest.raises(ConfigError, match=r"--parts: expected one of state.*found 'camra', did you mean 'camera'"):
         looking(recipe, "camra")
+    with pytest.raises(
+        ConfigError, match="--parts: expected each part once, found state twice in 'state,camera,state'"
+    ):
+        looking(recipe, "state,camera,state")
     with pytest.raises(ConfigError, match="--parts: Gpt2 looks at nothing; leave it out"):
         looking(find("gpt").load()(), "state")
     with pytest.raises(SystemExit):
@@ -112,3 +116,8 @@ def test_what_a_policy_looks_at_is_chosen_by_name(capsys: pytest.CaptureFixture[
     text = capsys.readouterr().out
     assert "--recipe.encoder.parts.0.crop" in text
     assert "--recipe.encoder.parts.1.noise" in text
+
+
+def test_a_choice_that_is_made_twice_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "flow-policy", "demos", "--parts", "state", "--parts=instruction"]) == 1
+    assert "--parts: expected it once, found state and instruction" in capsys.readouterr().err

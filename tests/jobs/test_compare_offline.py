@@ -166,6 +166,8 @@ def test_too_many_demonstrations_and_left_out_ones_that_are_not_there_are_named(
         jobs.compare(own, out=tmp_path, **SMALL, demonstrations=(24,))
     with pytest.raises(ValueError, match="leave_out: expected episodes 0 to 23, found 24"):
         jobs.train("bc", own, out=tmp_path / "x", steps=1, leave_out=(24,))
+    with pytest.raises(ValueError, match="leave_out: expected to leave an episode for training, found all 24"):
+        jobs.train("bc", own, out=tmp_path / "x", steps=1, leave_out=tuple(range(24)))
 
 
 def test_runs_of_one_name_are_told_apart_by_the_folders_above() -> None:

@@ -23,7 +23,7 @@ INPUTS = {
 }
 
 
-def seeing() -> Policy:
+def seeing(*, fitted: bool = True) -> Policy:
     torch.manual_seed(0)
     recipe = FlowPolicy(
         timing=Timing(horizon=4, n_action_steps=2),
@@ -31,7 +31,8 @@ def seeing() -> Policy:
         decoder=Flow(trunk=Mlp(width=32, depth=2, time_width=16)),
     )
     policy = recipe.build(PolicySpec(INPUTS, action=2, fps=10.0))
-    policy.fit([seen(16)])
+    if fitted:
+        policy.fit([seen(16)])
     return policy
 
 

@@ -73,6 +73,17 @@ def test_an_encoder_with_a_camera_is_computed_too():
     torch.testing.assert_close(losses[1], losses[0], rtol=0, atol=0)
 
 
+def test_an_encoder_that_was_loaded_plans_at_once():
+    policy, blank = seeing().eval(), seeing(fitted=False).eval()
+    loaded = seeing(fitted=False).eval()
+    loaded.load_state_dict(policy.state_dict())
+    plan = policy.act(observed(policy), rng=seeded(0)).actions
+    other = compiled(loaded).act(observed(policy), rng=seeded(0)).actions
+    torch.testing.assert_close(other, plan, rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="statistics are absent; fit them or load them first"):
+        compiled(blank).act(observed(policy), rng=seeded(0))
+
+
 def test_an_encoder_that_only_scales_stays():
     assert not isinstance(compiled(make("bc")).encoder, Compiled)
 
@@ -171,6 +182,17 @@ def test_an_encoders_answer_is_kept_with_its_form(programs, conversions):
     plans = [policy.act(observed(policy), rng=seeded(0)).actions for policy in policies]
     assert plans[0].equal(plans[1])
     assert len(conversions) == 2  # the encoder and the step, once
+
+
+def test_instructions_that_were_read_before_do_not_name_a_program():
+    policy = make("bc-z").eval()
+    obs, name = observed(policy), fingerprint(policy.encoder)
+    assert name is not None
+    for text in ("push the block", "lift the cube"):
+        policy.act({**obs, "task": [text]}, rng=seeded(0))
+        assert fingerprint(policy.encoder) == name
+    policy.encoder.parts[0].instruction.tokenizer.text += " "
+    assert fingerprint(policy.encoder) != name
 
 
 @pytest.mark.parametrize("what", ["weights", "shape", "threads", "precision", "versions", "processor", "settings"])

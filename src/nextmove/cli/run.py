@@ -161,7 +161,10 @@ def looking(recipe: Any, parts: str | None) -> Any:
         return recipe
     if not hasattr(recipe, "encoder"):
         raise ConfigError(f"--parts: {type(recipe).__name__} looks at nothing; leave it out")
-    chosen = tuple(_choose(VIEWS, name.strip(), "--parts")() for name in parts.split(","))
+    names = [name.strip() for name in parts.split(",")]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"--parts: expected each part once, found {twice} twice in {parts!r}")
+    chosen = tuple(_choose(VIEWS, name, "--parts")() for name in names)
     return replace(recipe, encoder=replace(recipe.encoder, parts=chosen))
 
 
@@ -217,14 +220,17 @@ def _choose(options: dict[str, Any], name: str, flag: str) -> Any:
 
 def _value(args: Sequence[str], flag: str) -> str | None:
     """What `flag VALUE` or `flag=VALUE` says among the arguments, if it is there."""
+    found = []
     for i, arg in enumerate(args):
         if arg == flag:
             if i + 1 == len(args):
                 raise ConfigError(f"{flag}: expected a value")
-            return args[i + 1]
+            found.append(args[i + 1])
         if arg.startswith(f"{flag}="):
-            return arg.split("=", 1)[1]
-    return None
+            found.append(arg.split("=", 1)[1])
+    if len(found) > 1:
+        raise ConfigError(f"{flag}: expected it once, found {' and '.join(found)}")
+    return found[0] if found else None
 
 
 def signed(

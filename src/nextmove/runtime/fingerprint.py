@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import nextmove
 from nextmove import weights
+from nextmove.contracts import saved
 
 _STANDARD = frozenset(vars(nn.Module()))
 PLAIN = (bool, int, float, str, bytes, torch.dtype, torch.device, torch.Size)
@@ -56,6 +57,10 @@ def _lines(network: nn.Module) -> Iterator[str]:
         if owner not in ("torch", "nextmove") or module._forward_hooks or module._forward_pre_hooks:
             raise _UnknownError
         yield f"{name} {kind.__module__}.{kind.__qualname__} {module.training}"
+        if isinstance(module, saved.Filed):
+            # What else it holds is remembered of texts that it has read.
+            yield f"{name} {_described(module.files())}"
+            continue
         for key, value in sorted(vars(module).items()):
             # What torch's own modules hide follows from what they show.
             if key not in _STANDARD and not (owner == "torch" and key.startswith("_")):

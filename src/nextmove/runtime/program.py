@@ -104,6 +104,8 @@ def _converted(network: nn.Module, form: Any, tensors: Sequence[Tensor]) -> tupl
         # Some of torch's memory would stay in use, and change with it.
         call = _Call(copy.deepcopy(network), form).eval()
         examples = tuple(torch.zeros(x.shape, dtype=x.dtype) for x in tensors)
+        # What is looked at once, such as whether scales are fitted, cannot be while a network is exported.
+        call(*examples)
         try:
             model = openvino.convert_model(torch.export.export(call, examples, strict=False))
         except Exception as problem:

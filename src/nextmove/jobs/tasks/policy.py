@@ -119,7 +119,9 @@ def split_episodes(
         if not 0 <= number < dataset.num_episodes:
             raise ValueError(f"leave_out: expected episodes 0 to {dataset.num_episodes - 1}, found {number}")
     rest = np.setdiff1d(np.arange(dataset.num_episodes), np.array(leave_out, np.int64))
-    if episodes < 0 or episodes > len(rest) or not len(rest):
+    if not len(rest):
+        raise ValueError(f"leave_out: expected to leave an episode for training, found all {dataset.num_episodes}")
+    if episodes < 0 or episodes > len(rest):
         raise ValueError(f"episodes: expected 0 to {len(rest)}, found {episodes}")
     count = episodes or len(rest)
     order = np.random.default_rng([seed, 1]).permutation(count)
