@@ -351,6 +351,24 @@ def test_draws_that_make_no_sense_are_named(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("text", {"n": 3}, "n: for images, found a model of text; leave out --n"),
+        ("flow", {"prompt": "a four"}, "prompt: for text, found a model of images; leave out --prompt"),
+        ("pixels", {"length": 7}, "length: for text, found a model of images; leave out --length"),
+        ("flow", {"temperature": 2.0}, "temperature: for what is drawn token by token"),
+        ("flow", {"top_k": 3}, "top_k: for what is drawn token by token, found an image at once; leave out --top-k"),
+    ],
+)
+def test_options_of_other_models_are_named(
+    kind: str, options: dict[str, Any], message: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        jobs.generate(request.getfixturevalue(kind), out=tmp_path / "x.png", **options)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("label", [-2, 10])
 def test_a_label_that_there_is_not_is_named(flow: Path, tmp_path: Path, label: int) -> None:
     with pytest.raises(ConfigError, match=f"label: expected -1 to 9, found {label}"):

@@ -19,7 +19,7 @@ from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery
 from nextmove.folders import open_folder
 from nextmove.host.files import write_bytes, write_text
-from nextmove.jobs.repeat import at_least, writable_dir
+from nextmove.jobs.repeat import Call, at_least, repeatable, writable_dir
 from nextmove.models.generator import Generator, TextSpec
 from nextmove.models.image.tokenizer import Tokenizer
 from nextmove.models.model import with_sampling
@@ -55,7 +55,9 @@ def _readable(generator: Generator, model: Path | str) -> None:
         raise ConfigError(f"{model}: {problem}") from None
 
 
+@repeatable
 def generate(
+    call: Call,
     model: str | Path,
     *,
     n: int = 16,
@@ -108,9 +110,14 @@ def generate(
     rng = seeded(seed, 6)
     inputs = labels(generator, n, label)
     if isinstance(generator.spec, TextSpec):
+        call.leave_out("n", "for images, found a model of text")
         return _text(generator, prompt, length, sampling, rng, out)
+    call.leave_out("prompt length", "for text, found a model of images")
     kind = gallery.kind(target)
-    options: dict[str, Any] = {"sampling": sampling} if isinstance(generator.decoder, AutoregressiveDecoder) else {}
+    tokens = isinstance(generator.decoder, AutoregressiveDecoder)
+    if not tokens:
+        call.leave_out("temperature top_k top_p", "for what is drawn token by token, found an image at once")
+    options: dict[str, Any] = {"sampling": sampling} if tokens else {}
     if kind == ".png":
         images = generator.generate(n, rng=rng, inputs=inputs, **options)
         write_bytes(target, gallery.png(gallery.grid(images.numpy())))
