@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -122,3 +124,15 @@ def test_a_pool_that_is_left_ends_its_workers() -> None:
     with pytest.raises(KeyboardInterrupt), WorkerPool[int, None](partial(same, asleep), 3) as pool:
         next(pool.run(next_task))
     assert not active_children()
+
+
+def test_a_script_that_its_workers_would_run_again_is_named(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    lines = ["from functools import partial", "from nextmove.host.workers import run_tasks"]
+    call = "print(run_tasks(partial(partial, abs), [-3], workers=1))"
+    for guarded in (False, True):
+        guard = ['if __name__ == "__main__":', f"    {call}"] if guarded else [call]
+        script.write_text("\n".join([*lines, *guard]))
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+        assert (done.returncode == 0) is guarded, done.stderr
+        assert ('must stand behind `if __name__ == "__main__":`' in done.stderr) is not guarded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -196,8 +197,19 @@ class _Worker(Generic[T, R]):
         self.dead = True
         reason = f"the worker process died with exit code {self.process.exitcode}"
         if not self.built:
-            raise SetupError(f"{reason} before its first task")
+            raise SetupError(f"{reason} before its first task{_hint(self.process.exitcode)}")
         return Failure(reason)
+
+
+def _hint(exitcode: int | None) -> str:
+    """What a script may lack whose workers cannot start; nothing where Python was started otherwise."""
+    main = sys.modules["__main__"]
+    if exitcode != 1 or getattr(main, "__spec__", None) is not None or not hasattr(main, "__file__"):
+        return ""
+    return (
+        '; if it is a script, what it does must stand behind `if __name__ == "__main__":`, since processes that it '
+        "starts read it too (or workers=0)"
+    )
 
 
 def _serve(pipe: connection.Connection, build: Callable[[], Callable[[Any], Any]]) -> None:
