@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 from nextmove.data.dataset import Dataset, open_dataset
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
@@ -33,3 +36,11 @@ __all__ = [
     "open_dataset",
     "record",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`pictures` is how `images` was called."""
+    if name != "pictures":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("data.pictures is called data.images", DeprecationWarning, stacklevel=2)
+    return images

@@ -6,6 +6,7 @@ Nothing here imports torch; a simulator's own packages are imported when it is m
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 from nextmove.sim.base import Asked, Episode, Simulator, SimulatorError, Task, load
@@ -58,3 +59,10 @@ def demonstrate(name: str | Task, number: int, *, cameras: Asked = (), **setting
             raise SimulatorError(f"{setting}: expected a setting of {one.name}'s expert ({', '.join(known)})")
     episode: Episode = expert(one, number, cameras=one.sized(cameras), **settings)
     return episode
+
+
+def features(name: str, *, images: bool = False) -> dict[str, dict[str, Any]]:
+    """`task(name).entries(...)`, as it was called; `images` adds the task's cameras."""
+    warnings.warn("sim.features(name) is called sim.task(name).entries()", DeprecationWarning, stacklevel=2)
+    found = task(name)
+    return found.entries(tuple(found.cameras) if images else ())
