@@ -121,3 +121,8 @@ def test_what_a_policy_looks_at_is_chosen_by_name(capsys: pytest.CaptureFixture[
 def test_a_choice_that_is_made_twice_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "flow-policy", "demos", "--parts", "state", "--parts=instruction"]) == 1
     assert "--parts: expected it once, found state and instruction" in capsys.readouterr().err
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "nextmove", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"nextmove {nextmove.__version__}\n")

@@ -55,6 +55,7 @@ def test_it_is_trained_judged_and_compared(
 def test_what_it_lacks_is_named_with_what_is_there(filmed: Path, demos: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"camera: expected an input of type image, found observation\.state"):
         jobs.train("bc-z", demos, out=tmp_path / "blind", steps=1)
+    assert not (tmp_path / "blind").exists()
     jobs.train("bc-z", filmed, out=tmp_path / "run", steps=1, recipe=RECIPE, threads=1)
     with pytest.raises(ConfigError, match=r"observation\.image: expected a camera, found only observation\.state"):
         jobs.evaluate(tmp_path / "run", data=demos)

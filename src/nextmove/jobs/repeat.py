@@ -6,7 +6,8 @@ import functools
 import inspect
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -103,3 +104,17 @@ def writable_dir(out: Path) -> Path:
         message = f"out: expected a folder that can be written to, found {out} ({problem.strerror})"
         raise ConfigError(message) from None
     return out
+
+
+@contextmanager
+def nothing_left(out: Path) -> Iterator[None]:
+    """Removes the folder again if what happens inside fails before anything was written into it."""
+    there = out.exists()
+    try:
+        yield
+    except BaseException:
+        if not there:
+            # It stays where it holds something.
+            with suppress(OSError):
+                out.rmdir()
+        raise

@@ -11,7 +11,7 @@ import torch
 
 from nextmove.jobs.adopt import begin, slots
 from nextmove.jobs.fit import fit
-from nextmove.jobs.repeat import at_least, share, writable_dir
+from nextmove.jobs.repeat import at_least, nothing_left, share, writable_dir
 from nextmove.jobs.tasks import Asked, trained
 from nextmove.jobs.tasks.named import named
 from nextmove.training import TrainConfig, checkpoint
@@ -70,8 +70,8 @@ def train(
     options = family.options(**of_source) if options is None else replace(options, **of_source)
     at_least(0, workers=workers)
     share(holdout=holdout)
-    out = writable_dir(Path(out) if out else Path("runs") / system)
-    with alone(out):
+    out = Path(out) if out else Path("runs") / system
+    with nothing_left(out), alone(writable_dir(out)):
         if not config.resume:
             checkpoint.require_new(out)
         torch.manual_seed(config.seed)

@@ -71,7 +71,7 @@ def find(name: str) -> tuple[Task, ...]:
     known = {**tasks, **SUITES}
     if name not in known:
         raise SimulatorError(
-            f"name: expected a task or suite of a simulator ({', '.join(known)}), found {name!r}{nearest(name, known)}"
+            f"task: expected a task or suite of a simulator ({', '.join(known)}), found {name!r}{nearest(name, known)}"
         )
     return known[name]
 
@@ -81,6 +81,6 @@ def task(name: str) -> Task:
     found = find(name)
     if len(found) > 1:
         raise SimulatorError(
-            f"name: expected one task, found {name!r}, a suite of {', '.join(one.name for one in found)}"
+            f"task: expected one task, found {name!r}, a suite of {', '.join(one.name for one in found)}"
         )
     return found[0]
