@@ -113,7 +113,8 @@ LATER = "cannot be run yet, `nextmove inspect` describes it"
 INSPECT = ("inspect", "PLACE")
 EVALUATE = ("evaluate", "PLACE", "--out", "OUT", "--episodes", "1", "--workers", "0", "--video", "0")
 JUDGE = ("evaluate", "PLACE", "--out", "OUT")
-GENERATE = ("generate", "PLACE", "--out", "OUT/x.png", "--n", "1", "--length", "3")
+WRITE = ("generate", "PLACE", "--out", "OUT/x.png", "--length", "3")
+DRAW = ("generate", "PLACE", "--out", "OUT/x.png", "--n", "1")
 COMPARE = ("compare", "--out", "OUT", "--episodes", "1", "--runs", "PLACE", "OTHER")
 
 ANSWERS: list[tuple[str, tuple[str, ...], int, str]] = [
@@ -140,15 +141,15 @@ ANSWERS: list[tuple[str, tuple[str, ...], int, str]] = [
     ("gpt2", JUDGE, 1, "gpt2: tokenizer: its tokenizer.json is absent"),
     ("words", JUDGE, 1, "words does not say what it was trained on; expected --data"),
     ("words", (*JUDGE, "--data", "TEXT"), 0, "nats per token"),
-    ("llama", GENERATE, 1, "llama: tokenizer: its tokenizer.json is absent"),
-    ("words", (*GENERATE, "--prompt", "a"), 0, "a"),
-    ("policy", GENERATE, 1, JUDGES),
-    ("text", GENERATE, 0, ""),
-    ("image", GENERATE, 0, "1 samples"),
-    ("tokenizer", GENERATE, 1, "found a tokenizer"),
-    ("act", GENERATE, 1, JUDGES),
-    ("flowpolicy", GENERATE, 1, JUDGES),
-    ("openvla", GENERATE, 1, LATER),
+    ("llama", WRITE, 1, "llama: tokenizer: its tokenizer.json is absent"),
+    ("words", (*WRITE, "--prompt", "a"), 0, "a"),
+    ("policy", WRITE, 1, JUDGES),
+    ("text", WRITE, 0, ""),
+    ("image", DRAW, 0, "1 samples"),
+    ("tokenizer", WRITE, 1, "found a tokenizer"),
+    ("act", WRITE, 1, JUDGES),
+    ("flowpolicy", WRITE, 1, JUDGES),
+    ("openvla", WRITE, 1, LATER),
     ("text", COMPARE, 1, DRAWS),
     ("gpt2", COMPARE, 1, DRAWS),
     ("openvla", COMPARE, 1, LATER),
