@@ -130,13 +130,14 @@ def denoising() -> Callable[[], float]:
     import torch
 
     from nextmove.contracts import Context, ContextSpec
-    from nextmove.nn import Gpt
+    from nextmove.nn import Gpt, feedforward
     from nextmove.nn.attention import Heads
-    from nextmove.nn.feedforward import GatedMlp
     from nextmove.nn.norm import RmsNorm
 
+    # The older commit's name.
+    gated = getattr(feedforward, "GatedMlp", None) or feedforward.Gated
     heads = Heads(8, 2, bias=False, out_bias=False)
-    config = Gpt(512, 8, heads, positions="rotary", norm=RmsNorm(), feedforward=GatedMlp(), head="plain")
+    config = Gpt(512, 8, heads, positions="rotary", norm=RmsNorm(), feedforward=gated(), head="plain")
     net = config.build_tokens(length=PREFIX + SUFFIX, classes=64, context=ContextSpec()).eval()
     ctx, ids = Context.empty(1), torch.randint(64, (1, PREFIX + SUFFIX))
     with torch.no_grad():
