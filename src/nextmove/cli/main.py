@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
-from collections.abc import Sequence
 
 COMMANDS = {
     "demo": "the whole job in one go: record, train, evaluate, report",
@@ -43,7 +41,7 @@ def usage() -> str:
     return USAGE.format(commands="\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items()))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0 done, 1 failed, 2 not understood, 130 or 143 stopped by a signal."""
     # Threads that spin while they wait cost a factor of ten beside one more busy process; set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -127,6 +125,8 @@ def _answer(args: list[str]) -> int:
 
 def _unread() -> bool:
     """Whether what reads standard output, `head` say, has gone; then nothing more is written to it."""
+    import select
+
     try:
         there, ends = sys.stdout.fileno(), select.poll()
     except OSError:  # no file: a test's or a notebook's
