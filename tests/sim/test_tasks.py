@@ -91,7 +91,7 @@ def test_a_camera_or_size_that_there_is_not_is_named(asked, message):
 
 @pytest.mark.parametrize("size", [(96, 128), (513, 513), (680, 680)])
 def test_pusht_renders_no_size_that_it_would_have_to_invent(size):
-    pytest.importorskip("gym_pusht")
+    pytest.importorskip("gym_pusht", reason="PushT itself is drawn; `make` installs it")
     with pytest.raises(sim.SimulatorError, match=f"a square of at most 512 .* found {size[0]} x {size[1]}"):
         sim.make("pusht", {"image": size})
 

@@ -155,7 +155,7 @@ class AutoregressiveDecoder(Resampled, nn.Module):
         ended = torch.zeros(ctx.batch, dtype=torch.bool, device=ids.device)
         reader = _Reader(self, ctx, self.window if window is None else window)
         for i in range(prefix, length):
-            # A tenth faster than without gradients alone; what is drawn becomes part of ordinary ids.
+            # Faster than without gradients alone; what is drawn becomes part of ordinary ids.
             with torch.inference_mode():
                 drawn = _draw(reader.next(ids, i), ids[:, :i], noise[:, i], sampling, allowed)
             drawn = torch.where(ended, pad, drawn)

@@ -104,7 +104,7 @@ def evaluate(
         steps: Network calls of the sampler; 0 as trained.
         execute: Actions executed of each plan; 0 as trained.
         runtime: What computes a policy's networks: torch, or openvino, which gives the same numbers up to rounding
-            1.2 to 5 times as fast (pip install openvino), a plan at a time; with `data` that is the latency.
+            1.2 to 2.4 times as fast (pip install openvino), a plan at a time; with `data` that is the latency.
         precision: Of openvino: float32, bf16, or int8 for the weights of large products; how far plans are from those
             in float32 is measured and printed.
         video: Episodes of each task with a video.

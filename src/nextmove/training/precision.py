@@ -1,9 +1,7 @@
 """Whether the loss is computed in bf16: as asked for, as the run began, or where products of matrices are faster in it.
 
-Measured on one processor whose products are 1.9 times as fast in bf16 (4.3 times as torch's float32 by itself), seven
-systems of the table take 0.93 (LSTM) to 1.49 times (LSTM-GMM) as many steps a second in bf16 at their default sizes,
-and networks of 40 to 66 million weights 1.4 to 1.8 times. A processor without such instructions computes bf16 by way of
-float32 and is slower.
+Products stand for the whole step and do not decide for every model: docs/results.md, "Training steps in bf16 and in
+float32". A processor without such instructions computes bf16 by way of float32 and is slower.
 """
 
 from __future__ import annotations

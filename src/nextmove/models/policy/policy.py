@@ -154,7 +154,7 @@ class Policy(Model):
         known: the part of it that is decided already, (B, n, A) in raw units from now on, such as actions that will
         have been executed before the plan arrives; how a sampler keeps it: `decoders.known`.
         """
-        # A tenth faster than without gradients alone; the copy is an ordinary tensor again.
+        # Faster than without gradients alone; the copy is an ordinary tensor again.
         with torch.inference_mode():
             actions = self.generate(obs, rng=rng, known=known)[:, self.timing.first :]
         return Chunk(actions.clone(), 1 / self.spec.fps)
