@@ -83,7 +83,6 @@ ONLY_BESIDE = {
     "gymnasium": "gym-pusht's own, which is installed without its dependencies",
     "pygame": "gym-pusht's own",
     "opencv-python-headless": "gym-pusht's own, in place of a build that needs libGL",
-    "mujoco": "the version that gym-aloha's physics are those of",
     "dm-control": "the version that gym-aloha's physics are those of",
 }
 """Declared, never imported by the library, and why."""

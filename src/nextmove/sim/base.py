@@ -77,6 +77,9 @@ class Task:
     settings of its own; empty where there is none."""
     noise: float = 0.0
     """Standard deviation of the noise on the actions executed while demonstrations are recorded, in `unit`."""
+    holds: bool = True
+    """Whether success lasts. Where it can be lost again the simulator goes on after it, to `max_steps`, and results
+    are scored both by success at any step and by success at the last."""
     one_per_process: bool = False
     """Whether a process can hold only one environment of this simulator at a time."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from nextmove.sim._tee import GOAL, SIZE, Floats, corners
 from nextmove.sim.base import Array, Cameras, Info, Observation, SimulatorError, Task
+from nextmove.sim.missing import missing
 
 CAMERA = "observation.image"
 HINT = (
@@ -28,7 +29,7 @@ def _simulator() -> Any:
     try:
         from nextmove.sim._gym_pusht import Simulator
     except ImportError as problem:
-        raise SimulatorError(f"pusht: needs gym-pusht ({problem}); {HINT}") from problem
+        raise missing("pusht", "gym-pusht", problem, HINT) from problem
     return Simulator
 
 
