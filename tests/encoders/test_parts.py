@@ -10,7 +10,8 @@ import torch
 from nextmove.codecs.batches import Batches
 from nextmove.contracts import Feature, seeded
 from nextmove.encoders import Camera, Cloud, FilmedCamera, Instruction, Observation, State
-from nextmove.encoders.camera import MEAN, STD, CameraEncoder
+from nextmove.encoders.camera import CameraEncoder
+from nextmove.encoders.pictures import SCALES
 from nextmove.nn.pointnet import Points3d
 
 INPUTS = {
@@ -80,14 +81,15 @@ def test_every_camera_has_its_network_unless_they_share_one() -> None:
 
 def prepared(camera: Camera, image: torch.Tensor, **draws: Any) -> torch.Tensor:
     encoder: CameraEncoder = camera.build({"observation.images.top": Feature("image", tuple(image.shape[2:]))})
-    return encoder.prepared(image, draws.get("rng"))
+    return encoder.pictures[0](image, draws.get("rng"))
 
 
 def test_pictures_are_scaled_and_cropped_in_the_middle() -> None:
     image = seen()["observation.images.top"]
     x = prepared(Camera(), image)
     assert x.shape == (4, 3, 40, 48)
-    expected = (image[1, 0, 5, 7].double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    mean, std = SCALES["imagenet"]
+    expected = (image[1, 0, 5, 7].double() / 255 - torch.tensor(mean)) / torch.tensor(std)
     torch.testing.assert_close(x[2, :, 5, 7], expected.float())
     assert torch.equal(prepared(Camera(crop=(34, 40)), image), x[:, :, 3:37, 4:44])
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nextmove.contracts import Optim, seeded
-from nextmove.nn import product
+from nextmove.nn import kept, product
 from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.conv import Conv1d, Upsample1d
 from nextmove.nn.dropout import Dropout
@@ -105,7 +105,7 @@ def test_packed_products_follow_an_optimiser(small, fused):
 def test_packed_products_follow_weights_of_which_one_column_stands_still(small, own):
     """A tap that only ever reads padding has no gradient; its weights say nothing about the others."""
     torch.manual_seed(0)
-    layer, x = product.Linear(40, 2 * product.LOOKS), torch.randn(5, 40)
+    layer, x = product.Linear(40, 2 * kept.LOOKS), torch.randn(5, 40)
     x[:, 0] = 0
     if own:
         update = Update(trainable(layer), Optim(weight_decay=0.0), undecayed=set())

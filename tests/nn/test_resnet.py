@@ -7,14 +7,20 @@ import torch
 
 from nextmove.nn.resnet import BasicBlock, ResNet, SpatialSoftmax
 
-# Of torchvision.models.resnet18 and resnet34 (group norm: 16 channels a group) in float64, filled as `fill` does:
-# mean of the feature maps, their first value, the second image's spread, and the number of parameters.
+# Of torchvision.models.resnet18, resnet34 (torchvision 0.28) and resnet50 (0.26; group norm: 16 channels a group) in
+# float64, filled as `fill` does: mean of the feature maps, their first value, the second image's spread, and the number
+# of parameters.
 REFERENCE = {
     (18, "batch"): (263806.82235572377, 867351.569825261, 386349.4869598223, 11_176_512),
     (18, "group"): (0.9680522289978867, 2.7156263180423785, 1.258786332653322, 11_176_512),
     (34, "batch"): (348822583151.2255, 1079116727709.9563, 357628940363.3142, 21_284_672),
     (34, "group"): (1.403557263931434, 1.1854079307676957, 1.764981837374099, 21_284_672),
+    (50, "batch"): (214742979.62037122, 1031369843.8924086, 289255461.24792176, 23_508_032),
+    (50, "group"): (1.3833143641471721, 0.0, 1.6485508022917825, 23_508_032),
 }
+DILATED = (1.3600450796770382, 0.0, 1.6161422707305755)
+"""Of resnet50 with group norm and `replace_stride_with_dilation=[False, False, True]`."""
+IMAGE = torch.sin(torch.arange(2 * 3 * 70 * 50, dtype=torch.float64) * 0.01).reshape(2, 3, 70, 50)
 
 
 def fill(net: torch.nn.Module) -> None:
@@ -36,13 +42,33 @@ def fill(net: torch.nn.Module) -> None:
 def test_feature_maps_are_torchvisions(layers: int, norm: str) -> None:
     net = ResNet(layers, norm).build().double().eval()  # type: ignore[arg-type]
     fill(net)
-    image = torch.sin(torch.arange(2 * 3 * 70 * 50, dtype=torch.float64) * 0.01).reshape(2, 3, 70, 50)
     with torch.no_grad():
-        maps = net(image)
+        maps = net(IMAGE)
     mean, first, spread, parameters = REFERENCE[layers, norm]
-    assert maps.shape == (2, 512, 3, 2)
+    assert maps.shape == (2, ResNet(layers).out, 3, 2)  # type: ignore[arg-type]
     assert (maps.mean().item(), maps[0, 0, 0, 0].item(), maps[1].std().item()) == pytest.approx((mean, first, spread))
     assert sum(p.numel() for p in net.parameters()) == parameters
+
+
+def test_frozen_norms_are_batch_norms_of_fixed_numbers() -> None:
+    net = ResNet(norm="frozen").build().double().eval()
+    fill(net)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            maps = net(IMAGE)
+        found = (maps.mean().item(), maps[0, 0, 0, 0].item(), maps[1].std().item())
+        assert found == pytest.approx(REFERENCE[18, "batch"][:3])
+
+
+def test_a_dilated_last_stage_gives_finer_maps() -> None:
+    net = ResNet(50, dilate=True).build().double().eval()
+    fill(net)
+    with torch.no_grad():
+        maps = net(IMAGE)
+    assert maps.shape == (2, 2048, 5, 4)
+    assert (maps.mean().item(), maps[0, 0, 0, 0].item(), maps[1].std().item()) == pytest.approx(DILATED)
+    with pytest.raises(ValueError, match="dilate: expected at least 50 layers, whose blocks can be dilated, found 18"):
+        ResNet(dilate=True)
 
 
 def test_a_keypoint_is_where_its_map_is_bright() -> None:

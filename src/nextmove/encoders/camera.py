@@ -1,6 +1,6 @@
-"""Images to features, one vector a camera and step.
+"""Images to features: one vector a camera and step, or a token for each place of the last feature maps.
 
-Shapes: B batch, T observation steps, K keypoints, W width.
+Shapes: B batch, T observation steps, K keypoints, S tokens, W width.
 """
 
 from __future__ import annotations
@@ -11,17 +11,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from nextmove.contracts import Feature, Numbers, Rng, uniform
+from nextmove.contracts import Feature, Numbers, Rng
 from nextmove.encoders.part import chosen, present
-from nextmove.nn.resnet import ResNet, SpatialSoftmax
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's images, values in [0, 1] (the numbers that published backbones were trained with)."""
-
-STRIDE = 32
-"""Pixels that one value of the last feature maps stands for, along each side."""
+from nextmove.encoders.pictures import Jitter, Pictures, Values
+from nextmove.nn.embedding import grid, table
+from nextmove.nn.resnet import MapTokens, ResNet, SpatialSoftmax
 
 
 @dataclass(frozen=True)
@@ -35,10 +30,19 @@ class Camera:
     crop: tuple[int, int] | None = None
     """Height and width of the part that is read, px: anywhere in training, the middle else; none: all of it."""
     backbone: ResNet = ResNet()
-    pool: Literal["keypoints", "average"] = "keypoints"
+    pool: Literal["keypoints", "average", "tokens"] = "keypoints"
+    """What becomes of the last feature maps: places of keypoints or means, one vector a step; or a token for each of
+    their places, which a network that reads tokens with positions attends to (ACT)."""
     keypoints: int = 32
+    width: int = 512
+    """Of tokens; the width of the network that reads them."""
     shared: bool = False
     """One network for all cameras, in place of one for each."""
+    jitter: Jitter = Jitter()
+    """Changes of colour in training."""
+    values: Values = "imagenet"
+    """How values are scaled: by ImageNet's mean and deviation, to -1 to 1, as EfficientNet-Lite reads them, or 0 to 1.
+    """
 
     def build(self, inputs: Mapping[str, Feature]) -> CameraEncoder:
         """The part; raises ValueError naming a camera that is absent, not in colour, or smaller than the crop."""
@@ -49,76 +53,111 @@ class Camera:
             size = self.resize or feature.shape[:2]
             if self.crop and (self.crop[0] > size[0] or self.crop[1] > size[1]):
                 raise ValueError(f"camera: {name}: expected a crop of at most {tuple(size)}, found {self.crop}")
-            if self.pool == "keypoints" and min(self.crop or size) <= STRIDE:
+            stride = self.backbone.stride
+            if self.pool == "keypoints" and min(self.crop or size) <= stride:
                 raise ValueError(
-                    f"camera: {name}: expected more than {STRIDE} x {STRIDE} px for keypoints, found "
+                    f"camera: {name}: expected more than {stride} x {stride} px for keypoints, found "
                     f"{tuple(self.crop or size)}: in maps of one value they stand still; resize, or pool average"
                 )
-        return CameraEncoder(self, found, self.network)
+        kind = TokenCameraEncoder if self.pool == "tokens" else CameraEncoder
+        return kind(self, found, self.network)
 
     def network(self) -> nn.Module:
-        """A camera's network: images (N, 3, height, width) -> (N, W)."""
+        """A camera's network: images (N, 3, height, width) -> (N, W), or (N, places, W) with tokens."""
         backbone = self.backbone.build()
+        if self.pool == "tokens":
+            return nn.Sequential(backbone, MapTokens(backbone.out, self.width))
         if self.pool == "average":
             return nn.Sequential(backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         width = 2 * self.keypoints
         return nn.Sequential(backbone, SpatialSoftmax(backbone.out, self.keypoints), nn.Linear(width, width), nn.ReLU())
 
+    def pictures(self) -> Pictures:
+        """What a camera's images pass before its network."""
+        return Pictures(resize=self.resize, crop=self.crop, jitter=self.jitter, values=self.values)
+
 
 class CameraEncoder(nn.Module):
-    """Images (B, T, height, width, 3) uint8 by name -> (B, steps, W), 2 K numbers a camera (average: 512)."""
-
-    mean: Tensor
-    std: Tensor
+    """Images (B, T, height, width, 3) by name -> (B, steps, W), 2 K numbers a camera (average: 512)."""
 
     def __init__(self, config: Camera, cameras: Mapping[str, Feature], network: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.config, self.cameras, self.inputs = config, dict(cameras), dict(cameras)
+        self.pictures = nn.ModuleList(config.pictures() for _ in cameras)
         self.networks = nn.ModuleList(network() for _ in range(1 if config.shared else len(cameras)))
-        self.out = 2 * config.keypoints if config.pool == "keypoints" else 512
+        widths = {"keypoints": 2 * config.keypoints, "average": config.backbone.out, "tokens": config.width}
+        self.out = widths[config.pool]
         self.width = self.out * len(cameras)
-        self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
-        self.register_buffer("std", torch.tensor(STD), persistent=False)
 
     def fit(self, numbers: Numbers, steps: int) -> None:
         """Nothing: images are scaled by fixed numbers."""
 
     def forward(self, inputs: Mapping[str, Any], *, batch: int, steps: int, rng: Rng | None = None) -> Tensor:
-        """(B, steps, W); with `rng` (training) crops are drawn, the same for all steps of a row.
+        """(B, steps, W); with `rng` (training) crops and colours are drawn, the same for all steps of a row.
 
         Raises ValueError naming a camera that is absent or of another size.
         """
         there, found = present(inputs, self.inputs), []
-        for i, (name, feature) in enumerate(self.cameras.items()):
-            if name not in there:
-                found.append(self.mean.new_zeros(batch, steps, self.out))
-                continue
-            image = inputs[name][:, -steps:]
-            if tuple(image.shape[2:]) != feature.shape:
-                raise ValueError(f"{name}: expected images {feature.shape}, found {tuple(image.shape[2:])}")
-            network = self.networks[0 if self.config.shared else i]
-            found.append(network(self.prepared(image, rng), *self.conditions(inputs, batch, steps)))
+        for i, name in enumerate(self.cameras):
+            if name in there:
+                found.append(self.seen(i, inputs, batch, steps, rng))
+            else:
+                found.append(next(self.parameters()).new_zeros(batch, steps, self.out))
         return torch.cat([features.reshape(batch, steps, -1) for features in found], -1)
+
+    def seen(self, i: int, inputs: Mapping[str, Any], batch: int, steps: int, rng: Rng | None) -> Tensor:
+        """What camera number i shows, (B steps, ...)."""
+        name, image = list(self.cameras)[i], inputs[list(self.cameras)[i]][:, -steps:]
+        shape, resize = self.cameras[name].shape, self.config.resize
+        # Frames that are kept at the size they are read at need no more resizing.
+        if tuple(image.shape[2:]) not in (shape, (*(resize or shape[:2]), shape[2])):
+            raise ValueError(f"{name}: expected images {shape}, found {tuple(image.shape[2:])}")
+        network = self.networks[0 if self.config.shared else i]
+        shown: Tensor = network(self.pictures[i](image, rng), *self.conditions(inputs, batch, steps))
+        return shown
 
     def conditions(self, inputs: Mapping[str, Any], batch: int, steps: int) -> tuple[Tensor, ...]:
         """What the networks read beside the images, (B steps, ...): nothing here."""
         return ()
 
-    def prepared(self, image: Tensor, rng: Rng | None) -> Tensor:
-        """Images (B, T, height, width, 3) scaled and cropped, (B T, 3, height, width)."""
-        batch, steps = image.shape[:2]
-        x = image.flatten(0, 1).to(self.mean) / 255
-        x = ((x - self.mean) / self.std).permute(0, 3, 1, 2)
-        if self.config.resize and tuple(x.shape[-2:]) != self.config.resize:
-            x = F.interpolate(x, self.config.resize, mode="bilinear", antialias=True)
-        if self.config.crop is None:
-            return x
-        height, width = self.config.crop
-        room = torch.tensor([x.shape[-2] - height, x.shape[-1] - width])
-        place = room // 2 * torch.ones(batch, 2, dtype=torch.long)
-        if rng is not None:
-            place = (uniform((batch, 2), rng) * (room + 1)).long().clamp(max=room)
-        down = place[:, :1].repeat_interleave(steps, 0).to(x.device) + torch.arange(height, device=x.device)
-        across = place[:, 1:].repeat_interleave(steps, 0).to(x.device) + torch.arange(width, device=x.device)
-        rows = torch.arange(len(x), device=x.device)[:, None, None]
-        return x[rows, :, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
+
+class TokenCameraEncoder(CameraEncoder):
+    """Images (B, T, height, width, 3) by name -> tokens (B, S, W) with positions (S, W), camera after camera.
+
+    Of each camera the steps from the oldest on, of each step the places of its maps row by row. A place has the same
+    position in every camera (`nn.embedding.grid`); steps before the latest add a row of `table` that tells how long ago
+    they are. ACT has one step (Zhao et al. 2023).
+    """
+
+    def __init__(self, config: Camera, cameras: Mapping[str, Feature], network: Callable[[], nn.Module]) -> None:
+        super().__init__(config, cameras, network)
+        self.width, self.places = config.width, []
+        for i, (feature, pictures) in enumerate(zip(cameras.values(), self.pictures, strict=True)):
+            height, width = pictures.size(*feature.shape[:2])  # type: ignore[operator]
+            places = (-(-height // config.backbone.stride), -(-width // config.backbone.stride))
+            self.places.append(places)
+            self.register_buffer(f"position{i}", grid(*places, config.width), persistent=False)
+
+    def count(self, steps: int) -> int:
+        """Tokens S of this many steps."""
+        return steps * sum(rows * columns for rows, columns in self.places)
+
+    def positions(self, steps: int) -> Tensor:
+        """(S, W)."""
+        ago = table(steps, self.width).flip(0)
+        found = []
+        for i in range(len(self.cameras)):
+            own = getattr(self, f"position{i}")
+            found += [own + (row.to(own) if k < steps - 1 else 0) for k, row in enumerate(ago)]
+        return torch.cat(found)
+
+    def forward(self, inputs: Mapping[str, Any], *, batch: int, steps: int, rng: Rng | None = None) -> Tensor:
+        """Tokens (B, S, W); those of an optional camera that is absent are zeros. Raises ValueError as the other."""
+        there, found = present(inputs, self.inputs), []
+        for i, (name, (rows, columns)) in enumerate(zip(self.cameras, self.places, strict=True)):
+            count = steps * rows * columns
+            if name in there:
+                found.append(self.seen(i, inputs, batch, steps, rng).reshape(batch, count, self.width))
+            else:
+                found.append(next(self.parameters()).new_zeros(batch, count, self.width))
+        return torch.cat(found, 1)

@@ -1,6 +1,7 @@
 """Observations to a context: the features of the parts are joined step by step, as one vector or as one token a step.
 
-Shapes: B batch, T observation steps, W width of what all parts show.
+Parts that show tokens of their own (a camera's places) are joined one behind the other, beside the others' vector.
+Shapes: B batch, T observation steps, S tokens, W width of what all parts show.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Feature, Numbers, Rng
 from nextmove.encoders.camera import Camera
 from nextmove.encoders.cloud import Cloud
 from nextmove.encoders.filmed_camera import FilmedCamera
 from nextmove.encoders.instruction import Instruction
-from nextmove.encoders.part import Part
+from nextmove.encoders.part import Part, TokenPart
 from nextmove.encoders.state import State, StateEncoder
 from nextmove.encoders.views import Points
 
@@ -44,14 +45,25 @@ class Observation:
 
         Raises ValueError naming an input that a part needs and that is absent, with those present.
         """
-        built = [p.build(inputs, along=along) if isinstance(p, State) else p.build(inputs) for p in self.parts]
+        built: list[Any] = [
+            p.build(inputs, along=along) if isinstance(p, State) else p.build(inputs) for p in self.parts
+        ]
         # The points' velocities hold what earlier steps would add.
         seen = any(isinstance(part, StateEncoder) and isinstance(part.view, Points) for part in built)
+        own = [part for part in built if isinstance(part, TokenPart)]
+        if own and self.tokens:
+            raise ValueError("encoder.tokens: expected false beside a camera whose places are tokens, found true")
+        if len({part.width for part in own}) > 1:
+            raise ValueError(f"camera.width: expected one for all tokens, found {[part.width for part in own]}")
         return ObservationEncoder(built, steps=1 if seen and not self.tokens else steps, tokens=self.tokens)
 
 
 class ObservationEncoder(nn.Module):
-    """Observations (B, T, ...) by name -> Context with a vector (B, steps W) or tokens (B, steps, W)."""
+    """Observations (B, T, ...) by name -> Context with a vector (B, steps W) or tokens (B, steps, W).
+
+    With parts that show tokens of their own both: the vector of the other parts, then the tokens (B, S, W) of these in
+    the parts' order, with positions.
+    """
 
     RENAMED = dict.fromkeys((1, 2), ((r"^scale\.", "parts.0.scale."),))
     """Names in saved models of formats in which there was one part."""
@@ -72,8 +84,12 @@ class ObservationEncoder(nn.Module):
     @property
     def spec(self) -> ContextSpec:
         """What networks built on this encoder may rely on."""
-        width = sum(part.width for part in self._parts())
-        return ContextSpec(token=width, tokens=self.steps) if self.tokens else ContextSpec(vector=width * self.steps)
+        apart = [part for part in self._parts() if isinstance(part, TokenPart)]
+        width = sum(part.width for part in self._parts() if part not in apart)
+        if self.tokens:
+            return ContextSpec(token=width, tokens=self.steps)
+        count = sum(part.count(self.steps) for part in apart)
+        return ContextSpec(width * self.steps, apart[0].width if apart else 0, count, positions=bool(apart))
 
     def fit(self, numbers: Numbers) -> None:
         """Fits the statistics of every part."""
@@ -82,5 +98,19 @@ class ObservationEncoder(nn.Module):
 
     def forward(self, inputs: Mapping[str, Any], *, batch: int, rng: Rng | None = None) -> Context:
         """The context; with `rng` (training) the parts draw their noise and crops from it, in order."""
-        x = torch.cat([part(inputs, batch=batch, steps=self.steps, rng=rng) for part in self._parts()], -1)
-        return Context(batch, tokens=x) if self.tokens else Context(batch, vector=x.flatten(1))
+        joined: list[Tensor] = []
+        tokens: list[Tensor] = []
+        positions: list[Tensor] = []
+        for part in self._parts():
+            shown = part(inputs, batch=batch, steps=self.steps, rng=rng)
+            if isinstance(part, TokenPart):
+                tokens.append(shown)
+                positions.append(part.positions(self.steps))
+            else:
+                joined.append(shown)
+        x = torch.cat(joined, -1) if joined else None
+        if not tokens:
+            assert x is not None
+            return Context(batch, tokens=x) if self.tokens else Context(batch, vector=x.flatten(1))
+        where = torch.cat(positions).expand(batch, -1, -1)
+        return Context(batch, None if x is None else x.flatten(1), torch.cat(tokens, 1), positions=where)

@@ -6,7 +6,7 @@ Shapes: B batch, T observation steps, W width of what a part shows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -27,7 +27,23 @@ class Part(Protocol):
         ...
 
     def __call__(self, inputs: Mapping[str, Any], *, batch: int, steps: int, rng: Rng | None) -> Tensor:
-        """The last `steps` observations as features (B, steps, W); with `rng` in training, when it draws noise."""
+        """The last `steps` observations as features (B, steps, W), or as tokens (B, S, W) of its own.
+
+        With `rng` in training, when it draws noise and augmentation.
+        """
+        ...
+
+
+@runtime_checkable
+class TokenPart(Part, Protocol):
+    """A part that shows tokens of its own, W wide."""
+
+    def count(self, steps: int) -> int:
+        """Tokens S of this many steps."""
+        ...
+
+    def positions(self, steps: int) -> Tensor:
+        """Their positions (S, W)."""
         ...
 
 

@@ -18,17 +18,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from nextmove.contracts import _torch
+from nextmove.nn.kept import Kept, lasting
 
 ROWS, LEAST = 64, 1 << 20
 """Most rows and fewest weights for which a copy is faster; of four rows and more a quarter of the weights do."""
 WORK = 1 << 21
 """Fewest rows x weights for which oneDNN is faster than a slow MKL: it takes microseconds to set out."""
-LOOKS = 64
-"""How many of the weights are compared with those that were copied, at every use."""
-_copies: Any = WeakIdKeyDictionary()
+_copies = Kept()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -43,26 +41,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         y: Tensor = _Product.apply(x, matrix, bias) if large else F.linear(x, matrix, bias)  # type: ignore[no-untyped-call]
         return y
     rows = x.numel() // x.shape[-1]
-    if rows <= ROWS and weight.numel() >= (LEAST if rows < 4 else LEAST // 4) and _kept(weight):
+    if rows <= ROWS and weight.numel() >= (LEAST if rows < 4 else LEAST // 4) and lasting(weight):
         return _torch.product(x, packed(weight), bias)
     return _torch.product(x, matrix, bias) if work >= WORK and slow_mkl() else F.linear(x, matrix, bias)
 
 
-def _kept(weight: Tensor) -> bool:
-    """Whether it is there at the next call too and says when it changes."""
-    return isinstance(weight, nn.Parameter) and weight.is_contiguous() and not weight.is_inference()
-
-
 def packed(weight: Tensor) -> Tensor:
     """The copy of a weight (N, ...) in oneDNN's order, made anew where the weights have changed."""
-    # Fused optimisers of others move weights without a new version, hence the look at the values themselves. An odd
-    # distance between them: one that divides by the row's length would see one column only, which may stand still.
-    state, apart = (weight._version, weight.data_ptr()), weight.numel() // LOOKS | 1
-    seen = weight.detach().view(-1)[::apart]
-    found = _copies.get(weight)
-    if found is None or found[0] != state or not torch.equal(found[1], seen):
-        found = _copies[weight] = (state, seen.clone(), _torch.packed(weight.detach().flatten(1), ROWS))
-    copy: Tensor = found[2]
+    copy: Tensor = _copies.of(lambda: _torch.packed(weight.detach().flatten(1), ROWS), weight)
     return copy
 
 
