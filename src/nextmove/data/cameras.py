@@ -19,7 +19,7 @@ from nextmove.data.errors import DataError
 from nextmove.data.image_files import decode
 from nextmove.data.layout import Feature
 from nextmove.data.tables import Array, open_parquet
-from nextmove.data.video import OpenVideos
+from nextmove.data.video import OpenVideos, VideoFile
 
 
 class Camera(Protocol):
@@ -31,6 +31,9 @@ class Camera(Protocol):
         """The images of row numbers (n,), in that order: (n, H, W, C) uint8; depth float32 in millimetres."""
         ...
 
+
+OTHER_RATE = 0.01
+"""Share by which two rates of frames differ at least that are said to be different."""
 
 Decode = Callable[[Array], Iterator[tuple[int, Array]]]
 """Ascending distinct rows -> (row, frame) in any order."""
@@ -106,8 +109,9 @@ class VideoCamera:
         timestamps: Callable[[], Array],
         cache: FrameCache,
         tolerance: float,
+        fps: float,
     ) -> None:
-        self.feature, self.episodes, self.cache = feature, episodes, cache
+        self.feature, self.episodes, self.cache, self.fps = feature, episodes, cache, fps
         self.clips: Clips = episodes.clips[feature.name]
         self._timestamps, self._tolerance = timestamps, tolerance
         # Of its own: cameras decode in threads, and one must not close a file that another is reading.
@@ -129,7 +133,10 @@ class VideoCamera:
         for file in np.unique(files).tolist():
             inside = np.flatnonzero(files == file)
             video = self._videos.get(self.clips.files[file], self.feature, partial(self.earliest, file))
-            numbers = video.numbers(seconds[inside], tolerance)
+            try:
+                numbers = video.numbers(seconds[inside], tolerance)
+            except DataError as problem:
+                raise DataError(f"{problem}{self.rates(video)}") from None
             order = np.argsort(numbers, kind="stable")
             distinct, first = np.unique(numbers[order], return_index=True)
             for number, here in zip(distinct.tolist(), np.split(inside[order], first[1:]), strict=True):
@@ -140,6 +147,12 @@ class VideoCamera:
                     raise DataError(f"{problem}; {self.feature.name!r}, {where}") from None
                 for row in rows[here].tolist():
                     yield row, frame
+
+    def rates(self, video: VideoFile) -> str:
+        """What to say of a video that has another rate than the data set; nothing where it is the same."""
+        if video.rate is None or abs(video.rate / self.fps - 1) < OTHER_RATE:
+            return ""
+        return f"; the video shows {video.rate:.4g} frames a second, info.json says fps {self.fps:g}"
 
     def earliest(self, file: int) -> float:
         """The first time asked of a file, s."""
@@ -160,6 +173,11 @@ class ImageCamera:
     def frames(self, rows: Array) -> Array:
         """(n, H, W, C) uint8 of the row numbers (n,), 16-bit and float images as float32."""
         return gather(self.feature.name, rows, self.cache, self._decode)
+
+    def files(self, rows: Array) -> list[Path]:
+        """The tables that hold these rows, in order."""
+        group = np.searchsorted(self._bounds(), rows, side="right")
+        return list(dict.fromkeys((self._groups or [])[g][0] for g in np.unique(group).tolist()))
 
     def _decode(self, rows: Array) -> Iterator[tuple[int, Array]]:
         group = np.searchsorted(self._bounds(), rows, side="right")

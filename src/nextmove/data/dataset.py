@@ -173,7 +173,7 @@ class Dataset:
             if not feature.is_camera:
                 raise DataError(f"{self.root}: {camera!r} is no camera but {feature.dtype}")
             self._cameras[camera] = (
-                VideoCamera(feature, self.table, self._timestamps, self._cache, self.tolerance)
+                VideoCamera(feature, self.table, self._timestamps, self._cache, self.tolerance, self.fps)
                 if feature.is_video
                 else ImageCamera(feature, self.table, self._cache)
             )

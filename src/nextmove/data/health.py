@@ -6,7 +6,6 @@ Shapes: N frames, D numbers of a feature.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from nextmove.data.errors import DataError
 from nextmove.data.stats import describe
 from nextmove.data.suspects import Finding, at
 from nextmove.data.tables import Array, open_parquet, read_columns, to_numpy
-from nextmove.data.video import VideoFile
+from nextmove.data.watched import faults
 
 STUCK = 5
 """Equal frames in a row that count as a sensor that stood still."""
@@ -37,8 +36,8 @@ def doctor(target: str | Path | Dataset) -> list[Finding]:
         return [Finding("error", "open", str(problem))]
     findings = [*_totals(dataset), *_tables(dataset)]
     if any(f.check in ("episodes", "table", "length") for f in findings):
-        return [*findings, *_videos(dataset, None)]
-    findings += _videos(dataset, dataset.column("timestamp"))
+        return [*findings, *_videos(dataset, timed=False)]
+    findings += _videos(dataset, timed=True)
     checks: list[Callable[[Dataset], Iterator[Finding]]] = [
         _counters,
         _numbers,
@@ -93,7 +92,7 @@ def _tables(dataset: Dataset) -> Iterator[Finding]:
         yield Finding("error", "length", f"the data files hold {rows} rows, the episodes {dataset.num_frames}")
 
 
-def _videos(dataset: Dataset, timestamps: Array | None) -> Iterator[Finding]:
+def _videos(dataset: Dataset, timed: bool) -> Iterator[Finding]:
     """Missing and truncated videos, and frames that have no image at their time."""
     for name, feature in dataset.layout.features.items():
         if not feature.is_video:
@@ -101,20 +100,8 @@ def _videos(dataset: Dataset, timestamps: Array | None) -> Iterator[Finding]:
         camera = dataset.video(name)
         assert isinstance(camera, VideoCamera)
         for number, path in enumerate(camera.clips.files):
-            try:
-                earliest = (lambda: 0.0) if timestamps is None else partial(camera.earliest, number)
-                video = VideoFile(path, feature, earliest)
-            except DataError as problem:
-                yield Finding("error", "video", str(problem), name, file=path)
-                continue
-            episodes = np.flatnonzero(camera.clips.file_of == number) if timestamps is not None else ()
-            for episode in episodes:
-                rows = np.arange(dataset.episode_from[episode], dataset.episode_to[episode])
-                try:
-                    video.numbers(camera.seconds(rows), dataset.tolerance + 1e-4)
-                except DataError as problem:
-                    yield Finding("error", "video", str(problem), name, int(episode), file=path)
-            video.close()
+            for episode, why in faults(dataset, camera, number, timed):
+                yield Finding("error", "video", why, name, episode, file=path)
 
 
 def _counters(dataset: Dataset) -> Iterator[Finding]:

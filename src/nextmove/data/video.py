@@ -81,6 +81,11 @@ class VideoFile:
         if abs(begin) > self.tick and abs(earliest() - begin) > self.tick + ROUNDED:
             self.seconds = (self._pts - self._pts[0]) * self.tick
 
+    @property
+    def rate(self) -> float | None:
+        """Frames a second, by the median of the times between two; None for a single frame."""
+        return 1 / float(np.median(np.diff(self.seconds))) if len(self.seconds) > 1 else None
+
     def _index(self) -> tuple[Array, Array]:
         """Presentation times (F,) int64 in ticks, ascending, and the positions among them of key frames."""
         stream = self._stream

@@ -5,7 +5,7 @@ Shapes: B batch, T observation steps, H horizon, A action width, D feature width
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nextmove.contracts import TASK
+from nextmove.data.cameras import Camera
 from nextmove.data.dataset import Dataset, window
 from nextmove.data.errors import DataError
 from nextmove.data.order import warn_of_order
@@ -28,8 +29,9 @@ class Windows:
 
     observations: feature names, all numeric `observation.*` if absent; "task" among them asks for the instructions,
     which are in every batch where all frames have one; obs_offsets, action_offsets: frames beside it; episodes: those
-    to use, the data set's own selection if absent. Edges repeat the episode's first or last frame. Rows of other
-    episodes than the table says are warned of; `order.check_order` refuses them.
+    to use, the data set's own selection if absent; frames: where cameras are read, the data set if absent. Edges repeat
+    the episode's first or last frame. Rows of other episodes than the table says are warned of; `order.check_order`
+    refuses them.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Windows:
         episodes: Sequence[int] | Array | None = None,
         *,
         action: str = "action",
+        frames: Mapping[str, Camera] | None = None,
     ) -> None:
         self.dataset = dataset if episodes is None else dataset.select(episodes)
         features = dataset.layout.features
@@ -50,6 +53,7 @@ class Windows:
         self.obs_offsets = _offsets("obs_offsets", obs_offsets)
         self.action_offsets = _offsets("action_offsets", action_offsets)
         self.cameras = tuple(n for n in self.observations if dataset.layout.feature(n).is_camera)
+        self.views = {name: (frames or {}).get(name) or dataset.video(name) for name in self.cameras}
         numbers = [n for n in (*self.observations, action) if n not in self.cameras]
         wrong = [n for n in numbers if not dataset.layout.feature(n).is_number]
         if wrong:
@@ -91,7 +95,7 @@ class Windows:
 
     def _images(self, rows: Array) -> dict[str, Tensor]:
         def one(name: str) -> Tensor:
-            frames = self.dataset.video(name).frames(rows.reshape(-1))
+            frames = self.views[name].frames(rows.reshape(-1))
             return torch.from_numpy(frames.reshape(*rows.shape, *frames.shape[1:]))
 
         if len(self.cameras) < 2:

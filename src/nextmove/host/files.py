@@ -149,3 +149,8 @@ def room(path: Path) -> int:
     found = os.statvfs(path)
     free = found.f_bavail if os.geteuid() else found.f_bfree
     return free * found.f_frsize if found.f_blocks else 2**63
+
+
+def cache_folder(name: str) -> Path:
+    """Where what can be made again lies: $XDG_CACHE_HOME/nextmove/NAME, by default in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nextmove" / name

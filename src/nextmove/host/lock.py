@@ -15,11 +15,13 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = ".lock"
+AGAIN = 0.2
+"""Seconds after which who waits asks again."""
 
 
 class InUseError(RuntimeError):
@@ -31,19 +33,22 @@ _held: dict[Path, tuple[int, int]] = {}
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Makes the folder and keeps every other process and thread that asks out of it meanwhile.
 
-    Where this thread holds it already, nothing happens. Raises InUseError if somebody else does.
+    Where this thread holds it already, nothing happens. If somebody else does, raises InUseError; or, given `wait`,
+    tells it once who that is and waits for the end of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.resolve() / LOCK
-    if path in _held:
-        if _held[path][1] != threading.get_ident():
-            raise InUseError(f"{folder}: in use by another thread of this process; wait for it or choose another --out")
+    if path in _held and _held[path][1] == threading.get_ident():
         yield
         return
-    _held[path] = (_take(folder, path), threading.get_ident())
+    while path in _held:
+        if wait is None:
+            raise InUseError(f"{folder}: in use by another thread of this process; wait for it or choose another --out")
+        time.sleep(AGAIN)
+    _held[path] = (_take(folder, path, wait), threading.get_ident())
     try:
         yield
     finally:
@@ -54,8 +59,9 @@ def hold(folder: Path) -> Iterator[None]:
             os.close(own[0])
 
 
-def _take(folder: Path, path: Path) -> int:
+def _take(folder: Path, path: Path, wait: Callable[[str], None] | None) -> int:
     """The descriptor of the locked file."""
+    told = False
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -64,7 +70,15 @@ def _take(folder: Path, path: Path) -> int:
         except BlockingIOError:
             owner = _who(handle)
             os.close(handle)
-            raise InUseError(f"{folder}: in use by {owner}; wait for it, stop it, or choose another --out") from None
+            if wait is None:
+                raise InUseError(
+                    f"{folder}: in use by {owner}; wait for it, stop it, or choose another --out"
+                ) from None
+            if not told:
+                wait(owner)
+            told = True
+            time.sleep(AGAIN)
+            continue
         except OSError as problem:  # a file system without locks
             warnings.warn(
                 f"{folder}: cannot be locked ({problem.strerror}): let one run at a time use it", stacklevel=4

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nextmove.host.files import write_bytes
+from nextmove.host.files import cache_folder, write_bytes
 
 MOST = 4 << 30
 """Bytes that all of them may take; the longest unused go first."""
@@ -22,7 +22,7 @@ MOST = 4 << 30
 
 def folder() -> Path:
     """Where they lie: $XDG_CACHE_HOME/nextmove/programs, by default in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nextmove" / "programs"
+    return cache_folder("programs")
 
 
 def take(name: str) -> tuple[Any, bytes] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 
 from nextmove import data, store
 from nextmove.contracts import TASK, Feature
+from nextmove.data.cameras import Camera
 from nextmove.data.order import check_order
 from nextmove.data.stats import check_finite
 from nextmove.data.suspects import suspects
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, held_batches
+from nextmove.jobs.frames import filmed
 from nextmove.jobs.robot import inputs_of, known_by, number_features, read_features
 from nextmove.jobs.scales import Columns
 from nextmove.jobs.tasks.asked import Asked
@@ -32,6 +34,11 @@ class Options:
     """Use only the first so many episodes; 0 means all."""
     leave_out: tuple[int, ...] = ()
     """Numbers of episodes that are neither trained on nor validated with, so that they can be judged on."""
+    leave_out_broken: bool = False
+    """Leave out episodes whose images are missing or damaged, and say which; otherwise they are an error."""
+    frame_store_gb: float = 20.0
+    """Disk that decoded frames of the cameras may take, GB: they are decoded once, at the size that is trained on, and
+    read by this run and later ones from the folder .frames of the data set; 0 decodes whenever a frame is asked for."""
 
 
 def task(asked: Asked, options: Options) -> Task:
@@ -44,12 +51,16 @@ def task(asked: Asked, options: Options) -> Task:
     if left := unused(dataset, policy):
         print(f"not used: {', '.join(left)} (recipe.encoder.parts says what the policy looks at)")
     check_order(dataset)
-    chosen, held = split_episodes(dataset, options.episodes, asked.holdout, asked.seed, options.leave_out)
+    frames, left_out = filmed(
+        dataset, policy, options.episodes, options.leave_out, options.leave_out_broken, options.frame_store_gb
+    )
+    chosen, held = split_episodes(dataset, options.episodes, asked.holdout, asked.seed, left_out)
     print(kept_back(held, len(chosen), asked.holdout))
     look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
-    seen = windows(dataset, policy, chosen)
+    seen = windows(dataset, policy, chosen, frames.cameras)
     policy.fit(Columns(seen))
-    judged = held_batches(windows(dataset, policy, held), policy.card.recipe.optim.batch, 1024) if len(held) else []
+    apart = windows(dataset, policy, held, frames.cameras)
+    judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
     facts["content"] = provenance.content(dataset, known_by(policy), chosen, held)
@@ -82,14 +93,17 @@ def unused(dataset: data.Dataset, policy: Policy) -> list[str]:
     return [name for name in observed if name not in policy.inputs]
 
 
-def windows(dataset: data.Dataset, policy: Policy, episodes: np.ndarray | None) -> data.Windows:
-    """The windows a policy is trained or judged on."""
+def windows(
+    dataset: data.Dataset, policy: Policy, episodes: np.ndarray | None, frames: Mapping[str, Camera] | None = None
+) -> data.Windows:
+    """The windows a policy is trained or judged on; `frames`: where cameras are read, the data set if absent."""
     return data.Windows(
         dataset,
         observations=read_features(policy, dataset),
         obs_offsets=policy.timing.obs_offsets,
         action_offsets=policy.timing.action_offsets,
         episodes=episodes,
+        frames=frames,
     )
 
 

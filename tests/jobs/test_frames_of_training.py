@@ -1,0 +1,107 @@
+"""Training on cameras: from a store of decoded frames, and without the episodes whose videos are missing or damaged."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from nextmove import data, jobs
+from nextmove.models.policy.bc_z import BcZ
+
+RECIPE = replace(BcZ(), optim=replace(BcZ().optim, batch=4))
+CAMERA = "observation.images.top"
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six episodes of 12 frames, each with a video file of its own."""
+    number = {"dtype": "float32", "shape": [2]}
+    features: dict[str, Any] = {"observation.state": number, "action": number}
+    features[CAMERA] = {"dtype": "video", "shape": [40, 48, 3]}
+    root = tmp_path_factory.mktemp("filmed") / "set"
+    writer = data.DatasetWriter(root, features, 10, video_files_size_in_mb=1e-6)
+    for episode in range(6):
+        rng = np.random.default_rng(episode)
+        numbers = {name: rng.normal(size=(12, 2)).astype(np.float32) for name in ("observation.state", "action")}
+        writer.add_episode({**numbers, CAMERA: rng.integers(0, 256, (12, 40, 48, 3), dtype=np.uint8)}, "push")
+    return writer.finalize()
+
+
+@pytest.fixture
+def root(filmed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(filmed, tmp_path / "set"))
+
+
+def video(root: Path, episode: int) -> Path:
+    return root / f"videos/{CAMERA}/chunk-000/file-{episode:03d}.mp4"
+
+
+def damage(path: Path) -> None:
+    """A packet of zeros in a video whose index stays."""
+    with av.open(str(path)) as file:
+        place, size = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size][4]
+    content = bytearray(path.read_bytes())
+    content[place + 8 : place + size] = bytes(size - 8)
+    path.write_bytes(content)
+
+
+def train(root: Path, **options: Any) -> Any:
+    return jobs.train("bc-z", root, out=root.parent / "run", steps=1, recipe=RECIPE, threads=1, **options)
+
+
+def test_a_training_makes_the_store_and_gives_the_numbers_of_decoding(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = train(root)
+    assert "frames: decoding 72" in capsys.readouterr().out
+    other = jobs.train("bc-z", root, out=tmp_path / "b", steps=1, recipe=RECIPE, threads=1, frame_store_gb=0)
+    assert "--frame-store-gb is 0" in capsys.readouterr().out
+    assert policy.facts["loss"] == other.facts["loss"]
+
+
+def test_missing_videos_are_all_named_before_anything_is_decoded(root: Path) -> None:
+    for episode in (1, 4):
+        video(root, episode).unlink()
+    with pytest.raises(data.DataError, match="no images of 2 of 6 episodes") as caught:
+        train(root)
+    message = str(caught.value)
+    assert str(video(root, 1)) in message
+    assert str(video(root, 4)) in message
+    assert "--leave-out-broken, or --leave-out 1 4" in message
+    assert not (root / ".frames").exists()
+    policy = train(root, leave_out=(1, 4))
+    assert policy.facts["episodes"] + len(policy.facts["held_episodes"]) == 4
+
+
+def test_episodes_with_broken_videos_can_be_left_out(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video(root, 0).unlink()
+    damage(video(root, 3))
+    video(root, 5).write_bytes(video(root, 5).read_bytes()[:400])
+    with pytest.raises(data.DataError, match="--leave-out-broken"):
+        train(root)
+    policy = train(root, leave_out_broken=True)
+    said = capsys.readouterr().out
+    assert f"left out: {root}: no images of 1 of 6 episodes (0)" in said
+    assert f"left out: {root}: no images of 2 of 6 episodes (3, 5)" in said
+    assert f"{video(root, 3)}: frame" in said
+    assert policy.facts["episodes"] + len(policy.facts["held_episodes"]) == 3
+
+
+def test_without_a_store_files_that_cannot_be_opened_are_found_and_damage_is_named(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video(root, 5).write_bytes(video(root, 5).read_bytes()[:400])
+    policy = train(root, leave_out_broken=True, frame_store_gb=0)
+    assert "(5)" in capsys.readouterr().out
+    assert policy.facts["episodes"] + len(policy.facts["held_episodes"]) == 5
+    for episode in range(5):
+        damage(video(root, episode))
+    shutil.rmtree(root.parent / "run")
+    with pytest.raises(data.DataError, match=r"cannot be decoded.* 'observation\.images\.top', episode \d, frame"):
+        train(root, leave_out_broken=True, frame_store_gb=0)
