@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import gc
 import json
 import os
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -25,19 +28,32 @@ def losses(out, kind):
     return [(line["step"], line["loss"]) for line in found if line["kind"] == kind]
 
 
-def test_two_processes_give_the_losses_and_weights_of_one(tmp_path):
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+def launch(module, folder, timeout):
+    """Runs a module in two processes under torchrun; if they fail or hang, the error says what they have printed.
+
+    Its arguments: the folder, and until when it must be done, in seconds since 1970.
+    """
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    done = subprocess.run(
-        [*launcher, "-m", "tests.training.two_processes", str(tmp_path / "two")],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+    process = subprocess.Popen(
+        [*launcher, "-m", module, str(folder), str(time.time() + timeout - 5)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "OMP_NUM_THREADS": "1"},
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=100,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    try:
+        printed, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        # The launcher ends its processes before itself.
+        process.terminate()
+        printed, _ = process.communicate(timeout=60)
+        printed += f"\nstopped after {timeout} s"
+    assert process.returncode == 0, printed[-8000:]
+
+
+def test_two_processes_give_the_losses_and_weights_of_one(tmp_path):
+    launch("tests.training.two_processes", tmp_path / "two", timeout=100)
     result, _ = go(tmp_path / "one")
     for kind in ("step", "validation"):
         one, two = (losses(tmp_path / name, kind) for name in ("one", "two"))
@@ -55,6 +71,30 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path):
     texts = [(tmp_path / "two" / f"loss-{rank}.txt").read_text() for rank in (0, 1)]
     assert texts[0] == texts[1]
     assert len(ast.literal_eval(texts[0])) == 4
+
+
+def test_what_is_sent_lives_as_long_as_its_world(monkeypatch):
+    """The thread that sends it may keep it for a while; were it the last to have it, leaving the group could hang."""
+    sent = []
+
+    def send(tensor, source=0):
+        sent.append((tensor.dtype, tensor.numel(), weakref.ref(tensor)))
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", send)
+    monkeypatch.setattr(torch.distributed, "broadcast", send)
+    world, layer = World(1, 2), torch.nn.Linear(3, 2)
+    layer(torch.ones(4, 3)).sum().backward()
+    for _ in range(2):
+        assert world.sum([1.5, 2]) == [1.5, 2]
+        assert world.gather(torch.ones(2, 3, dtype=torch.bool)).tolist() == [[False] * 3] * 2 + [[True] * 3] * 2
+        world.mean_gradients(list(layer.parameters()))
+        world.share([*layer.state_dict().values(), torch.tensor(3), torch.tensor(True)])
+        world.wait()
+    gc.collect()
+    assert all(tensor() is not None for _, _, tensor in sent)
+    # The second time they were the same tensors, so nothing piles up.
+    assert len({id(tensor()) for _, _, tensor in sent}) == len({(dtype, size) for dtype, size, _ in sent}) == 6
+    assert layer.weight.grad.tolist() == [[1.0] * 3] * 2
 
 
 def test_alone_nothing_is_sent():

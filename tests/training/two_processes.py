@@ -13,6 +13,8 @@ from tests.training.tiny import Tiny, held, run
 from nextmove.contracts import normal
 from nextmove.training.distributed import joined
 
+GROUPS = 30
+
 
 class Inside(Tiny):
     """Adds the squared derivative of the network along the data, which hooks on `forward` would not see."""
@@ -36,9 +38,13 @@ def go(out: Path, seed: int = 0, **settings):
 
 
 if __name__ == "__main__":
+    import faulthandler
     import os
+    import time
 
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    # Who waits for good says where and gives up, before the test does.
+    faulthandler.dump_traceback_later(float(sys.argv[2]) - time.time(), exit=True)
     # Only the first process's weights count.
     result, reports = go(folder, seed=rank, accumulate=2, stop=6)
     assert result.step == 6
@@ -49,4 +55,8 @@ if __name__ == "__main__":
     with joined() as world:
         for rule in RULES:
             save_file(gradients(rule, 2, world), folder / f"{rule}-{rank}.safetensors")
+    # Groups come and go; one that is left right after it was used must not wait for a thread that waits for it.
+    for number in range(GROUPS):
+        with joined() as world:
+            assert world.sum([number, rank]) == [2 * number, 1]
     (folder / f"loss-{rank}.txt").write_text(repr([r.loss for r in reports]))

@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,12 +23,40 @@ BUCKET = 8 * 2**20
 """Values sent at once."""
 
 
+class Buffers:
+    """What is sent and received, the very same tensors at every call; those of a device share their memory.
+
+    A thread of gloo may be the last to let go of a tensor, and then needs Python's lock to free it. torch 2.7 destroys
+    a group holding that lock and waits for this thread: for good. So these outlive the group.
+    """
+
+    def __init__(self) -> None:
+        self._bytes: dict[torch.device, Tensor] = {}
+        self._views: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
+
+    def __call__(self, values: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The buffer (values,), which holds anything until it is written."""
+        key, size = (values, dtype, device), values * dtype.itemsize
+        if key not in self._views:
+            if device not in self._bytes or size > len(self._bytes[device]):
+                self._bytes[device] = torch.empty(max(size, BUCKET), dtype=torch.uint8, device=device)
+            self._views[key] = self._bytes[device][:size].view(dtype)
+        return self._views[key]
+
+    def filled(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The values of tensors of one dtype on one device, one after the other, in their buffer."""
+        flat = self(sum(t.numel() for t in tensors), tensors[0].dtype, tensors[0].device)
+        torch.cat([t.reshape(-1) for t in tensors], out=flat)
+        return flat
+
+
 @dataclass(frozen=True)
 class World:
     """The processes of a run; the default is the single one."""
 
     rank: int = 0
     size: int = 1
+    buffers: Buffers = field(default_factory=Buffers, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
@@ -39,7 +67,7 @@ class World:
         """The sums over all processes, in float64, equal on each."""
         if self.size == 1:
             return list(values)
-        sums = torch.tensor(values, dtype=torch.float64)
+        sums = self.buffers.filled([torch.tensor(values, dtype=torch.float64)])
         torch.distributed.all_reduce(sums)
         return sums.tolist()
 
@@ -47,9 +75,10 @@ class World:
         """The rows of all processes, in the order of their ranks, equal on each; bool on the CPU."""
         if self.size == 1:
             return rows
-        found = [torch.empty_like(rows, dtype=torch.uint8) for _ in range(self.size)]
-        torch.distributed.all_gather(found, rows.to(torch.uint8).contiguous())
-        return torch.cat(found).bool()
+        found = self.buffers(self.size * rows.numel(), torch.uint8, rows.device)
+        found.zero_().view(self.size, -1)[self.rank] = rows.reshape(-1)
+        torch.distributed.all_reduce(found)
+        return found.view(-1, *rows.shape[1:]).bool()
 
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replaces every gradient by its mean over the processes; None counts as 0 unless it is None on all."""
@@ -61,16 +90,17 @@ class World:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             grads.append(p.grad)
         for bucket in _buckets(grads):
-            flat = torch.cat([g.reshape(-1) for g in bucket])
+            flat = self.buffers.filled(bucket)
             torch.distributed.all_reduce(flat)
-            parts = torch.split(flat.div_(self.size), [g.numel() for g in bucket])
-            _torch.copy_(bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)])
+            _spread(flat.div_(self.size), bucket)
 
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Gives every process the first one's values, in place."""
         if self.size > 1:
-            for tensor in tensors:
-                torch.distributed.broadcast(tensor.data, 0)
+            for bucket in _buckets(tensor.data for tensor in tensors):
+                flat = self.buffers.filled(bucket)
+                torch.distributed.broadcast(flat, 0)
+                _spread(flat, bucket)
 
     def wait(self) -> None:
         """Returns when every process is here."""
@@ -78,16 +108,22 @@ class World:
 
 
 def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Runs of tensors of one dtype with at most BUCKET values together (or a single larger one)."""
+    """Runs of tensors of one dtype and device with at most BUCKET values together (or a single larger one)."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         full = sum(t.numel() for t in bucket) + tensor.numel() > BUCKET
-        if bucket and (full or bucket[0].dtype != tensor.dtype):
+        if bucket and (full or (bucket[0].dtype, bucket[0].device) != (tensor.dtype, tensor.device)):
             yield bucket
             bucket = []
         bucket.append(tensor)
     if bucket:
         yield bucket
+
+
+def _spread(flat: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Writes the values (N,) into the tensors, one after the other."""
+    parts = torch.split(flat, [t.numel() for t in tensors])
+    _torch.copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
 
 
 _groups = itertools.count()
@@ -106,12 +142,13 @@ def joined() -> Iterator[World]:
         from torch.distributed.rendezvous import rendezvous
 
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        store, rank, world = next(rendezvous("env://"))
+        store, rank, size = next(rendezvous("env://"))
         # Each group in its own part of the store: a second one would find the first one's addresses there, and hang.
         part = distributed.PrefixStore(f"nextmove/{next(_groups)}", store)  # type: ignore[attr-defined]
-        distributed.init_process_group(backend, store=part, rank=rank, world_size=world)
+        distributed.init_process_group(backend, store=part, rank=rank, world_size=size)
+    world = World(distributed.get_rank(), distributed.get_world_size())
     try:
-        yield World(distributed.get_rank(), distributed.get_world_size())
+        yield world
     finally:
         if not ready:
             distributed.destroy_process_group()
