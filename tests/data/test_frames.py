@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from nextmove import data
+from nextmove.contracts.pixels import resized
 from nextmove.data import frame_store, frames
-from nextmove.data.frame_build import Building, Piece, resized
+from nextmove.data.frame_build import Building, Piece
 from nextmove.data.frames import stored_frames
+from nextmove.encoders.pictures import Pictures
 from nextmove.host.lock import hold
 
 TOP, SKIN = "observation.images.top", "observation.images.skin"
@@ -83,13 +84,12 @@ def test_a_store_is_sent_to_another_process_as_its_files(root: Path) -> None:
 def test_frames_are_brought_to_their_size_as_encoders_do(root: Path) -> None:
     found, _ = stored(root, {TOP: (12, 20)})
     rows = np.arange(10)
-    full = torch.from_numpy(data.open_dataset(root).video(TOP).frames(rows)).permute(0, 3, 1, 2) / 255
-    wanted = F.interpolate(full, (12, 20), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
-    got = torch.from_numpy(found.cameras[TOP].frames(rows)) / 255
+    full = torch.from_numpy(data.open_dataset(root).video(TOP).frames(rows))
+    got = torch.from_numpy(found.cameras[TOP].frames(rows))
     assert found.cameras[TOP].feature.shape == (12, 20, 3)
-    assert (got - wanted).abs().max() <= 0.5 / 255 + 1e-6
-    same = np.zeros((2, 4, 4, 3), np.uint8)
-    assert resized(same, (4, 4)) is same
+    torch.testing.assert_close(got, resized(full, (12, 20)), rtol=0, atol=0)
+    pictures = Pictures(resize=(12, 20))
+    torch.testing.assert_close(pictures(got[:, None]), pictures(full[:, None]), rtol=0, atol=0)
 
 
 def test_only_what_is_asked_for_is_decoded_and_added_to_later(root: Path) -> None:

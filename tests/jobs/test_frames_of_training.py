@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nextmove import data, jobs
+from nextmove.encoders.filmed_camera import FilmedCamera
 from nextmove.models.policy.bc_z import BcZ
 
 RECIPE = replace(BcZ(), optim=replace(BcZ().optim, batch=4))
@@ -105,3 +106,17 @@ def test_without_a_store_files_that_cannot_be_opened_are_found_and_damage_is_nam
     shutil.rmtree(root.parent / "run")
     with pytest.raises(data.DataError, match=r"cannot be decoded.* 'observation\.images\.top', episode \d, frame"):
         train(root, leave_out_broken=True, frame_store_gb=0)
+
+
+def test_frames_are_kept_at_the_size_that_the_encoder_resizes_to(root: Path, tmp_path: Path) -> None:
+    part = RECIPE.encoder.parts[0]
+    assert isinstance(part, FilmedCamera)
+    parts = (replace(part, camera=replace(part.camera, resize=(36, 40), crop=(33, 36))), *RECIPE.encoder.parts[1:])
+    recipe = replace(RECIPE, encoder=replace(RECIPE.encoder, parts=parts))
+    losses = []
+    for gb in (20, 0):
+        out = tmp_path / str(gb)
+        policy = jobs.train("bc-z", root, out=out, steps=1, recipe=recipe, threads=1, frame_store_gb=gb)
+        losses.append(policy.facts["loss"])
+    assert [path.name for path in (root / ".frames").glob("obs*")] == [f"{CAMERA}-36x40"]
+    assert losses[0] == losses[1]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
+from nextmove.contracts.pixels import resized
 from nextmove.data.dataset import open_dataset
 from nextmove.data.errors import DataError
 from nextmove.data.frame_store import Segment, Size, Stored, footer
@@ -79,14 +79,4 @@ class Building:
                     f"{piece.camera!r}: episode {episode}: expected frames {list(feature.shape)} of uint8, as "
                     f"info.json says, found {list(frames.shape[1:])} of {frames.dtype}"
                 )
-            yield np.ascontiguousarray(resized(frames, piece.size))
-
-
-def resized(frames: Array, size: Size) -> Array:
-    """Frames (n, H, W, C) uint8 brought to a size as encoders do (bilinear, antialiased), rounded to uint8."""
-    if frames.shape[1:3] == size:
-        return frames
-    x = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
-    x = F.interpolate(x, size, mode="bilinear", antialias=True)
-    out: Array = x.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    return out
+            yield resized(torch.from_numpy(frames), piece.size).contiguous().numpy()

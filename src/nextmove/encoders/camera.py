@@ -89,6 +89,12 @@ class CameraEncoder(nn.Module):
         self.out = widths[config.pool]
         self.width = self.out * len(cameras)
 
+    @property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Height and width that each camera's images are brought to, or come in already."""
+        own = {name: feature.shape for name, feature in self.cameras.items()}
+        return {name: self.config.resize or (shape[0], shape[1]) for name, shape in own.items()}
+
     def fit(self, numbers: Numbers, steps: int) -> None:
         """Nothing: images are scaled by fixed numbers."""
 

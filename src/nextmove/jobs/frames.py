@@ -10,6 +10,7 @@ import numpy as np
 from nextmove import data
 from nextmove.data.frames import GB, Frames, stored_frames
 from nextmove.data.watched import unreadable
+from nextmove.encoders.camera import CameraEncoder
 from nextmove.evaluation.progress import progress_bar
 from nextmove.models.policy import Policy
 
@@ -30,14 +31,13 @@ def filmed(
     And the numbers of all episodes that are left out, with `leave_out_broken` those whose images are missing or damaged
     too; without it they are an error. Raises DataError naming every such episode.
     """
+    sizes, left = sizes_of(policy, dataset), tuple(leave_out)
     cameras = [name for name, feature in policy.inputs.items() if feature.type == "image"]
-    cameras = [name for name in cameras if name in dataset.layout.features]
-    left = tuple(leave_out)
     while cameras:
         rest = np.setdiff1d(np.arange(dataset.num_episodes), np.array(left, np.int64))
         episodes = rest[: count or len(rest)]
         broken = unreadable(dataset, cameras, episodes, opened=False)
-        found = None if broken else _stored(dataset, cameras, episodes, frame_store_gb)
+        found = None if broken else stored_frames(dataset, sizes, episodes, limit=frame_store_gb * GB, bar=_bar)
         if found is not None:
             broken = {number: why for number, why in found.broken.items() if number in set(episodes.tolist())}
         elif not broken:
@@ -56,11 +56,19 @@ def filmed(
     return Frames({}), left
 
 
-def _stored(dataset: data.Dataset, cameras: Sequence[str], episodes: np.ndarray, limit: float) -> Frames | None:
-    colour = [name for name in cameras if not dataset.layout.feature(name).is_depth]
-    shapes = {name: dataset.layout.feature(name).shape for name in colour}
-    sizes = {name: (shape[0], shape[1]) for name, shape in shapes.items()}
-    return stored_frames(dataset, sizes, episodes, limit=limit * GB, bar=_bar)
+def sizes_of(policy: Policy, dataset: data.Dataset) -> dict[str, tuple[int, int]]:
+    """Height and width at which training reads the policy's cameras in colour, by name.
+
+    That is what its encoder resizes them to, before any crop; of a camera that several parts read otherwise, its own.
+    """
+    shapes = {n: dataset.layout.feature(n) for n, f in policy.inputs.items() if f.type == "image"}
+    sizes = {name: camera.shape[:2] for name, camera in shapes.items() if not camera.is_depth}
+    parts = [part.sizes for part in policy.modules() if isinstance(part, CameraEncoder)]
+    for name in sizes:
+        asked = {part[name] for part in parts if name in part}
+        if len(asked) == 1:
+            sizes[name] = asked.pop()
+    return {name: (height, width) for name, (height, width) in sizes.items()}
 
 
 @contextmanager
