@@ -86,7 +86,7 @@ ONLY_BESIDE = {
     "dm-control": "the version that gym-aloha's physics are those of",
 }
 """Declared, never imported by the library, and why."""
-ADAPTERS = ("sim/_gym_pusht.py", "sim/_gym_aloha.py", "sim/_pushes.py")
+ADAPTERS = ("sim/_gym_pusht.py", "sim/_gym_aloha.py", "sim/_pushes.py", "sim/_arm_ik.py")
 """Modules that are imported only where the packages of an extra are installed."""
 INSTALLED = packages_distributions()
 

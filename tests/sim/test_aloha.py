@@ -1,120 +1,128 @@
-"""ALOHA's tasks around a stand-in for gym-aloha (`benchmarks/aloha_parity.py` compares with the real one)."""
+"""ALOHA's tasks beside gym-aloha's own environments, and their experts."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from nextmove import sim
+from nextmove.sim import mujoco_gl
 from nextmove.sim.aloha import HINT
 
 TOP, WRIST = "observation.images.top", "observation.images.left_wrist"
+TASKS = ("aloha/transfer-cube", "aloha/insertion")
+installed = pytest.mark.skipif(importlib.util.find_spec("gym_aloha") is None, reason="needs gym-aloha")
+renders = pytest.mark.skipif(not (mujoco_gl._egl() or mujoco_gl._osmesa()), reason="needs EGL or OSMesa")
 
 
-class Physics:
-    model = SimpleNamespace(vis=SimpleNamespace(global_=SimpleNamespace(offheight=480, offwidth=640)))
+def original(name):
+    """gym-aloha's environment; its three images of every step are left out, or drawn without shadows."""
+    from gym_aloha.env import AlohaEnv
 
-    def render(self, *, height, width, camera_id):
-        return np.full((height, width, 3), len(camera_id), np.uint8)
-
-
-class Task:
-    """As gym-aloha's, rendering what nobody asked for."""
-
-    def __init__(self):
-        self.qpos = np.zeros(14)
-
-    def get_qpos(self, physics):
-        return self.qpos
-
-    def get_observation(self, physics):
-        raise AssertionError("three cameras rendered")
+    env = AlohaEnv(name, obs_type="pixels_agent_pos")
+    env._env.physics.model.light_castshadow[:] = 0
+    env._env.physics.model.vis.quality.offsamples = 0
+    return env
 
 
-class Inner:
-    def __init__(self):
-        self.physics, self.task, self.closed = Physics(), Task(), False
-
-    def close(self):
-        self.closed = True
-
-
-class AlohaEnv:
-    """The stages 0 to 4, one a step."""
-
-    def __init__(self, task, obs_type):
-        assert obs_type == "pixels_agent_pos"
-        self.name, self._env, self.stage = task, Inner(), 0
-
-    def reset(self, seed):
-        self.stage, self._env.task.qpos = 0, np.full(14, seed / 10)
-        return self._format_raw_obs(self._env.task.get_observation(self._env.physics)), {"is_success": False}
-
-    def step(self, action):
-        self.stage, self._env.task.qpos = self.stage + 1, np.array(action, np.float64)
-        observation = self._format_raw_obs(self._env.task.get_observation(self._env.physics))
-        return observation, self.stage, np.bool_(self.stage == 4), False, {"is_success": np.bool_(self.stage == 4)}
-
-
-@pytest.fixture
-def gym_aloha(monkeypatch):
-    module = ModuleType("gym_aloha.env")
-    module.AlohaEnv = AlohaEnv
-    monkeypatch.setitem(sys.modules, "gym_aloha", ModuleType("gym_aloha"))
-    monkeypatch.setitem(sys.modules, "gym_aloha.env", module)
-    monkeypatch.delitem(sys.modules, "nextmove.sim._gym_aloha", raising=False)
-    monkeypatch.setenv("MUJOCO_GL", "egl")
-    yield
-    sys.modules.pop("nextmove.sim._gym_aloha", None)
+@installed
+@pytest.mark.parametrize("name", TASKS)
+def test_states_and_rewards_are_gym_alohas(name):
+    columns = sim.demonstrate(name, 5, noise=0.02).columns
+    theirs = original(sim.task(name).settings["task"])
+    theirs._env.physics.render = lambda **size: np.zeros((1, 1, 3), np.uint8)
+    states, rewards = [theirs.reset(seed=5)[0]["agent_pos"]], []
+    for action in columns["action"][:-1]:
+        observation, reward, *_ = theirs.step(action)
+        states.append(observation["agent_pos"])
+        rewards.append(reward)
+    env = sim.make(name)
+    ours, _ = env.reset(seed=5)
+    found, earned = [ours["observation.state"]], []
+    for action in columns["action"][: len(rewards)]:
+        ours, reward, terminated, _, _ = env.step(action)
+        found.append(ours["observation.state"])
+        earned.append(reward)
+        if terminated:
+            break
+    assert np.array_equal(np.array(found), np.array(states[: len(found)], np.float32))
+    assert earned == rewards[: len(earned)]
+    assert len(set(earned)) > 2, "several stages were reached"
 
 
-@pytest.mark.usefixtures("gym_aloha")
-def test_an_episode_is_gym_alohas_with_the_cameras_asked_for():
-    env = sim.make("aloha-insertion", ["left_wrist=48x64", "top"])
-    assert env.simulator._env.name == "insertion"
-    observation, _ = env.reset(seed=3)
+@installed
+@renders
+def test_pixels_are_gym_alohas_without_shadows_at_the_size_asked_for():
+    env = sim.make(TASKS[1], ["left_wrist=48x64", "top"])
+    observation, info = env.reset(seed=3)
     assert observation["task"] == "Insert the peg into the socket."
-    assert {name: value.shape for name, value in observation.items() if name in env.cameras} == {
-        TOP: (480, 640, 3),
-        WRIST: (48, 64, 3),
-    }
-    assert (observation[TOP][0, 0, 0], observation[WRIST][0, 0, 0]) == (len("top"), len("left_wrist"))
-    assert observation["observation.state"] == pytest.approx(np.full(14, 0.3))
-    action = np.linspace(-1.8, 1.8, 14, dtype=np.float32)  # targets beyond 1 are joints' angles, not to be cut off
-    steps = [env.step(action) for _ in range(4)]
-    assert steps[0][0]["observation.state"] == pytest.approx(action)
-    assert [(reward, terminated, info["is_success"]) for _, reward, terminated, _, info in steps] == [
-        *((float(stage), False, False) for stage in (1, 2, 3)),
-        (4.0, True, True),
-    ]
-    inner = env.simulator._env._env
+    assert {name: observation[name].shape for name in env.cameras} == {TOP: (480, 640, 3), WRIST: (48, 64, 3)}
+    theirs = original("insertion")
+    assert np.array_equal(theirs.reset(seed=3)[0]["pixels"]["top"], observation[TOP])
+    assert np.array_equal(env.render(), observation[TOP])
+    assert info["objects"].astype(np.float32) == pytest.approx(observation["observation.environment_state"])
     env.close()
-    assert inner.closed
 
 
-@pytest.mark.usefixtures("gym_aloha")
-def test_a_size_beyond_the_buffer_is_refused():
-    with pytest.raises(sim.SimulatorError, match="top: expected at most 480 x 640, found 481 x 640"):
-        sim.make("aloha-transfer-cube", {"top": (481, 640)})
+@installed
+def test_targets_beyond_one_are_angles_and_an_episode_ends_with_success():
+    episode = sim.demonstrate(TASKS[0], 0)
+    assert np.abs(episode.columns["action"]).max() > 1.1, "beyond gym-aloha's action space"
+    env = sim.make(TASKS[0])
+    env.reset(seed=0)
+    for action in episode.columns["action"]:
+        _, reward, terminated, truncated, info = env.step(action)
+        if terminated or truncated:
+            break
+    assert (reward, terminated, info["is_success"], info["stage"]) == (4.0, True, True, 4)
 
 
-def test_what_is_missing_is_named(monkeypatch, tmp_path):
+@installed
+@pytest.mark.parametrize(("name", "first"), [(TASKS[0], 240), (TASKS[1], 257)])
+def test_the_expert_solves_with_and_without_noise_and_goes_on_for_ten_steps(name, first):
+    for number, noise in ((0, 0.0), (1, 0.0), (2, 0.02)):
+        episode = sim.demonstrate(name, number, noise=noise)
+        assert episode.success
+        assert episode.info["steps"] <= first + 5
+        columns = episode.columns
+        assert len(episode) == episode.info["steps"] + 10
+        assert np.flatnonzero(columns["next.success"])[0] == episode.info["steps"] - 1
+        assert np.flatnonzero(columns["next.done"]).tolist() == [len(episode) - 1]
+        assert columns.keys() == sim.task(name).entries().keys()
+
+
+@installed
+def test_noise_is_executed_but_not_stored():
+    clean, shaken = (sim.demonstrate(TASKS[0], 4, noise=noise) for noise in (0.0, 0.02))
+    assert np.array_equal(clean.columns["action"][:170], shaken.columns["action"][:170])
+    gap = (shaken.columns["observation.state"] - clean.columns["observation.state"][: len(shaken)])[10:60]
+    assert 0.005 < gap[:, [0, 1, 2, 7, 8, 9]].std() < 0.03
+    half = [sim.demonstrate(TASKS[0], number, noise=0.02, noisy_share=0.5) for number in (4, 5)]
+    assert np.array_equal(half[1].columns["action"], sim.demonstrate(TASKS[0], 5).columns["action"])
+    assert np.array_equal(half[0].columns["observation.state"], shaken.columns["observation.state"])
+
+
+@installed
+@renders
+def test_the_same_number_is_the_same_episode_whatever_came_before():
+    first = sim.demonstrate(TASKS[1], 1, seed=2, noise=0.02, cameras={"top": (24, 32)})
+    sim.demonstrate(TASKS[0], 0)
+    again = sim.demonstrate(TASKS[1], 3, noise=0.02)
+    assert all(np.array_equal(first.columns[name], column) for name, column in again.columns.items())
+    assert first.columns[TOP].shape == (len(first), 24, 32, 3)
+
+
+def test_former_names_are_found_with_a_notice():
+    with pytest.warns(FutureWarning, match="aloha-insertion is called aloha/insertion now"):
+        assert sim.task("aloha-insertion") is sim.task("aloha/insertion")
+
+
+def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "nextmove.sim._gym_aloha", raising=False)
     monkeypatch.setitem(sys.modules, "gym_aloha", None)
-    with pytest.raises(sim.SimulatorError, match=f"aloha-insertion: needs gym-aloha .*{HINT}$"):
-        sim.make("aloha-insertion")
-
-    monkeypatch.delitem(sys.modules, "gym_aloha")
-    broken = "raise AttributeError(\"'NoneType' object has no attribute 'eglQueryString'\")"
-    (tmp_path / "gym_aloha.py").write_text(broken)
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(sim.SimulatorError, match=r"no library to render with .*eglQueryString.*MUJOCO_GL"):
-        sim.make("aloha-insertion")
-
-
-def test_there_is_no_expert_yet():
-    with pytest.raises(sim.SimulatorError, match="aloha-insertion: expected a task with a scripted expert"):
-        sim.demonstrate("aloha-insertion", 0)
+    monkeypatch.setitem(sys.modules, "gym_aloha.env", None)
+    with pytest.raises(sim.SimulatorError, match=r"aloha/insertion: needs gym-aloha .*" + HINT + "$"):
+        sim.make("aloha/insertion")

@@ -149,6 +149,8 @@ def test_demonstrations_are_the_tasks_own(lamps):
         sim.demonstrate(replace(TOUCH, expert=""), 0)
 
 
-def test_a_name_that_no_file_could_have_is_refused():
-    with pytest.raises(ValueError, match="letters, digits, - and _, found 'a/b'"):
-        lamp("a/b", "", 1)
+def test_a_name_is_parts_that_a_file_could_have_with_slashes_between():
+    assert lamp("suite/a-b", "", 1).name == "suite/a-b"
+    for name in ("/a", "a/", "a//b", "../a", "a b", ""):
+        with pytest.raises(ValueError, match=f"letters, digits, -, _ and / between them, found '{name}'"):
+            lamp(name, "", 1)

@@ -50,7 +50,7 @@ class Kept:
             return False
 
     def _path(self, key: Key) -> Path:
-        task, seed = key
+        task, seed = key[0].replace("/", "."), key[1]
         return self.folder / (f"{task}-{seed}.json" if task else f"{seed}.json")
 
 

@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
-
-os.environ.setdefault("MUJOCO_GL", "egl")  # renders without a display
 
 import numpy as np
 from gym_aloha.env import AlohaEnv
 
 from nextmove.sim.base import Cameras
+from nextmove.sim.mujoco_render import Views
 
 
 class Simulator(AlohaEnv):
-    """The same numbers and pixels as gym-aloha's, which renders three cameras of 480 x 640 at every step."""
+    """The same numbers as gym-aloha's, which renders three cameras of 480 x 640 at every step."""
 
     def __init__(self, task: str, cameras: Cameras) -> None:
         super().__init__(task, obs_type="pixels_agent_pos")
-        self._cameras = {name: (name.rpartition(".")[2], *size) for name, size in cameras.items()}
+        self._cameras = {name: (name.rpartition(".")[2], size) for name, size in cameras.items()}
+        self.physics = self._env.physics
+        self._views = Views(self.physics.model.ptr, self.physics.data.ptr)
         self._env.task.get_observation = self._observe
 
     @property
-    def largest(self) -> tuple[int, int]:
-        """Height and width of the buffer that MuJoCo renders into."""
-        buffer = self._env.physics.model.vis.global_
-        return int(buffer.offheight), int(buffer.offwidth)
+    def objects(self) -> Any:
+        """Poses of cube and nothing (zeros), or of peg and socket: x, y, z and quaternion, w first, float64 (14,)."""
+        found = self._env.task.get_env_state(self.physics)
+        return np.pad(found, (0, 14 - len(found)))
+
+    def picture(self) -> Any:
+        """The scene from above, uint8 (480, 640, 3)."""
+        return self._views.rgb("top", (480, 640))
 
     def _observe(self, physics: Any) -> dict[str, Any]:
-        images = {
-            name: physics.render(height=height, width=width, camera_id=camera).copy()
-            for name, (camera, height, width) in self._cameras.items()
+        return {
+            "observation.state": self._env.task.get_qpos(physics).astype(np.float32),
+            "observation.environment_state": self.objects.astype(np.float32),
+            **{name: self._views.rgb(*camera) for name, camera in self._cameras.items()},
         }
-        return {"observation.state": self._env.task.get_qpos(physics).astype(np.float32), **images}
 
     def _format_raw_obs(self, raw_obs: dict[str, Any]) -> dict[str, Any]:
         return dict(raw_obs)
 
     def close(self) -> None:
-        """Frees the renderer, which gym-aloha leaves open."""
+        """Frees the physics and the renderer, which gym-aloha leaves open."""
+        self._views.close()
         self._env.close()

@@ -53,7 +53,7 @@ class Task:
     """One task of one simulator, known without loading it."""
 
     name: str
-    """Of letters, digits, `-` and `_`: it names files and keys of results."""
+    """Of letters, digits, `-` and `_`, perhaps with its suite and `/` before it: it is a key of results."""
     simulator: str
     """The package that runs it, as installed; tasks of one simulator share its module."""
     instruction: str
@@ -78,16 +78,16 @@ class Task:
     noise: float = 0.0
     """Standard deviation of the noise on the actions executed while demonstrations are recorded, in `unit`."""
     holds: bool = True
-    """Whether success lasts. Where it can be lost again the simulator goes on after it, to `max_steps`, and results
-    are scored both by success at any step and by success at the last."""
+    """Whether success lasts. Where it can be lost again episodes go on after it, to `max_steps`, and are scored both by
+    success at any step and by success at the last."""
     one_per_process: bool = False
     """Whether a process can hold only one environment of this simulator at a time."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What tells the tasks of one simulator apart, for its module alone."""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
-            raise ValueError(f"name: expected letters, digits, - and _, found {self.name!r}")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", self.name):
+            raise ValueError(f"name: expected letters, digits, -, _ and / between them, found {self.name!r}")
         if "action" not in self.features:
             raise ValueError(f"{self.name}: features: expected 'action', found {sorted(self.features)}")
 

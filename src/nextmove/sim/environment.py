@@ -42,13 +42,16 @@ class Environment:
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, Info]:
         """One action (A,) in the robot's units; observation, reward, terminated, truncated, info.
 
+        A task whose success can be lost again is never terminated, only truncated.
+
         `info["is_success"]` is a bool. Errors: `SimulatorError` for a wrong shape, a number that is not finite, or a
         step before `reset` or after the end.
         """
         if self._steps is None:
             raise SimulatorError("step: expected reset(seed=...) first, and again after the end of an episode")
-        observation, reward, terminated, info = self.simulator.step(self._action(action))
+        observation, reward, over, info = self.simulator.step(self._action(action))
         self._steps += 1
+        terminated = over and self.task.holds
         truncated = self._steps >= self.max_steps
         if terminated or truncated:
             self._steps = None

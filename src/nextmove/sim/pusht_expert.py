@@ -8,17 +8,15 @@ again. Greedy, no learning, no search over sequences.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import ceil
-from typing import Any
 
 import numpy as np
 
 from nextmove.sim._pushes import Ints, Pushes, contacts, fan
 from nextmove.sim._tee import RADIUS, SIZE, Floats, Ways, pose_cost, to_world
 from nextmove.sim.base import Cameras, Episode, Info, Size, Task
+from nextmove.sim.demonstration import check, noisy, play
 from nextmove.sim.environment import Environment
 from nextmove.sim.pusht import PushT
 from nextmove.sim.tasks import PUSHT
@@ -146,30 +144,17 @@ def rollout(
     row holds the action that succeeded; none follow it, because the environment ends there.
     """
     expert = Expert(margin=margin if multimodal else 0.0, rng=rng)
-    observation, info = env.reset(seed=seed)
-    rows: list[dict[str, Any]] = []
-    ended = False
-    while not ended:
-        meant = expert(info).astype(np.float32)
-        executed = (meant + rng.normal(0.0, noise, 2)).clip(0, SIZE) if noise else meant
-        following, reward, terminated, truncated, info = env.step(executed)
-        ended = terminated or truncated
-        after = {"next.reward": np.float32(reward), "next.done": ended, "next.success": info["is_success"]}
-        rows.append({**observation, "action": meant, **after})
-        observation = following
-    columns = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0] if name != "task"}
-    return Episode(columns, bool(info["is_success"]), {"plans": expert.plans})
+
+    def disturb(meant: Floats) -> Floats:
+        return (meant + rng.normal(0.0, noise, 2)).clip(0, SIZE)
+
+    episode = play(env, seed, expert, disturb=disturb if noise else None)
+    return replace(episode, info={**episode.info, "plans": expert.plans})
 
 
 @lru_cache(maxsize=2)
 def _environment(cameras: tuple[tuple[str, Size], ...]) -> Environment:
     return Environment(PUSHT, PushT(PUSHT, dict(cameras)), dict(cameras))
-
-
-def noisy(number: int, share: float) -> bool:
-    """Whether episode `number` is a noisy one: of the first n, ceil(n share) are, spread evenly."""
-    part = Fraction(share).limit_denominator(10**6)
-    return ceil((number + 1) * part) > ceil(number * part)
 
 
 def demonstrate(
@@ -189,11 +174,7 @@ def demonstrate(
     other settings are those of `rollout`. The episode may have failed. Errors: ValueError naming the setting.
     """
     del task  # there is one
-    if not 0 <= noisy_share <= 1:
-        raise ValueError(f"noisy_share: expected a number in [0, 1], found {noisy_share!r}")
-    for name, value in (("number", number), ("seed", seed), ("noise", noise), ("margin", margin)):
-        if not value >= 0:
-            raise ValueError(f"{name}: expected 0 or more, found {value!r}")
+    check(noisy_share=noisy_share, number=number, seed=seed, noise=noise, margin=margin)
     return rollout(
         _environment(tuple((cameras or {}).items())),
         seed + number,

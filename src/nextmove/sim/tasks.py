@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+
 from nextmove.config import nearest
+from nextmove.sim.aloha_tasks import ALOHA
 from nextmove.sim.base import SimulatorError, Task, vector
 
 _CORNERS = [axis + str(i) for i in range(8) for axis in "xy"]
@@ -27,39 +30,12 @@ PUSHT = Task(
     noise=5.0,
 )
 
-_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
-_ARMS = [f"{side}_{joint}" for side in ("left", "right") for joint in _JOINTS]
-_VIEWS = ("top", "angle", "front_close", "left_pillar", "right_pillar", "left_wrist", "right_wrist")
-
-
-def _aloha(name: str, instruction: str, task: str) -> Task:
-    return Task(
-        name=name,
-        simulator="gym-aloha",
-        instruction=instruction,
-        fps=50,
-        max_steps=400,
-        unit="rad",
-        robot_type="aloha",
-        features={"observation.state": vector(14, _ARMS), "action": vector(14, _ARMS)},
-        cameras={f"observation.images.{view}": (480, 640) for view in _VIEWS},
-        make="nextmove.sim.aloha:Aloha",
-        one_per_process=True,
-        settings={"task": task},
-    )
-
-
-ALOHA = (
-    _aloha(
-        "aloha-transfer-cube",
-        "Pick up the cube with the right arm and transfer it to the left arm.",
-        "transfer_cube",
-    ),
-    _aloha("aloha-insertion", "Insert the peg into the socket.", "insertion"),
-)
-
 SUITES: dict[str, tuple[Task, ...]] = {"pusht": (PUSHT,), "aloha": ALOHA}
 """Tasks that are judged together, by the name of the suite. A task may belong to several; one alone is its own."""
+
+
+FORMER = {"aloha-transfer-cube": "aloha/transfer-cube", "aloha-insertion": "aloha/insertion"}
+"""Names that tasks had, which are still found, with a notice."""
 
 
 def find(name: str) -> tuple[Task, ...]:
@@ -67,13 +43,16 @@ def find(name: str) -> tuple[Task, ...]:
 
     Raises SimulatorError for a name that is neither, naming what there is.
     """
+    if name in FORMER:
+        warnings.warn(f"task: {name} is called {FORMER[name]} now", FutureWarning, stacklevel=2)
     tasks = {task.name: (task,) for suite in SUITES.values() for task in suite}
     known = {**tasks, **SUITES}
-    if name not in known:
+    found = known.get(FORMER.get(name, name))
+    if found is None:
         raise SimulatorError(
             f"task: expected a task or suite of a simulator ({', '.join(known)}), found {name!r}{nearest(name, known)}"
         )
-    return known[name]
+    return found
 
 
 def task(name: str) -> Task:
