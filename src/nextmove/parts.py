@@ -45,6 +45,7 @@ VIEWS: dict[str, Any] = {
     "filmed-camera": encoders.FilmedCamera,
     "cloud": encoders.Cloud,
     "instruction": encoders.Instruction,
+    "estimated-state": encoders.StateEstimator,
 }
 """What a policy may look at."""
 PARTS: tuple[type, ...] = (

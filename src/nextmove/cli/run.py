@@ -155,6 +155,7 @@ def choices(recipe: Any) -> dict[str, str]:
 
 def looking(recipe: Any, parts: str | None) -> Any:
     """The recipe with an encoder of these parts, names with commas between."""
+    from nextmove.encoders import State, StateEstimator
     from nextmove.parts import VIEWS
 
     if parts is None:
@@ -164,8 +165,10 @@ def looking(recipe: Any, parts: str | None) -> Any:
     names = [name.strip() for name in parts.split(",")]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"--parts: expected each part once, found {twice} twice in {parts!r}")
-    chosen = tuple(_choose(VIEWS, name, "--parts")() for name in names)
-    return replace(recipe, encoder=replace(recipe.encoder, parts=chosen))
+    found = [_choose(VIEWS, name, "--parts")() for name in names]
+    chosen = tuple(part for part in found if not isinstance(part, StateEstimator)) or (State(),)
+    estimator = next((part for part in found if isinstance(part, StateEstimator)), None)
+    return replace(recipe, encoder=replace(recipe.encoder, parts=chosen, estimator=estimator))
 
 
 def sized(system: str, recipe: Any, size: str | None) -> Any:

@@ -31,6 +31,7 @@ from nextmove.contracts.protocols import Chunk as Chunk
 from nextmove.contracts.protocols import Codec as Codec
 from nextmove.contracts.protocols import Decoder as Decoder
 from nextmove.contracts.protocols import Encoder as Encoder
+from nextmove.contracts.protocols import Estimator as Estimator
 from nextmove.contracts.protocols import ImageCodec as ImageCodec
 from nextmove.contracts.protocols import Numbers as Numbers
 from nextmove.contracts.protocols import TextCodec as TextCodec

@@ -178,6 +178,33 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class Estimator(Protocol):
+    """What cameras show, as a state that is measured in training only."""
+
+    @property
+    def inputs(self) -> Mapping[str, Feature]:
+        """What it reads."""
+        ...
+
+    @property
+    def targets(self) -> Mapping[str, Feature]:
+        """The states that it estimates."""
+        ...
+
+    def fit(self, numbers: Numbers) -> None:
+        """Fits the statistics of what it estimates."""
+        ...
+
+    def trained(self, obs: Mapping[str, Any], rng: Rng | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Observations with estimates as a policy is trained on them, and the loss terms of the estimates."""
+        ...
+
+    def __call__(self, obs: Mapping[str, Any]) -> dict[str, Any]:
+        """The observations with estimates in the states' places."""
+        ...
+
+
+@runtime_checkable
 class Decoder(Protocol):
     """A generative rule around a network."""
 

@@ -7,6 +7,7 @@ from nextmove.encoders.instruction import Instruction
 from nextmove.encoders.labels import Labels
 from nextmove.encoders.observation import Observation, ObservationEncoder
 from nextmove.encoders.state import State, StateEncoder
+from nextmove.encoders.state_estimator import StateEstimator
 from nextmove.encoders.views import Plain, Points
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "Points",
     "State",
     "StateEncoder",
+    "StateEstimator",
 ]

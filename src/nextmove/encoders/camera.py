@@ -17,6 +17,7 @@ from nextmove.encoders.part import chosen, present
 from nextmove.encoders.pictures import Jitter, Pictures, Values
 from nextmove.nn.embedding import grid, table
 from nextmove.nn.resnet import MapTokens, ResNet, SpatialSoftmax
+from nextmove.nn.small_resnet import SmallResNet
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Camera:
     """Height and width of the image, px, bilinear; none: as it comes."""
     crop: tuple[int, int] | None = None
     """Height and width of the part that is read, px: anywhere in training, the middle else; none: all of it."""
-    backbone: ResNet = ResNet()
+    backbone: ResNet | SmallResNet = ResNet()
     pool: Literal["keypoints", "average", "tokens"] = "keypoints"
     """What becomes of the last feature maps: places of keypoints or means, one vector a step; or a token for each of
     their places, which a network that reads tokens with positions attends to (ACT)."""

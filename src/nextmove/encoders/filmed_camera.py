@@ -16,6 +16,7 @@ from nextmove.contracts import Feature
 from nextmove.encoders.camera import Camera, CameraEncoder
 from nextmove.encoders.instruction import Instruction, InstructionEncoder
 from nextmove.nn.film import FilmedResNet
+from nextmove.nn.resnet import ResNet
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class FilmedCamera:
         """The part; raises ValueError naming a camera or instruction that is absent, and for another pool."""
         if self.camera.pool != "average":
             raise ValueError(f"camera.pool: expected 'average', of maps under FiLM, found {self.camera.pool!r}")
+        if not isinstance(self.camera.backbone, ResNet):
+            raise ValueError(f"camera.backbone: expected ResNet, found {type(self.camera.backbone).__name__}")
         instruction = self.instruction.build(inputs)
         return FilmedCameraEncoder(self.camera, self.camera.build(inputs).cameras, instruction)
 
@@ -37,7 +40,9 @@ class FilmedCameraEncoder(CameraEncoder):
     """Images (B, T, height, width, 3) by name and instructions, a list of B strings -> (B, steps, W)."""
 
     def __init__(self, config: Camera, cameras: Mapping[str, Feature], instruction: InstructionEncoder) -> None:
-        super().__init__(config, cameras, partial(FilmedResNet, config.backbone, instruction.width))
+        backbone = config.backbone
+        assert isinstance(backbone, ResNet)
+        super().__init__(config, cameras, partial(FilmedResNet, backbone, instruction.width))
         self.instruction = instruction
         self.inputs |= instruction.inputs
 

@@ -20,6 +20,7 @@ from nextmove.encoders.filmed_camera import FilmedCamera
 from nextmove.encoders.instruction import Instruction
 from nextmove.encoders.part import Part, TokenPart
 from nextmove.encoders.state import State, StateEncoder
+from nextmove.encoders.state_estimator import StateEstimator
 from nextmove.encoders.views import Points
 
 
@@ -30,6 +31,8 @@ class Observation:
     parts: tuple[State | Camera | FilmedCamera | Cloud | Instruction, ...] = (State(),)
     tokens: bool = False
     """Each observed step is a token, in place of one vector of all steps."""
+    estimator: StateEstimator | None = None
+    """Estimates a state from cameras before anything else looks at it; none: states are measured."""
 
     def __post_init__(self) -> None:
         if not self.parts:

@@ -89,9 +89,13 @@ def _article(feature: Feature) -> str:
 
 
 def read_features(policy: Policy, dataset: data.Dataset) -> list[str]:
-    """Names of what it reads of a data set, the instruction included; what is optional and absent is left out."""
+    """Names of what it reads of a data set, the instruction included; what is optional and absent is left out.
+
+    And what it estimates, where it is there to be trained on.
+    """
     there = {*dataset.layout.features, *([TASK] if dataset.tasks else [])}
-    return [name for name, feature in policy.inputs.items() if name in there or not feature.optional]
+    read = [name for name, feature in policy.inputs.items() if name in there or not feature.optional]
+    return [*read, *(name for name in policy.trained_on if name in there and name not in read)]
 
 
 def known_by(policy: Policy) -> list[str]:

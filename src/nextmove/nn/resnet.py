@@ -21,7 +21,8 @@ DEEP = 50
 Norm = Literal["group", "batch", "frozen"]
 
 
-def _norm(kind: Norm, width: int) -> nn.Module:
+def norm_of(kind: Norm, width: int) -> nn.Module:
+    """The norm of maps with `width` channels."""
     if kind == "frozen":
         return FrozenBatchNorm2d(width)
     # Groups of 16 channels as in Diffusion Policy (Chi et al. 2023): averaged weights do not suit batch norm.
@@ -36,7 +37,7 @@ class ResidualBlock(nn.Module):
         self.out = out
         self.downsample: nn.Module | None = None
         if stride != 1 or width != out:
-            self.downsample = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), _norm(norm, out))
+            self.downsample = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), norm_of(norm, out))
 
     def branch(self, x: Tensor) -> Tensor:
         """What is added to the skip, (B, out, height / stride, width / stride)."""
@@ -53,8 +54,8 @@ class BasicBlock(ResidualBlock):
 
     def __init__(self, width: int, out: int, stride: int, norm: Norm) -> None:
         super().__init__(width, out, stride, norm)
-        self.conv1, self.bn1 = nn.Conv2d(width, out, 3, stride, 1, bias=False), _norm(norm, out)
-        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), _norm(norm, out)
+        self.conv1, self.bn1 = nn.Conv2d(width, out, 3, stride, 1, bias=False), norm_of(norm, out)
+        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), norm_of(norm, out)
 
     def branch(self, x: Tensor) -> Tensor:
         """What is added to the skip."""
@@ -67,10 +68,10 @@ class Bottleneck(ResidualBlock):
     def __init__(self, width: int, out: int, stride: int, norm: Norm, dilation: int = 1) -> None:
         super().__init__(width, out, stride, norm)
         inner = out // 4
-        self.conv1, self.bn1 = nn.Conv2d(width, inner, 1, bias=False), _norm(norm, inner)
+        self.conv1, self.bn1 = nn.Conv2d(width, inner, 1, bias=False), norm_of(norm, inner)
         self.conv2 = nn.Conv2d(inner, inner, 3, stride, dilation, dilation, bias=False)
-        self.bn2 = _norm(norm, inner)
-        self.conv3, self.bn3 = nn.Conv2d(inner, out, 1, bias=False), _norm(norm, out)
+        self.bn2 = norm_of(norm, inner)
+        self.conv3, self.bn3 = nn.Conv2d(inner, out, 1, bias=False), norm_of(norm, out)
 
     def branch(self, x: Tensor) -> Tensor:
         """What is added to the skip."""
@@ -85,7 +86,7 @@ class ResidualNetwork(nn.Module):
     def __init__(self, config: ResNet, channels: int) -> None:
         super().__init__()
         self.stride = config.stride
-        self.conv1, self.bn1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False), _norm(config.norm, 64)
+        self.conv1, self.bn1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False), norm_of(config.norm, 64)
         width = 64
         for i, (blocks, inner) in enumerate(zip(BLOCKS[config.layers], WIDTHS, strict=True)):
             stage: list[nn.Module] = []

@@ -90,7 +90,7 @@ def spec_of(dataset: data.Dataset) -> PolicySpec:
 def unused(dataset: data.Dataset, policy: Policy) -> list[str]:
     """Observed features of a data set that the policy does not read."""
     observed = [name for name in dataset.layout.features if name.startswith("observation.")]
-    return [name for name in observed if name not in policy.inputs]
+    return [name for name in observed if name not in policy.trained_on]
 
 
 def windows(

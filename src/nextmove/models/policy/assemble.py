@@ -59,6 +59,7 @@ def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
     actions = recipe.actions.resolve(spec, shown)
     encoder = recipe.encoder.build(spec.inputs, steps=timing.n_obs_steps, along=actions.frame == "object")
     shape = actions.shape(spec, timing)
+    estimator = recipe.encoder.estimator
     return Policy(
         spec=spec,
         timing=timing,
@@ -66,4 +67,5 @@ def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
         codec=actions.codec(spec, timing, shown),
         decoder=decoder.build(shape=shape, context=encoder.spec),
         shape=shape,
+        estimator=None if estimator is None else estimator.build(spec.inputs),
     )

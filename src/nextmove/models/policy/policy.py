@@ -20,6 +20,7 @@ from nextmove.contracts import (
     Context,
     Decoder,
     Encoder,
+    Estimator,
     Feature,
     Known,
     Numbers,
@@ -36,8 +37,9 @@ from nextmove.models.policy.spec import Timing as Timing
 class Policy(Model):
     """Observations to plans: `decoder` generates in the space of `codec` given what `encoder` tells it."""
 
-    NETWORKS: ClassVar[dict[str, str | None]] = {"encoder": "encoder", "decoder": None}
+    NETWORKS: ClassVar[dict[str, str | None]] = {"estimator": "estimator", "encoder": "encoder", "decoder": None}
 
+    estimator: Estimator | None
     encoder: Encoder
     codec: ActionCodec
     decoder: Decoder
@@ -51,10 +53,11 @@ class Policy(Model):
         codec: ActionCodec,
         decoder: Decoder,
         shape: tuple[int, ...],
+        estimator: Estimator | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.timing, self.shape = spec, timing, shape
-        self.encoder, self.codec, self.decoder = encoder, codec, decoder
+        self.estimator, self.encoder, self.codec, self.decoder = estimator, encoder, codec, decoder
 
     @property
     def n_obs_steps(self) -> int:
@@ -78,9 +81,24 @@ class Policy(Model):
 
     @property
     def inputs(self) -> dict[str, Feature]:
-        """What it reads of an observation: the encoder's inputs, then what actions are relative to."""
+        """What it reads of an observation: what a state is estimated from, the encoder's inputs, then what actions are
+
+        relative to; a state that is estimated is not read.
+        """
+        if self.estimator is None:
+            return self._shown
+        shown = {name: feature for name, feature in self._shown.items() if name not in self.estimator.targets}
+        return {**self.estimator.inputs, **shown}
+
+    @property
+    def _shown(self) -> dict[str, Feature]:
         read = dict(self.encoder.inputs)
         return read | {name: self.spec.inputs[name] for name in self.codec.inputs if name not in read}
+
+    @property
+    def trained_on(self) -> dict[str, Feature]:
+        """What it reads of a training window beside the actions: its inputs, and the state that it estimates."""
+        return self.inputs if self.estimator is None else {**self.inputs, **self.estimator.targets}
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -90,20 +108,25 @@ class Policy(Model):
     def fit(self, numbers: Numbers | Collection[Batch]) -> None:
         """Fits the statistics of observations and actions on training windows; cameras are not read."""
         found = Batches(numbers) if isinstance(numbers, Collection) else numbers
+        if self.estimator is not None:
+            self.estimator.fit(found)
         self.encoder.fit(found)
         self.codec.fit(found)
 
     def context(self, obs: Batch, rng: Rng | None = None) -> Context:
         """What the decoder is conditioned on; with `rng` the training noise on observations is drawn from it."""
-        return self.encoder(obs, batch=len(next((obs[name] for name in self.inputs if name in obs), ())), rng=rng)
+        return self.encoder(obs, batch=len(next((obs[name] for name in self._shown if name in obs), ())), rng=rng)
 
     def loss(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
         """Named scalar terms of the decoder's loss; windows of raw observations (B, T, D) and `action` (B, H, A)."""
+        own: dict[str, Tensor] = {}
+        if self.estimator is not None:
+            batch, own = self.estimator.trained(batch, rng if self.training else None)
         ctx = self.context(batch, rng if self.training else None)
         x = self.codec.encode(batch["action"], batch)
         shares = self._shares(batch, rng)
         terms = self.decoder.loss(ctx, x, weight=self._weight(batch), rng=rng)
-        return {name: term * shares[name].to(term) if name in shares else term for name, term in terms.items()}
+        return own | {name: term * shares[name].to(term) if name in shares else term for name, term in terms.items()}
 
     def counts(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
         """By term of `loss` (of a policy in evaluation mode, with the same arguments), how much its mean counts.
@@ -138,6 +161,8 @@ class Policy(Model):
         """
         like = next((p for p in self.parameters() if p.is_floating_point()), torch.zeros(()))
         obs = checked(obs, self.inputs, steps=self.n_obs_steps, like=like)
+        if self.estimator is not None:
+            obs = self.estimator(obs)
         ctx = self.context(obs)
         if known is not None:
             if known.value.dim() == 3 and len(known.value) != ctx.batch:
