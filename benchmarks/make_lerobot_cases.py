@@ -1,6 +1,6 @@
 """Make golden cases of LeRobot's ACT and Diffusion Policy with options that vary; needs LeRobot 0.6.1.
 
-    python benchmarks/make_lerobot_cases.py OUT     # in an environment with LeRobot and diffusers
+    python benchmarks/make_lerobot_cases.py OUT [CASE ...]     # in an environment with LeRobot and diffusers
 
 Each case is a checkpoint folder as LeRobot writes it with `weights.json` (see tests/golden/materialise.py) in place of
 model.safetensors, and `io.safetensors` with raw inputs, the draws that replace random ones, outputs and losses.
@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "golden")
 from materialise import tensors
 
 STATE, ENV, ACTION = "observation.state", "observation.environment_state", "action"
+TOP, WRIST = "observation.images.top_cam", "observation.images.wrist"
 B = 2
 ACT_SIZES = {
     "dim_model": 16,
@@ -108,6 +109,56 @@ CASES: dict[str, dict[str, Any]] = {
         },
         "norms": {"STATE": "MIN_MAX", "ACTION": "QUANTILES"},
     },
+    "act_resnet50": {
+        "config": {
+            **ACT_SIZES,
+            "chunk_size": 4,
+            "n_action_steps": 2,
+            "pre_norm": True,
+            "feedforward_activation": "gelu",
+            "use_vae": False,
+            "vision_backbone": "resnet50",
+            "replace_final_stride_with_dilation": True,
+        },
+        "norms": {"STATE": "MIN_MAX", "ACTION": "MEAN_STD", "VISUAL": "MIN_MAX"},
+        "rename": {"observation.images.above": TOP},
+        "cameras": {WRIST: (34, 40), TOP: (20, 49)},
+    },
+    "diffusion_separate": {
+        "config": {
+            **UNET_SIZES,
+            "horizon": 8,
+            "n_action_steps": 3,
+            "noise_scheduler_type": "DDIM",
+            "num_train_timesteps": 20,
+            "num_inference_steps": 4,
+            "prediction_type": "sample",
+            "spatial_softmax_num_keypoints": 3,
+            "resize_shape": (43, 71),
+            "crop_ratio": 0.93,
+        },
+        "norms": {"STATE": "MEAN_STD", "ACTION": "MIN_MAX", "VISUAL": "QUANTILES"},
+        "cameras": {WRIST: (24, 41), TOP: (24, 41)},
+    },
+    "diffusion_resnet34": {
+        "config": {
+            **UNET_SIZES,
+            "n_obs_steps": 1,
+            "horizon": 4,
+            "n_action_steps": 2,
+            "num_train_timesteps": 10,
+            "num_inference_steps": 3,
+            "vision_backbone": "resnet34",
+            "use_group_norm": True,
+            "use_separate_rgb_encoder_per_camera": True,
+            "spatial_softmax_num_keypoints": 4,
+            "crop_shape": (33, 34),
+            "crop_is_random": False,
+        },
+        "norms": {"STATE": "MIN_MAX", "ACTION": "MIN_MAX", "VISUAL": "IDENTITY"},
+        "cameras": {"observation.image": (36, 41)},
+        "env": False,
+    },
 }
 
 
@@ -121,10 +172,23 @@ def statistics(rng: np.random.Generator, width: int) -> dict[str, Any]:
     return {k: v.astype(np.float32) for k, v in {**whole, **levels}.items()}
 
 
+def colours(rng: np.random.Generator) -> dict[str, Any]:
+    """Numbers as of a camera's three channels."""
+    found = statistics(rng, 3)
+    low, high = rng.uniform(0, 0.1, 3), rng.uniform(0.9, 1, 3)
+    found = {name: np.interp(value, (found["min"].min(), found["max"].max()), (0, 1)) for name, value in found.items()}
+    found |= {"min": low, "max": high, "std": rng.uniform(0.2, 0.3, 3)}
+    return {name: value.astype(np.float32)[:, None, None] for name, value in found.items()}
+
+
 def kind(name: str, value: torch.Tensor) -> str:
     """How materialise.py makes a tensor."""
     if name.endswith("bias"):
         return "bias"
+    if "running" in name:
+        return "mean" if name.endswith("mean") else "var"
+    if value.dim() == 0:
+        return "zero"
     if "embed" in name.rsplit(".", 2)[-2]:
         return "embedding"
     return "norm" if value.dim() == 1 else "weight"
@@ -132,8 +196,9 @@ def kind(name: str, value: torch.Tensor) -> str:
 
 def give_weights(policy: torch.nn.Module, seed: int, folder: Path) -> None:
     """Writes weights.json and loads what it describes."""
-    fixed = "vae_encoder_pos_enc"
-    described = {n: [list(v.shape), "float32", kind(n, v)] for n, v in policy.state_dict().items() if fixed not in n}
+    fixed = ("vae_encoder_pos_enc", "pool.pos_grid")
+    own = {n: v for n, v in policy.state_dict().items() if not n.endswith(fixed)}
+    described = {n: [list(v.shape), str(v.dtype).removeprefix("torch."), kind(n, v)] for n, v in own.items()}
     rows = ",\n".join(f"   {json.dumps(n)}: {json.dumps(d)}" for n, d in described.items())
     (folder / "weights.json").write_text(
         f'{{"seed": {seed}, "files": {{\n "model.safetensors": {{\n{rows}\n }}\n}}}}\n'
@@ -186,18 +251,19 @@ def make(out: Path, name: str, seed: int) -> None:
     """Writes one case."""
     case, rng = CASES[name], np.random.default_rng(seed)
     is_act = name.startswith("act")
-    widths = {STATE: 5, ENV: 4, ACTION: 3}
-    inputs = {
-        STATE: PolicyFeature(FeatureType.STATE, (widths[STATE],)),
-        ENV: PolicyFeature(FeatureType.ENV, (widths[ENV],)),
-    }
+    shapes: dict[str, tuple[int, ...]] = {STATE: (5,), ENV: (4,), ACTION: (3,)}
+    shapes |= {camera: (3, *size) for camera, size in case.get("cameras", {}).items()}
+    if not case.get("env", True):
+        del shapes[ENV]
+    kinds = {STATE: FeatureType.STATE, ENV: FeatureType.ENV}
+    inputs = {n: PolicyFeature(kinds.get(n, FeatureType.VISUAL), shape) for n, shape in shapes.items() if n != ACTION}
     config = (ACTConfig if is_act else DiffusionConfig)(
         **case["config"],
         input_features=inputs,
-        output_features={ACTION: PolicyFeature(FeatureType.ACTION, (widths[ACTION],))},
+        output_features={ACTION: PolicyFeature(FeatureType.ACTION, shapes[ACTION])},
         normalization_mapping={k: NormalizationMode(v) for k, v in case["norms"].items()},
     )
-    stats = {feature: statistics(rng, width) for feature, width in widths.items()}
+    stats = {n: colours(rng) if len(shape) == 3 else statistics(rng, *shape) for n, shape in shapes.items()}
     processors = make_act_pre_post_processors if is_act else make_diffusion_pre_post_processors
     pre, post = processors(config, stats)
     pre.steps[0].rename_map = case.get("rename", {})
@@ -208,19 +274,21 @@ def make(out: Path, name: str, seed: int) -> None:
     for part in (config, pre, post):
         part.save_pretrained(folder)
     back = {new: old for old, new in case.get("rename", {}).items()}
-    save_file(answers(policy, pre, post, config, stats, widths, back, rng), folder / "io.safetensors")
+    save_file(answers(policy, pre, post, config, stats, shapes, back, rng), folder / "io.safetensors")
 
 
 def answers(
-    policy: Any, pre: Any, post: Any, config: Any, stats: Any, widths: Any, back: Any, rng: np.random.Generator
+    policy: Any, pre: Any, post: Any, config: Any, stats: Any, shapes: Any, back: Any, rng: np.random.Generator
 ) -> dict[str, torch.Tensor]:
     """Inputs, draws and outputs of a case."""
     is_act = isinstance(policy, ACTPolicy)
-    H, A = (config.chunk_size if is_act else config.horizon), widths[ACTION]
+    H, A = (config.chunk_size if is_act else config.horizon), shapes[ACTION][0]
 
     def raw(feature: str, *shape: int) -> torch.Tensor:
         part = stats[feature]
-        values = part["mean"] + part["std"] * rng.normal(size=(*shape, widths[feature]))
+        if len(shapes[feature]) == 3:
+            return torch.from_numpy((rng.integers(0, 256, (*shape, *shapes[feature])) / 255).astype(np.float32))
+        values = part["mean"] + part["std"] * rng.normal(size=(*shape, *shapes[feature]))
         # A constant channel holds exactly its statistic.
         return torch.from_numpy(np.where(part["min"] == part["max"], part["min"], values).astype(np.float32))
 
@@ -228,7 +296,7 @@ def answers(
         return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
 
     steps = () if is_act else (config.n_obs_steps,)
-    observed = [feature for feature in widths if feature != ACTION]
+    observed = [feature for feature in shapes if feature != ACTION]
     io = {f"in.{back.get(f, f)}": raw(f, B, *steps) for f in observed}
     if not is_act:
         n = config.num_inference_steps or config.num_train_timesteps
@@ -248,7 +316,7 @@ def answers(
     io["out.normalized"] = sample(policy, lambda: policy.predict_action_chunk(inputs), io)
     io["out.action"] = post(io["out.normalized"])
     loss(policy, pre({**batch, ACTION: io["train.action"], "action_is_pad": pad}), io)
-    ticks = 2 * config.n_action_steps + 3
+    ticks = 2 * config.n_action_steps + 3 if len(config.image_features) == 0 else config.n_action_steps + 1
     seen = {f"sequence.{back.get(f, f)}": raw(f, ticks, B) for f in observed}
     policy.reset()
     made = []
@@ -260,8 +328,9 @@ def answers(
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
     torch.set_num_threads(1)
     for number, case_name in enumerate(CASES):
-        make(Path(sys.argv[1]), case_name, 21 + number)
+        if case_name in (sys.argv[2:] or CASES):
+            make(Path(sys.argv[1]), case_name, 21 + number)

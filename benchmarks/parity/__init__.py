@@ -6,9 +6,11 @@ CASE is a folder, or the name of one in DIR (default tests/golden), that holds `
 or described by `weights.json`. A family is one function `answers(folder, io)` and one line in `FAMILIES`.
 
 max_abs_diff covers outputs, conditions, closed-loop sequences and ensembles, in the model's space or in raw units over
-max(1, the unit's size in them), and logits; loss_diff and grad_diff are relative (null where there is nothing to
-compare); greedy_equal says whether the likeliest texts are the same. keys_* count the tensors of the checkpoint; why
-one is ignored goes to stderr.
+max(1, the unit's size in them), and logits. Policies give it in float64, so that what is left is the rounding of the
+recorded answers alone, and float32_diff in their own precision: where a sampler divides by small numbers, two
+computations in float32 are as far apart as 2e-5, whoever made them. loss_diff and grad_diff are relative (null where
+there is nothing to compare); greedy_equal says whether the likeliest texts are the same. keys_* count the tensors of
+the checkpoint; why one is ignored goes to stderr.
 """
 
 from __future__ import annotations
@@ -33,10 +35,9 @@ from nextmove.folders import open_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 IO = "io.safetensors"
+POLICIES = {"act": policy.act, "diffusion": policy.diffusion, "flowpolicy": policy.flowpolicy}
 FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
-    "act": policy.act,
-    "diffusion": policy.diffusion,
-    "flowpolicy": policy.flowpolicy,
+    **POLICIES,
     "gpt2": language.answers,
     "llama": language.answers,
     "filters": filters.answers,
@@ -59,12 +60,17 @@ def run(case: Path, folder: Path) -> dict[str, Any]:
     whole = materialise(case, folder) if (case / "weights.json").is_file() else case
     io = load_file(whole / IO)
     try:
-        answers = FAMILIES[family(whole)](whole, io)
+        name = family(whole)
+        answers = FAMILIES[name](whole, io)
     except (ConfigError, FileNotFoundError) as problem:
         return {"case": case.name, "max_abs_diff": None, "loss_diff": None, "grad_diff": None, "error": str(problem)}
     if answers.report is not None:
         print(answers.report, file=sys.stderr)
-    return {"case": case.name, **compare(answers, io)}
+    result = {"case": case.name, **compare(answers, io)}
+    if name in POLICIES:
+        result["float32_diff"] = result["max_abs_diff"]
+        result["max_abs_diff"] = compare(POLICIES[name](whole, io, torch.float64), io)["max_abs_diff"]
+    return result
 
 
 def main() -> int:

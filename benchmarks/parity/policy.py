@@ -22,6 +22,8 @@ from nextmove.interop import Loaded
 
 INPUTS = {"action", "action_is_pad", "noise", "timesteps", "t", "latent_eps", "actions"}
 """Names behind a prefix that are no observations."""
+IMAGES = "observation.image"
+"""How names of cameras begin, whose recorded images are floating, in [0, 1], with channels first."""
 
 
 class Fixed:
@@ -39,9 +41,9 @@ class Fixed:
         return Chunk(self.loaded.postprocess(x)[:, self.loaded.policy.timing.first :], 0.1)
 
 
-def act(folder: Path, io: Mapping[str, Tensor]) -> Answers:
+def act(folder: Path, io: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> Answers:
     """ACT, whose recorded inputs have no axis of time and whose plans begin now."""
-    loaded = open_folder(folder).foreign()
+    loaded, io = _read(folder, io, dtype)
 
     def seen(prefix: str) -> dict[str, Tensor]:
         return {name: value[:, None] for name, value in _behind(prefix, io).items()}
@@ -56,9 +58,9 @@ def act(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     return _in_time(loaded, io, answers)
 
 
-def diffusion(folder: Path, io: Mapping[str, Tensor]) -> Answers:
+def diffusion(folder: Path, io: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> Answers:
     """Diffusion Policy, whose recorded plan is the executed part."""
-    loaded = open_folder(folder).foreign()
+    loaded, io = _read(folder, io, dtype)
     answers, whole = _plan(loaded, io, _behind("in.", io), executed=True)
     answers.found["out.normalized"] = loaded.executed(whole)
     if "train.action" in io:
@@ -69,9 +71,9 @@ def diffusion(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     return _in_time(loaded, io, answers)
 
 
-def flowpolicy(folder: Path, io: Mapping[str, Tensor]) -> Answers:
+def flowpolicy(folder: Path, io: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> Answers:
     """FlowPolicy, with gradients."""
-    loaded = open_folder(folder).foreign()
+    loaded, io = _read(folder, io, dtype)
     answers, _ = _plan(loaded, io, _behind("in.", io), executed=True)
     if "train.action" in io:
         batch = _batch(io, lambda prefix: _behind(prefix, io))
@@ -84,10 +86,18 @@ def flowpolicy(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     return _in_time(loaded, io, answers)
 
 
+def _read(folder: Path, io: Mapping[str, Tensor], dtype: torch.dtype) -> tuple[Loaded, dict[str, Tensor]]:
+    """The policy and the recorded numbers in this precision."""
+    loaded = open_folder(folder).foreign()
+    loaded.policy.to(dtype)
+    return loaded, {name: value.to(dtype) if value.is_floating_point() else value for name, value in io.items()}
+
+
 def _behind(prefix: str, io: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Raw observations (B, T, ...) under `prefix`."""
+    """Raw observations (B, T, ...) under `prefix`, images with their channels last."""
     named = {n.removeprefix(prefix): v for n, v in io.items() if n.startswith(prefix)}
-    return {name: value for name, value in named.items() if name not in INPUTS}
+    images = {n: v.movedim(-3, -1) for n, v in named.items() if n.startswith(IMAGES)}
+    return {name: value for name, value in (named | images).items() if name not in INPUTS}
 
 
 def _batch(io: Mapping[str, Tensor], seen: Callable[[str], dict[str, Tensor]]) -> dict[str, Any]:
@@ -129,7 +139,7 @@ def _in_time(loaded: Loaded, io: Mapping[str, Tensor], answers: Answers) -> Answ
         ensemble = TemporalEnsemble(float(io["ensemble.coeff"]))
         made["ensemble.actions"] = torch.stack([ensemble.step(plan) for plan in io["ensemble.chunks"]])
     if "sequence.actions" in io:
-        raw = {n.removeprefix("sequence."): v for n, v in io.items() if n.startswith("sequence.observation")}
+        raw = _behind("sequence.", io)
         ticks, rows = io["sequence.actions"].shape[:2]
         control = suited_rows(Fixed(loaded, _draws(io)), rows)
         for row in range(rows):

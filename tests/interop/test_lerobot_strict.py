@@ -1,15 +1,18 @@
 """A checkpoint that is not understood to the last key is refused, and the message names what is wrong."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.golden.materialise import materialise
 from tests.interop.lerobot_folders import ACT, DIFFUSION, config, statistics, tensors, write
 
 from nextmove.config import ConfigError
 from nextmove.interop.lerobot import load
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 PRE, POST = "policy_preprocessor", "policy_postprocessor"
 
 
@@ -96,10 +99,111 @@ def test_a_horizon_the_network_cannot_halve(diffusion):
     refuses(diffusion, "horizon", "4", "10")
 
 
-def test_cameras_are_named(act):
-    features = json.loads((act / "config.json").read_text())["input_features"]
-    edit(act, input_features={**features, "observation.images.top": {"type": "VISUAL", "shape": [3, 8, 8]}})
-    refuses(act, "observation.images.top")
+def with_cameras(folder, **shapes):
+    features = json.loads((folder / "config.json").read_text())["input_features"]
+    cameras = {f"observation.images.{n}": {"type": "VISUAL", "shape": shape} for n, shape in shapes.items()}
+    edit(folder, input_features={**features, **cameras})
+    for path in folder.glob(f"{PRE}_step_*.safetensors"):
+        colours = {f"{n}.{key}": torch.full((3, 1, 1), 0.5) for n in cameras for key in ("mean", "std")}
+        save_file({**load_file(path), **colours}, path)
+    steps = {"features": {**features, **cameras}}
+    edit_steps(folder, lambda found: found[3]["config"].update(steps))
+
+
+def test_a_camera_needs_its_network(act, diffusion):
+    with_cameras(act, top=[3, 40, 40])
+    refuses(act, "missing", "model.backbone.conv1.weight")
+    with_cameras(diffusion, top=[3, 40, 40])
+    refuses(diffusion, "missing", "diffusion.rgb_encoder.0.backbone.0.weight")
+
+
+def test_a_camera_needs_its_statistics(act):
+    with_cameras(act, top=[3, 40, 40])
+    drop_statistic(act, "observation.images.top.std")
+    refuses(act, "observation.images.top", "std")
+
+
+@pytest.mark.parametrize("shape", [[40, 40, 3], [40, 40], [1, 40, 40]])
+def test_a_camera_of_another_layout(act, shape):
+    with_cameras(act, top=shape)
+    refuses(act, "observation.images.top", "3, height, width", str(shape[0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vision_backbone": "resnet35"}, ("vision_backbone", "resnet18", "resnet35")),
+        ({"crop_shape": [41, 40]}, ("crop_shape", "40, 40", "observation.images.top", "41, 40")),
+        ({"resize_shape": [30, 30], "crop_ratio": 1.5}, ("crop_ratio", "1.5")),
+    ],
+)
+def test_what_cannot_be_seen(diffusion, change, words):
+    with_cameras(diffusion, top=[3, 40, 40])
+    edit(diffusion, **change)
+    refuses(diffusion, *words)
+
+
+def test_cameras_of_two_sizes_where_one_network_reads_all(diffusion):
+    with_cameras(diffusion, top=[3, 40, 40], wrist=[3, 36, 40])
+    refuses(diffusion, "observation.images.top", "observation.images.wrist", "36")
+
+
+def test_blocks_that_nobody_can_dilate(act):
+    with_cameras(act, top=[3, 40, 40])
+    edit(act, replace_final_stride_with_dilation=True)
+    refuses(act, "replace_final_stride_with_dilation", "resnet18")
+
+
+@pytest.fixture
+def seeing(tmp_path):
+    return materialise(GOLDEN / "diffusion_separate", tmp_path / "seeing")
+
+
+def test_a_table_of_places_is_checked(seeing):
+    name, table = "diffusion.rgb_encoder.1.pool.pos_grid", torch.zeros(6, 2)
+    x, y = torch.linspace(-1, 1, 3), torch.linspace(-1, 1, 2)
+    table[:, 0], table[:, 1] = x.repeat(2), y.repeat_interleave(3)
+    edit_weights(seeing, lambda found: found.update({name: table}))
+    report = load(seeing).report
+    assert name in report.ignored
+    assert "diffusion.rgb_encoder.0.pool.pos_grid" in report.computed
+    edit_weights(seeing, lambda found: found.update({name: table.flip(1)}))
+    refuses(seeing, name, "fixed table")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "diffusion.rgb_encoder.1.backbone.7.1.conv2.weight",
+        "diffusion.rgb_encoder.0.backbone.1.num_batches_tracked",
+        "diffusion.rgb_encoder.0.out.bias",
+        "diffusion.rgb_encoder.1.pool.nets.weight",
+    ],
+)
+def test_a_tensor_of_a_camera_missing_misshapen_or_beyond(seeing, name):
+    value = load_file(seeing / "model.safetensors")[name]
+    edit_weights(seeing, lambda found: found.pop(name))
+    refuses(seeing, "missing", name)
+    edit_weights(seeing, lambda found: found.update({name: torch.ones(2, 7).to(value.dtype)}))
+    refuses(seeing, name, r"\(2, 7\)")
+    edit_weights(
+        seeing, lambda found: found.update({name: value, name.replace("encoder.", "encoder.2"): value.clone()})
+    )
+    refuses(seeing, name.replace("encoder.", "encoder.2"))
+
+
+def test_images_are_those_of_the_camera(seeing):
+    policy = load(seeing).policy
+    inputs = {n: f.shape for n, f in policy.inputs.items() if f.type == "image"}
+    assert inputs == {"observation.images.wrist": (24, 41, 3), "observation.images.top_cam": (24, 41, 3)}
+    obs = {
+        n: torch.zeros(1, 2, *f.shape, dtype=torch.uint8 if f.type == "image" else None)
+        for n, f in policy.inputs.items()
+    }
+    assert policy.act(obs, rng=torch.Generator()).actions.shape == (1, 7, 3)
+    del obs["observation.images.wrist"]
+    with pytest.raises(ValueError, match=r"camera 'observation\.images\.wrist'"):
+        policy.act(obs, rng=torch.Generator())
 
 
 def test_missing_state(act):
@@ -131,6 +235,13 @@ def test_tensor_that_is_not_finite(diffusion):
     name = "diffusion.unet.final_conv.1.bias"
     edit_weights(diffusion, lambda found: found[name].fill_(torch.nan))
     refuses(diffusion, name, "finite")
+
+
+def test_a_step_named_by_its_class_is_not_imported(act, tmp_path, monkeypatch):
+    (tmp_path / "stolen.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    edit_steps(act, lambda steps: steps.insert(0, {"class": "stolen.Step", "config": {}}))
+    refuses(act, "steps.0.", "stolen.Step", "imported")
 
 
 def test_unknown_step(act, diffusion):

@@ -100,7 +100,8 @@ class Pictures(nn.Module):
             return x
         (height, width), rooms = self.crop, [x.shape[1] - self.crop[0], x.shape[2] - self.crop[1]]
         if rng is None:
-            down, across = rooms[0] // 2, rooms[1] // 2
+            # Halves go to the even number, as in torchvision.
+            down, across = round(rooms[0] / 2), round(rooms[1] / 2)
             return x[:, down : down + height, across : across + width]
         room = torch.tensor(rooms)
         places = (uniform((batch, 2), rng) * (room + 1)).long().clamp(max=room)

@@ -48,7 +48,7 @@ def same_table(name: str, found: Tensor, expected: Tensor, *, where: str) -> Non
     off = float((found.float() - expected).abs().max())
     # Written from float64 or float32 angles, which differ by 1e-5 in the last rows of long tables.
     if not off < 1e-3:
-        raise ConfigError(f"{where}: {name}: expected the fixed table of sines and cosines, found one {off:.3g} off")
+        raise ConfigError(f"{where}: {name}: expected the fixed table, found one {off:.3g} off")
 
 
 def renamed(name: str, rules: Mapping[str, str]) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from nextmove.config import ConfigError, decode, nearest
 
@@ -15,6 +15,11 @@ Kind = Literal["STATE", "VISUAL", "ENV", "ACTION", "REWARD", "LANGUAGE"]
 Norm = Literal["IDENTITY", "MEAN_STD", "MIN_MAX", "QUANTILES", "QUANTILE10"]
 STATE, ENV, ACTION = "observation.state", "observation.environment_state", "action"
 BACKBONE = "ResNet18_Weights.IMAGENET1K_V1"
+Layers = Literal[18, 34, 50, 101, 152]
+BACKBONES: dict[str, Layers] = {f"resnet{layers}": layers for layers in get_args(Layers)}
+"""Networks of images that LeRobot takes, all of them torchvision's, and their layers."""
+DILATED = 50
+"""Fewest layers of which LeRobot's library can dilate the last stage."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,23 @@ class Common:
     vision_backbone: str = "resnet18"
     pretrained_backbone_weights: str | None = BACKBONE
 
+    def __post_init__(self) -> None:
+        if self.vision_backbone not in BACKBONES:
+            raise ConfigError(
+                f"vision_backbone: expected one of {', '.join(BACKBONES)}; found {self.vision_backbone!r}"
+                f"{nearest(self.vision_backbone, BACKBONES)}"
+            )
+
+    @property
+    def layers(self) -> Layers:
+        """Of the network of images."""
+        return BACKBONES[self.vision_backbone]
+
+    @property
+    def cameras(self) -> dict[str, Feature]:
+        """In file order, which decides the order of their tokens and channels."""
+        return {name: feature for name, feature in self.input_features.items() if feature.type == "VISUAL"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ActConfig(Common):
@@ -78,6 +100,12 @@ class ActConfig(Common):
     optimizer_lr_backbone: float = 1e-5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.replace_final_stride_with_dilation and self.cameras and self.layers < DILATED:
+            raise ConfigError(
+                f"replace_final_stride_with_dilation: expected false with {self.vision_backbone}, whose blocks LeRobot "
+                "cannot dilate either"
+            )
         if self.n_obs_steps != 1:
             raise ConfigError(f"n_obs_steps: ACT looks at 1 step, found {self.n_obs_steps}")
         if self.n_action_steps > self.chunk_size:
@@ -130,6 +158,7 @@ class DiffusionConfig(Common):
     scheduler_warmup_steps: int = 500
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         factor = 2 ** len(self.down_dims)
         if self.horizon % factor:
             raise ConfigError(
@@ -138,6 +167,23 @@ class DiffusionConfig(Common):
         room = self.horizon - self.n_obs_steps + 1
         if self.n_action_steps > room:
             raise ConfigError(f"n_action_steps: expected at most {room}, found {self.n_action_steps}")
+        if not 0 < self.crop_ratio <= 1:
+            raise ConfigError(f"crop_ratio: expected more than 0 and at most 1, found {self.crop_ratio}")
+        if len({feature.shape for feature in self.cameras.values()}) > 1:
+            found = {name: list(feature.shape) for name, feature in self.cameras.items()}
+            raise ConfigError(f"input_features: expected cameras of one shape, found {found}")
+        for name, feature in self.cameras.items():
+            size = self.resize_shape or feature.shape[1:]
+            if self.crop is not None and any(side > whole for side, whole in zip(self.crop, size, strict=False)):
+                raise ConfigError(f"crop_shape: expected at most {list(size)}, of {name!r}, found {list(self.crop)}")
+
+    @property
+    def crop(self) -> tuple[int, int] | None:
+        """Height and width of the part of an image that is read; a size to resize to overrules `crop_shape`."""
+        if self.resize_shape is None:
+            return self.crop_shape
+        height, width = self.resize_shape
+        return (int(height * self.crop_ratio), int(width * self.crop_ratio)) if self.crop_ratio < 1 else None
 
 
 # What the release did before a key, or its present default, existed.
@@ -210,7 +256,8 @@ class Roles:
     """Width of the robot's state."""
     env: int
     """Width of the environment's state, 0 if there is none."""
-    cameras: tuple[str, ...]
+    cameras: Mapping[str, tuple[int, int]]
+    """Height and width of each."""
     action: int
     unused: tuple[str, ...]
 
@@ -227,10 +274,16 @@ def roles(config: Common) -> Roles:
     env = next((name for name, feature in inputs.items() if feature.type == "ENV"), None)
     if env not in (None, ENV):
         raise ConfigError(f"config.json: input_features: expected the ENV feature to be {ENV!r}, found {env!r}")
-    cameras = tuple(name for name, feature in inputs.items() if feature.type == "VISUAL")
+    cameras = {name: _image(name, feature) for name, feature in config.cameras.items()}
     unused = tuple(name for name in inputs if name not in (STATE, env, *cameras))
     widths = [_width(name, inputs[name]) if name else 0 for name in (STATE, env)]
     return Roles(widths[0], widths[1], cameras, _width(ACTION, action), unused)
+
+
+def _image(name: str, feature: Feature) -> tuple[int, int]:
+    if len(feature.shape) != 3 or feature.shape[0] != 3 or min(feature.shape) < 1:
+        raise ConfigError(f"config.json: {name}: expected a shape [3, height, width], found {list(feature.shape)}")
+    return feature.shape[1], feature.shape[2]
 
 
 def _width(name: str, feature: Feature) -> int:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from nextmove import weights
 from nextmove.codecs import Actions
-from nextmove.codecs.joined import Joined
-from nextmove.config import ConfigError, read_object
-from nextmove.contracts import Feature
+from nextmove.config import read_object
 from nextmove.decoders.reach import reach
-from nextmove.encoders import ObservationEncoder, Plain, StateEncoder
-from nextmove.interop.lerobot import parts
+from nextmove.interop.lerobot import parts, seen
 from nextmove.interop.lerobot.config import (
-    ENV,
-    STATE,
     ActConfig,
     DiffusionConfig,
     Roles,
@@ -57,15 +51,13 @@ def _load(folder: Path, fps: float | None) -> Loaded:
     version = version_of(data, bool(there))
     config = parse(data, version)
     part = roles(config)
-    if part.cameras:
-        raise ConfigError(f"{folder}: cameras are not supported yet: {', '.join(part.cameras)}")
     tensors, strip = _strip(weights.read(folder / WEIGHTS))
     scales = from_weights(tensors, config) if version.legacy else from_processors(folder, config)
     with weights.without_storage():
         policy, foreign = _build(config, part, scales, version, FPS if fps is None else fps)
-    ignored, computed = _apart(config, tensors, scales)
+    ignored, computed = _apart(config, part, tensors, scales)
     ours = {name: value for name, value in tensors.items() if name not in ignored and name not in scales.used}
-    names = fill(cast(nn.Module, policy.decoder), ours, foreign, where=str(folder / WEIGHTS))
+    names = fill(policy, ours, foreign, where=str(folder / WEIGHTS))
     weights.check_filled(policy, str(folder / WEIGHTS))
     notes = [f"fps: the folder does not say, {FPS:g} assumed"] if fps is None else []
     notes += [f"{name}: an input that LeRobot's {config.type} policy does not read" for name in part.unused]
@@ -78,8 +70,7 @@ def _load(folder: Path, fps: float | None) -> Loaded:
     notes += ["'_orig_mod' of a compiled network was taken out of the names"] if strip else []
     used = (*names, *scales.used)
     report = Report(config.type, str(version), used, ignored, computed, tuple(notes))
-    where = {name: f"decoder.{own}" for name, own in names.items()}
-    return Loaded(policy.eval(), report, config, where)
+    return Loaded(policy.eval(), report, config, names)
 
 
 def _strip(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
@@ -91,18 +82,14 @@ def _strip(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
 def _build(
     config: ActConfig | DiffusionConfig, part: Roles, scales: Scales, version: Version, fps: float
 ) -> tuple[Policy, parts.Foreign]:
-    """The untrained policy and the names of its decoder's tensors."""
+    """The untrained policy and the names of its tensors."""
     if isinstance(config, ActConfig):
-        decoder, timing, foreign = parts.act(config, part, version)
+        decoder, timing, inside = parts.act(config, part, version)
     else:
-        decoder, timing, foreign = parts.diffusion(config, version)
-    # The state comes first, whatever the file's order.
-    seen = {STATE: part.state, **({ENV: part.env} if part.env else {})}
-    states = {name: Feature("state", (width,)) for name, width in seen.items()}
-    shown = StateEncoder(Plain(), Joined([scales.inputs[name] for name in seen]), states)
-    encoder = ObservationEncoder([shown], steps=timing.n_obs_steps)
+        decoder, timing, inside = parts.diffusion(config, version)
+    encoder = seen.encoder(config, part, scales.inputs, timing.n_obs_steps)
     raw = {new: old for old, new in scales.renamed.items()}
-    spec = PolicySpec({raw.get(name, name): feature for name, feature in states.items()}, part.action, fps)
+    spec = PolicySpec({raw.get(name, name): f for name, f in seen.features(part).items()}, part.action, fps)
     shape = (timing.horizon, part.action)
     masked = isinstance(config, ActConfig) or config.do_mask_loss_for_padding
     policy = Policy(
@@ -113,22 +100,30 @@ def _build(
         decoder=decoder.build(shape=shape, context=encoder.spec),
         shape=shape,
     )
+
+    def foreign(name: str) -> str | None:
+        room, _, rest = name.partition(".")
+        if room == "encoder":
+            return seen.name(config, rest.removeprefix("encoder."))
+        return inside(rest) if room == "decoder" else None
+
     return policy, foreign
 
 
 def _apart(
-    config: ActConfig | DiffusionConfig, tensors: Mapping[str, Tensor], scales: Scales
+    config: ActConfig | DiffusionConfig, part: Roles, tensors: Mapping[str, Tensor], scales: Scales
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Tensors that are no weights with the reason why, and fixed tables that the file leaves out."""
     reason = "statistics of an input that the policy does not read"
     if not scales.used:
         reason = "statistics; the processor files hold those in force"
     ignored = {name: reason for name in tensors if is_statistic(name) and name not in scales.used}
-    if not (isinstance(config, ActConfig) and config.use_vae):
-        return ignored, ()
-    if parts.POSITIONS not in tensors:
-        return ignored, (parts.POSITIONS,)
-    # One row for cls, one for the state, one for each action.
-    expected = table(config.chunk_size + 2, config.dim_model)[None]
-    same_table(parts.POSITIONS, tensors[parts.POSITIONS], expected, where=WEIGHTS)
-    return {**ignored, parts.POSITIONS: "a fixed table of sines and cosines, checked and computed"}, ()
+    tables = seen.grids(config, part)
+    if isinstance(config, ActConfig) and config.use_vae:
+        # One row for cls, one for the state, one for each action.
+        tables[parts.POSITIONS] = table(config.chunk_size + 2, config.dim_model)[None]
+    for name, expected in tables.items():
+        if name in tensors:
+            same_table(name, tensors[name], expected, where=WEIGHTS)
+            ignored[name] = "a fixed table, checked and computed"
+    return ignored, tuple(name for name in tables if name not in tensors)

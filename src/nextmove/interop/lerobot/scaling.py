@@ -120,7 +120,10 @@ def _steps(folder: Path, file: str, known: Mapping[str, type]) -> list[tuple[str
         where = f"{file}: steps[{i}]"
         name = step.get("registry_name", step.get("class"))
         if name not in known:
-            raise ConfigError(f"{where}: no step is known by the name {name!r}{nearest(str(name), known)}")
+            raise ConfigError(
+                f"{where}: no step is known by the name {name!r}{nearest(str(name), known)}; expected one of "
+                f"{', '.join(known)}. What a checkpoint names is never imported"
+            )
         config: Any = decode(known[name], step.get("config") or {}, where=f"{where}: {name}")
         state = weights.read(_inside(folder, step["state_file"], where)) if step.get("state_file") else {}
         read.append((name, config, _by_feature(state)))
