@@ -2,7 +2,7 @@
 
 Up to format 2 a policy's recipe had a `representation`, of which the encoder and the action space are made now, and its
 spec had widths by feature; how ids are drawn stood in the decoder, where it is one part now. Kinds and fields that were
-called otherwise are in two tables.
+called otherwise are in two tables. Until an action space had `keep`, a file said `auto` where it meant `shown`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,16 @@ def up_to_date(config: Mapping[str, Any]) -> dict[str, Any]:
     if config["format"] < 3:
         recipe, spec = _renamed(config["recipe"]), _renamed(config["spec"])
         made["recipe"], made["spec"] = _sampled(_recipe(recipe)), _spec(spec)
+    actions = made["recipe"].get("actions")
+    if isinstance(actions, dict) and "keep" not in actions:
+        made["recipe"] = {**made["recipe"], "actions": _undecided(actions)}
     return made
+
+
+def _undecided(actions: Mapping[str, Any]) -> dict[str, Any]:
+    """An action space written when nothing was kept absolute and when names did not decide."""
+    space = actions.get("space", "auto")
+    return {**actions, "space": "shown" if space == "auto" else space, "keep": []}
 
 
 def _renamed(value: Any) -> Any:

@@ -29,7 +29,7 @@ def create(system: str, spec: Any, recipe: Any = None) -> Any:
     """An untrained model of the named system for `spec`; `recipe` replaces the system's default sizes."""
     recipe = find(system).load()() if recipe is None else recipe
     model = recipe.build(spec)
-    model.card = Card(system, recipe, spec)
+    model.card = Card(system, getattr(model, "recipe", None) or recipe, spec)
     return model
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nextmove.codecs import Actions, Bins, Scaled
+from nextmove.codecs.relative import Relative
 from nextmove.contracts import normal, seeded
 from nextmove.geometry import back, heading
 
@@ -21,7 +22,8 @@ def windows() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize("mode", ["mean_std", "min_max"])
 def test_round_trip(reference: str | None, per_step: bool, mode: str) -> None:
     action, obs = windows()
-    codec = Actions(Scaled(H * A if per_step else A, mode=mode), reference=reference, per_step=per_step)  # type: ignore[arg-type]
+    relative = Relative(A, "relative" if reference else "absolute")
+    codec = Actions(Scaled(H * A if per_step else A, mode=mode), relative, per_step=per_step)  # type: ignore[arg-type]
     codec.scale.fit(codec.values(action, obs).numpy())
     x = codec.encode(action, obs)
     assert x.shape == (B, H, A)
@@ -33,9 +35,9 @@ def test_round_trip(reference: str | None, per_step: bool, mode: str) -> None:
 
 def test_relative_is_seen_from_now_or_from_its_own_step() -> None:
     action, obs = windows()
-    now = Actions(Scaled(A), reference="observation.state").relative(action, obs)
+    now = Relative(A, "relative").apply(action, obs)
     torch.testing.assert_close(now, action - obs["observation.state"][:, -1:])
-    own = Actions(Scaled(A), reference="observation.state", stepwise=True).relative(action[:, :T], obs)
+    own = Relative(A, "relative", stepwise=True).apply(action[:, :T], obs)
     torch.testing.assert_close(own, action[:, :T] - obs["observation.state"])
 
 
@@ -68,7 +70,8 @@ def test_what_never_moves_is_planned_as_it_is(
     frame = frame if reference else None
     codec = Actions(
         Scaled(H * 2 if per_step else 2, mode=mode),  # type: ignore[arg-type]
-        reference=reference, frame=frame, per_step=per_step, bins=Bins(bins=bins, width=2) if bins else None,
+        Relative(2, "relative" if reference else "absolute", frame=frame), per_step=per_step,
+        bins=Bins(bins=bins, width=2) if bins else None,
     )  # fmt: skip
     fixed = torch.tensor([0.04, 0.3]).expand(rows, H, 2)
     if frame:
@@ -83,11 +86,11 @@ def test_what_never_moves_is_planned_as_it_is(
 
 def test_errors_name_the_anchor() -> None:
     action, obs = windows()
-    codec = Actions(Scaled(A, mode="identity"), reference="observation.pose")
+    codec = Actions(Scaled(A, mode="identity"), Relative(A, "relative", "observation.pose"))
     with pytest.raises(ValueError, match=r"expected feature 'observation\.pose'"):
         codec.encode(action, obs)
     with pytest.raises(ValueError, match=r"observation\.state: expected the width of the action, 3, found 2"):
-        Actions(Scaled(A), reference="observation.state").relative(action, {"observation.state": torch.zeros(B, T, 2)})
+        Relative(A, "relative").apply(action, {"observation.state": torch.zeros(B, T, 2)})
 
 
 def turned(x: torch.Tensor, angle: float, about: torch.Tensor) -> torch.Tensor:
@@ -101,7 +104,8 @@ def test_in_the_objects_frame_a_turned_scene_is_the_same_and_comes_back(stepwise
     steps = T if stepwise else H
     action = 100 * normal((B, steps, 2), seeded(1))
     obs = {"observation.state": 50 * normal((B, T, 2), seeded(2)), "points": 80 * normal((B, T, 6), seeded(3))}
-    codec = Actions(Scaled(2, mode="identity"), reference="observation.state", frame="points", stepwise=stepwise)
+    relative = Relative(2, "relative", frame="points", stepwise=stepwise)
+    codec = Actions(Scaled(2, mode="identity"), relative)
     x = codec.encode(action, obs)
     torch.testing.assert_close(codec.decode(x, obs), action, rtol=1e-5, atol=1e-3)
     about = torch.tensor([300.0, -40.0])

@@ -21,8 +21,9 @@ from nextmove.host.files import read_json, write_json
 from nextmove.host.lock import hold
 from nextmove.jobs.compare_offline import write
 from nextmove.jobs.evaluate import load_policy
+from nextmove.jobs.held import held_state
 from nextmove.jobs.lines import ONLY
-from nextmove.jobs.offline import held_state, offline
+from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import SHOWN, Choice, choose, demonstrated, shown_seeds, training_record, written
 from nextmove.jobs.repeat import writable_dir
 from nextmove.jobs.robot import fits_data, fits_task, known_by

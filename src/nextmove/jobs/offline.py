@@ -10,18 +10,17 @@ import numpy as np
 
 from nextmove import data as sets
 from nextmove import evaluation
-from nextmove.codecs.scaled import constant
 from nextmove.contracts import Batch
 from nextmove.data.order import check_order
 from nextmove.data.stats import check_finite
 from nextmove.evaluation.progress import progress_bar
 from nextmove.evaluation.trajectory import LONGEST, Trajectory, follow
+from nextmove.jobs.held import held_state, spread
 from nextmove.jobs.provenance import Choice, choose
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.robot import fits_data, number_features, read_features
 from nextmove.models.policy import Policy
 
-STATE = "observation.state"
 PAST = 2
 """Actions before the plan that the baselines may know."""
 BATCH = 256
@@ -87,35 +86,3 @@ def _followed(policy: Policy, judged: sets.Windows, episode: int) -> Trajectory:
     batch = judged.batch(np.searchsorted(dataset.rows, start) + starts)
     demo = judged.columns["action"][start:stop]
     return follow(policy, batch, episode, demo, starts, dataset.fps)
-
-
-def spread(actions: np.ndarray) -> np.ndarray:
-    """(A,) standard deviation of actions (N, A); 0 where they never move."""
-    still = constant(actions.min(0), actions.max(0))
-    return np.where(still, 0.0, actions.std(0, dtype=np.float64))
-
-
-def held_state(dataset: sets.Dataset) -> str | None:
-    """The feature that holds the robot where an action would put it, if any.
-
-    It is the state if that is as wide, named the same and mostly nearer to the actions than their mean is: joint
-    velocities and displacements are named as the joints' positions are.
-    """
-    state, action = dataset.layout.features.get(STATE), dataset.layout.features["action"]
-    if state is None or not state.is_number or state.shape != action.shape:
-        return None
-    if state.names != action.names and state.names and action.names:
-        return None
-    return STATE if _near(*(dataset.column(name)[dataset.rows] for name in (STATE, "action"))) else None
-
-
-def _near(state: np.ndarray, action: np.ndarray) -> bool:
-    """Whether states (N, A) are where actions (N, A) send the robot.
-
-    Most dimensions that move are nearer to the state than to their own mean, and none is ten times further from it, as
-    one in other units would be.
-    """
-    moves = spread(action) > 0
-    action, state = action[:, moves].astype(np.float64), state[:, moves].astype(np.float64)
-    apart, own = np.abs(action - state).mean(0), np.abs(action - action.mean(0)).mean(0)
-    return bool((apart < own).mean() > 0.5 and (apart < 10 * own).all()) if moves.any() else True

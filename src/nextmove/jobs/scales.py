@@ -18,13 +18,15 @@ from nextmove.training.parts import numbers
 
 VALUES = 1 << 20
 """Numbers of the windows that are in memory at once."""
+LOOKED_AT = 1 << 18
+"""Windows that are made at most: of more, as many evenly out of all."""
 
 
 class Columns:
     """`contracts.Numbers` of all windows of a data set, exact, in memory that does not grow with them.
 
     What is shown as it is comes from the columns, whatever the horizon; only what is computed from several features
-    needs windows, which are made without cameras.
+    needs windows, which are made without cameras. They take time, so of a set of millions some stand for all.
     """
 
     def __init__(self, windows: Windows) -> None:
@@ -45,11 +47,11 @@ class Columns:
         return self._found([self.windows.action], self.windows.action_offsets.tolist(), per_step, levels)
 
     def parts(self) -> Iterator[Batch]:
-        """All windows in order, a few at a time."""
+        """All windows in order, a few at a time; of more than `LOOKED_AT` as many, evenly out of all."""
         one = sum(v.numel() for v in numbers(self.windows.batch([0])).values())
-        size = max(1, VALUES // one)
-        for first in range(0, len(self.windows), size):
-            yield self.windows.batch(np.arange(first, min(first + size, len(self.windows))))
+        picks = np.linspace(0, len(self.windows) - 1, min(len(self.windows), LOOKED_AT)).astype(np.int64)
+        for part in np.array_split(picks, -(-len(picks) * one // VALUES)):
+            yield self.windows.batch(part)
 
     def _found(
         self, names: Sequence[str], offsets: list[int], per_step: bool, levels: tuple[float, float] | None

@@ -46,8 +46,10 @@ class Model(nn.Module):
     """A policy, a generator or a tokenizer; those of `store.create` and `store.load` have a card."""
 
     card: Card | None
+    recipe: Any
+    """The recipe it was built by, with what that left to be decided, where anything was; None elsewhere."""
     facts: dict[str, Any]
 
     def __init__(self) -> None:
         super().__init__()
-        self.card, self.facts = None, {}
+        self.card, self.recipe, self.facts = None, None, {}

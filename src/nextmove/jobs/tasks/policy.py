@@ -19,8 +19,10 @@ from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.frames import filmed
 from nextmove.jobs.robot import inputs_of, known_by, number_features, read_features
 from nextmove.jobs.scales import Columns
+from nextmove.jobs.spaces import settle
 from nextmove.jobs.tasks.asked import Asked
 from nextmove.models.policy import Policy, PolicySpec
+from nextmove.systems import find
 
 FINDINGS = 12
 """Lines about the data at the start of a training."""
@@ -47,7 +49,10 @@ def task(asked: Asked, options: Options) -> Task:
     Raises DataError for a data set that cannot be read or trained on, ValueError for episodes that it has not.
     """
     dataset = data.open_dataset(asked.source)
-    policy = store.create(asked.system, spec_of(dataset), asked.recipe)
+    spec = spec_of(dataset)
+    recipe, chosen_space = settle(asked.recipe or find(asked.system).load()(), spec, dataset)
+    policy = store.create(asked.system, spec, recipe)
+    print(chosen_space)
     if left := unused(dataset, policy):
         print(f"not used: {', '.join(left)} (recipe.encoder.parts says what the policy looks at)")
     check_order(dataset)

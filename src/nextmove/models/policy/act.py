@@ -49,6 +49,7 @@ class Act:
         """Sizes and optimiser of the paper (chunk 100 at 50 Hz, width 512, batch 8, learning rate 1e-5)."""
         return cls(
             timing=Timing(n_obs_steps=1, horizon=100, n_action_steps=100),
+            actions=ActionSpace(space="shown", mask_padding=True),
             decoder=Latent(inner=Regression(trunk=Detr(parts=(LATENT, STATE)), loss="l1"), posterior=ActVaeEncoder()),
             optim=Optim(lr=1e-5, betas=(0.9, 0.999), weight_decay=1e-4, warmup=0, batch=8),
         )

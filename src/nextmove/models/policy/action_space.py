@@ -1,4 +1,4 @@
-"""The space in which actions are generated: absolute or relative, scaled, in bins, padded to a common width."""
+"""The space in which actions are generated: absolute, relative or deltas, rotations, scaled, in bins, padded."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from nextmove.codecs import Actions, Bins, Scaled
+from nextmove.codecs.poses import Pose
+from nextmove.codecs.relative import Relative
 from nextmove.contracts.features import listed
 from nextmove.encoders import State
+from nextmove.geometry import KINDS, Rotation
+from nextmove.models.policy.matching import columns, kept, share_names
 from nextmove.models.policy.spec import PolicySpec, Timing
 
 Scaling = Literal["mean_std", "min_max", "quantiles"]
@@ -19,7 +23,8 @@ class ActionSpace:
 
     With the defaults an action a at step h of the horizon becomes x = (R (a - s) - mean_h) / std_h, mean and std over
     all training windows (codecs/scaled.py, `Scaled.encode`); s is the robot's present position and R turns directions
-    into the frame of the observed points. Where no points are observed s is 0 and nothing is turned.
+    into the frame of the observed points. Where state and action are not known to be the same joints s is 0, and where
+    no points are observed nothing is turned (codecs/relative.py, `Relative`).
     """
 
     scaling: Scaling = "mean_std"
@@ -27,13 +32,25 @@ class ActionSpace:
     """Statistics for each step of the horizon on its own."""
     bins: int = 0
     """Number of uniform bins a dimension is cut into; 0 keeps actions continuous."""
-    space: Literal["auto", "absolute", "relative"] = "auto"
-    """`relative` to the reference's present value (`auto`: where the encoder shows points seen from it)."""
+    space: Literal["auto", "shown", "absolute", "relative", "deltas"] = "auto"
+    """`relative` to the reference's present value; `deltas`: each action to the one before; `shown`: relative where the
+    encoder shows points seen from the reference, else absolute; `auto`: relative there and where reference and action
+    have the same names, else absolute."""
     reference: str = "observation.state"
-    """The observed position that relative actions start from, as wide as the action."""
+    """The observed position that relative actions and deltas start from: the same names as the action's, or as wide."""
+    keep: tuple[str, ...] = ("gripper",)
+    """What stays absolute in every space: parts of dimensions' names, or their numbers from 0."""
     frame: Literal["auto", "world", "object"] = "auto"
     """Whose axes directions follow; `object`: the points' heading (`auto`: where points are shown, in the plane, and
     actions are relative)."""
+    rotation: Literal["none", "6d", "6d_rows", "quaternion_xyzw", "quaternion_wxyz", "axis_angle"] = "none"
+    """How the data write rotations (geometry/rotations.py)."""
+    rotation_at: tuple[int, ...] = ()
+    """The first dimension of each rotation."""
+    position_at: tuple[int, ...] = ()
+    """The first dimension of the position that goes with each rotation: with it differences are those of SE(3)."""
+    rotation_shown: Rotation = "6d"
+    """How decoders see rotations."""
     width: int = 0
     """Width that actions are padded to with zeros, whatever the robot (pi0: 32); 0: none."""
     mask_padding: bool = False
@@ -42,44 +59,92 @@ class ActionSpace:
     def resolve(self, spec: PolicySpec, shown: State | None) -> ActionSpace:
         """The same with `auto` decided; `shown`: the encoder's part that shows points, if one does.
 
-        Raises ValueError for a frame or width that cannot be had.
+        Raises ValueError for a frame, a reference, rotations or a width that cannot be had.
         """
-        referenced = self.reference in spec.inputs and spec.inputs[self.reference].shape == (spec.action,)
-        close = shown is not None and referenced
-        space = ("relative" if close else "absolute") if self.space == "auto" else self.space
-        planar = close and spec.action == 2 and space == "relative"
+        found = columns(spec, self.reference, self.keep)
+        close = shown is not None and found is not None
+        near = close or (self.space == "auto" and share_names(spec, self.reference, self.keep))
+        space = ("relative" if near else "absolute") if self.space in ("auto", "shown") else self.space
+        planar = close and spec.action == 2 and space == "relative" and not kept(spec, self.keep)
         frame = ("object" if planar else "world") if self.frame == "auto" else self.frame
         if frame == "object" and not planar:
             raise ValueError(
                 f"actions.frame: 'object' needs an encoder that shows points in x, y, and relative actions; "
                 f"found {space} actions of width {spec.action}, and {listed(spec.inputs)}"
             )
-        if space == "relative" and not referenced:
+        if space != "absolute" and found is None:
             raise ValueError(
-                f"actions.reference: expected a state as wide as the action, {spec.action}, to which it is relative, "
-                f"found {self.reference!r} and {listed(spec.inputs)}"
+                f"actions.reference: expected a state as wide as the action, {spec.action}, or with its names, to "
+                f"which it is relative, found {self.reference!r} and {listed(spec.inputs)}"
             )
-        if self.width and self.width < spec.action:
-            raise ValueError(f"actions.width: expected at least the robot's {spec.action}, found {self.width}")
+        relative = space != "absolute"
+        made = spec.action + sum(KINDS[p.shown] - KINDS[p.kind] for p in self._poses(spec, found if relative else None))
+        if self.width and self.width < made:
+            raise ValueError(f"actions.width: expected at least the robot's {made}, found {self.width}")
         if self.width and self.bins:
             raise ValueError("actions.width: expected 0 with bins, whose ids are not padded")
         return replace(self, space=space, frame=frame)
 
     def codec(self, spec: PolicySpec, timing: Timing, shown: State | None) -> Actions:
         """The codec of a resolved space."""
-        width = spec.action
+        relative = self._relative(spec, timing, shown)
+        made = relative.made
         return Actions(
-            Scaled(timing.horizon * width if self.per_step else width, mode=self.scaling),
-            reference=self.reference if self.space == "relative" else None,
-            frame=shown.points if shown is not None and self.frame == "object" else None,
-            stepwise=timing.align == "first_observation" and timing.horizon == timing.n_obs_steps,
+            Scaled(timing.horizon * made if self.per_step else made, mode=self.scaling),
+            relative,
             per_step=self.per_step,
-            bins=Bins(bins=self.bins, width=width) if self.bins else None,
-            width=width,
-            pad=max(0, self.width - width),
+            bins=Bins(bins=self.bins, width=made) if self.bins else None,
+            pad=max(0, self.width - made),
             mask_padding=self.mask_padding,
         )
 
     def shape(self, spec: PolicySpec, timing: Timing) -> tuple[int, ...]:
-        """Of x, without the batch: (H, A), or (H A,) ids."""
-        return (timing.horizon * spec.action,) if self.bins else (timing.horizon, self.width or spec.action)
+        """Of x, without the batch: (H, M), or (H M,) ids; M is the action's width, but for rotations."""
+        made = self._relative(spec, timing, None).made
+        return (timing.horizon * made,) if self.bins else (timing.horizon, self.width or made)
+
+    def _relative(self, spec: PolicySpec, timing: Timing, shown: State | None) -> Relative:
+        relative = self.space in ("relative", "deltas")
+        found = columns(spec, self.reference, self.keep) if relative else None
+        return Relative(
+            spec.action,
+            "absolute" if not relative else "relative" if self.space == "relative" else "deltas",
+            self.reference,
+            columns=() if found is None or found == tuple(range(spec.action)) else found,
+            frame=shown.points if shown is not None and self.frame == "object" else None,
+            stepwise=timing.align == "first_observation" and timing.horizon == timing.n_obs_steps,
+            now=timing.first,
+            poses=self._poses(spec, found),
+        )
+
+    def _poses(self, spec: PolicySpec, found: tuple[int, ...] | None) -> tuple[Pose, ...]:
+        """The rotations and their positions; found: columns of the state that they are relative to, if they are."""
+        if (self.rotation == "none") != (not self.rotation_at):
+            raise ValueError(
+                f"actions.rotation: expected a kind and the first dimension of each rotation, or neither, found "
+                f"{self.rotation!r} and rotation_at {list(self.rotation_at)}"
+            )
+        if self.rotation == "none":
+            return ()
+        if self.position_at and len(self.position_at) != len(self.rotation_at):
+            raise ValueError(
+                f"actions.position_at: expected none or one for each rotation, {len(self.rotation_at)}, found "
+                f"{list(self.position_at)}"
+            )
+        places = self.position_at or (None,) * len(self.rotation_at)
+        poses = [
+            Pose(self.rotation, at, place, self.rotation_shown)
+            for at, place in zip(self.rotation_at, places, strict=True)
+        ]
+        taken = [column for pose in poses for column in (*pose.turned, *pose.moved)]
+        if len({*taken}) < len(taken) or not {*taken} <= {*range(spec.action)}:
+            raise ValueError(
+                f"actions.rotation_at: expected dimensions apart and below {spec.action}, found {self.rotation} at "
+                f"{list(self.rotation_at)} and positions at {list(self.position_at)}"
+            )
+        if found is not None and (lost := next((c for c in taken if found[c] < 0), None)) is not None:
+            raise ValueError(
+                f"actions.keep: expected no dimension of a rotation or its position, found {lost}, which "
+                f"{list(self.keep)} keeps absolute or {self.reference!r} does not have"
+            )
+        return tuple(poses)

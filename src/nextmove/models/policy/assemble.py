@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from nextmove.contracts import ContextSpec, Decoder
@@ -46,7 +47,7 @@ class Recipe(Protocol):
 
 
 def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
-    """The untrained policy of these parts.
+    """The untrained policy of these parts; its `recipe` names the action space that was decided on.
 
     Raises ConfigError for an action space and a decoder that contradict each other, and ValueError naming an input that
     the encoder needs and the robot lacks, with those present.
@@ -60,7 +61,7 @@ def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
     encoder = recipe.encoder.build(spec.inputs, steps=timing.n_obs_steps, along=actions.frame == "object")
     shape = actions.shape(spec, timing)
     estimator = recipe.encoder.estimator
-    return Policy(
+    policy = Policy(
         spec=spec,
         timing=timing,
         encoder=encoder,
@@ -69,3 +70,5 @@ def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
         shape=shape,
         estimator=None if estimator is None else estimator.build(spec.inputs),
     )
+    policy.recipe = replace(recipe, actions=actions)  # type: ignore[type-var]
+    return policy

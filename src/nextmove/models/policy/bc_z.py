@@ -8,7 +8,8 @@ How it is composed: a ResNet-18 whose blocks are conditioned by FiLM on the inst
 
 Deviations: the instruction is read by a small transformer over its bytes that is trained along, where BC-Z has a frozen
 sentence encoder (or a video of a person); group norm in place of batch norm, since the averaged weights are judged; L1
-in place of Huber; actions as the data have them, and four of the ten are executed, as in the other chunk policies here.
+in place of Huber; actions relative to the state where it has their names, else as the data have them; four of the ten
+are executed, as in the other chunk policies here.
 """
 
 from __future__ import annotations

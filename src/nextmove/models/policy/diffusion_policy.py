@@ -46,6 +46,7 @@ class DiffusionPolicy:
         """Sizes and optimiser of the paper's low-dimensional PushT (65.8 M parameters)."""
         return cls(
             timing=replace(TIMING, n_action_steps=8),
+            actions=replace(SPACE, space="shown"),
             decoder=Diffusion(trunk=UNet1d(widths=(256, 512, 1024), time_width=256)),
             optim=Optim(lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, warmup=500, clip=0.0),
         )
@@ -70,6 +71,7 @@ class DiffusionTransformer:
         """Sizes and optimiser of the paper's low-dimensional PushT."""
         return cls(
             timing=replace(TIMING, n_action_steps=8),
+            actions=replace(SPACE, space="shown"),
             decoder=Diffusion(trunk=Transformer(width=256, layers=8, heads=4)),
             optim=Optim(lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, warmup=1000, clip=0.0),
         )

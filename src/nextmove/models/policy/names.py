@@ -25,8 +25,8 @@ def compare_names(spec: PolicySpec, found: Mapping[str, Sequence[str]], where: s
                 f"{where}: {feature}: expected the order {_shown(own)}, as the policy was trained, found "
                 f"{_shown(other)}; bring its dimensions into the policy's order"
             )
-        if _numbered(own) or _numbered(other):
-            remarks.append(f"{feature} ({'the policy' if _numbered(own) else where} has no names)")
+        if numbered(own) or numbered(other):
+            remarks.append(f"{feature} ({'the policy' if numbered(own) else where} has no names)")
         else:
             raise ConfigError(
                 f"{where}: {feature}: expected {_shown(own)}, as the policy was trained, found {_shown(other)}; "
@@ -35,7 +35,7 @@ def compare_names(spec: PolicySpec, found: Mapping[str, Sequence[str]], where: s
     return remarks
 
 
-def _numbered(names: Sequence[str]) -> bool:
+def numbered(names: Sequence[str]) -> bool:
     """Whether names tell no more than the place: none, or one stem with numbers that count up."""
     found = [re.fullmatch(r"(.*?)(\d+)", name) for name in names]
     if not all(found):
