@@ -17,7 +17,7 @@ class Card:
     """What a model is made of: the name of its system, the recipe that built it, and the spec it was built for."""
 
     system: str
-    recipe: Any
+    recipe: object | None
     spec: Any
 
 
@@ -46,7 +46,7 @@ class Model(nn.Module):
     """A policy, a generator or a tokenizer; those of `store.create` and `store.load` have a card."""
 
     card: Card | None
-    recipe: Any
+    recipe: object | None
     """The recipe it was built by, with what that left to be decided, where anything was; None elsewhere."""
     facts: dict[str, Any]
 
