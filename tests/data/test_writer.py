@@ -334,7 +334,13 @@ def test_features_that_no_reader_could_use_are_refused(
     assert not (tmp_path / "set").exists()
 
 
-def test_odd_sizes_are_refused_for_video(tmp_path: Path) -> None:
-    writer = DatasetWriter(tmp_path / "set", {"view": {"dtype": "video", "shape": [31, 48, 3]}}, 10)
-    with pytest.raises(DataError, match="view: video needs an even height and width, found 31 x 48"):
-        writer.add_episode({"view": images(3, 31, 48, 0)}, "go")
+@pytest.mark.parametrize(
+    ("shape", "better"), [([31, 48, 3], "32 x 48"), ([33, 33, 3], "34 x 34"), ([2, 2, 3], "4 x 4")]
+)
+def test_sizes_that_video_cannot_hold_are_refused_before_anything_is_written(tmp_path: Path, shape, better) -> None:
+    found = f"view: video needs an even height and width of at least 4, found {shape[0]} x {shape[1]}; use {better}"
+    with pytest.raises(DataError, match=found):
+        DatasetWriter(tmp_path / "set", {"view": {"dtype": "video", "shape": shape}}, 10)
+    assert not list(tmp_path.iterdir())
+    writer = DatasetWriter(tmp_path / "set", {"view": {"dtype": "image", "shape": shape}}, 10)
+    writer.add_episode({"view": images(3, *shape[:2], 0)}, "go")

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.sim.lamps import FRONT, LAMPS
+from tests.sim.lamps import FRONT, LAMPS, Lamps
 
 from nextmove import data, jobs, sim
 from nextmove.config import ConfigError
+from nextmove.data.errors import DataError
 from nextmove.encoders import Camera, Instruction, Observation, State
 from nextmove.models.policy import Timing
 from nextmove.models.policy.bc import BC
@@ -60,6 +61,25 @@ def test_recording_stores_the_tasks_own(tmp_path: Path) -> None:
     assert json.loads((made / "meta" / "info.json").read_text())["robot_type"] == "pointer"
     recorded = json.loads((made / "meta" / "recording.json").read_text())["episode"]
     assert "noise=0.25" in recorded
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [("33x32", "even height and width of at least 4, found 33 x 32"), ("8x8", "the lamps have no square cameras")],
+)
+def test_sizes_that_cannot_be_recorded_are_refused_before_anything_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, said: str
+) -> None:
+    def square(self: Lamps, task: sim.Task, cameras: dict[str, tuple[int, int]]) -> None:
+        if (8, 8) in cameras.values():
+            raise sim.SimulatorError("the lamps have no square cameras")
+        made(self, task, cameras)
+
+    made = Lamps.__init__
+    monkeypatch.setattr(Lamps, "__init__", square)
+    with pytest.raises((DataError, sim.SimulatorError), match=f"^(?!episode).*{said}"):
+        jobs.record("mirror", out=tmp_path / "set", episodes=3, cameras=(f"front={size}",), workers=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_suite_is_judged_task_by_task(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,9 @@ def stored_entries(
             if channels != 3:
                 raise DataError(f"features: camera {name!r}: expected 3 channels, found {channels}")
             out[name] |= {"shape": [height, width, 3], "names": ["height", "width", "channels"]}
-            out[name] |= {"info": video.info(height, width, fps)} if feature.is_video else {}
+            if feature.is_video:
+                video.check(name, height, width)
+                out[name] |= {"info": video.info(height, width, fps)}
         elif not 1 <= len(feature.shape) <= 5 or min(feature.shape) < 1:
             raise DataError(f"features: {name!r}: expected 1 to 5 positive sizes, found shape {list(feature.shape)}")
     return out | {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in DEFAULTS.items()}

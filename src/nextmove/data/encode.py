@@ -41,6 +41,16 @@ class VideoCodec:
         lanes = f":lp={self.threads}" if self.threads else ""
         return {**common, "preset": self.preset or "12", "svtav1-params": f"fast-decode=0{lanes}"}
 
+    def check(self, camera: str, height: int, width: int) -> None:
+        """Raises `DataError` for sizes that cannot be stored: odd ones (4:2:0 video) and those below the least."""
+        least = 4 if self.codec == "libsvtav1" else 2
+        if height % 2 or width % 2 or min(height, width) < least:
+            near = " x ".join(str(max(least, side + side % 2)) for side in (height, width))
+            raise DataError(
+                f"{camera}: video needs an even height and width of at least {least}, found {height} x {width}; "
+                f"use {near}, or dtype 'image'"
+            )
+
     def info(self, height: int, width: int, fps: float) -> dict[str, Any]:
         """The `info` entry of a camera."""
         preset: int | str = self.options()["preset"]
@@ -70,7 +80,7 @@ def rate(fps: float) -> Fraction:
 def encode_video(path: Path, frames: Iterable[Array], fps: float, codec: VideoCodec) -> None:
     """Write (H, W, 3) uint8 frames as one mp4 whose k-th frame is shown at k / fps.
 
-    Raises `DataError` for odd sizes, which 4:2:0 video cannot hold, and for what the encoder refuses.
+    Raises `DataError` for sizes that video cannot hold, and for what the encoder refuses.
     """
     import av
 
@@ -92,10 +102,7 @@ def encode_video(path: Path, frames: Iterable[Array], fps: float, codec: VideoCo
 
 def _stream(out: Any, path: Path, frame: Array, fps: float, codec: VideoCodec) -> Any:
     height, width = frame.shape[:2]
-    if height % 2 or width % 2:
-        raise DataError(
-            f"{path.stem}: video needs an even height and width, found {height} x {width}; use dtype 'image'"
-        )
+    codec.check(path.stem, height, width)
     stream = out.add_stream(codec.codec, rate=rate(fps), options=codec.options())
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     return stream

@@ -40,16 +40,19 @@ def record(
     Raises:
         SimulatorError: for a task that is unknown or not installed, a camera or size that it lacks, and a task or
             expert that cannot do what is asked.
-        DataError: where OUT holds something else.
+        DataError: where OUT holds something else, and for a size that video cannot hold.
         RecordingError: where an episode raised, a process died, the disk is full or too many episodes failed.
         ValueError: for numbers out of bounds.
     """
     chosen = sim.task(task)
     settings: dict[str, Any] = {"multimodal": True} if multimodal else {}
     spread = chosen.noise if noise is None else noise
-    sized = chosen.sized(cameras)
+    sized, folder = chosen.sized(cameras), Path(out) if out else Path("runs") / task
+    if not folder.exists():
+        # What the simulator refuses (a size, this machine) costs no worker and leaves no folder.
+        sim.make(task, sized).close()
     return data.record(
-        Path(out) if out else Path("runs") / task,
+        folder,
         features=chosen.entries(sized),
         fps=chosen.fps,
         episode=partial(
