@@ -16,7 +16,7 @@ import pytest
 import torch
 from tests.data.sets import GOLDEN, LENGTHS, columns, images, with_cameras
 
-from nextmove.data import DataError, open_dataset
+from nextmove.data import DataError, doctor, open_dataset
 
 V3 = GOLDEN / "lerobot_dataset_v3" / "dataset"
 TACTILE = "observation.images.tactile"
@@ -255,15 +255,37 @@ def test_a_timestamp_without_a_frame_is_refused(broken: Path) -> None:
         open_dataset(broken).item(0)
 
 
-def test_channels_first_cameras_of_old_sets_are_understood(broken: Path) -> None:
+@pytest.mark.parametrize(
+    ("shape", "names", "wrong"),
+    [
+        ([3, 48, 64], ["channels", "height", "width"], False),
+        ([3, 48, 64], {"axes": ["channel", "height", "width"]}, False),
+        ([3, 48, 64], None, False),
+        ([48, 64, 3], {"axes": ["height", "width", "channel"]}, False),
+        ([64, 48, 3], ["width", "height", "channels"], False),
+        ([3, 48, 64], ["height", "width", "channel"], True),
+        ([48, 64, 3], ["channel", "height", "width"], True),
+        ([3, 64, 48], ["height", "width", "channel"], True),
+        ([64, 48, 3], ["height", "width", "channels"], True),
+        ([48, 64, 3], ["rgb"], False),
+    ],
+)
+def test_cameras_are_read_whatever_order_they_claim_and_a_wrong_claim_is_said(
+    broken: Path, shape: list[int], names: Any, wrong: bool
+) -> None:
     path = broken / "meta/info.json"
     info = json.loads(path.read_text())
     entry = info["features"]["observation.images.top"]
-    entry |= {"shape": [3, 48, 64], "names": ["channels", "height", "width"]}
+    entry |= {"shape": shape, "names": names}
     path.write_text(json.dumps(info))
     dataset = open_dataset(broken)
-    assert dataset.layout.feature("observation.images.top").shape == (48, 64, 3)
+    feature = dataset.layout.feature("observation.images.top")
+    assert feature.shape == (48, 64, 3)
     assert dataset.item(0)["observation.images.top"].shape == (3, 48, 64)
+    said = [finding for finding in doctor(dataset) if finding.check == "layout"]
+    assert bool(said) == wrong
+    if wrong:
+        assert f"shape {shape} is not in the order of its names" in str(said[0])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.data.sets import GOLDEN, edit, put, write_numbers
 
 from nextmove import data, jobs
 from nextmove.data import DataError, Windows, open_dataset
-from nextmove.data.order import check_order
+from nextmove.data.order import check_order, check_rate
 
 LENGTHS = (20, 30, 25, 15)
 
@@ -136,3 +136,14 @@ def test_a_set_without_counters_says_that_it_cannot_be_checked(root: Path) -> No
     undeclared("episode_index", "frame_index", "timestamp", gone=True)(root)
     with pytest.warns(UserWarning, match="no episode_index, frame_index or timestamp"):
         check_order(open_dataset(root))
+
+
+def test_timestamps_of_another_rate_than_described_are_refused_in_training(root: Path, tmp_path: Path) -> None:
+    path = root / "meta/info.json"
+    check_rate(open_dataset(root))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fps": 30}))
+    message = r"file-000\.parquet: timestamps come at 10 Hz, .*info\.json says fps 30"
+    with pytest.raises(DataError, match=message):
+        check_rate(open_dataset(root))
+    with pytest.raises(DataError, match=message):
+        jobs.train("bc", root, out=tmp_path / "run", steps=1)

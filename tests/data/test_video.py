@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nextmove.data import DataError, Dataset, open_dataset
+from nextmove.data import DataError, Dataset, doctor, open_dataset
+from nextmove.data.cameras import VideoCamera
+from nextmove.data.watched import faults
 
 COUNT, FPS, CAMERA = 40, 10, "observation.images.top"
 B = {"bf": "3", "g": "12", "b-adapt": "0", "crf": "10"}
@@ -255,3 +258,28 @@ def test_damage_inside_a_video_is_named_where_it_is_read_and_nowhere_else(tmp_pa
     for _ in range(2):
         with pytest.raises(DataError, match=pattern):
             dataset.video(CAMERA).frames(np.array([3, 24, 26]))
+
+
+@pytest.mark.parametrize(("step", "rate"), [(200, 5), (50, 20)], ids=["slower", "faster"])
+def test_a_video_of_another_rate_is_named_with_both_rates(tmp_path: Path, step: int, rate: int) -> None:
+    dataset = made(tmp_path, times=[step * number for number in range(COUNT)])
+    message = f"no frame at .*; the video shows {rate} frames a second, info.json says fps {FPS}"
+    with pytest.raises(DataError, match=message):
+        dataset.video(CAMERA).frames(np.arange(COUNT))
+    (finding,) = (found for found in doctor(dataset) if found.check == "video")
+    assert finding.level == "error"
+    assert re.search(message, str(finding))
+
+
+def test_a_faster_video_that_has_all_frames_is_a_warning(tmp_path: Path) -> None:
+    dataset = made(tmp_path, times=[50 * number for number in range(COUNT)])
+    object.__setattr__(dataset.table, "stop", np.array([COUNT // 2]))
+    dataset.episode_to = dataset.table.stop
+    assert numbers(dataset, range(COUNT // 2)) == list(range(0, COUNT, 2))
+    camera = dataset.video(CAMERA)
+    assert isinstance(camera, VideoCamera)
+    ((level, episode, why),) = faults(dataset, camera, 0)
+    assert (level, episode) == ("warning", None)
+    assert why.endswith(
+        f"has a frame at all times asked for; the video shows 20 frames a second, info.json says fps {FPS}"
+    )

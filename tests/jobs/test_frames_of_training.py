@@ -120,3 +120,15 @@ def test_frames_are_kept_at_the_size_that_the_encoder_resizes_to(root: Path, tmp
         losses.append(policy.facts["loss"])
     assert [path.name for path in (root / ".frames").glob("obs*")] == [f"{CAMERA}-36x40"]
     assert losses[0] == losses[1]
+
+
+def test_inspect_names_episodes_without_images_and_kept_frames(root: Path) -> None:
+    video(root, 0).unlink()
+    damage(video(root, 3))
+    shown = jobs.inspect(root)
+    assert "video file of 'observation.images.top' is missing; it is to show episode 0" in shown
+    assert "no images of 1 of 6 episodes (0); nextmove train leaves them out with --leave-out-broken" in shown
+    assert "no images of 2 of 6 episodes (0, 3)" in jobs.inspect(root, deep=True, workers=0)
+    assert "decoded frames" not in shown
+    train(root, leave_out_broken=True)
+    assert f"decoded frames in {root / '.frames'} ({CAMERA}-40x48 0.000415 GB)" in jobs.inspect(root)

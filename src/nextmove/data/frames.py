@@ -101,6 +101,17 @@ def stored_frames(
         return None
 
 
+def kept_frames(dataset: Dataset) -> list[str]:
+    """A line on each place with decoded frames of a data set."""
+    out = []
+    for base in (dataset.root / FOLDER, _cache(dataset.root)):
+        stores = {path.name: _size(path) for path in sorted(base.glob("*")) if path.is_dir()}
+        if stores:
+            sizes = ", ".join(f"{name} {size / GB:.3g} GB" for name, size in stores.items())
+            out.append(f"decoded frames in {base} ({sizes}); they may be removed at any time")
+    return out
+
+
 class _Stores:
     """The stores of some cameras."""
 

@@ -93,15 +93,17 @@ def _tables(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _videos(dataset: Dataset, timed: bool) -> Iterator[Finding]:
-    """Missing and truncated videos, and frames that have no image at their time."""
+    """Cameras described wrongly, missing and truncated videos, frames that have no image at their time."""
     for name, feature in dataset.layout.features.items():
+        if feature.remark:
+            yield Finding("warning", "layout", feature.remark, name)
         if not feature.is_video:
             continue
         camera = dataset.video(name)
         assert isinstance(camera, VideoCamera)
         for number, path in enumerate(camera.clips.files):
-            for episode, why in faults(dataset, camera, number, timed):
-                yield Finding("error", "video", why, name, episode, file=path)
+            for level, episode, why in faults(dataset, camera, number, timed):
+                yield Finding(level, "video", why, name, episode, file=path)
 
 
 def _counters(dataset: Dataset) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from nextmove.config import nearest
 from nextmove.data.errors import DataError
+from nextmove.data.image_shape import image_shape
 from nextmove.data.names import dimension_names
 from nextmove.host import files
 from nextmove.host.found import found
@@ -49,6 +50,8 @@ class Feature:
     info: Mapping[str, Any] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     """Of the dimensions, where the feature is a vector and has one for each."""
+    remark: str = ""
+    """What is wrong with the entry and could be made out all the same."""
 
     @property
     def is_video(self) -> bool:
@@ -96,12 +99,8 @@ def parse_feature(name: str, entry: Any, where: str) -> Feature:
         return feature
     if len(shape) != 3:
         raise DataError(f"{where}: camera {name!r} needs 3 dimensions, found shape {list(shape)}")
-    axes = entry.get("names")
-    # Old data sets store channels first and say so only in the names, or nowhere.
-    first = str(axes[0]).startswith("channel") if isinstance(axes, Sequence) and axes else shape[2] > 4 >= shape[0]
-    if first:
-        shape = (shape[1], shape[2], shape[0])
-    return Feature(name, dtype, tuple(shape), feature.info)
+    sizes, remark = image_shape(shape, entry.get("names"), info)
+    return Feature(name, dtype, sizes, feature.info, remark=remark)
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,18 @@ def dimension_names(entry: Any, width: int) -> tuple[str, ...]:
     Written are a list, a list within a list (v2.1 of some robots), an object of lists ({"motors": [...]}, {"axes":
     [...]}), and an object from name to index ({"delta_x": 0, ...}).
     """
-    found = tuple(_flat(entry))
+    found = tuple(flat_names(entry))
     return found if len(found) == width else ()
 
 
-def _flat(entry: Any) -> list[str]:
+def flat_names(entry: Any) -> list[str]:
+    """All names in an entry, in order; an empty list where it has none."""
     if isinstance(entry, str):
         return [entry]
     if isinstance(entry, list | tuple):
-        return [name for part in entry for name in _flat(part)]
+        return [name for part in entry for name in flat_names(part)]
     if isinstance(entry, Mapping):
         if all(isinstance(index, int) for index in entry.values()):
             return [str(name) for name in sorted(entry, key=lambda name: entry[name])]
-        return [name for part in entry.values() for name in _flat(part)]
+        return [name for part in entry.values() for name in flat_names(part)]
     return []

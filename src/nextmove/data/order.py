@@ -17,6 +17,10 @@ from nextmove.data.errors import DataError
 from nextmove.data.layout import DEFAULTS, Feature
 from nextmove.data.tables import Array, open_parquet, read_parts, to_numpy
 
+TIMESTAMP = Feature("timestamp", DEFAULTS["timestamp"], (1,))
+RATE = 0.05
+"""Share by which the rate of rows may differ from that of info.json."""
+
 
 def check_order(dataset: Dataset) -> None:
     """Raises `DataError` naming file, episode, expected and found for the first row that belongs elsewhere.
@@ -41,6 +45,26 @@ def warn_of_order(dataset: Dataset) -> None:
         check_order(dataset)
     except DataError as problem:
         warnings.warn(str(problem), stacklevel=3)
+
+
+def check_rate(dataset: Dataset) -> None:
+    """Raises `DataError` where the rows' timestamps come at another rate than info.json says; reads some of them.
+
+    Policies plan in seconds by that rate.
+    """
+    for path in dataset.table.data_files[:1]:
+        with open_parquet(path) as file:
+            if "timestamp" not in file.schema_arrow.names:
+                return
+        part = next(read_parts(path, ["timestamp"]), None)
+        times = np.zeros(0) if part is None else to_numpy(part["timestamp"], TIMESTAMP, str(path)).astype(np.float64)
+        steps = np.diff(times)
+        steps = steps[steps > 0]  # others begin an episode
+        if len(steps) and abs(float(np.median(steps)) * dataset.fps - 1) > RATE:
+            raise DataError(
+                f"{path}: timestamps come at {1 / float(np.median(steps)):.4g} Hz, {dataset.root}/meta/info.json says "
+                f"fps {dataset.fps:g}; a policy would plan at the wrong speed, so one of the two is to be corrected"
+            )
 
 
 def _problem(dataset: Dataset) -> str:

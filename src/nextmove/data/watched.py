@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from nextmove.data.cameras import VideoCamera
 from nextmove.data.dataset import Dataset
 from nextmove.data.errors import DataError
+from nextmove.data.suspects import Finding, Level
 from nextmove.data.tables import Array
 from nextmove.data.video import ROUNDED, VideoFile
 
 
-def faults(dataset: Dataset, camera: VideoCamera, file: int, timed: bool = True) -> Iterator[tuple[int | None, str]]:
-    """What is wrong with a video file: None and why it cannot be opened, or episodes at whose times it has no frames.
+class Fault(NamedTuple):
+    """What is wrong with one of the episodes in a video file, or with all (None)."""
+
+    level: Level
+    episode: int | None
+    why: str
+
+
+def faults(dataset: Dataset, camera: VideoCamera, file: int, timed: bool = True) -> Iterator[Fault]:
+    """What is wrong with a video file: it cannot be opened, has no frames at the times of episodes, or another rate.
 
     timed: whether the data set's timestamps can be read.
     """
@@ -23,14 +33,19 @@ def faults(dataset: Dataset, camera: VideoCamera, file: int, timed: bool = True)
     try:
         video = VideoFile(path, camera.feature, partial(camera.earliest, file) if timed else lambda: 0.0)
     except DataError as problem:
-        yield None, str(problem)
+        owners = np.flatnonzero(camera.clips.file_of == file).tolist()
+        yield Fault("error", None, f"{problem}; it is to show episode{'s' * (len(owners) > 1)} {listed(owners)}")
         return
+    found = False
     for episode in np.flatnonzero(camera.clips.file_of == file).tolist() if timed else ():
         rows = np.arange(dataset.episode_from[episode], dataset.episode_to[episode])
         try:
             video.numbers(camera.seconds(rows), dataset.tolerance + ROUNDED)
         except DataError as problem:
-            yield episode, f"{problem}{camera.rates(video)}"
+            found = True
+            yield Fault("error", episode, f"{problem}{camera.rates(video)}")
+    if timed and not found and (other := camera.rates(video)):
+        yield Fault("warning", None, f"{path}: has a frame at all times asked for{other}")
     video.close()
 
 
@@ -46,9 +61,30 @@ def unreadable(dataset: Dataset, cameras: Sequence[str], episodes: Array, *, ope
             here = episodes[file_of == file].tolist()
             path = camera.clips.files[file]
             if not path.is_file():
-                found: list[tuple[int | None, str]] = [(None, f"{path}: video file of {name!r} is missing")]
+                found = [Fault("error", None, f"{path}: video file of {name!r} is missing")]
             else:
                 found = list(faults(dataset, camera, file)) if opened else []
-            for episode, why in found:
-                out |= {number: why for number in here if episode in (None, number) and number not in out}
+            for level, episode, why in found:
+                if level == "error":
+                    out |= {number: why for number in here if episode in (None, number) and number not in out}
     return out
+
+
+def without_images(dataset: Dataset, findings: Sequence[Finding]) -> list[int]:
+    """The episodes that have no images, or damaged ones, by the doctor's findings."""
+    out: set[int] = set()
+    for finding in findings:
+        if finding.level != "error" or finding.check not in ("video", "decode") or finding.feature is None:
+            continue
+        if finding.episode is not None:
+            out.add(finding.episode)
+            continue
+        clips = dataset.table.clips[finding.feature]
+        files = [number for number, path in enumerate(clips.files) if path == finding.file]
+        out.update(np.flatnonzero(np.isin(clips.file_of, files)).tolist())
+    return sorted(out)
+
+
+def listed(numbers: Sequence[int], most: int = 40) -> str:
+    """Numbers as text, not more than so many."""
+    return ", ".join(map(str, numbers[:most])) + (f" and {len(numbers) - most} more" if len(numbers) > most else "")

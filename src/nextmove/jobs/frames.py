@@ -9,7 +9,7 @@ import numpy as np
 
 from nextmove import data
 from nextmove.data.frames import GB, Frames, stored_frames
-from nextmove.data.watched import unreadable
+from nextmove.data.watched import listed, unreadable
 from nextmove.encoders.camera import CameraEncoder
 from nextmove.evaluation.progress import progress_bar
 from nextmove.models.policy import Policy
@@ -33,6 +33,9 @@ def filmed(
     """
     sizes, left = sizes_of(policy, dataset), tuple(leave_out)
     cameras = [name for name, feature in policy.inputs.items() if feature.type == "image"]
+    for name in cameras:
+        if remark := dataset.layout.feature(name).remark:
+            print(f"warning: {name}: {remark}")
     while cameras:
         rest = np.setdiff1d(np.arange(dataset.num_episodes), np.array(left, np.int64))
         episodes = rest[: count or len(rest)]
@@ -82,5 +85,5 @@ def _report(dataset: data.Dataset, broken: dict[int, str]) -> str:
     numbers = sorted(broken)
     some = "; ".join(f"episode {number}: {broken[number]}" for number in numbers[:NAMED])
     more = f"; and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
-    which = ", ".join(map(str, numbers))
-    return f"{dataset.root}: no images of {len(numbers)} of {dataset.num_episodes} episodes ({which}): {some}{more}"
+    which = f"{len(numbers)} of {dataset.num_episodes} episodes ({listed(numbers)})"
+    return f"{dataset.root}: no images of {which}: {some}{more}"

@@ -9,6 +9,8 @@ from pathlib import Path
 from nextmove import data, store
 from nextmove.config import ConfigError
 from nextmove.data.deep import Decoding, Part, parts
+from nextmove.data.frames import kept_frames
+from nextmove.data.watched import listed, without_images
 from nextmove.evaluation.entry import unfinished
 from nextmove.evaluation.progress import progress_bar
 from nextmove.folders import Saved, open_folder
@@ -71,6 +73,10 @@ def _dataset(folder: Path, deep: bool, workers: int) -> Inspection:
     if deep:
         findings += _decoded(dataset, workers)
     lines += [f"  ! {finding}" for finding in findings] or ["  nothing wrong found"]
+    if broken := without_images(dataset, findings):
+        which = f"{len(broken)} of {dataset.num_episodes} episodes ({listed(broken)})"
+        lines.append(f"  no images of {which}; nextmove train leaves them out with --leave-out-broken")
+    lines += [f"  {line}" for line in kept_frames(dataset)]
     shown = Inspection("\n".join(lines))
     shown.errors = sum(finding.level == "error" for finding in findings)
     return shown

@@ -11,7 +11,7 @@ import numpy as np
 from nextmove import data, store
 from nextmove.contracts import TASK, Feature
 from nextmove.data.cameras import Camera
-from nextmove.data.order import check_order
+from nextmove.data.order import check_order, check_rate
 from nextmove.data.stats import check_finite
 from nextmove.data.suspects import suspects
 from nextmove.jobs import provenance
@@ -56,6 +56,7 @@ def task(asked: Asked, options: Options) -> Task:
     if left := unused(dataset, policy):
         print(f"not used: {', '.join(left)} (recipe.encoder.parts says what the policy looks at)")
     check_order(dataset)
+    check_rate(dataset)
     frames, left_out = filmed(
         dataset, policy, options.episodes, options.leave_out, options.leave_out_broken, options.frame_store_gb
     )
