@@ -29,8 +29,39 @@ def test_roughness_of_a_zigzag():
     assert math.isnan(roughness(np.zeros((2, 1))))
 
 
+class World:
+    fps = 10.0
+
+    def __init__(self, holds=True):
+        self.holds = holds
+
+
+def test_success_that_can_be_lost_is_scored_at_the_end_too():
+    ended = {}
+    for name, reached in (("kept", [0, 1, 1]), ("lost", [0, 1, 0]), ("never", [0, 0, 0])):
+        trace, lasting = Trace(World(holds=False), 3), Trace(World(), 3)
+        for success in reached:
+            trace.add(np.zeros(2), 0.0, {"is_success": bool(success)})
+            lasting.add(np.zeros(2), 0.0, {"is_success": bool(success)})
+        result = trace.result("exact")
+        ended[name] = (result.success, result.success_at_end, result.first_success)
+        assert lasting.result("exact").success_at_end is None
+    assert ended == {"kept": (True, True, 2), "lost": (True, False, 2), "never": (False, False, None)}
+    assert math.isnan(result.steps_to_success)
+
+
+def test_an_older_record_ended_with_its_success():
+    trace = Trace(World(), 3)
+    trace.add(np.zeros(2), 0.0, {"is_success": False})
+    record = episode_json(trace.result("exact"))
+    for name in ("first_success", "success_at_end"):
+        del record[name]
+    again = read_episode({**record, "success": True, "steps": 7})
+    assert (again.steps_to_success, again.success_at_end) == (7, None)
+
+
 def test_a_trace_keeps_the_best_reward_and_any_success():
-    trace = Trace(3, 10.0)
+    trace = Trace(World(), 3)
     for reward, success in ((0.2, False), (0.9, True), (0.4, False)):
         trace.add(np.array([reward, 0.0]), reward, {"is_success": success})
     result = trace.result("exact", [1.5])
@@ -41,11 +72,11 @@ def test_a_trace_keeps_the_best_reward_and_any_success():
 
 def test_success_has_to_be_reported():
     with pytest.raises(KeyError, match="is_success"):
-        Trace(0, 10.0).add(np.zeros(1), 0.0, {"success": True})
+        Trace(World(), 0).add(np.zeros(1), 0.0, {"success": True})
 
 
 def test_an_episode_survives_json():
-    trace = Trace(3, 10.0)
+    trace = Trace(World(), 3)
     for i in range(5):
         trace.add(np.random.default_rng(i).normal(size=2), 0.1 * i, {"is_success": False})
     result = trace.result("batched")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -47,6 +47,40 @@ def same(one, other):
     for a, b in zip(one, other, strict=True):
         assert (a.success, a.steps) == (b.success, b.steps)
         np.testing.assert_array_equal(a.actions, b.actions)
+
+
+class Leaving(Looking):
+    """Touches the lamp and goes back."""
+
+    def act(self, obs, *, rng, known=None):
+        plan = super().act(obs, rng=rng)
+        away = obs["observation.state"][:, -1:].abs() > 0
+        return Chunk(plan.actions * ~away, 0.1)
+
+
+def test_success_that_can_be_lost_again_is_reported_at_the_end_too(tmp_path):
+    short = [replace(task, holds=False, max_steps=2) for task in LAMPS]
+    makers = {task.name: partial(sim.make, task, {FRONT: (16, 40)}) for task in short}
+    for batched in (False, True):
+        staying, leaving = (rollout(makers, policy, SEEDS, workers=0, batched=batched) for policy in (Looking, Leaving))
+        assert [(r.success, r.success_at_end, r.first_success, r.steps) for r in staying] == [(True, True, 1, 2)] * 6
+        assert [(r.success, r.success_at_end, r.first_success, r.steps) for r in leaving] == [(True, False, 1, 2)] * 6
+    mixed = [*staying[:4], *leaving[4:]]
+    content = write_report([Entry("mixed", mixed)], tmp_path, title="", tasks={task.name: "" for task in short})
+    found = content["policies"]["mixed"]
+    assert (found["success"]["successes"], found["success_at_end"]["successes"]) == (6, 4)
+    assert found["mean_steps_to_success"] == 1
+    assert found["tasks"]["mirror"]["success_at_end"]["successes"] == 1
+    assert "At the end of the episode 4 still do (67 %)." in content["verdict"]
+    page = (tmp_path / "report.html").read_text()
+    for text in ("at the end 4/6", "at the end 1<", "success, lost again", "<dt>at the end</dt>"):
+        assert text in page
+
+
+def test_success_that_ends_an_episode_has_no_other_score(tmp_path):
+    content = write_report([Entry("one", rollout(MAKERS, Looking, SEEDS, workers=0))], tmp_path, title="")
+    assert content["policies"]["one"]["success_at_end"] is None
+    assert "at the end" not in (tmp_path / "report.html").read_text()
 
 
 def test_one_result_for_every_task_and_seed_whatever_runs_it():

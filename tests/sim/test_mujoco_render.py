@@ -153,6 +153,23 @@ def test_what_is_missing_is_one_sentence_and_states_need_nothing(choice, hidden,
         assert part in ran.stdout
 
 
+def test_a_process_that_closes_nothing_ends_in_silence(scene):
+    code = """
+import sys, weakref
+early = weakref.finalize(sys, int)  # so that what is finalized at exit comes after what MuJoCo has registered
+from nextmove.sim.mujoco_render import Views, prepare
+prepare()
+import mujoco
+model = mujoco.MjModel.from_xml_string(sys.argv[1])
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+views = Views(model, data)
+views.rgb("above", (8, 8))
+"""
+    ran = subprocess.run([sys.executable, "-c", code, SCENE], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
 def test_osmesa_is_next_where_egl_is_not(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "")
     monkeypatch.setattr(mujoco_gl, "_WORKS", {"egl": lambda: False, "osmesa": lambda: True})

@@ -123,6 +123,14 @@ def test_what_a_simulator_shows_is_checked(simulator, cameras, message):
         env.reset(seed=0)
 
 
+def test_a_task_that_can_lose_success_goes_on_after_it():
+    env = sim.make(replace(TOUCH, holds=False))
+    _, info = env.reset(seed=0)
+    ends = [env.step([info["lamp"]])[2:4] for _ in range(3)]
+    assert ends == [(False, False), (False, False), (False, True)]
+    assert not env.holds
+
+
 def test_episodes_end_as_the_task_says():
     env = sim.make(TOUCH)
     with pytest.raises(sim.SimulatorError, match="expected reset"):

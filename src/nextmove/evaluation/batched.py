@@ -35,7 +35,7 @@ class _Slot:
             self.observation, _ = self.env.reset(seed=key[1])
         except Exception as problem:
             return self.fail(problem)
-        self.index, self.trace = index, Trace(key[1], self.env.fps, key[0])
+        self.index, self.trace = index, Trace(self.env, key[1], key[0])
         return None
 
     def step(self, action: Any) -> Outcome | None:

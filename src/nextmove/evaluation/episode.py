@@ -19,7 +19,11 @@ Array = NDArray[Any]
 
 
 class Env(Protocol):
-    """What evaluation asks of a simulator; `info["is_success"]` says whether the task is done."""
+    """What evaluation asks of a simulator; `info["is_success"]` says whether the task is done.
+
+    One with an attribute `holds` that is False can lose success again: its episodes go on after it and are scored at
+    the end too.
+    """
 
     @property
     def fps(self) -> float:
@@ -71,6 +75,15 @@ class EpisodeResult:
     """(steps,)."""
     task: str = ""
     """Name of the simulator's task."""
+    first_success: int | None = None
+    """Steps after which `is_success` first held."""
+    success_at_end: bool | None = None
+    """Whether it held at the last step too; None where success ends an episode."""
+
+    @property
+    def steps_to_success(self) -> float:
+        """Steps after which `is_success` first held; nan where it never did."""
+        return float(self.first_success or self.steps) if self.success else float("nan")
 
     @property
     def key(self) -> Key:
@@ -89,13 +102,14 @@ class EpisodeResult:
 
 
 class Trace:
-    """Gathers an episode step by step."""
+    """Gathers an episode of `env` step by step."""
 
-    def __init__(self, seed: int, fps: float, task: str = "") -> None:
-        self.seed, self.fps, self.task = seed, fps, task
+    def __init__(self, env: Env, seed: int, task: str = "") -> None:
+        self.seed, self.fps, self.task = seed, env.fps, task
         self.actions: list[Array] = []
         self.rewards: list[float] = []
-        self.success = False
+        self.first_success: int | None = None
+        self.success_at_end: bool | None = None if getattr(env, "holds", True) else False
 
     def add(self, action: Array, reward: float, info: Mapping[str, Any]) -> None:
         """One step that was taken."""
@@ -103,14 +117,18 @@ class Trace:
             raise KeyError(f"info of step: expected 'is_success', found {sorted(info)}")
         self.actions.append(np.array(action, np.float32))
         self.rewards.append(float(reward))
-        self.success = self.success or bool(info["is_success"])
+        reached = bool(info["is_success"])
+        if reached and self.first_success is None:
+            self.first_success = len(self.rewards)
+        if self.success_at_end is not None:
+            self.success_at_end = reached
 
     def result(self, mode: Mode, ms_per_chunk: Sequence[float] = ()) -> EpisodeResult:
         """The episode as it ended."""
         return EpisodeResult(
             task=self.task,
             seed=self.seed,
-            success=self.success,
+            success=self.first_success is not None,
             max_reward=max(self.rewards, default=float("nan")),
             steps=len(self.rewards),
             fps=float(self.fps),
@@ -118,6 +136,8 @@ class Trace:
             mode=mode,
             ms_per_chunk=tuple(ms_per_chunk),
             rewards=np.asarray(self.rewards, np.float32),
+            first_success=self.first_success,
+            success_at_end=self.success_at_end,
         )
 
 
@@ -159,10 +179,10 @@ def episode_json(episode: EpisodeResult) -> dict[str, Any]:
 def read_episode(record: Mapping[str, Any], task: str = "") -> EpisodeResult:
     """What `episode_json` made; raises ValueError where the keys are not an episode's.
 
-    task: of records of older versions, which name none.
+    task: of records of older versions, which name none; their success ended an episode.
     """
     names = {f.name for f in dataclasses.fields(EpisodeResult)}
-    record = {"task": task, **record}
+    record = {"task": task, "first_success": None, "success_at_end": None, **record}
     if set(record) != names:
         raise ValueError(f"episode: expected the keys {sorted(names)}, found {sorted(record)}")
     values = dict(record)

@@ -67,7 +67,7 @@ class _Exact:
             actor.fps = env.fps
             observation, _ = env.reset(seed=key[1])
             controller.reset(seeded(self.policy_seed, key[1]))
-            trace, over = Trace(key[1], env.fps, key[0]), False
+            trace, over = Trace(env, key[1], key[0]), False
             while not over and len(trace.rewards) < (self.max_steps or env.max_steps):
                 action = controller.step(observation)
                 observation, reward, terminated, truncated, info = env.step(action)

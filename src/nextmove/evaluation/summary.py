@@ -96,17 +96,28 @@ def _offline(found: Offline | None) -> dict[str, Any] | None:
 
 def _outcome(results: Sequence[EpisodeResult], confidence: float) -> dict[str, Any]:
     """Results of rollouts; all None without any."""
-    names = ("success", "mean_max_reward", "max_reward", "mean_steps", "mean_steps_to_success", "jerk", "roughness")
+    names = (
+        "success",
+        "success_at_end",
+        "mean_max_reward",
+        "max_reward",
+        "mean_steps",
+        "mean_steps_to_success",
+        "jerk",
+        "roughness",
+    )
     if not results:
         return dict.fromkeys((*names, "mode", "fps"))
     won = [e for e in results if e.success]
+    kept = [e.success_at_end for e in results if e.success_at_end is not None]
     reward = paired_bootstrap(_of(results, "max_reward"), np.zeros(len(results)), confidence=confidence)
     return {
         "success": rate_json(wilson(len(won), len(results), confidence=confidence)),
+        "success_at_end": rate_json(wilson(sum(kept), len(kept), confidence=confidence)) if kept else None,
         "mean_max_reward": reward.mean,
         "max_reward": dataclasses.asdict(reward),
         "mean_steps": float(_of(results, "steps").mean()),
-        "mean_steps_to_success": float(_of(won, "steps").mean()) if won else None,
+        "mean_steps_to_success": float(_of(won, "steps_to_success").mean()) if won else None,
         "jerk": _mean(_of(results, "jerk")),
         "roughness": _mean(_of(results, "roughness")),
         "mode": " and ".join(sorted({e.mode for e in results})),
@@ -153,7 +164,7 @@ def _speed(entry: Entry) -> dict[str, Any]:
 
 def _episode(e: EpisodeResult) -> dict[str, Any]:
     ms = float(np.median(e.ms_per_chunk)) if e.ms_per_chunk else None
-    names = ("task", "seed", "success", "max_reward", "steps", "jerk", "roughness")
+    names = ("task", "seed", "success", "success_at_end", "max_reward", "steps", "jerk", "roughness")
     return {**{name: getattr(e, name) for name in names}, "ms_per_chunk_p50": ms}
 
 
@@ -192,6 +203,8 @@ def verdict(
     rate, low, high = (f"{100 * success[name]:.0f}" for name in ("rate", "low", "high"))
     share = f"{rate} %, {100 * confidence:g} % interval {low} to {high} %"
     said = f"{first} succeeds in {success['successes']} of {success['episodes']} episodes ({share})."
+    if held := at_end(policies[first]):
+        said = f"{said} {held[0].upper()}{held[1:]}."
     others = [name for name in order[1:] if policies[name]["success"]]
     if not others:
         return said
@@ -199,6 +212,15 @@ def verdict(
     if not comparisons:
         return f"{said} The policies played different {what} and are not compared."
     return f"{said} {_against(first, others, comparisons, what)}"
+
+
+def at_end(policy: Mapping[str, Any]) -> str:
+    """How often success still holds at the end, where it can be lost again; else nothing."""
+    held = policy.get("success_at_end")
+    if not held:
+        return ""
+    some = "" if held["episodes"] == policy["success"]["episodes"] else f" of the {held['episodes']} that can lose it"
+    return f"at the end of the episode {held['successes']} still do{some} ({100 * held['rate']:.0f} %)"
 
 
 def _against(first: str, others: Sequence[str], comparisons: Sequence[Mapping[str, Any]], what: str = "seeds") -> str:

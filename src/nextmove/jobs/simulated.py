@@ -14,6 +14,7 @@ from nextmove.config import ConfigError
 from nextmove.contracts import seeded
 from nextmove.evaluation.kept import Kept
 from nextmove.evaluation.latency import TimedActor
+from nextmove.evaluation.summary import at_end
 from nextmove.jobs import provenance
 from nextmove.jobs.robot import cameras, fits_task
 from nextmove.models.policy import Policy
@@ -117,7 +118,9 @@ def solved(policy: Mapping[str, Any]) -> str:
     success, shown = policy["success"], provenance.shown_seeds(policy["facts"])
     tasks = f" of {len(policy['tasks'])} tasks" if len(policy["tasks"]) > 1 else ""
     what = f"seeds{tasks} ({len(shown)} of them demonstrated)" if shown else f"held-out seeds{tasks}"
+    held = at_end(policy)
     return (
         f"{success['successes']} of {success['episodes']} {what} solved "
         f"({success['rate']:.0%}, 95 % interval {success['low']:.0%} to {success['high']:.0%})"
+        f"{held and f'; {held}'}"
     )

@@ -33,6 +33,11 @@ class Environment:
         """Actions of an episode at most."""
         return self.task.max_steps
 
+    @property
+    def holds(self) -> bool:
+        """Whether success lasts and ends an episode."""
+        return self.task.holds
+
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
         """The first observation of episode `seed`."""
         observation, info = self.simulator.reset(seed=seed)

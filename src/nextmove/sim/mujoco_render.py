@@ -19,6 +19,7 @@ difference, so both are recorded with demonstrations (`SETTINGS`).
 
 from __future__ import annotations
 
+import atexit
 import warnings
 import weakref
 from collections.abc import Sequence
@@ -136,6 +137,7 @@ class _Opened:
         except Exception as problem:  # of MuJoCo, PyOpenGL, glfw or the loader, each of its own kind
             raise SimulatorError(unable(choice, str(problem))) from problem
         self.close = weakref.finalize(self, _free, self._context, self._gl)
+        atexit.register(self.close)  # before what MuJoCo has registered, which ends EGL itself
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
 
