@@ -12,8 +12,9 @@ import pytest
 
 import nextmove
 from nextmove.cli.main import COMMANDS, main
-from nextmove.cli.run import exchange, looking
+from nextmove.cli.run import exchange
 from nextmove.config import ConfigError
+from nextmove.jobs.tasks.looking import recipe_for
 from nextmove.systems import SYSTEMS, built, find
 
 
@@ -100,17 +101,17 @@ def test_a_missing_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_what_a_policy_looks_at_is_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = looking(find("act").load()(), "camera, state,instruction")
+    recipe = recipe_for("act", parts="camera, state,instruction")
     assert [type(part).__name__ for part in recipe.encoder.parts] == ["Camera", "State", "Instruction"]
-    assert looking(find("lstm-gmm").load()(), "cloud").encoder.tokens
+    assert recipe_for("lstm-gmm", parts="cloud").encoder.tokens
     with pytest.raises(ConfigError, match=r"--parts: expected one of state.*found 'camra', did you mean 'camera'"):
-        looking(recipe, "camra")
+        recipe_for("act", parts="camra")
     with pytest.raises(
         ConfigError, match="--parts: expected each part once, found state twice in 'state,camera,state'"
     ):
-        looking(recipe, "state,camera,state")
+        recipe_for("act", parts="state,camera,state")
     with pytest.raises(ConfigError, match="--parts: Gpt2 looks at nothing; leave it out"):
-        looking(find("gpt").load()(), "state")
+        recipe_for("gpt", parts="state")
     with pytest.raises(SystemExit):
         main(["train", "flow-policy", "--parts", "camera,state", "--help"])
     text = capsys.readouterr().out

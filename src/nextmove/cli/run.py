@@ -106,7 +106,7 @@ def _refuse(command: str, problems: Sequence[str]) -> int:
 
 
 def _train(args: list[str]) -> int:
-    """`train SYSTEM SOURCE`: the system decides which options there are."""
+    """`train SYSTEM SOURCE`: the system and whether the source has cameras decide which options there are."""
     from nextmove.systems import built, find
 
     names = ", ".join(s.name for s in built())
@@ -116,9 +116,13 @@ def _train(args: list[str]) -> int:
         print("digits, mnist, a folder of images, or a data set with a camera.\n")
         print("`nextmove train SYSTEM --help` lists the options, the system's own among them.")
         return 0 if args and args[0] in ("-h", "--help") else 2
+    from nextmove.jobs.tasks.looking import inputs_in, recipe_for
+
     system, rest = find(args[0]), args[1:]
     decoder, trunk, size, parts = (_value(rest, f"--{name}") for name in CHOICES)
-    recipe = own = looking(sized(system.name, system.load(), size), parts)
+    source = next((arg for arg in rest if (Path(arg) / "meta" / "info.json").is_file()), None)
+    inputs = inputs_in(Path(source)) if source and system.family == "policy" else None
+    recipe = own = recipe_for(system.name, inputs, size=size, parts=parts)
     recipe = exchange(recipe, decoder, trunk)
     brought = changed(getattr(own, "actions", None), getattr(recipe, "actions", None), "recipe.actions")
     if brought and not {"-h", "--help"} & set(rest):
@@ -149,37 +153,11 @@ def choices(recipe: Any) -> dict[str, str]:
     if hasattr(recipe, "published"):
         found["size"] = "published: the sizes of the paper."
     if hasattr(recipe, "encoder"):
-        found["parts"] = f"What the policy looks at, in order, with commas between: {', '.join(VIEWS)}."
+        found["parts"] = (
+            f"What the policy looks at, in order, with commas between: {', '.join(VIEWS)}; beside a camera, state is "
+            "what the robot measures of itself. Default: state and camera where the data have cameras, else all states."
+        )
     return found
-
-
-def looking(recipe: Any, parts: str | None) -> Any:
-    """The recipe with an encoder of these parts, names with commas between."""
-    from nextmove.encoders import State, StateEstimator
-    from nextmove.parts import VIEWS
-
-    if parts is None:
-        return recipe
-    if not hasattr(recipe, "encoder"):
-        raise ConfigError(f"--parts: {type(recipe).__name__} looks at nothing; leave it out")
-    names = [name.strip() for name in parts.split(",")]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"--parts: expected each part once, found {twice} twice in {parts!r}")
-    found = [_choose(VIEWS, name, "--parts")() for name in names]
-    chosen = tuple(part for part in found if not isinstance(part, StateEstimator)) or (State(),)
-    estimator = next((part for part in found if isinstance(part, StateEstimator)), None)
-    return replace(recipe, encoder=replace(recipe.encoder, parts=chosen, estimator=estimator))
-
-
-def sized(system: str, recipe: Any, size: str | None) -> Any:
-    """The recipe of a class in the size asked for."""
-    if size is None:
-        return recipe()
-    if size != "published":
-        raise ConfigError(f"--size: expected 'published', found {size!r}; the size of images is --side")
-    if not hasattr(recipe, "published"):
-        raise ConfigError(f"{system}: there is no published size; leave out --size")
-    return recipe.published()
 
 
 def exchange(recipe: Any, decoder: str | None, trunk: str | None) -> Any:

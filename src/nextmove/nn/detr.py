@@ -41,7 +41,7 @@ class Detr:
     pre_norm: bool = False
     parts: tuple[int, ...] = ()
     """Widths into which the context vector is cut, one token each (ACT: latent, state, environment); empty = one,
-    -1 = what the others leave."""
+    -1 = what the others leave, no token where that is nothing."""
 
     @property
     def block(self) -> Block:
@@ -122,7 +122,7 @@ class DetrNet(nn.Module):
         check_context(context, positions=True)
         (horizon, actions), width = shape, config.width
         rest = context.vector - sum(config.parts) - 1
-        self.parts = tuple(rest if part == -1 else part for part in config.parts)
+        self.parts = tuple(rest if part == -1 else part for part in config.parts if part != -1 or rest)
         if not self.parts and context.vector:
             self.parts = (context.vector,)
         if sum(self.parts) != context.vector or min(self.parts, default=1) < 1:

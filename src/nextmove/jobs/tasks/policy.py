@@ -21,8 +21,8 @@ from nextmove.jobs.robot import inputs_of, known_by, number_features, read_featu
 from nextmove.jobs.scales import Columns
 from nextmove.jobs.spaces import settle
 from nextmove.jobs.tasks.asked import Asked
+from nextmove.jobs.tasks.looking import described, recipe_for
 from nextmove.models.policy import Policy, PolicySpec
-from nextmove.systems import find
 
 FINDINGS = 12
 """Lines about the data at the start of a training."""
@@ -50,8 +50,11 @@ def task(asked: Asked, options: Options) -> Task:
     """
     dataset = data.open_dataset(asked.source)
     spec = spec_of(dataset)
-    recipe, chosen_space = settle(asked.recipe or find(asked.system).load()(), spec, dataset)
+    asked_for = asked.recipe or recipe_for(asked.system, spec.inputs)
+    recipe, chosen_space = settle(asked_for, spec, dataset)
     policy = store.create(asked.system, spec, recipe)
+    if looks := described(policy):
+        print(looks)
     print(chosen_space)
     if left := unused(dataset, policy):
         print(f"not used: {', '.join(left)} (recipe.encoder.parts says what the policy looks at)")

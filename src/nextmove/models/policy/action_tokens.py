@@ -11,15 +11,17 @@ Deviations: a chunk of several actions in place of a single one, and no language
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nextmove.contracts import Optim
+from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Autoregressive
 from nextmove.decoders.sampling import Sampling
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.sight import seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Gpt
 
@@ -37,6 +39,10 @@ class ActionTokens:
         )
     )
     optim: Optim = Optim(lr=1e-3, weight_decay=0.01, batch=64)
+
+    def seeing(self, inputs: Mapping[str, Feature]) -> ActionTokens:
+        """The same through cameras, beside the robot's own state (`sight.seeing`)."""
+        return seeing(self, inputs)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

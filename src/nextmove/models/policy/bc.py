@@ -11,14 +11,16 @@ output, since actions are scaled to unit spread and not to [-1, 1].
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nextmove.contracts import Optim
+from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Regression
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.sight import seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import PlainMlp
 
@@ -32,6 +34,10 @@ class BC:
     actions: ActionSpace = ActionSpace()
     decoder: Regression = field(default_factory=lambda: Regression(trunk=PlainMlp(), loss="mse"))
     optim: Optim = Optim(lr=1e-3, weight_decay=1e-4)
+
+    def seeing(self, inputs: Mapping[str, Feature]) -> BC:
+        """The same through cameras, beside the robot's own state (`sight.seeing`)."""
+        return seeing(self, inputs)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

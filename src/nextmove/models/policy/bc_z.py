@@ -14,14 +14,16 @@ are executed, as in the other chunk policies here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from nextmove.contracts import Optim
+from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Regression
 from nextmove.encoders import FilmedCamera, Observation, State
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.sight import fitted, own_state
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import PlainMlp
 
@@ -35,6 +37,12 @@ class BcZ:
     actions: ActionSpace = ActionSpace()
     decoder: Regression = field(default_factory=lambda: Regression(trunk=PlainMlp(widths=(256, 256)), loss="l1"))
     optim: Optim = Optim(lr=3e-4, weight_decay=1e-4, batch=32)
+
+    def seeing(self, inputs: Mapping[str, Feature]) -> BcZ:
+        """The same with images at a size that a CPU trains on, beside what the data have of the robot's own state."""
+        camera, state = FilmedCamera(), own_state(inputs)
+        camera = replace(camera, camera=fitted(camera.camera, inputs))
+        return replace(self, encoder=Observation((camera,) if state is None else (camera, state)))
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

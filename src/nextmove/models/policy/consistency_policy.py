@@ -12,14 +12,16 @@ they are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nextmove.contracts import Optim
+from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Consistency
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.sight import seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Mlp
 
@@ -33,6 +35,10 @@ class ConsistencyPolicy:
     actions: ActionSpace = ActionSpace()
     decoder: Consistency = field(default_factory=lambda: Consistency(trunk=Mlp(dropout=0.1)))
     optim: Optim = Optim(lr=1e-3, weight_decay=1e-4)
+
+    def seeing(self, inputs: Mapping[str, Feature]) -> ConsistencyPolicy:
+        """The same through cameras, beside the robot's own state (`sight.seeing`)."""
+        return seeing(self, inputs)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

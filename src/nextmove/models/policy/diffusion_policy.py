@@ -15,14 +15,16 @@ exchanged after training (`nextmove evaluate RUN --sampler ddim --steps 10`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from nextmove.contracts import Optim
+from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Diffusion
-from nextmove.encoders import Observation
+from nextmove.encoders import Camera, Observation
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.sight import cameras, cropped, looking, seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Transformer, UNet1d
 
@@ -42,14 +44,24 @@ class DiffusionPolicy:
     optim: Optim = Optim(lr=5e-4, betas=(0.95, 0.999), weight_decay=1e-6, batch=64)
 
     @classmethod
-    def published(cls) -> DiffusionPolicy:
-        """Sizes and optimiser of the paper's low-dimensional PushT (65.8 M parameters)."""
+    def published(cls, inputs: Mapping[str, Feature] | None = None) -> DiffusionPolicy:
+        """Sizes and optimiser of the paper's low-dimensional PushT (65.8 M parameters).
+
+        inputs: with cameras among them, those of its PushT from images (262 M): one ResNet-18 reads them all, cropped.
+        """
+        sees = inputs is not None and bool(cameras(inputs))
+        widths, time, batch = ((512, 1024, 2048), 128, 64) if sees else ((256, 512, 1024), 256, 256)
         return cls(
             timing=replace(TIMING, n_action_steps=8),
             actions=replace(SPACE, space="shown"),
-            decoder=Diffusion(trunk=UNet1d(widths=(256, 512, 1024), time_width=256)),
-            optim=Optim(lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, warmup=500, clip=0.0),
+            encoder=_published(inputs) if inputs is not None and sees else Observation(),
+            decoder=Diffusion(trunk=UNet1d(widths=widths, time_width=time)),
+            optim=Optim(lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, warmup=500, clip=0.0, batch=batch),
         )
+
+    def seeing(self, inputs: Mapping[str, Feature]) -> DiffusionPolicy:
+        """The same through cameras, beside the robot's own state (`sight.seeing`)."""
+        return seeing(self, inputs, steps=2)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""
@@ -67,15 +79,31 @@ class DiffusionTransformer:
     optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.95), weight_decay=1e-3, batch=64)
 
     @classmethod
-    def published(cls) -> DiffusionTransformer:
-        """Sizes and optimiser of the paper's low-dimensional PushT."""
+    def published(cls, inputs: Mapping[str, Feature] | None = None) -> DiffusionTransformer:
+        """Sizes and optimiser of the paper's low-dimensional PushT; with cameras among `inputs`, from images."""
+        sees = inputs is not None and bool(cameras(inputs))
+        trunk, decay = Transformer(width=256, layers=8, heads=4), 0.1
+        if sees:
+            trunk, decay = replace(trunk, dropout=0.3), 1e-3
         return cls(
-            timing=replace(TIMING, n_action_steps=8),
             actions=replace(SPACE, space="shown"),
-            decoder=Diffusion(trunk=Transformer(width=256, layers=8, heads=4)),
-            optim=Optim(lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, warmup=1000, clip=0.0),
+            timing=replace(TIMING, n_action_steps=8, horizon=10 if sees else TIMING.horizon),
+            encoder=_published(inputs, tokens=True) if inputs is not None and sees else Observation(tokens=True),
+            decoder=Diffusion(trunk=trunk),
+            optim=Optim(
+                lr=1e-4, betas=(0.9, 0.95), weight_decay=decay, warmup=1000, clip=0.0, batch=64 if sees else 256
+            ),
         )
+
+    def seeing(self, inputs: Mapping[str, Feature]) -> DiffusionTransformer:
+        """The same through cameras, beside the robot's own state (`sight.seeing`)."""
+        return seeing(self, inputs, steps=2)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""
         return assemble(spec, self)
+
+
+def _published(inputs: Mapping[str, Feature], tokens: bool = False) -> Observation:
+    """The robot's own state and its cameras, cropped to seven eighths, through one ResNet-18 with 32 keypoints."""
+    return Observation(looking(cropped(Camera(shared=True), inputs), inputs), tokens=tokens)

@@ -16,14 +16,16 @@ number of demonstrations", says where that is right and where long training want
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nextmove.contracts import Optim
+from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Flow
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.sight import seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Mlp
 
@@ -37,6 +39,10 @@ class FlowPolicy:
     actions: ActionSpace = ActionSpace()
     decoder: DecoderConfig = field(default_factory=lambda: Flow(trunk=Mlp()))
     optim: Optim = Optim(lr=1.5e-3, weight_decay=1e-4)
+
+    def seeing(self, inputs: Mapping[str, Feature]) -> FlowPolicy:
+        """The same through cameras, beside the robot's own state (`sight.seeing`)."""
+        return seeing(self, inputs)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

@@ -13,14 +13,16 @@ read anew at every step, so that the policy keeps no state. The least spread of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nextmove.contracts import Optim
+from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Mixture
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.sight import seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Lstm
 
@@ -34,6 +36,10 @@ class LstmGmm:
     actions: ActionSpace = ActionSpace(per_step=False)
     decoder: Mixture = field(default_factory=lambda: Mixture(trunk=Lstm(), min_std=0.05))
     optim: Optim = Optim(lr=1e-3, weight_decay=0.0, batch=64)
+
+    def seeing(self, inputs: Mapping[str, Feature]) -> LstmGmm:
+        """The same through cameras, beside the robot's own state (`sight.seeing`)."""
+        return seeing(self, inputs, steps=10, batch=16)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

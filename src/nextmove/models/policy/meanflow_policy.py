@@ -11,14 +11,16 @@ Deviations: no dispersive loss and no guidance (MP1 has both).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nextmove.contracts import Optim
+from nextmove.contracts import Feature, Optim
 from nextmove.decoders import MeanFlow
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.sight import seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Mlp
 
@@ -32,6 +34,10 @@ class MeanFlowPolicy:
     actions: ActionSpace = ActionSpace()
     decoder: MeanFlow = field(default_factory=lambda: MeanFlow(trunk=Mlp(dropout=0.1)))
     optim: Optim = Optim(lr=1e-3, weight_decay=1e-4)
+
+    def seeing(self, inputs: Mapping[str, Feature]) -> MeanFlowPolicy:
+        """The same through cameras, beside the robot's own state (`sight.seeing`)."""
+        return seeing(self, inputs)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

@@ -1,0 +1,111 @@
+"""Which recipe a system has for a robot: that of its cameras where it has any, and what was asked for instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nextmove.config import ConfigError, nearest
+from nextmove.contracts import Feature
+from nextmove.contracts.features import listed
+from nextmove.data.layout import read_info
+from nextmove.encoders import State, StateEstimator
+from nextmove.jobs.robot import inputs_of
+from nextmove.models.policy import sight
+from nextmove.models.policy.policy import Policy
+from nextmove.parts import VIEWS
+from nextmove.systems import find
+
+SEES = ("camera", "filmed-camera")
+"""Parts that read images."""
+
+
+def recipe_for(
+    system: str, inputs: Mapping[str, Feature] | None = None, *, size: str | None = None, parts: str | None = None
+) -> Any:
+    """The recipe of a system for what a robot shows.
+
+    Args:
+        system: Name of a built system.
+        inputs: The robot's, as far as they are known.
+        size: "published" for the sizes of the paper.
+        parts: Names of parts with commas between. None: cameras and the robot's own state where there are cameras, else
+            states.
+
+    Raises:
+        ConfigError: for a size, or parts, that there are not.
+    """
+    kind, known = find(system).load(), inputs or {}
+    names = None if parts is None else _names(kind(), parts)
+    sees = bool(sight.cameras(known)) and (names is None or any(name in SEES for name in names))
+    recipe = _sized(system, kind, size, known if sees else {})
+    if sees and size is None and hasattr(recipe, "seeing"):
+        recipe = recipe.seeing(known)
+    return recipe if names is None else _looking(recipe, names, known)
+
+
+def inputs_in(source: Path) -> dict[str, Feature] | None:
+    """What the robot of a data set shows; None where it cannot be read: training will say what is wrong."""
+    try:
+        features = read_info(source).features
+    except (OSError, ValueError):
+        return None
+    observed = {name: column for name, column in features.items() if name.startswith("observation.")}
+    return inputs_of(observed)
+
+
+def described(policy: Policy) -> str:
+    """A sentence on what a policy that sees looks at; nothing of one that does not."""
+    seen = {name: feature for name, feature in policy.inputs.items() if feature.type == "image"}
+    if not seen:
+        return ""
+    shown = [f"{name} ({' x '.join(map(str, f.shape[:2]))} px)" if name in seen else name
+             for name, f in policy.inputs.items()]  # fmt: skip
+    return f"looks at {', '.join(shown)} (--parts state: at states alone)"
+
+
+def _sized(system: str, kind: Any, size: str | None, inputs: Mapping[str, Feature]) -> Any:
+    if size is None:
+        return kind()
+    if size != "published":
+        raise ConfigError(f"--size: expected 'published', found {size!r}; the size of images is --side")
+    if not hasattr(kind, "published"):
+        raise ConfigError(f"{system}: there is no published size; leave out --size")
+    return kind.published(inputs) if inputs else kind.published()
+
+
+def _names(recipe: Any, parts: str) -> list[str]:
+    if not hasattr(recipe, "encoder"):
+        raise ConfigError(f"--parts: {type(recipe).__name__} looks at nothing; leave it out")
+    names = [name.strip() for name in parts.split(",")]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"--parts: expected each part once, found {twice} twice in {parts!r}")
+    for name in names:
+        if name not in VIEWS:
+            raise ConfigError(f"--parts: expected one of {', '.join(VIEWS)}; found {name!r}{nearest(name, VIEWS)}")
+    return names
+
+
+def _looking(recipe: Any, names: list[str], inputs: Mapping[str, Feature]) -> Any:
+    """The recipe with these parts: its own where it has one of the kind, and beside a camera the robot's own state."""
+    sees = any(name in SEES for name in names)
+    chosen: list[Any] = []
+    estimator = None
+    for name in names:
+        if VIEWS[name] is StateEstimator:
+            estimator = StateEstimator()
+            continue
+        own = next((part for part in recipe.encoder.parts if type(part) is VIEWS[name]), None)
+        if name == "state":
+            own = sight.own_state(inputs or _STATE) if sees else State()
+            if own is None:
+                raise ConfigError(f"--parts: state: expected one of the robot itself, found {listed(inputs)}")
+        chosen.append(own or VIEWS[name]())
+    parts = tuple(chosen) or (State(),)
+    return replace(recipe, encoder=replace(recipe.encoder, parts=parts, estimator=estimator))
+
+
+_STATE = {sight.OWN: Feature("state", (1,))}
+"""What a robot shows of itself, where its data are not there to tell."""
