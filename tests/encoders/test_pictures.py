@@ -52,7 +52,7 @@ def test_a_frame_kept_at_its_size_is_the_frame_that_is_resized_when_acting() -> 
 def test_without_draws_the_middle_is_seen_unchanged() -> None:
     still, moving = Pictures(crop=(9, 12)), Pictures(crop=(9, 12), jitter=Jitter(0.3, 0.3, 0.3, 0.1))
     assert torch.equal(still(IMAGE), moving(IMAGE))
-    assert torch.equal(still(IMAGE), Pictures()(IMAGE)[:, :, 5:14, 6:18])
+    assert torch.equal(still(IMAGE), Pictures()(IMAGE)[:, :, 6:15, 6:18])
 
 
 def test_draws_are_those_of_the_rng_and_by_row() -> None:

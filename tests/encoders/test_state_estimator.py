@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from nextmove import store
-from nextmove.cli.run import looking
 from nextmove.codecs.batches import Batches
 from nextmove.contracts import Feature, normal, seeded, uniform
 from nextmove.encoders import Camera, Observation, StateEstimator
+from nextmove.jobs.tasks.looking import recipe_for
 from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.flow_policy import FlowPolicy
 from nextmove.nn import Mlp
@@ -109,7 +109,7 @@ def test_the_loss_of_a_policy_teaches_the_estimator():
 
 
 def test_the_command_line_asks_for_it_among_the_parts():
-    recipe = looking(FlowPolicy(), "estimated-state")
+    recipe = recipe_for("flow-policy", parts="estimated-state")
     assert recipe.encoder == Observation(estimator=StateEstimator())
 
 
