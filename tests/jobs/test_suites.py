@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from nextmove import data, jobs, sim
 from nextmove.config import ConfigError
 from nextmove.data.errors import DataError
 from nextmove.encoders import Camera, Instruction, Observation, State
+from nextmove.jobs.simulated import judge, report
+from nextmove.jobs.simulators import simulators_caution
 from nextmove.models.policy import Timing
 from nextmove.models.policy.bc import BC
 from nextmove.nn.text_encoder import TextEncoder
@@ -132,3 +135,54 @@ def test_what_a_suite_lacks_or_cannot_do_is_named(run: Path, tmp_path: Path, mon
     jobs.evaluate(run, task="single", episodes=1, workers=0, video=1, out=tmp_path)
     with pytest.raises(ConfigError, match=r"pusht: observation\.state: expected width 1, found 2"):
         jobs.evaluate(run, task="pusht", episodes=1, workers=0, out=tmp_path)
+
+
+def test_a_simulator_of_another_version_is_named_wherever_it_matters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = tuple(replace(task, packages=("bulbs",), rendering={"shadows": False}) for task in LAMPS)
+    monkeypatch.setitem(sim.SUITES, "lamps", drawn)
+    here = {"lamps": "1.0", "bulbs": "2.0"}
+    monkeypatch.setattr("nextmove.sim.versions.version", here.__getitem__)
+    record = partial(jobs.record, "touch", out=tmp_path / "set", episodes=3, cameras=("front",), workers=0)
+    recorded = json.loads((record() / "meta" / "recording.json").read_text())["simulator"]
+    assert recorded == {"packages": here, "rendering": {"shadows": False}}
+    jobs.train("bc", tmp_path / "set", out=tmp_path / "bc", steps=3, threads=1, recipe=SEEING, bf16="off")
+    options = {"task": "touch", "episodes": 2, "workers": 0, "video": 0}
+    written = jobs.evaluate(tmp_path / "bc", **options, out=tmp_path / "same")
+    assert written["versions"]["bulbs"] == "2.0"
+    assert written["policies"]["bc"]["facts"]["simulator"] == recorded
+    assert "another simulator" not in written["verdict"] + capsys.readouterr().out
+
+    here["bulbs"] = "3.0"
+    monkeypatch.setitem(sim.SUITES, "lamps", tuple(replace(task, rendering={"shadows": True}) for task in drawn))
+    with pytest.raises(DataError, match=r"already recorded with another simulator: .*'2.0'.*'3.0'"):
+        record()
+    said = "The demonstrations of bc were made by another simulator than it is judged on (bulbs 2.0, not 3.0; shadows "
+    written = jobs.evaluate(tmp_path / "bc", **options, out=tmp_path / "other")
+    assert said in written["verdict"]
+    assert f"CAUTION: {said}off, not on)" in capsys.readouterr().out
+
+
+def test_lines_that_another_simulator_judged_are_named_in_a_comparison(
+    run: Path, demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = {"lamps": "1.0"}
+    monkeypatch.setattr("nextmove.sim.versions.version", here.__getitem__)
+    entry = judge(partial(jobs.load_policy, run), name="bc", simulator="lamps", seeds=range(9, 11), workers=0)
+    here["lamps"] = "1.1"
+    said = "bc was judged by another simulator than the one installed (lamps 1.0, not 1.1)"
+    assert said in report([entry], tmp_path, simulator="lamps", title="", commands=[])["verdict"]
+    assert simulators_caution([replace(entry, facts={})], "lamps") == "", "of older versions, which did not say"
+
+
+def test_a_recording_that_did_not_say_its_simulator_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nextmove.sim.versions.version", {"lamps": "1.0"}.__getitem__)
+    made = jobs.record("touch", out=tmp_path / "set", episodes=2, workers=0)
+    path = made / "meta" / "recording.json"
+    content = json.loads(path.read_text())
+    assert content.pop("simulator") == {"packages": {"lamps": "1.0"}}
+    path.write_text(json.dumps(content))
+    assert jobs.record("touch", out=tmp_path / "set", episodes=2, workers=0) == made

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from nextmove.data.columns import stored_entries
-from nextmove.data.draft import Draft, difference
+from nextmove.data.draft import SETTINGS, Draft, difference
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
 from nextmove.data.layout import DEFAULTS, parse_feature
@@ -67,6 +67,7 @@ def record(
     progress: bool = True,
     robot_type: str | None = None,
     task: str = "",
+    simulator: Mapping[str, Any] | None = None,
 ) -> Path:
     """Records `episode(0)`, `episode(1)`, ... until `episodes` have succeeded, as a LeRobot v3.0 data set at `root`.
 
@@ -77,9 +78,11 @@ def record(
     features: LeRobot entries of the columns. episode: plays the episode of a number, a function of the number alone (a
     module's function, a `functools.partial` of one or a frozen dataclass, as other processes have to find it).
     workers: processes, one thread each; 0 plays here. progress: a bar, where stderr is a terminal. task: the
-    instruction stored with every episode. Raises DataError for a folder of something else, InUseError if another
-    process records into it, RecordingError if an episode raised, a process died, the disk is full or too many
-    episodes failed, and StoppedError after Ctrl-C; none of them costs a finished episode.
+    instruction stored with every episode. simulator: versions and settings of what plays the episodes, plain JSON
+    values, kept in `meta/recording.json`; what another one recorded is not gone on with. Raises DataError for a folder
+    of something else, InUseError if another process records into it, RecordingError if an episode raised, a process
+    died, the disk is full or too many episodes failed, and StoppedError after Ctrl-C; none of them costs a finished
+    episode.
     """
     if episodes < 1 or workers < 0:
         raise ValueError(f"episodes, workers: expected at least 1 and 0, found {episodes!r} and {workers!r}")
@@ -89,6 +92,8 @@ def record(
         name: parse_feature(name, e, "features") for name, e in stored_entries(entries, fps, VideoCodec()).items()
     }
     draft = Draft(root.with_name(root.name + ".recording"), stored, fps, VideoCodec())
+    if simulator is not None and _says(root / "meta" / RECORDING, draft.folder / SETTINGS):
+        settings["simulator"] = dict(simulator)
     if root.exists():
         _check_finished(root, {**settings, "episodes": episodes})
         shutil.rmtree(draft.folder, ignore_errors=True)
@@ -103,6 +108,19 @@ def record(
         except KeyboardInterrupt as stop:
             raise StoppedError.of(stop, f"{root}: stopped; {draft.kept()}") from None
     return root
+
+
+def recorded_with(root: Path) -> dict[str, Any] | None:
+    """The `simulator` that a data set was recorded with; None where it does not say."""
+    path = root / "meta" / RECORDING
+    found = read_json(path, DataError).get("simulator") if path.is_file() else None
+    return dict(found) if isinstance(found, Mapping) else None
+
+
+def _says(*paths: Path) -> bool:
+    """Whether what was begun names its simulator, or nothing was begun; older versions did not, which stays unknown."""
+    begun = next((path for path in paths if path.is_file()), None)
+    return begun is None or "simulator" in read_json(begun, DataError)
 
 
 def describe(episode: Any) -> str:

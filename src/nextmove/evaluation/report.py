@@ -31,6 +31,7 @@ def write_report(
     notes: str = "",
     caution: str = "",
     data: Mapping[str, Any] | None = None,
+    versions: Mapping[str, str] | None = None,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
     """Writes `report.html` and `report.json` into `out`, each whole or not at all; returns the latter's content.
@@ -43,13 +44,14 @@ def write_report(
         commands: What makes this report again.
         caution: What has to be known before the verdict is believed; it ends the verdict.
         data: What they were judged on, for programs.
+        versions: Of the simulator's packages, beside those that every report names.
     """
     out = Path(out)
     stopped = [f"{e.name} is not finished: {why}." for e in entries if (why := unfinished(e.facts))]
     caution = " ".join([caution, *stopped]).strip()
     texts = {"title": title, "task": task, "tasks": dict(tasks or {}), "commands": list(commands), "notes": notes}
     texts["data"] = dict(data or {})
-    summary = summarise(entries, confidence=confidence, unit=unit, caution=caution, **texts)
+    summary = summarise(entries, confidence=confidence, unit=unit, caution=caution, versions=versions, **texts)
     page = render(summary, entries)
     write_json(out / "report.json", summary, indent=1, allow_nan=False)
     write_text(out / "report.html", page)

@@ -14,7 +14,8 @@ from nextmove.evaluation.beside import beside_json
 from nextmove.evaluation.entry import Entry, offline_json
 from nextmove.evaluation.episode import EpisodeResult, plain
 from nextmove.evaluation.intervals import Rate, wilson
-from nextmove.evaluation.machine import machine, versions
+from nextmove.evaluation.machine import machine
+from nextmove.evaluation.machine import versions as installed
 from nextmove.evaluation.offline import Offline
 from nextmove.evaluation.paired import by_key, compare_all, paired_bootstrap
 from nextmove.evaluation.paired_errors import paired_json
@@ -24,11 +25,18 @@ LEVEL = 0.05
 
 
 def summarise(
-    entries: Sequence[Entry], *, confidence: float = 0.95, unit: str = "unit", caution: str = "", **texts: Any
+    entries: Sequence[Entry],
+    *,
+    confidence: float = 0.95,
+    unit: str = "unit",
+    caution: str = "",
+    versions: Mapping[str, str] | None = None,
+    **texts: Any,
 ) -> dict[str, Any]:
     """The report as plain JSON values; raises ValueError for no entry, two of one name, or one that says nothing.
 
-    `caution` ends the verdict; `texts` (title, task, tasks, notes, commands, data) are passed on.
+    `caution` ends the verdict; `versions` of a simulator stand beside those of every report; `texts` (title, task,
+    tasks, notes, commands, data) are passed on.
     """
     names = [entry.name for entry in entries]
     if not names or len(set(names)) != len(names):
@@ -51,7 +59,7 @@ def summarise(
         "not_compared": reason,
         "paired_errors": paired,
         "machine": machine(),
-        "versions": versions(),
+        "versions": {**installed(), **(versions or {})},
     }
     return dict(plain(summary))
 

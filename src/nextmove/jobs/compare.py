@@ -22,6 +22,7 @@ from nextmove.jobs.lines import ComparedResult, ComparedRun
 from nextmove.jobs.provenance import seeds_caution
 from nextmove.jobs.repeat import Call, at_least, repeatable, share, writable_dir
 from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several, solved, timed
+from nextmove.jobs.simulators import loudly, simulators_caution
 from nextmove.jobs.tasks.policy import spec_of
 from nextmove.jobs.train import train
 
@@ -236,5 +237,6 @@ def _report(
     width = max(map(len, same))
     for name in written["best_first"]:
         print(f"{name:{width}}  {solved(written['policies'][name])}")
+    loudly(simulators_caution(entries, simulator))
     print(" ".join(part for part in (seeds_caution(entries), written["notes"], f"Open {out / 'report.html'}") if part))
     return written

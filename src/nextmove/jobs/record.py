@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nextmove import data, sim
+from nextmove.sim.versions import installed
 
 
 def record(
@@ -62,4 +63,5 @@ def record(
         workers=workers,
         task=chosen.instruction,
         robot_type=chosen.robot_type,
+        simulator=installed([chosen], cameras=bool(sized)),
     )

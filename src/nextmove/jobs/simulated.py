@@ -17,7 +17,9 @@ from nextmove.evaluation.latency import TimedActor
 from nextmove.evaluation.summary import at_end
 from nextmove.jobs import provenance
 from nextmove.jobs.robot import cameras, fits_task
+from nextmove.jobs.simulators import JUDGED, demonstrations_caution, loudly, simulators_caution
 from nextmove.models.policy import Policy
+from nextmove.sim.versions import installed
 
 HELD_OUT = 100_000
 """First seed of evaluation; demonstrations use seeds from 0."""
@@ -46,6 +48,8 @@ def judge(
     policy = policy or make()
     for remark in dict.fromkeys(fits_task(policy, task) for task in tasks):
         print(remark, end="\n" if remark else "")
+    simulator_now = installed(tasks, cameras=any(cameras(policy, task) for task in tasks))
+    loudly(demonstrations_caution(name, policy.facts, simulator_now))
     for task in tasks:
         _try(policy, task, seeds[0])
     results = evaluation.rollout(
@@ -56,7 +60,7 @@ def judge(
         name, results, latency=timed(policy, simulator, seeds[0]), **provenance.training_record(policy, run)
     )
     shown = provenance.demonstrated(policy, simulator, seeds)
-    return replace(entry, facts={**entry.facts, provenance.SHOWN: shown})
+    return replace(entry, facts={**entry.facts, provenance.SHOWN: shown, JUDGED: simulator_now})
 
 
 def several(simulator: str, batched: bool) -> tuple[sim.Task, ...]:
@@ -73,8 +77,11 @@ def several(simulator: str, batched: bool) -> tuple[sim.Task, ...]:
 
 def played(model: str | Path, simulator: str, batched: bool = False, how: Sequence[Any] = ()) -> dict[str, Any]:
     """What rollouts depend on besides task and seed: the model's files, the suite, how it is sampled and stepped."""
-    tasks = [task.name for task in sim.find(simulator)]
-    what = {"simulator": simulator} | ({"tasks": tasks} if len(tasks) > 1 else {})
+    tasks = sim.find(simulator)
+    what: dict[str, Any] = {"simulator": simulator} | (
+        {"tasks": [task.name for task in tasks]} if len(tasks) > 1 else {}
+    )
+    what["versions"] = installed(tasks, cameras=True)
     return {**provenance.written(model), **what, "batched": batched, "how": list(how)}
 
 
@@ -109,7 +116,8 @@ def report(
     return evaluation.write_report(
         entries, out, title=title, task=alone, tasks={task.name: task.instruction for task in tasks},
         unit=" or ".join(dict.fromkeys(task.unit for task in tasks)), commands=commands, notes=notes,
-        caution=provenance.seeds_caution(entries),
+        caution=f"{provenance.seeds_caution(entries)} {simulators_caution(entries, simulator)}".strip(),
+        versions=installed(tasks, cameras=False)["packages"],
     )  # fmt: skip
 
 

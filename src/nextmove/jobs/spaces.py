@@ -64,5 +64,5 @@ def _commands_places(actions: Any, spec: PolicySpec, dataset: data.Dataset) -> b
     rows = dataset.rows
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), LOOKED_AT)).astype(np.int64)]
     moves = [i for i, column in enumerate(match) if column >= 0]
-    state, action = (dataset.column(name)[rows] for name in (actions.reference, "action"))
+    state, action = (dataset.column(n)[rows].reshape(len(rows), -1) for n in (actions.reference, "action"))
     return near(state[:, [match[i] for i in moves]], action[:, moves])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nextmove.sim.base import Task, vector
+from nextmove.sim.mujoco_render import SETTINGS
 
 _JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
 _ARMS = [f"{side}_{joint}" for side in ("left", "right") for joint in _JOINTS]
@@ -30,6 +31,8 @@ def _aloha(name: str, instruction: str, task: str) -> Task:
         expert="nextmove.sim.aloha_expert:demonstrate",
         noise=0.02,
         one_per_process=True,
+        packages=("mujoco", "dm-control"),
+        rendering=SETTINGS,
         settings={"task": task},
     )
 

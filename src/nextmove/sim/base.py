@@ -82,6 +82,10 @@ class Task:
     success at any step and by success at the last."""
     one_per_process: bool = False
     """Whether a process can hold only one environment of this simulator at a time."""
+    packages: tuple[str, ...] = ()
+    """Those beside `simulator` whose versions decide what happens; recorded with demonstrations and results."""
+    rendering: Mapping[str, Any] = field(default_factory=dict)
+    """How its cameras draw, where that can be chosen; recorded beside the versions."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What tells the tasks of one simulator apart, for its module alone."""
 

@@ -28,6 +28,7 @@ PUSHT = Task(
     make="nextmove.sim.pusht:PushT",
     expert="nextmove.sim.pusht_expert:demonstrate",
     noise=5.0,
+    packages=("pymunk", "shapely", "pygame"),
 )
 
 SUITES: dict[str, tuple[Task, ...]] = {"pusht": (PUSHT,), "aloha": ALOHA}

@@ -12,6 +12,7 @@ from nextmove import data, store
 from nextmove.contracts import TASK, Feature
 from nextmove.data.cameras import Camera
 from nextmove.data.order import check_order, check_rate
+from nextmove.data.record import recorded_with
 from nextmove.data.stats import check_finite
 from nextmove.data.suspects import suspects
 from nextmove.jobs import provenance
@@ -19,6 +20,7 @@ from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.frames import filmed
 from nextmove.jobs.robot import inputs_of, known_by, number_features, read_features
 from nextmove.jobs.scales import Columns
+from nextmove.jobs.simulators import DEMONSTRATED
 from nextmove.jobs.spaces import settle
 from nextmove.jobs.tasks.asked import Asked
 from nextmove.jobs.tasks.looking import described, recipe_for
@@ -72,6 +74,8 @@ def task(asked: Asked, options: Options) -> Task:
     judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
+    if simulator := recorded_with(dataset.root):
+        facts[DEMONSTRATED] = simulator
     facts["content"] = provenance.content(dataset, known_by(policy), chosen, held)
     return Task(policy, seen, judged, facts)
 

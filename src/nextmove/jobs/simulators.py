@@ -1,0 +1,42 @@
+"""Cautions about simulators of other versions: the demonstrations', or those of results that are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nextmove import evaluation, sim
+from nextmove.sim.versions import differences, installed
+
+DEMONSTRATED, JUDGED = "demonstrated_with", "simulator"
+"""Names of the facts of a model and of a result: the simulator that made its demonstrations, and its episodes."""
+
+
+def demonstrations_caution(name: str, facts: Mapping[str, Any], simulator: Mapping[str, Any]) -> str:
+    """A sentence if a policy's demonstrations were made by another simulator than this one; else nothing."""
+    differing = differences(facts.get(DEMONSTRATED), simulator)
+    if not differing:
+        return ""
+    return (
+        f"The demonstrations of {name} were made by another simulator than it is judged on ({'; '.join(differing)}): "
+        "the same actions can have other ends."
+    )
+
+
+def simulators_caution(entries: Sequence[evaluation.Entry], task: str) -> str:
+    """Which results another simulator made than the one here, and which policies another taught; nothing if none."""
+    found = [demonstrations_caution(e.name, e.facts, e.facts[JUDGED]) for e in entries if JUDGED in e.facts]
+    for entry in entries:
+        differing = differences(entry.facts.get(JUDGED), installed(sim.find(task), cameras=True))
+        if differing:
+            found.append(
+                f"{entry.name} was judged by another simulator than the one installed ({'; '.join(differing)}); it is "
+                "not comparable with what is judged here."
+            )
+    return " ".join(sentence for sentence in found if sentence)
+
+
+def loudly(caution: str) -> None:
+    """Prints a caution so that it is seen; nothing for none."""
+    if caution:
+        print(f"CAUTION: {caution}")
