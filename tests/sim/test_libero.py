@@ -14,7 +14,7 @@ from nextmove.sim.environment import Environment
 from nextmove.sim.libero_expert import rotation_vector
 from nextmove.sim.libero_tasks import LIBERO, OBJECT, SPATIAL
 
-SOUP = OBJECT[0]
+SOUP, DRAWER = OBJECT[0], SPATIAL[4]
 VIEW = "observation.images.agentview"
 REST = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)
 
@@ -39,7 +39,7 @@ def test_suites_are_ten_tasks_each_by_their_own_names():
         assert len({task.instruction for task in tasks}) == 10
         assert all(task.name.startswith(f"{suite}/") for task in tasks)
     assert SOUP.instruction == "pick up the alphabet soup and place it in the basket"
-    assert SPATIAL[4].instruction == (
+    assert DRAWER.instruction == (
         "pick up the black bowl in the top drawer of the wooden cabinet and place it on the plate"
     )
 
@@ -158,3 +158,14 @@ def test_a_rotation_vector_is_axis_times_angle():
     for vector in ([0.3, -1.2, 0.5], [0, 0, 0], [0, 0, 3.0], [1e-12, 0, 0]):
         found = rotation_vector(Rotation.from_rotvec(vector).as_matrix())
         assert found == pytest.approx(vector, abs=1e-9)
+
+
+def test_what_lies_in_a_drawer_is_drawn_there_again_and_again_and_taken_out(installed, monkeypatch):
+    env = sim.make(DRAWER)
+    world = env.simulator.world
+    for seed in (1, 0):
+        env.reset(seed=seed)
+        assert world.pose(world.target)[0][2] == pytest.approx(1.063, abs=0.005), "in it, not dropped from above"
+    monkeypatch.setattr(libero_expert, "_environment", lambda name, cameras: env)
+    assert sim.demonstrate(DRAWER, 0).success
+    env.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,6 +50,7 @@ class World:
         self._control = ControlEnv(str(bddl), has_offscreen_renderer=False, use_camera_obs=False, hard_reset=False)
         self._env = self._control.env
         self._env.ignore_done = True  # `Environment` counts steps
+        self._fixtures = dict(self._loaded())
         self._draw(0)
         self._env._observables = OrderedDict()  # a third of a step; `Libero` reads what it shows from the physics
         self._robot = self._env.robots[0]
@@ -78,8 +80,22 @@ class World:
         for _ in range(SETTLING):
             self.step(np.array([0.0, 0, 0, 0, 0, 0, -1]))
 
+    def _loaded(self) -> Iterator[tuple[int, tuple[Array, Array]]]:
+        """By body, where each fixture is in the scene as it is loaded: position (3,) and quaternion (4,)."""
+        for fixture in self._env.fixtures_dict.values():
+            found = self._env.model.worldbody.find(f".//body[@name='{fixture.root_body}']")
+            read = (found.get("pos", "0 0 0"), found.get("quat", "1 0 0 0"))
+            position, quaternion = (np.array(text.split(), np.float64) for text in read)
+            yield self._env.sim.model.body_name2id(fixture.root_body), (position, quaternion)
+
     def _draw(self, seed: int) -> None:
-        """Places objects and fixtures; robosuite draws from NumPy's global generator, which is put back."""
+        """Places objects and fixtures; robosuite draws from NumPy's global generator, which is put back.
+
+        What lies on or in a fixture is placed relative to the fixture where it was loaded, wherever the last episode
+        has moved it, so fixtures go back there first.
+        """
+        for body, (position, quaternion) in self._fixtures.items():
+            self.model.body_pos[body], self.model.body_quat[body] = position, quaternion
         before = np.random.get_state()
         np.random.seed(seed % 2**32)
         try:
