@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -34,6 +36,7 @@ def load_policy(
     fps: float | None = None,
     runtime: Runtime = "torch",
     precision: Precision = "float32",
+    blind: bool = False,
 ) -> Policy:
     """A policy from a run, a saved model or a checkpoint of LeRobot or FlowPolicy, with another sampler if asked for.
 
@@ -45,6 +48,7 @@ def load_policy(
         fps: Actions a second of a checkpoint of another project, which does not tell.
         runtime: What computes the networks, torch or one of the room `runtime`.
         precision: Of a runtime other than torch.
+        blind: Plan from noise in place of the cameras' images.
 
     Raises:
         FileNotFoundError: for a folder without a model, or a model without weights.
@@ -62,6 +66,9 @@ def load_policy(
     with_sampling(policy, sampler, steps)
     if execute:
         policy.timing = policy.timing.executing(execute)
+    policy.blind = blind
+    if blind and not any(feature.type == "image" for feature in policy.inputs.values()):
+        raise ConfigError(f"blind: {model} reads no camera, only {', '.join(policy.inputs)}; leave out --blind")
     return compiled(policy, precision) if runtime == "openvino" else policy
 
 
@@ -83,6 +90,7 @@ def evaluate(
     runtime: Runtime = "torch",
     precision: Precision = "float32",
     video: int = 4,
+    blind: bool = False,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Judges a policy on held-out seeds of a simulator, or with `data` on demonstrations.
@@ -108,6 +116,8 @@ def evaluate(
         precision: Of openvino: float32, bf16, or int8 for the weights of large products; how far plans are from those
             in float32 is measured and printed.
         video: Episodes of each task with a video.
+        blind: Judge it a second time on the same episodes with noise in place of its cameras' images, and report both
+            with a paired test: what it solves then, it solves without seeing.
         out: Folder of the report; default MODEL/evaluation.
 
     Raises:
@@ -130,26 +140,32 @@ def evaluate(
     asked = [sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime]
     asked += [] if precision == "float32" else [precision]
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
-    policy, float32 = make(), precise.Float32(precision, reference)
+    policies = {name: make()} | ({f"{name}-blind": make(blind=True)} if blind else {})
+    float32 = precise.Float32(precision, reference)
     out = writable_dir(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         if data is not None:
-            written = _offline(policy, name, Path(model), data, windows, out, call.command(), float32)
+            written = _offline(policies, name, Path(model), data, windows, out, call.command(), float32)
         else:
-            with keeping(out / "rollouts", played(model, task, batched, asked)) as kept:
-                entry = judge(
-                    make, policy, name=name, simulator=task, seeds=range(seed, seed + episodes), workers=workers,
-                    batched=batched, video=video, run=Path(model), kept=kept,
-                )  # fmt: skip
-                entry = float32.beside(entry, policy, partial(precise.of_task, task=task, seed=seed))
-                again, title = call.command(always="episodes seed"), f"{name} on {task}"
-                written = report([entry], out, simulator=task, title=title, commands=[again])
+            entries = []
+            with ExitStack() as until_all_are_judged:
+                for shown, policy in policies.items():
+                    how, place = ([*asked, "blind"], "rollouts-blind") if policy.blind else (asked, "rollouts")
+                    kept = until_all_are_judged.enter_context(keeping(out / place, played(model, task, batched, how)))
+                    entry = judge(
+                        partial(make, blind=policy.blind), policy, name=shown, simulator=task,
+                        seeds=range(seed, seed + episodes), workers=workers, batched=batched, video=video,
+                        run=Path(model), kept=kept,
+                    )  # fmt: skip
+                    entries.append(float32.beside(entry, policy, partial(precise.of_task, task=task, seed=seed)))
+            again, title = call.command(always="episodes seed"), f"{name} on {task}"
+            written = report(entries, out, simulator=task, title=title, commands=[again])
     print(f"{written['verdict']} Open {out / 'report.html'}")
     return written
 
 
 def _offline(
-    policy: Policy,
+    policies: Mapping[str, Policy],
     name: str,
     run: Path,
     data: str | Path,
@@ -158,12 +174,14 @@ def _offline(
     again: str,
     float32: precise.Float32,
 ) -> dict[str, Any]:
-    """Judges a policy on demonstrations and writes the report; its content."""
-    beside, task, choice = offline(policy, data, windows=windows)
-    entry = evaluation.Entry(name, offline=beside, **training_record(policy, run))
-    entry = float32.beside(entry, policy, partial(precise.of_data, data=data))
-    show_beside(beside.beside, name)
+    """Judges policies on the same demonstrations and writes the report; its content."""
+    entries = []
+    for shown, policy in policies.items():
+        beside, task, choice = offline(policy, data, windows=windows)
+        entry = evaluation.Entry(shown, offline=beside, **training_record(policy, run))
+        entries.append(float32.beside(entry, policy, partial(precise.of_data, data=data)))
+        show_beside(beside.beside, shown)
     return evaluation.write_report(
-        [entry], out, title=f"{name} on {data}", task=task, unit="action units", commands=[again],
+        entries, out, title=f"{name} on {data}", task=task, unit="action units", commands=[again],
         caution=choice.caution, data={"path": str(data), **choice.record()},
     )  # fmt: skip

@@ -50,6 +50,8 @@ def training_record(policy: Policy, run: str | Path | None) -> dict[str, Any]:
     known = {**facts(policy), "parameters": sum(p.numel() for p in policy.parameters())}
     if policy.ensemble is not None:
         known["control"] = f"temporal ensembling, coefficient {policy.ensemble:g}"
+    if policy.blind:
+        known["cameras"] = "noise in place of their images"
     if run is not None:
         known["weights_hash"] = store.weights_hash(run)
     return {"facts": known, "curve": read_train_log(log) if log is not None and log.is_file() else None}

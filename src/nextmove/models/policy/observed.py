@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextmove.contracts import Batch, Feature, ObservationError
+from nextmove.contracts import Batch, Feature, ObservationError, Rng, uniform
 
 
 def checked(obs: Batch, inputs: Mapping[str, Feature], *, steps: int, like: Tensor) -> dict[str, Any]:
@@ -30,6 +30,13 @@ def checked(obs: Batch, inputs: Mapping[str, Feature], *, steps: int, like: Tens
     if first and not len(read[first]):
         raise ObservationError(f"{first}: expected at least one row, found none")
     return {**obs, **read}
+
+
+def unseen(obs: Batch, inputs: Mapping[str, Feature], rng: Rng) -> dict[str, Any]:
+    """The observations with noise in every image: each value is any level alike, drawn from `rng`."""
+    images = [name for name, feature in inputs.items() if feature.type == "image" and name in obs]
+    noise = {name: (256 * uniform(obs[name].shape, rng)).to(torch.uint8).to(obs[name].device) for name in images}
+    return {**obs, **noise}
 
 
 def _feature(obs: Batch, name: str, feature: Feature, steps: int, like: Tensor) -> Any:

@@ -29,7 +29,7 @@ from nextmove.contracts import (
     networks,
 )
 from nextmove.models.model import Model
-from nextmove.models.policy.observed import checked
+from nextmove.models.policy.observed import checked, unseen
 from nextmove.models.policy.spec import PolicySpec as PolicySpec
 from nextmove.models.policy.spec import Timing as Timing
 
@@ -40,6 +40,8 @@ class Policy(Model):
     NETWORKS: ClassVar[dict[str, str | None]] = {"estimator": "estimator", "encoder": "encoder", "decoder": None}
 
     estimator: Estimator | None
+    blind: bool = False
+    """Whether plans are made of noise in place of its images: what it does then, it does without seeing."""
     encoder: Encoder
     codec: ActionCodec
     decoder: Decoder
@@ -161,6 +163,8 @@ class Policy(Model):
         """
         like = next((p for p in self.parameters() if p.is_floating_point()), torch.zeros(()))
         obs = checked(obs, self.inputs, steps=self.n_obs_steps, like=like)
+        if self.blind:
+            obs = unseen(obs, self.inputs, rng)
         if self.estimator is not None:
             obs = self.estimator(obs)
         ctx = self.context(obs)
