@@ -73,6 +73,17 @@ def test_a_start_that_is_none_is_refused(start, message) -> None:
         slots(start)
 
 
+@pytest.mark.parametrize("kind", ["missing", "foreign"])
+def test_a_start_without_a_model_is_refused_before_the_data_are_looked_at(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "from").mkdir()
+    if kind == "foreign":
+        (tmp_path / "from" / "config.json").write_text('{"type": "act"}')
+    found = "expected a saved model" if kind == "missing" else r"found one of LeRobot \(act\)"
+    with pytest.raises((FileNotFoundError, ConfigError), match=f"--from encoder={tmp_path / 'from'}: .*{found}"):
+        jobs.train("bc", tmp_path / "no-data", start=[f"encoder={tmp_path / 'from'}"], steps=1, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_frozen_part_of_another_run_stays_as_it_was(demos: Path, run: Path, tmp_path: Path) -> None:
     recipe = replace(SMALL, optim=replace(SMALL.optim, scales=(("decoder.net.blocks", 0.0),)))
     options = {"steps": 2, "threads": 1, "holdout": 0.25, "seed": 5, "recipe": recipe, "out": tmp_path / "new"}

@@ -18,7 +18,10 @@ TOKENIZER = "tokenizer"
 
 
 def slots(start: Sequence[str]) -> dict[str, Path]:
-    """SLOT=FOLDER, each slot once; raises ConfigError naming what is neither."""
+    """SLOT=FOLDER, each slot once and each folder with a model, which is looked for here, before any data are read.
+
+    Raises ConfigError naming what is neither, and FileNotFoundError for a folder without a model.
+    """
     found: dict[str, Path] = {}
     for entry in start:
         slot, _, folder = entry.partition("=")
@@ -27,6 +30,11 @@ def slots(start: Sequence[str]) -> dict[str, Path]:
         if slot in found:
             raise ConfigError(f"--from: expected {slot} once, found it twice")
         found[slot] = Path(folder)
+    for slot, folder in found.items():
+        try:
+            store.read_config(folder)
+        except (FileNotFoundError, ConfigError) as problem:
+            raise type(problem)(f"--from {slot}={folder}: {problem}") from None
     return found
 
 
