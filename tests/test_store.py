@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import zlib
@@ -53,6 +54,14 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     config = json.loads((folder / "config.json").read_text())
     change(config)
     (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("fps", [0, -10.0, math.nan, math.inf])
+def test_a_rate_at_which_nobody_acts_is_named(folder: Path, fps: float) -> None:
+    rewrite(folder, lambda c: c["spec"].update(fps=fps))
+    named = r"config\.json: spec\.fps: expected a finite number of actions a second above 0, found"
+    with pytest.raises(ConfigError, match=named):
+        store.load(folder)
 
 
 @pytest.mark.parametrize("read", [store.load, store.read_config, load_policy], ids=lambda f: f.__name__)

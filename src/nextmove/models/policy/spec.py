@@ -24,6 +24,12 @@ class PolicySpec:
     action_names: tuple[str, ...] = ()
     """Of the action's dimensions, as far as the data have them."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.fps < math.inf:
+            raise ValueError(f"spec.fps: expected a finite number of actions a second above 0, found {self.fps}")
+        if self.action < 1:
+            raise ValueError(f"spec.action: expected a width of at least 1, found {self.action}")
+
     @classmethod
     def of_states(cls, widths: Mapping[str, int], action: int, fps: float) -> PolicySpec:
         """A robot that shows states only, by name and width."""
