@@ -53,8 +53,9 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
         "spec": encode(card.spec),
         "facts": dict(facts or {}),
     }
-    tensors = model.state_dict()
-    weights.write(folder / "model.safetensors", tensors)
+    tensors, file = model.state_dict(), folder / "model.safetensors"
+    weights.write(file, tensors)
+    config["sha256"] = weights.checksum(file)
     for name, text in saved.files(model).items():
         write_text(folder / name, text)
     write_json(folder / "config.json", config)
@@ -72,6 +73,7 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = None, mapped: bool =
         folder: What `save` wrote.
         dtype: Of weights and statistics; None: as saved, whatever that is.
         mapped: Leave the weights in the file's pages (`weights.read`): for large models that several processes use.
+            What is not read is not checked: a damaged weight is found by loading without.
     """
     from nextmove import weights
     from nextmove.decoders.reach import as_saved
@@ -89,6 +91,8 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = None, mapped: bool =
     tensors = weights.read(file, dtype=dtype, mapped=mapped)
     weights.assign(model, up_to_date(model, tensors, config["format"]), where=str(file))
     weights.check_filled(model, str(file))
+    if not mapped:
+        weights.check_whole(file, config.get("sha256"), "config.json")
     saved.read_files(model, folder)
     model.facts = config["facts"]
     return model.eval()

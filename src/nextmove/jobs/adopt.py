@@ -30,11 +30,11 @@ def slots(start: Sequence[str]) -> dict[str, Path]:
         if slot in found:
             raise ConfigError(f"--from: expected {slot} once, found it twice")
         found[slot] = Path(folder)
-    for slot, folder in found.items():
+    for slot, place in found.items():
         try:
-            store.read_config(folder)
+            store.read_config(place)
         except (FileNotFoundError, ConfigError) as problem:
-            raise type(problem)(f"--from {slot}={folder}: {problem}") from None
+            raise type(problem)(f"--from {slot}={place}: {problem}") from None
     return found
 
 

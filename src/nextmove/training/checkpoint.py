@@ -7,7 +7,6 @@ the other's checksum, and whatever `extra` adds.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -74,7 +73,7 @@ def _write(
     with replacing(final) as part:
         part.mkdir()
         weights.write(part / "state.safetensors", tensors)
-        write_json(part / "state.json", {**content, "sha256": _checksum(part / "state.safetensors")})
+        write_json(part / "state.json", {**content, "sha256": weights.checksum(part / "state.safetensors")})
         if extra is not None:
             extra(part)
 
@@ -132,8 +131,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else facts
         raise CheckpointError(f"{path}: format: expected {FORMAT}, found {found!r}")
-    if "sha256" in facts and facts["sha256"] != _checksum(path / "state.safetensors"):
-        raise DamagedError(f"{path}: cannot be read (state.safetensors is not what was written)")
+    try:
+        weights.check_whole(path / "state.safetensors", facts.get("sha256"), "state.json")
+    except ConfigError as problem:
+        raise DamagedError(f"{path}: cannot be read ({problem})") from None
     return tensors, facts
 
 
@@ -152,8 +153,3 @@ def check_facts(path: Path, expected: Any, found: Any, where: str) -> None:
             check_facts(path, expected.get(key), found.get(key), f"{where}.{key}")
     elif expected != found:
         raise CheckpointError(f"{path}: {where}: the checkpoint was written with {found!r}, this run has {expected!r}")
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,16 @@
 
 from nextmove.weights.assign import assign, check_filled, without_storage
 from nextmove.weights.check import check, digest
-from nextmove.weights.files import read, write
+from nextmove.weights.files import check_whole, checksum, read, write
 
-__all__ = ["assign", "check", "check_filled", "digest", "read", "without_storage", "write"]
+__all__ = [
+    "assign",
+    "check",
+    "check_filled",
+    "check_whole",
+    "checksum",
+    "digest",
+    "read",
+    "without_storage",
+    "write",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -76,6 +77,24 @@ def read(path: Path, *, dtype: torch.dtype | None = None, mapped: bool = False) 
     except SafetensorError as problem:
         raise ConfigError(f"{path}: not a valid safetensors file ({problem})") from None
     return found | _tied(path, tied, found)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256, hexadecimal, of a file's content; it is kept beside the file and asked for by `check_whole`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_whole(path: Path, expected: str | None, beside: str) -> None:
+    """Raises ConfigError for a file that has not the checksum `expected`; None: it was written without one.
+
+    beside: name of the file that holds the checksum.
+    """
+    if expected is not None and checksum(path) != expected:
+        raise ConfigError(
+            f"{path}: damaged: it is not what was written, by the checksum in {beside}; take it from where it came "
+            f"from, or, if it was changed on purpose, remove the key 'sha256' from {beside}"
+        )
 
 
 def _tied(path: Path, note: str | None, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
