@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.models.test_policies import make, windows
@@ -59,7 +60,19 @@ def test_weights_between_pull_softly() -> None:
     assert off[1.0] < 0.01 * off[0.0]
 
 
-def known(shape: tuple[int, ...], start: int = 0, weight: tuple[int, ...] | None = None) -> Known:
+def test_arrays_are_known_as_tensors_are() -> None:
+    policy = make("flow-policy").eval()
+    obs = windows(policy, 2)
+    value, weight = torch.randn(2, 3, 2), (torch.rand(2, 3, 1) > 0.5).expand(2, 3, 2).float()
+    rows = [seeded(0), seeded(1)]
+    plan = policy.act(obs, rng=Rows(rows), known=Known(value, weight, 1)).actions
+    arrays: tuple[Any, Any, Any] = (value.numpy(), weight.numpy().astype(bool), np.int64(1))
+    assert torch.equal(policy.act(obs, rng=Rows([seeded(0), seeded(1)]), known=Known(*arrays)).actions, plan)
+    flipped = Known(value.numpy()[:, ::-1], weight.numpy().astype(np.float64)[:, ::-1])  # type: ignore[arg-type]
+    assert policy.act(obs, rng=Rows([seeded(0), seeded(1)]), known=flipped).actions.shape == plan.shape
+
+
+def known(shape: tuple[int, ...], start: Any = 0, weight: tuple[int, ...] | None = None) -> Known:
     return Known(torch.zeros(shape), torch.ones(weight or shape), start)
 
 
@@ -78,9 +91,17 @@ def known(shape: tuple[int, ...], start: int = 0, weight: tuple[int, ...] | None
         (Known(torch.zeros(1, 2, 2), torch.full((1, 2, 2), torch.nan)), r"known.weight: expected numbers from 0"),
         (known((2, 2, 2)), "known.value: expected 1 rows, as observed, found 2"),
         (known((1, 0, 2)), "known.value: expected 1 to 16 steps, found 0"),
+        (known((1, 2, 2), start=1.0), "known.start: expected a whole number of steps from now on, found 1.0"),
+        (known((1, 2, 2), start="now"), "known.start: expected a whole number of steps from now on, found 'now'"),
+        (Known(torch.zeros(1, 2, 2), 1.0), r"known.weight: expected \(1, 2, 2\), as the value's, found \(\)"),
+        (Known("left", torch.ones(1, 2, 2)), "known.value: expected a tensor or an array of numbers, found str"),
+        (Known([[1.0], [1.0, 2.0]], None), "known.value: expected a tensor or an array of numbers, found list"),
+        (Known(torch.zeros(1, 2, 2), None), "known.weight: expected a tensor or an array of numbers, found NoneType"),
+        (Known(np.ones((1, 2, 2), complex), np.ones((1, 2, 2))), "known.value: expected real numbers, found torch.c"),
+        (torch.zeros(1, 2, 2), r"known: expected contracts.Known\(value, weight, start\), found Tensor"),
     ],
 )
-def test_a_known_part_that_does_not_fit_is_named(given: Known, message: str) -> None:
+def test_a_known_part_that_does_not_fit_is_named(given: Any, message: str) -> None:
     policy = make("flow-policy").eval()
     with pytest.raises(ValueError, match=message):
         policy.act(windows(policy, 1), rng=seeded(0), known=given)

@@ -1,17 +1,19 @@
-"""Checks of observations before any network of a policy: names, shapes, kinds and values.
+"""Checks of what a policy is shown and told before any of its networks: names, shapes, kinds and values.
 
 Shapes: B batch, T observation steps, D width of a feature, P points.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from nextmove.contracts import Batch, Feature, ObservationError, Rng, uniform
+from nextmove.contracts import Batch, Feature, Known, ObservationError, Rng, uniform
 
 
 def checked(obs: Batch, inputs: Mapping[str, Feature], *, steps: int, like: Tensor) -> dict[str, Any]:
@@ -30,6 +32,31 @@ def checked(obs: Batch, inputs: Mapping[str, Feature], *, steps: int, like: Tens
     if first and not len(read[first]):
         raise ObservationError(f"{first}: expected at least one row, found none")
     return {**obs, **read}
+
+
+def decided(known: Any, *, rows: int, like: Tensor) -> Known:
+    """The part of a plan that is decided already, as tensors like `like`; its numbers may come as arrays.
+
+    Raises ValueError naming what is of another kind or has not as many rows as are observed.
+    """
+    if not isinstance(known, Known):
+        raise ValueError(f"known: expected contracts.Known(value, weight, start), found {type(known).__name__}")
+    value, weight = (_real(f"known.{name}", getattr(known, name)).to(like) for name in ("value", "weight"))
+    if isinstance(known.start, bool) or not hasattr(known.start, "__index__"):
+        raise ValueError(f"known.start: expected a whole number of steps from now on, found {known.start!r}")
+    if value.dim() == 3 and len(value) != rows:
+        raise ValueError(f"known.value: expected {rows} rows, as observed, found {len(value)}")
+    return Known(value, weight, operator.index(known.start))
+
+
+def _real(name: str, found: Any) -> Tensor:
+    try:
+        x = found if isinstance(found, Tensor) else torch.from_numpy(np.array(found))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected a tensor or an array of numbers, found {type(found).__name__}") from None
+    if x.is_complex():
+        raise ValueError(f"{name}: expected real numbers, found {x.dtype}")
+    return x
 
 
 def unseen(obs: Batch, inputs: Mapping[str, Feature], rng: Rng) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from nextmove.contracts import (
     networks,
 )
 from nextmove.models.model import Model
-from nextmove.models.policy.observed import checked, unseen
+from nextmove.models.policy.observed import checked, decided, unseen
 from nextmove.models.policy.spec import PolicySpec as PolicySpec
 from nextmove.models.policy.spec import Timing as Timing
 
@@ -169,10 +169,8 @@ class Policy(Model):
             obs = self.estimator(obs)
         ctx = self.context(obs)
         if known is not None:
-            if known.value.dim() == 3 and len(known.value) != ctx.batch:
-                raise ValueError(f"known.value: expected {ctx.batch} rows, as observed, found {len(known.value)}")
-            moved = Known(known.value.to(like), known.weight.to(like), known.start)
-            known = self.codec.known(moved, obs, first=self.timing.first, horizon=self.horizon)
+            known = decided(known, rows=ctx.batch, like=like)
+            known = self.codec.known(known, obs, first=self.timing.first, horizon=self.horizon)
         sample: Callable[..., Tensor] = self.decoder.sample
         x = sample(ctx, shape=self.shape, rng=rng, known=known, **options)
         return self.codec.decode(x, obs)
@@ -180,8 +178,8 @@ class Policy(Model):
     def act(self, obs: Batch, *, rng: Rng, known: Known | None = None) -> Chunk:
         """A plan in raw units whose first action is due now.
 
-        known: the part of it that is decided already, (B, n, A) in raw units from now on, such as actions that will
-        have been executed before the plan arrives; how a sampler keeps it: `decoders.known`.
+        known: the part of it that is decided already, (B, n, A) in raw units from now on, tensors or arrays, such as
+        actions that will have been executed before the plan arrives; how a sampler keeps it: `decoders.known`.
         """
         # Faster than without gradients alone; the copy is an ordinary tensor again.
         with torch.inference_mode():
