@@ -85,6 +85,29 @@ def test_sizes_that_cannot_be_recorded_are_refused_before_anything_begins(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_suite_is_recorded_into_one_set_with_the_task_and_seed_of_every_episode(tmp_path: Path) -> None:
+    made = jobs.record("lamps", out=tmp_path / "set", episodes=3, cameras=("front",), seed=40, workers=0)
+    recorded = json.loads((made / "meta" / "recording.json").read_text())
+    assert recorded["sources"] == [{"task": t.name, "seed": 40 + n} for n in range(3) for t in LAMPS]
+    assert recorded["task"] == [task.instruction for task in LAMPS]
+    dataset = data.open_dataset(made)
+    actions, said = dataset.column("action"), dataset.column("task_index")
+    assert list(dataset.tasks.values()) == [task.instruction for task in LAMPS]
+    for episode in range(6):
+        task, rows = LAMPS[episode % 2], slice(dataset.episode_from[episode], dataset.episode_to[episode])
+        alone = sim.demonstrate(task, episode // 2, cameras=["front"], seed=40, noise=0.25, noisy_share=1.0)
+        assert actions[rows].tolist() == alone.columns["action"].tolist()
+        assert said[rows].tolist() == [episode % 2] * 2
+    assert jobs.record("lamps", out=made, episodes=3, cameras=("front",), seed=40) == made, "complete, so left alone"
+
+
+def test_tasks_of_two_robots_make_no_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sim.SUITES, "lamps", (LAMPS[0], replace(LAMPS[1], fps=20)))
+    with pytest.raises(sim.SimulatorError, match="one robot, found touch and mirror, whose fps differ"):
+        jobs.record("lamps", out=tmp_path / "set", episodes=1, workers=0)
+    assert not (tmp_path / "set").exists()
+
+
 def test_a_suite_is_judged_task_by_task(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written = jobs.evaluate(run, task="lamps", episodes=3, workers=0, video=1, out=tmp_path)
     policy = written["policies"]["bc"]

@@ -102,6 +102,17 @@ def test_an_unknown_camera_is_named_with_those_there_are(views):
         views.rgb("abov", (8, 8))
 
 
+def test_a_process_that_did_not_close_ends_without_a_word(scene):
+    code = (
+        "import sys, tempfile; kept = tempfile.TemporaryDirectory();"
+        "from nextmove.sim.mujoco_render import Views, prepare; prepare(); import mujoco;"
+        "model = mujoco.MjModel.from_xml_string(sys.argv[1]); data = mujoco.MjData(model);"
+        "mujoco.mj_forward(model, data); views = Views(model, data); print(views.rgb('above', (8, 8)).shape)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, SCENE], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "(8, 8, 3)\n", "")
+
+
 HIDING = """
 import ctypes, os, sys
 class Hidden(ctypes.CDLL):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from nextmove.data.columns import stored_entries
 from nextmove.data.draft import SETTINGS, Draft, difference
+from nextmove.data.due import Numbers as Numbers
+from nextmove.data.due import RecordingError as RecordingError
+from nextmove.data.due import Turns
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
 from nextmove.data.layout import DEFAULTS, parse_feature
@@ -29,14 +32,6 @@ RECORDING = "recording.json"
 """In `meta` of a recorded data set: what was recorded."""
 GRACE = 5.0
 """Seconds that workers have to finish the episodes under way."""
-
-
-class RecordingError(RuntimeError):
-    """Recording stopped; what was finished is kept and the same call goes on from there."""
-
-    def __init__(self, message: str, *, resumable: bool = True) -> None:
-        super().__init__(message)
-        self.resumable = resumable
 
 
 class Recorded(Protocol):
@@ -66,8 +61,9 @@ def record(
     workers: int = 2,
     progress: bool = True,
     robot_type: str | None = None,
-    task: str = "",
+    task: str | Sequence[str] = "",
     simulator: Mapping[str, Any] | None = None,
+    source: Callable[[int], Mapping[str, Any]] | None = None,
 ) -> Path:
     """Records `episode(0)`, `episode(1)`, ... until `episodes` have succeeded, as a LeRobot v3.0 data set at `root`.
 
@@ -78,15 +74,17 @@ def record(
     features: LeRobot entries of the columns. episode: plays the episode of a number, a function of the number alone (a
     module's function, a `functools.partial` of one or a frozen dataclass, as other processes have to find it).
     workers: processes, one thread each; 0 plays here. progress: a bar, where stderr is a terminal. task: the
-    instruction stored with every episode. simulator: versions and settings of what plays the episodes, plain JSON
-    values, kept in `meta/recording.json`; what another one recorded is not gone on with. Raises DataError for a folder
-    of something else, InUseError if another process records into it, RecordingError if an episode raised, a process
-    died, the disk is full or too many episodes failed, and StoppedError after Ctrl-C; none of them costs a finished
-    episode.
+    instruction stored with every episode; of several tasks theirs, which take turns (number n is of the one at n modulo
+    their count) and have `episodes` each. simulator: versions and settings of what plays the episodes, plain JSON
+    values, kept in `meta/recording.json`; what another one recorded is not gone on with. source: what is kept there of
+    the episode of a number, for each in the data set. Raises DataError for a folder of something else, InUseError if
+    another process records into it, RecordingError if an episode raised, a process died, the disk is full or too many
+    episodes failed, and StoppedError after Ctrl-C; none of them costs a finished episode.
     """
     if episodes < 1 or workers < 0:
         raise ValueError(f"episodes, workers: expected at least 1 and 0, found {episodes!r} and {workers!r}")
     root, entries = Path(root), {name: dict(entry) for name, entry in features.items()}
+    tasks = [task] if isinstance(task, str) else list(task)
     settings = {"episode": describe(episode), "features": entries, "fps": fps, "robot_type": robot_type, "task": task}
     stored = {
         name: parse_feature(name, e, "features") for name, e in stored_entries(entries, fps, VideoCodec()).items()
@@ -100,11 +98,11 @@ def record(
         return root
     with hold(draft.folder):
         draft.open(settings)
-        numbers = Numbers(draft.done(), episodes)
+        numbers = Turns(draft.done(), episodes, tasks)
         try:
-            with _bar(progress, "recording", episodes) as advance:
-                _play_all(_Job(episode, draft, task), numbers, workers, advance)
-            _assemble(root, draft, numbers, {**settings, "episodes": episodes})
+            with _bar(progress, "recording", numbers.wanted) as advance:
+                _play_all(_Job(episode, draft, tasks), numbers, workers, advance)
+            _assemble(root, draft, numbers, {**settings, "episodes": episodes}, source)
         except KeyboardInterrupt as stop:
             raise StoppedError.of(stop, f"{root}: stopped; {draft.kept()}") from None
     return root
@@ -137,7 +135,8 @@ def _check_finished(root: Path, settings: Mapping[str, Any]) -> None:
     if not path.exists():
         raise DataError(f"{root}: expected a folder that does not exist yet")
     found = read_json(path, DataError)
-    found.pop("failed", None)
+    for what in ("failed", "sources"):
+        found.pop(what, None)
     differing = difference(found, settings)
     if differing:
         raise DataError(f"{root}: already recorded with another {differing}; name another folder or remove this one")
@@ -146,8 +145,8 @@ def _check_finished(root: Path, settings: Mapping[str, Any]) -> None:
 class _Job:
     """Plays an episode and stages it, in whatever process."""
 
-    def __init__(self, play: Play, draft: Draft, task: str) -> None:
-        self.play, self.draft, self.task = play, draft, task
+    def __init__(self, play: Play, draft: Draft, tasks: Sequence[str]) -> None:
+        self.play, self.draft, self.tasks = play, draft, tasks
 
     def __call__(self, number: int) -> bool:
         """Whether episode `number` succeeded."""
@@ -158,56 +157,11 @@ class _Job:
         names = {name for name in self.draft.features if name not in DEFAULTS}
         if episode.columns.keys() != names:
             raise DataError(f"expected the columns {sorted(names)}, found {sorted(episode.columns)}")
-        self.draft.add(number, episode.columns, self.task)
+        self.draft.add(number, episode.columns, self.tasks[number % len(self.tasks)])
         return True
 
 
-class Numbers:
-    """Which episode is due: the smallest numbers that give `wanted` successes, never one too many."""
-
-    def __init__(self, done: Mapping[int, bool], wanted: int) -> None:
-        self.wanted = wanted
-        self._good = {number for number, success in done.items() if success}
-        self._bad = {number for number, success in done.items() if not success}
-        self._next = 0
-
-    @property
-    def end(self) -> int:
-        """Episodes 0 .. end - 1 have to be played, as far as is known: one more for each of them that failed."""
-        end = self.wanted
-        for number in sorted(self._bad):
-            end += number < end
-        return end
-
-    def next_task(self) -> int | None:
-        """The next free number, None if there is nothing to do (until another fails)."""
-        end = self.end
-        while self._next < end:
-            self._next += 1
-            if self._next - 1 not in self._good and self._next - 1 not in self._bad:
-                return self._next - 1
-        return None
-
-    def finish(self, number: int, success: bool) -> None:
-        """Episode `number` has been played. Raises RecordingError when too many have failed."""
-        (self._good if success else self._bad).add(number)
-        failed = len(self.failed())
-        if failed > max(10, self.wanted):
-            message = f"{failed} of {self.end} episodes failed; is this the right expert?"
-            raise RecordingError(message, resumable=False)
-
-    def succeeded(self) -> list[int]:
-        """The numbers to keep, in order."""
-        end = self.end
-        return sorted(number for number in self._good if number < end)
-
-    def failed(self) -> list[int]:
-        """The numbers passed over, in order."""
-        end = self.end
-        return sorted(number for number in self._bad if number < end)
-
-
-def _play_all(job: _Job, numbers: Numbers, workers: int, advance: Callable[[], None]) -> None:
+def _play_all(job: _Job, numbers: Turns, workers: int, advance: Callable[[], None]) -> None:
     left = numbers.wanted
     for _ in numbers.succeeded():
         left -= 1
@@ -233,7 +187,13 @@ def _ready(job: _Job) -> _Job:
     return job
 
 
-def _assemble(root: Path, draft: Draft, numbers: Numbers, settings: Mapping[str, Any]) -> None:
+def _assemble(
+    root: Path,
+    draft: Draft,
+    numbers: Turns,
+    settings: Mapping[str, Any],
+    source: Callable[[int], Mapping[str, Any]] | None,
+) -> None:
     """The data set from the finished episodes, in order, built beside `root` and moved there when complete."""
     if numbers.failed():
         _log.warning("%s: passed over the episodes %s, which failed", root, numbers.failed())
@@ -241,7 +201,8 @@ def _assemble(root: Path, draft: Draft, numbers: Numbers, settings: Mapping[str,
         with replacing(root) as building:
             writer = DatasetWriter(building, settings["features"], settings["fps"], settings["robot_type"])
             writer.finalize(draft.episodes(numbers.succeeded()))
-            write_json(building / "meta" / RECORDING, {**settings, "failed": numbers.failed()})
+            sources = {"sources": [dict(source(number)) for number in numbers.succeeded()]} if source else {}
+            write_json(building / "meta" / RECORDING, {**settings, "failed": numbers.failed(), **sources})
     except OSError as problem:
         message = f"{root}: {problem.strerror or problem}; {draft.kept()}, and the same call goes on from there"
         raise RecordingError(message) from problem

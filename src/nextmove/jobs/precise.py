@@ -14,7 +14,7 @@ from nextmove import data as sets
 from nextmove.contracts import Batch, Chunk, Known, Rng, seeded
 from nextmove.evaluation.entry import Entry
 from nextmove.evaluation.latency import TimedActor
-from nextmove.jobs.robot import cameras, read_features
+from nextmove.jobs.robot import read_features, sensors
 from nextmove.models.policy import Policy
 from nextmove.runtime import Precision, difference
 
@@ -42,7 +42,7 @@ class Float32:
 def of_task(policy: Policy, task: str, seed: int) -> list[Batch]:
     """What the policy sees in the first episodes of a task, of a suite its first, from `seed` on, as it acts."""
     first, shown = sim.find(task)[0], _Shown(policy)
-    with closing(sim.make(first, cameras(policy, first))) as env:
+    with closing(sim.make(first, **sensors(policy, first))) as env:
         for episode in range(seed, seed + SEEDS):
             controller = control.suited(TimedActor(shown, env.fps))
             controller.reset(seeded(0, episode))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,25 @@ def record(
     noisy_share: float = 1.0,
     multimodal: bool = False,
     cameras: tuple[str, ...] = (),
+    points: int = 0,
     seed: int = 0,
     workers: int = 2,
 ) -> Path:
     """Records the scripted expert of a simulator's task into a LeRobot v3.0 data set.
 
     Finished episodes survive a crash; the same command resumes. The result does not depend on the number of workers.
+    Of a suite all tasks are recorded into one data set, in turns, each episode with its task's instruction.
 
     Args:
-        task: Name of the task (pusht).
+        task: Name of the task (pusht) or of a suite (metaworld/mt10).
         out: Folder of the data set; default runs/TASK.
-        episodes: Demonstrations to record; a seed the expert does not solve is passed over.
+        episodes: Demonstrations of each task to record; a seed the expert does not solve is passed over.
         noise: Spread of the noise on executed actions, in the action's units (default: the task's own, 5 px for
             pusht); the noise-free action is stored, so that recovering is demonstrated too.
         noisy_share: Share of episodes with that noise.
         multimodal: Let the expert choose among near-best ways at random, where it can.
         cameras: Cameras to store as video, NAME or NAME=HEIGHTxWIDTH: `image` of pusht is 96x96 by default.
+        points: Points of a cloud to store as `observation.point_cloud`, for tasks that offer one (metaworld); 0: none.
         seed: First episode's seed.
         workers: Processes that record.
 
@@ -45,23 +49,42 @@ def record(
         RecordingError: where an episode raised, a process died, the disk is full or too many episodes failed.
         ValueError: for numbers out of bounds.
     """
-    chosen = sim.task(task)
+    tasks = _alike(sim.find(task))
+    first, names = tasks[0], [one.name for one in tasks]
     settings: dict[str, Any] = {"multimodal": True} if multimodal else {}
-    spread = chosen.noise if noise is None else noise
-    sized, folder = chosen.sized(cameras), Path(out) if out else Path("runs") / task
+    settings |= {"points": points} if points else {}
+    spread = first.noise if noise is None else noise
+    sized, folder = first.sized(cameras), Path(out) if out else Path("runs") / task
     if not folder.exists():
         # What the simulator refuses (a size, this machine) costs no worker and leaves no folder.
-        sim.make(task, sized).close()
+        sim.make(first, sized, points).close()
+    play = partial(sim.demonstrate, names[0]) if len(names) == 1 else partial(sim.in_turn, names)
     return data.record(
         folder,
-        features=chosen.entries(sized),
-        fps=chosen.fps,
-        episode=partial(
-            sim.demonstrate, task, seed=seed, noise=spread, noisy_share=noisy_share, cameras=sized, **settings
-        ),
+        features=first.entries(sized, points),
+        fps=first.fps,
+        episode=partial(play, seed=seed, noise=spread, noisy_share=noisy_share, cameras=sized, **settings),
         episodes=episodes,
         workers=workers,
-        task=chosen.instruction,
-        robot_type=chosen.robot_type,
-        simulator=installed([chosen], cameras=bool(sized)),
+        task=first.instruction if len(tasks) == 1 else [one.instruction for one in tasks],
+        robot_type=first.robot_type,
+        source=partial(_source, names, seed),
+        simulator=installed(tasks, cameras=bool(sized or points)),
     )
+
+
+def _alike(tasks: Sequence[sim.Task]) -> Sequence[sim.Task]:
+    """The tasks; raises SimulatorError where they are not of one robot, whose episodes make one data set."""
+    for task in tasks[1:]:
+        for what in ("features", "cameras", "fps", "robot_type", "noise"):
+            if getattr(task, what) != getattr(tasks[0], what):
+                raise sim.SimulatorError(
+                    f"task: expected tasks of one robot, found {tasks[0].name} and {task.name}, whose {what} differ; "
+                    "record each on its own"
+                )
+    return tasks
+
+
+def _source(names: Sequence[str], seed: int, number: int) -> dict[str, Any]:
+    """Whose episode `number` is."""
+    return {"task": names[number % len(names)], "seed": seed + number // len(names)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from nextmove import data, sim
 from nextmove.config import ConfigError
@@ -28,6 +29,10 @@ def _typed(column: Column) -> Feature | None:
     return Feature("state", column.shape, column.names) if len(column.shape) == 1 else Feature("points", column.shape)
 
 
+ANY_NUMBER = 512
+"""Points shown to a policy that reads any number of them (FlowPolicy's number)."""
+
+
 def fits_data(policy: Policy, dataset: data.Dataset) -> str:
     """What cannot be compared, as a sentence or nothing; raises ConfigError for a data set of another robot or rate."""
     found = inputs_of(dataset.layout.features) | ({TASK: Feature("text")} if dataset.tasks else {})
@@ -39,7 +44,7 @@ def fits_data(policy: Policy, dataset: data.Dataset) -> str:
 
 def fits_task(policy: Policy, task: sim.Task) -> str:
     """The same of a simulator's task; a policy of another robot is shown the way to offline judging."""
-    entries = task.entries({**task.cameras, **cameras(policy, task)})
+    entries = task.entries({**task.cameras, **cameras(policy, task)}, points(policy, task))
     columns = {name: parse_feature(name, entry, task.name) for name, entry in entries.items()}
     found = inputs_of(columns) | {TASK: Feature("text")}
     try:
@@ -55,6 +60,18 @@ def cameras(policy: Policy, task: sim.Task) -> dict[str, tuple[int, int]]:
     """Those of the task's cameras that a policy reads, each with the height and width that it is read at."""
     inputs = {name: feature for name, feature in policy.inputs.items() if name in task.cameras}
     return {name: (feature.shape[0], feature.shape[1]) for name, feature in inputs.items() if feature.type == "image"}
+
+
+def points(policy: Policy, task: sim.Task) -> int:
+    """How many points of the task's cloud a policy reads; 512 where it reads any number."""
+    feature = policy.inputs.get(sim.POINTS)
+    asked = feature is not None and feature.type == "points" and task.cloud is not None
+    return (feature.shape[0] or ANY_NUMBER) if feature is not None and asked else 0
+
+
+def sensors(policy: Policy, task: sim.Task) -> dict[str, Any]:
+    """The settings of `sim.make` by which the task shows what a policy reads."""
+    return {"cameras": cameras(policy, task), "points": points(policy, task)}
 
 
 def _fits(policy: Policy, where: str, found: Mapping[str, Feature]) -> str:

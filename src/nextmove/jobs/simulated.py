@@ -16,7 +16,7 @@ from nextmove.evaluation.kept import Kept
 from nextmove.evaluation.latency import TimedActor
 from nextmove.evaluation.summary import at_end
 from nextmove.jobs import provenance
-from nextmove.jobs.robot import cameras, fits_task
+from nextmove.jobs.robot import fits_task, sensors
 from nextmove.jobs.simulators import JUDGED, demonstrations_caution, loudly, simulators_caution
 from nextmove.models.policy import Policy
 from nextmove.sim.versions import installed
@@ -48,12 +48,12 @@ def judge(
     policy = policy or make()
     for remark in dict.fromkeys(fits_task(policy, task) for task in tasks):
         print(remark, end="\n" if remark else "")
-    simulator_now = installed(tasks, cameras=any(cameras(policy, task) for task in tasks))
+    simulator_now = installed(tasks, cameras=any(any(sensors(policy, task).values()) for task in tasks))
     loudly(demonstrations_caution(name, policy.facts, simulator_now))
     for task in tasks:
         _try(policy, task, seeds[0])
     results = evaluation.rollout(
-        {task.name: partial(sim.make, task, cameras(policy, task)) for task in tasks}, make, list(seeds),
+        {task.name: partial(sim.make, task, **sensors(policy, task)) for task in tasks}, make, list(seeds),
         workers=workers, batched=batched, video=video, progress=True, kept=kept,
     )  # fmt: skip
     entry = evaluation.Entry(
@@ -87,7 +87,7 @@ def played(model: str | Path, simulator: str, batched: bool = False, how: Sequen
 
 def _try(policy: Policy, task: sim.Task, seed: int) -> None:
     """One step of the task, so that what does not fit together is found here, not in every process."""
-    with closing(sim.make(task, cameras(policy, task))) as env:
+    with closing(sim.make(task, **sensors(policy, task))) as env:
         controller = control.suited(TimedActor(policy, env.fps))
         controller.reset(seeded(0, seed))
         env.step(controller.step(env.reset(seed=seed)[0]))
@@ -96,7 +96,7 @@ def _try(policy: Policy, task: sim.Task, seed: int) -> None:
 def timed(policy: Policy, simulator: str, seed: int) -> evaluation.Latency:
     """What a hundred plans of a policy take on one thread, made at the start of an episode of the first task."""
     task = sim.find(simulator)[0]
-    with closing(sim.make(task, cameras(policy, task))) as env:
+    with closing(sim.make(task, **sensors(policy, task))) as env:
         obs, _ = env.reset(seed=seed)
     return evaluation.latency(policy, control.history([obs] * policy.n_obs_steps), n=100)
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
-from nextmove.sim.base import Asked, Episode, Simulator, SimulatorError, Task, load
+from nextmove.sim.base import POINTS, Asked, Cloud, Episode, Simulator, SimulatorError, Task, load
 from nextmove.sim.environment import Environment
 from nextmove.sim.tasks import SUITES, find, task
 
 __all__ = [
+    "POINTS",
     "SUITES",
+    "Cloud",
     "Environment",
     "Episode",
     "Simulator",
@@ -22,13 +25,14 @@ __all__ = [
     "Task",
     "demonstrate",
     "find",
+    "in_turn",
     "make",
     "task",
 ]
 
 
-def make(name: str | Task, cameras: Asked = ()) -> Environment:
-    """The environment of a task; `cameras` adds images to the observations.
+def make(name: str | Task, cameras: Asked = (), points: int = 0) -> Environment:
+    """The environment of a task; `cameras` adds images to the observations, `points` a cloud of so many points.
 
     Args:
         name: The task's name, or the task itself.
@@ -36,14 +40,15 @@ def make(name: str | Task, cameras: Asked = ()) -> Environment:
             camera's feature. A simulator renders at this size or refuses it.
 
     Raises SimulatorError for an unknown name or camera, a suite of several tasks, a size that the simulator does not
-    render, or naming what to install.
+    render, points of a task without a cloud, or naming what to install.
     """
     one = name if isinstance(name, Task) else task(name)
     sized = one.sized(cameras)
-    return Environment(one, load(one.make)(one, sized), sized)
+    cloud = {"points": points} if one.clouds(points) else {}
+    return Environment(one, load(one.make)(one, sized, **cloud), sized, points)
 
 
-def demonstrate(name: str | Task, number: int, *, cameras: Asked = (), **settings: Any) -> Episode:
+def demonstrate(name: str | Task, number: int, *, cameras: Asked = (), points: int = 0, **settings: Any) -> Episode:
     """Demonstration `number` of a task's scripted expert; a function of its arguments alone.
 
     The settings are those of the expert: `pusht_expert.demonstrate`. Raises SimulatorError for a task without one, and
@@ -57,8 +62,17 @@ def demonstrate(name: str | Task, number: int, *, cameras: Asked = (), **setting
         known = [n for n, p in inspect.signature(expert).parameters.items() if p.kind is p.KEYWORD_ONLY]
         if setting not in known:
             raise SimulatorError(f"{setting}: expected a setting of {one.name}'s expert ({', '.join(known)})")
-    episode: Episode = expert(one, number, cameras=one.sized(cameras), **settings)
+    cloud = {"points": points} if one.clouds(points) else {}
+    episode: Episode = expert(one, number, cameras=one.sized(cameras), **cloud, **settings)
     return episode
+
+
+def in_turn(names: Sequence[str], number: int, **settings: Any) -> Episode:
+    """Demonstration `number` of several tasks that take turns: of task number % N its demonstration number // N.
+
+    The settings are those of `demonstrate`.
+    """
+    return demonstrate(names[number % len(names)], number // len(names), **settings)
 
 
 def features(name: str, *, images: bool = False) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,8 @@ Size: TypeAlias = tuple[int, int]
 Cameras: TypeAlias = Mapping[str, Size]
 Asked: TypeAlias = Cameras | Sequence[str]
 """Cameras by size, or names of them: NAME or NAME=HEIGHTxWIDTH."""
+POINTS = "observation.point_cloud"
+"""The feature of the points that a task's cloud gives, float32 (P, 3), metres of the world."""
 
 
 class SimulatorError(RuntimeError):
@@ -49,6 +51,22 @@ class Simulator(Protocol):
 
 
 @dataclass(frozen=True)
+class Cloud:
+    """Where a task's points come from: the depth of a camera, of which a workspace is kept."""
+
+    camera: str
+    """As the simulator names it."""
+    size: Size
+    """Of the depth image."""
+    low: tuple[float, float, float]
+    """Corner x, y, z of the workspace, metres of the world."""
+    high: tuple[float, float, float]
+    """The opposite corner."""
+    plane: float = 0.0
+    """Height of the table, whose points are left out."""
+
+
+@dataclass(frozen=True)
 class Task:
     """One task of one simulator, known without loading it."""
 
@@ -69,12 +87,14 @@ class Task:
     features: Features
     """LeRobot entries of the numbers observed and of `action`; cameras apart."""
     make: str
-    """`module:name` of what builds the `Simulator`: `name(task, cameras)`."""
+    """`module:name` of what builds the `Simulator`: `name(task, cameras)`, with `points` where there is a cloud."""
     cameras: Cameras = field(default_factory=dict)
     """Every camera there is, by its feature's name, with the size it has unless another is asked for."""
+    cloud: Cloud | None = None
+    """Where a point cloud comes from, if the task offers one."""
     expert: str = ""
-    """`module:name` of what demonstrates: `name(task, number, *, seed, noise, noisy_share, cameras)`, perhaps with
-    settings of its own; empty where there is none."""
+    """`module:name` of what demonstrates: `name(task, number, *, seed, noise, noisy_share, cameras)`, with `points`
+    where there is a cloud, perhaps with settings of its own; empty where there is none."""
     noise: float = 0.0
     """Standard deviation of the noise on the actions executed while demonstrations are recorded, in `unit`."""
     holds: bool = True
@@ -121,11 +141,18 @@ class Task:
             )
         return named[0]
 
-    def entries(self, asked: Asked = ()) -> dict[str, dict[str, Any]]:
-        """The LeRobot entries of all columns of an episode with these cameras."""
+    def entries(self, asked: Asked = (), points: int = 0) -> dict[str, dict[str, Any]]:
+        """The LeRobot entries of all columns of an episode with these cameras and so many points."""
         numbers = {name: dict(entry) for name, entry in self.features.items()}
-        action = numbers.pop("action")
-        return {**numbers, **{n: image(s) for n, s in self.sized(asked).items()}, "action": action, **outcome()}
+        action, images = numbers.pop("action"), {n: image(s) for n, s in self.sized(asked).items()}
+        return {**numbers, **self.clouds(points), **images, "action": action, **outcome()}
+
+    def clouds(self, points: int) -> dict[str, dict[str, Any]]:
+        """The LeRobot entry of a cloud of so many points, none for 0; raises SimulatorError where there is no cloud."""
+        if points < 0 or (points and self.cloud is None):
+            offered = "0 or more" if self.cloud else f"0, since {self.name} offers no point cloud"
+            raise SimulatorError(f"points: expected {offered}, found {points}")
+        return {POINTS: {"dtype": "float32", "shape": [points, 3], "names": ["point", "axis"]}} if points else {}
 
 
 def _size(text: str, size: str, default: Size) -> Size:

@@ -14,12 +14,15 @@ class Environment:
     """One task, stepped at `fps`; the same seed and actions give the same episode in every process.
 
     Observations hold every feature as float32 (D,), every camera asked for as uint8 (height, width, 3) of its size,
-    and `task`, the instruction.
+    the points asked for as float32 (P, 3), and `task`, the instruction.
     """
 
-    def __init__(self, task: Task, simulator: Simulator, cameras: dict[str, Size] | None = None) -> None:
+    def __init__(
+        self, task: Task, simulator: Simulator, cameras: dict[str, Size] | None = None, points: int = 0
+    ) -> None:
         self.task, self.simulator, self.cameras = task, simulator, dict(cameras or {})
-        numbers = {n: ("float32", tuple(f["shape"])) for n, f in task.features.items() if n != "action"}
+        entries = {**task.features, **task.clouds(points)}
+        numbers = {n: ("float32", tuple(f["shape"])) for n, f in entries.items() if n != "action"}
         self._shapes = numbers | {n: ("uint8", (*size, 3)) for n, size in self.cameras.items()}
         self._steps: int | None = None
 

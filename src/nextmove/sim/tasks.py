@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from nextmove.config import nearest
+from nextmove.sim import metaworld_tasks as metaworld
 from nextmove.sim.aloha_tasks import ALOHA
 from nextmove.sim.base import SimulatorError, Task, vector
 from nextmove.sim.libero_tasks import LIBERO
@@ -32,7 +33,7 @@ PUSHT = Task(
     packages=("pymunk", "shapely", "pygame"),
 )
 
-SUITES: dict[str, tuple[Task, ...]] = {"pusht": (PUSHT,), "aloha": ALOHA, **LIBERO}
+SUITES: dict[str, tuple[Task, ...]] = {"pusht": (PUSHT,), "aloha": ALOHA, **metaworld.SUITES, **LIBERO}
 """Tasks that are judged together, by the name of the suite. A task may belong to several; one alone is its own."""
 
 

@@ -1,0 +1,74 @@
+"""Points from depth lie where the scene is, and so many of them are chosen evenly, the same everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nextmove.sim import SimulatorError
+from nextmove.sim.base import Cloud
+from nextmove.sim.points import Eye, farthest, point_cloud, unproject, workspace
+
+HEIGHT, WIDTH = 30, 40
+BOX = Cloud("above", (HEIGHT, WIDTH), (-1, -1, 0.01), (1, 1, 1), plane=0.25)
+DOWN = np.array([[1.0, 0, 0, 0.3], [0, -1, 0, -0.2], [0, 0, -1, 2], [0, 0, 0, 1]])
+"""A camera two metres up that looks straight down, right along x."""
+INTRINSICS = np.array([[50, 0, (WIDTH - 1) / 2], [0, 50, (HEIGHT - 1) / 2], [0, 0, 1.0]])
+EYE = Eye(INTRINSICS, DOWN)
+
+
+def seen(points):
+    """Column, row and depth of points of the world in that camera."""
+    camera = (np.concatenate([points, np.ones((len(points), 1))], 1) @ np.linalg.inv(DOWN).T)[:, :3]
+    pixels = camera @ INTRINSICS.T
+    return np.concatenate([pixels[:, :2] / pixels[:, 2:], camera[:, 2:]], 1)
+
+
+def test_every_pixel_is_where_the_camera_would_see_it():
+    depth = np.random.default_rng(0).uniform(0.5, 3, (HEIGHT, WIDTH)).astype(np.float32)
+    points = unproject(depth, EYE)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    assert points.dtype == np.float32
+    assert seen(points) == pytest.approx(np.stack([columns.ravel(), rows.ravel(), depth.ravel()], 1), abs=1e-4)
+
+
+def test_the_workspace_is_between_its_corners_and_off_the_table():
+    inside = [[0, 0, 0.5], [1, -1, 0.01], [0, 0, 0.2535], [0, 0, 0.2465]]
+    outside = [[0, 0, 0.005], [1.01, 0, 0.5], [0, -1.01, 0.5], [0, 0, 1.01], [0, 0, 0.25], [0.4, 0.4, 0.2525]]
+    points = np.array([*inside, *outside], np.float32)
+    assert workspace(points, BOX).tolist() == np.array(inside, np.float32).tolist()
+
+
+def test_each_point_is_the_farthest_from_those_before():
+    points = np.random.default_rng(1).normal(size=(300, 3)).astype(np.float32)
+    chosen = farthest(points, 40)
+    assert len(set(chosen.tolist())) == 40
+    exact = points.astype(np.float64)
+    assert chosen[0] == np.linalg.norm(exact - exact.mean(0), axis=1).argmax()
+    for number in range(1, 40):
+        away = np.linalg.norm(exact[:, None] - exact[chosen[:number]], axis=2).min(1)
+        assert away[chosen[number]] == pytest.approx(away.max(), rel=1e-5)
+
+
+def test_of_too_few_points_all_are_taken_again():
+    points = np.random.default_rng(2).normal(size=(5, 3)).astype(np.float32)
+    chosen = farthest(points, 12)
+    assert sorted(chosen[:5]) == [0, 1, 2, 3, 4]
+    assert chosen[5:].tolist() == [*chosen[:5], *chosen[:2]]
+
+
+def test_of_points_at_one_distance_the_first_is_taken():
+    points = np.array([[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], np.float32)
+    assert farthest(points, 5).tolist() == [1, 2, 3, 4, 0]
+
+
+def test_a_cloud_has_its_number_of_points_of_what_is_above_the_table():
+    depth = np.full((HEIGHT, WIDTH), 1.75, np.float32)  # the table, at 0.25 m
+    depth[10:20, 15:30] = 1.5
+    cloud = point_cloud(depth, EYE, BOX, 64)
+    assert (cloud.shape, cloud.dtype) == ((64, 3), np.float32)
+    assert cloud[:, 2] == pytest.approx(0.5)
+    assert seen(cloud)[:, :2].min(0) == pytest.approx([15, 10], abs=1e-3), "corners are farthest"
+    assert seen(cloud)[:, :2].max(0) == pytest.approx([29, 19], abs=1e-3)
+    with pytest.raises(SimulatorError, match="points: expected to see something of the workspace by above"):
+        point_cloud(np.full((HEIGHT, WIDTH), 1.75, np.float32), EYE, BOX, 64)
