@@ -86,6 +86,7 @@ ONLY_BESIDE = {
     "dm-control": "the version that gym-aloha's physics are those of",
     "numba": "robosuite's own, which is installed without its dependencies",
     **dict.fromkeys(("easydict", "future", "termcolor", "cloudpickle", "pyyaml"), "LIBERO's own, as numba is"),
+    "packaging": "gymnasium's own for MuJoCo, which it does not declare",
 }
 """Declared, never imported by the library, and why."""
 ADAPTERS = ("sim/_gym_pusht.py", "sim/_gym_aloha.py", "sim/_pushes.py", "sim/_arm_ik.py", "sim/_libero.py")
