@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from contextlib import closing
@@ -16,7 +17,9 @@ from nextmove.sim.metaworld_expert import Expert
 
 mujoco_gl.prepare()
 pytest.importorskip("metaworld", reason="needs metaworld: " + metaworld.HINT)
+import mujoco  # noqa: E402
 from metaworld import env_dict  # noqa: E402
+from metaworld.types import Task  # noqa: E402
 
 EVERY = sim.find("metaworld/mt50")
 STATE, SCENE = "observation.state", "observation.environment_state"
@@ -63,6 +66,25 @@ def test_an_episode_is_a_function_of_task_and_seed(task):
         starts = [numbers(env.reset(seed=seed)[0]) for seed in (*range(4), *range(100_000, 100_004))]
         assert len({start.tobytes() for start in starts}) == 8
         assert all(np.any(start[-3:] != 0) for start in starts), "the goal is shown"
+
+
+@pytest.mark.parametrize("name", ["window-close", "dial-turn", "pick-place", "assembly"])
+def test_it_begins_as_the_packages_benchmarks_do_with_the_same_variation(name):
+    task = sim.task(f"metaworld/{name}")
+    with closing(sim.make(task)) as env:
+        begun = numbers(env.reset(seed=9)[0])
+        places = env.simulator._env.data.site_xpos.copy()
+        vector = env.simulator._env._last_rand_vec
+        own = env_dict.ALL_V3_ENVIRONMENTS[task.settings["env"]]()
+        data = {"env_cls": type(own), "rand_vec": vector, "partially_observable": False}
+        own.set_task(Task(env_name=task.settings["env"], data=pickle.dumps(data)))
+        first = own.reset()[0].astype(np.float32)
+        assert np.array_equal(first, begun) == (name != "window-close"), "the window's is where it was before"
+        following = numbers(env.step(np.zeros(4))[0])
+        mujoco.mj_forward(env.simulator._env.model, env.simulator._env.data)
+        assert np.abs(following - begun).max() < 0.02, "what is seen first is where things are"
+        assert np.abs(env.simulator._env.data.site_xpos - places).max() < 0.02
+        own.close()
 
 
 def test_observations_are_the_packages_own():
