@@ -79,7 +79,8 @@ def test_it_begins_as_the_packages_benchmarks_do_with_the_same_variation(name):
         data = {"env_cls": type(own), "rand_vec": vector, "partially_observable": False}
         own.set_task(Task(env_name=task.settings["env"], data=pickle.dumps(data)))
         first = own.reset()[0].astype(np.float32)
-        assert np.array_equal(first, begun) == (name != "window-close"), "the window's is where it was before"
+        same = np.abs(first - begun).max() < 1e-3
+        assert same == (name != "window-close"), "the package shows the window where it was before"
         following = numbers(env.step(np.zeros(4))[0])
         mujoco.mj_forward(env.simulator._env.model, env.simulator._env.data)
         assert np.abs(following - begun).max() < 0.02, "what is seen first is where things are"
