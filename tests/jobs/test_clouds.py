@@ -18,8 +18,9 @@ from nextmove.encoders import Cloud, Observation, State
 from nextmove.jobs.robot import fits_task, sensors
 from nextmove.models.policy import Timing
 from nextmove.models.policy.bc import BC
+from nextmove.sim.base import Cloud as SimCloud
 
-SPACE = sim.Cloud("front", (8, 8), (-1, -1, 0), (1, 1, 1))
+SPACE = SimCloud("front", (8, 8), (-1, -1, 0), (1, 1, 1))
 
 
 class Dots(Lamps):

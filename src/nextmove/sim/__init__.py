@@ -10,14 +10,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from nextmove.sim.base import POINTS, Asked, Cloud, Episode, Simulator, SimulatorError, Task, load
+from nextmove.sim.base import POINTS, Asked, Episode, Simulator, SimulatorError, Task, load
 from nextmove.sim.environment import Environment
 from nextmove.sim.tasks import SUITES, find, task
 
 __all__ = [
     "POINTS",
     "SUITES",
-    "Cloud",
     "Environment",
     "Episode",
     "Simulator",
