@@ -13,7 +13,7 @@ from nextmove.nn import ActVaeEncoder, Mlp
 from nextmove.systems import System, built
 
 INTEGRATED = {"ddpm", "dit", "flow", "diffusion-policy", "diffusion-transformer", "flow-policy"}
-FEW_STEPS = {"meanflow", "consistency-policy", "meanflow-policy"}
+FEW_STEPS = {"meanflow", "consistency-policy", "meanflow-policy", "flow-policy-3d", "mp1", "ofp"}
 SYSTEMS = [system for system in built() if hasattr(system.load()(), "decoder")]
 
 

@@ -35,22 +35,26 @@ def take_rows(ctx: Context, index: Tensor) -> Context:
     return ctx.replace(null=None).map(lambda part: part[index]).replace(batch=len(index))
 
 
-def full_precision(net: nn.Module) -> Callable[[Tensor, Tensor, Context], Tensor]:
-    """`net` outside autocast, in the dtype of its weights.
+Call = Callable[[Tensor, Tensor, Context], Tensor]
+"""x, times and context to the network's answer."""
+
+
+def full_precision(net: nn.Module, call: Call | None = None) -> Call:
+    """`net`, or another way of calling it, outside autocast, in the dtype of its weights.
 
     For losses that subtract nearly equal answers, which the 8 bits of bfloat16 cannot tell apart, and for forward-mode
     differentiation, which autocast's cached casts do not survive.
     """
     weights = next((p for p in net.parameters() if p.is_floating_point()), None)
 
-    def call(x: Tensor, times: Tensor, ctx: Context) -> Tensor:
+    def called(x: Tensor, times: Tensor, ctx: Context) -> Tensor:
         dtype = x.dtype if weights is None else weights.dtype
         ctx = ctx.map(lambda part: part.to(dtype) if part.is_floating_point() else part)
         with torch.autocast(x.device.type, enabled=False):
-            answer: Tensor = net(x.to(dtype), times.to(torch.promote_types(dtype, torch.float32)), ctx)
+            answer: Tensor = (call or net)(x.to(dtype), times.to(torch.promote_types(dtype, torch.float32)), ctx)
         return answer.to(x.dtype)
 
-    return call
+    return called
 
 
 def start(net: nn.Module, shape: tuple[int, ...], rng: Rng, noise: Tensor | None) -> Tensor:

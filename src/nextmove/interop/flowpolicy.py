@@ -7,7 +7,7 @@ width, D width of the robot's state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 
 from nextmove import weights
-from nextmove.codecs import Actions, Scaled
 from nextmove.config import ConfigError, decode, read_object
 from nextmove.contracts import Feature
 from nextmove.decoders import Consistency
-from nextmove.encoders import Cloud, Observation, State
+from nextmove.encoders import Cloud, Observation
 from nextmove.interop.report import Loaded, Report
 from nextmove.interop.unet import unet_name
 from nextmove.interop.weights import fill, renamed
-from nextmove.models.policy import Policy, PolicySpec, Timing
+from nextmove.models.policy import Policy, PolicySpec
+from nextmove.models.policy.flow_policy_3d import STATE as SHOWN
+from nextmove.models.policy.flow_policy_3d import TIMING, FlowPolicy3d
 from nextmove.nn import Points3d, UNet1d
 
 FPS = 10.0
@@ -32,7 +33,7 @@ POINTS, STATE = "point_cloud", "agent_pos"
 
 
 @dataclass(frozen=True)
-class FlowPolicy3d:
+class FlowPolicyConfig:
     """config.json: what the reference's policy is constructed with."""
 
     agent_pos_dim: int
@@ -79,8 +80,8 @@ def foreign(name: str) -> str | None:
     return None if inside is None else f"model.{inside}"
 
 
-def build(config: FlowPolicy3d, *, fps: float = FPS) -> Policy:
-    """The policy without weights."""
+def build(config: FlowPolicyConfig, *, fps: float = FPS) -> Policy:
+    """The policy without weights: the recipe `FlowPolicy3d` under the reference's names of features."""
     trunk = UNet1d(config.down_dims, config.kernel_size, config.n_groups, config.diffusion_step_embed_dim)
     decoder = Consistency(
         trunk,
@@ -96,19 +97,13 @@ def build(config: FlowPolicy3d, *, fps: float = FPS) -> Policy:
     channels = 6 if config.use_pc_color else 3
     inputs = {POINTS: Feature("points", (0, channels)), STATE: Feature("state", (config.agent_pos_dim,))}
     cloud = Cloud(network=Points3d(out=config.encoder_output_dim, color=config.use_pc_color))
-    observation = Observation((cloud, State(view="plain", noise=0.0, hidden=(64, 64))))
-    encoder = observation.build(inputs, steps=config.n_obs_steps)
-    shape = (config.horizon, config.action_dim)
     # The reference executes prediction[first : first + n_action_steps], which the horizon may cut short.
     steps = min(config.n_action_steps, config.horizon - config.n_obs_steps + 1)
-    return Policy(
-        spec=PolicySpec(inputs, config.action_dim, fps),
-        timing=Timing(config.n_obs_steps, config.horizon, steps, align="first_observation"),
-        encoder=encoder,
-        codec=Actions(Scaled(config.action_dim)),
-        decoder=decoder.build(shape=shape, context=encoder.spec),
-        shape=shape,
-    )
+    return FlowPolicy3d(
+        timing=replace(TIMING, n_obs_steps=config.n_obs_steps, horizon=config.horizon, n_action_steps=steps),
+        encoder=Observation((cloud, replace(SHOWN, features=(STATE,)))),
+        decoder=decoder,
+    ).build(PolicySpec(inputs, config.action_dim, fps))
 
 
 def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
@@ -118,7 +113,7 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
     naming the key or tensor that is wrong.
     """
     folder = Path(folder)
-    config = decode(FlowPolicy3d, read_object(folder / "config.json"), where="config.json")
+    config = decode(FlowPolicyConfig, read_object(folder / "config.json"), where="config.json")
     if not 1 <= config.n_obs_steps <= config.horizon:
         raise ConfigError(f"config.json: n_obs_steps: expected 1 to {config.horizon}, found {config.n_obs_steps}")
     with weights.without_storage():

@@ -99,6 +99,10 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
         """y (B, H, out)."""
+        return self.with_levels(x, t, ctx)[0]
+
+    def with_levels(self, x: Tensor, t: Tensor | None, ctx: Context) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """y (B, H, out), and what each level but the last gave on the way down, (B, C, H'), finest first."""
         parts = flat(ctx, self.spec)
         if self.times is not None:
             parts = [self.times(t), *parts]
@@ -108,13 +112,14 @@ class UNet(nn.Module):
         for level in self.down:
             skip, h = level(h, condition)
             skips.append(skip)
+        levels = tuple(skips[:-1])
         for block in self.middle:
             h = block(h, condition)
         # The skip of the finest level is never used, as published.
         for level in self.up:
             _, h = level(torch.cat([h, skips.pop()], 1), condition)
         y: Tensor = self.head(self.final(h)).transpose(1, 2)
-        return y
+        return y, levels
 
 
 @dataclass(frozen=True)

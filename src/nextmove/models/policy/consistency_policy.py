@@ -6,8 +6,8 @@ et al. 2024; on robots FlowPolicy, Zhang et al. 2025), so that one step suffices
 How it is composed: `Consistency` around the residual `Mlp`.
 
 Deviations: one segment and a target without gradient. FlowPolicy trains two segments and takes one step over both,
-which shrinks the spread of an exact model's samples to a quarter; `FlowPolicy3d` in `interop` loads its weights as
-they are.
+which shrinks the spread of an exact model's samples to a quarter; the system `flow-policy-3d` is as published, and
+the authors' weights load into it.
 """
 
 from __future__ import annotations
