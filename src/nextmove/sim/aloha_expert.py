@@ -123,6 +123,7 @@ def joint_targets(physics: Any, script: Script) -> Floats:
     solver = ArmIk(
         physics.model.ptr,
         {f"vx300s_{arm}/gripper_link": [f"vx300s_{arm}/{joint}" for joint in _JOINTS] for arm in _ARMS},
+        [f"vx300s_{arm}/{joint}" for arm in _ARMS for joint in ("forearm_roll", "wrist_rotate")],
     )
     solver.begin(np.array(physics.data.qpos))
     rows = []
