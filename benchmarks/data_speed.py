@@ -8,6 +8,10 @@ windows of 2 observations and 16 actions, batches of 64 in random order (2 frame
 workers: per second, and without workers also per second of this process's CPU time, which a busy machine does not
 change. `video_cached` keeps decoded frames in memory and is measured after all have been decoded once.
 
+    python benchmarks/data_speed.py --keep SETS --frames --lerobot LEROBOT/bin/python [--rounds 3]
+
+Two cameras beside LeRobot in turns, first and later epochs with the store of decoded frames (frames_speed.py).
+
     python benchmarks/data_speed.py --large SET [--beside a44a6f4=SRC] [--lerobot LEROBOT/bin/python] [--rounds 3]
 
 Makes a set of two million frames where SET is not there (a minute) and measures memory and seconds until the first step
@@ -33,6 +37,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
+import frames_speed
 import large_set
 from nextmove.data import Dataset, DatasetWriter, Loader, Windows, open_dataset
 
@@ -121,7 +126,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the sets, used again if they are there")
     parser.add_argument("--no-cold", action="store_true", help="leave out the process start times")
     parser.add_argument("--large", type=Path, help="folder of a large set: measures the start of a training on it")
-    parser.add_argument("--frames", type=int, default=2_000_000)
+    parser.add_argument("--size", type=int, default=2_000_000, help="frames of the large set")
+    parser.add_argument("--frames", action="store_true", help="epochs of two cameras beside LeRobot")
     parser.add_argument("--horizons", type=int, nargs="+", default=[16, 100])
     parser.add_argument("--beside", nargs="*", default=[], metavar="NAME=SRC", help="other versions of nextmove")
     parser.add_argument("--lerobot", type=Path, help="python of LeRobot's environment")
@@ -129,7 +135,13 @@ def main() -> None:
     given = parser.parse_args()
     if given.large:
         others = {name: Path(source) for name, source in (text.split("=", 1) for text in given.beside)}
-        large_set.measure(given.large, given.frames, given.horizons, others, given.lerobot, given.rounds)
+        large_set.measure(given.large, given.size, given.horizons, others, given.lerobot, given.rounds)
+        return
+    if given.frames:
+        if not (given.keep / "video" / "meta" / "info.json").exists():
+            make(given.keep / "video", 2)
+        for row in frames_speed.measure(given.keep / "video", given.lerobot, given.rounds, given.video_batches // 4):
+            print(json.dumps(row), flush=True)
         return
     out: dict[str, Any] = {"cpus": os.cpu_count()}
     if not given.no_cold:

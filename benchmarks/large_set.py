@@ -1,6 +1,6 @@
 """Memory and seconds until the first step of a training on millions of frames; called by data_speed.py --large.
 
-The set is written by our writer: episodes of 1000 frames at 50 Hz, state (14,) and action (14,). A side is a fresh
+The set: episodes of 1000 frames at 50 Hz, state (14,) and action (14,), in a recorded set's tables. A side is a fresh
 process: `nextmove train flow-policy` from a source tree, or LeRobot's data set class in its own environment, which
 has to hand over the first 256 shuffled windows and trains nothing. Seconds are the wall's from the call of the process,
 busy seconds its processors', peak is its largest resident memory.
@@ -20,11 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from nextmove.data import DatasetWriter
+from nextmove.data.layout import DATA_PATH, DEFAULTS, EPISODES_PATH, parse_feature
+from nextmove.data.schema import data_table, tasks_table
 from turns import turns
 
-LENGTH, WIDTH = 1000, 14
+LENGTH, WIDTH, FPS = 1000, 14, 50
+FILE = 500
+"""Episodes of a data file, 75 MB."""
 
 REPORT = """
 import json, resource, sys, time
@@ -57,15 +62,42 @@ report()
 
 
 def make(root: Path, frames: int) -> None:
-    """Writes the set."""
+    """Writes the set in the tables that our writer makes, without its staging of each episode."""
     vector = {"dtype": "float32", "shape": [WIDTH], "names": [f"joint_{i}" for i in range(WIDTH)]}
-    writer = DatasetWriter(root, {"observation.state": vector, "action": vector}, 50)
-    rng, steps = np.random.default_rng(0), 0.02 * np.arange(LENGTH)[:, None] * (1 + np.arange(WIDTH))
-    for _ in range(frames // LENGTH):
-        phase = rng.uniform(0, 2 * np.pi, WIDTH) + steps
-        noisy = np.sin(phase) + 0.01 * rng.normal(size=phase.shape)
-        writer.add_episode({"observation.state": noisy, "action": np.cos(phase)}, "wave")
-    writer.finalize()
+    made = {"observation.state": vector, "action": vector}
+    entries = {**made, **{n: {"dtype": dtype, "shape": [1], "names": None} for n, dtype in DEFAULTS.items()}}
+    features = {name: parse_feature(name, entry, "features") for name, entry in entries.items()}
+    episodes, rng = frames // LENGTH, np.random.default_rng(0)
+    for file, first in enumerate(range(0, episodes, FILE)):
+        path = root / DATA_PATH.format(chunk_index=0, file_index=file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tables = [data_table(features, _episode(rng, e)) for e in range(first, min(first + FILE, episodes))]
+        pq.write_table(pa.concat_tables(tables), path, row_group_size=LENGTH)
+    start = np.arange(episodes) * LENGTH
+    table = {"episode_index": np.arange(episodes), "tasks": [["wave"]] * episodes, "length": [LENGTH] * episodes}
+    table |= {"dataset_from_index": start, "dataset_to_index": start + LENGTH}
+    for path, content in ((EPISODES_PATH, pa.table(table)), ("meta/tasks.parquet", tasks_table({0: "wave"}))):
+        place = root / path.format(chunk_index=0, file_index=0)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(content, place)
+    info = {"codebase_version": "v3.0", "fps": FPS, "features": entries, "total_tasks": 1, "chunks_size": 1000}
+    info |= {"total_episodes": episodes, "total_frames": episodes * LENGTH, "data_path": DATA_PATH, "video_path": None}
+    (root / "meta/info.json").write_text(json.dumps(info))
+
+
+def _episode(rng: np.random.Generator, number: int) -> dict[str, Any]:
+    phase = rng.uniform(0, 2 * np.pi, WIDTH) + 1 / FPS * np.arange(LENGTH)[:, None] * (1 + np.arange(WIDTH))
+    noisy = np.sin(phase) + 0.01 * rng.normal(size=phase.shape)
+    frame = np.arange(LENGTH)
+    return {
+        "observation.state": noisy.astype(np.float32),
+        "action": np.cos(phase).astype(np.float32),
+        "timestamp": (frame / FPS).astype(np.float32),
+        "frame_index": frame,
+        "episode_index": np.full(LENGTH, number),
+        "index": number * LENGTH + frame,
+        "task_index": np.zeros(LENGTH, np.int64),
+    }
 
 
 def first_step(source: Path, root: Path, horizon: int) -> dict[str, float]:

@@ -129,6 +129,27 @@ class Side:
         return count / (time.perf_counter() - began)
 
 
+def frames(root: Path) -> None:
+    """Answers `frames_speed.py`: windows a second of its data set class on two cameras."""
+    from lerobot.datasets import LeRobotDataset, video_utils
+
+    torch.set_num_threads(1)
+    seen, due = [-0.1, 0.0], [i / 10 for i in range(-1, 15)]
+    times = {"observation.state": seen, "action": due, **{f"observation.images.cam{c}": seen for c in range(2)}}
+    dataset = LeRobotDataset("bench/set", root=root, delta_timestamps=times, video_backend="pyav", return_uint8=True)
+
+    def rate(workers: int, batches: int) -> float:
+        video_utils._default_decoder_cache.clear()  # as in `data`
+        steps = iter(torch.utils.data.DataLoader(dataset, 64, shuffle=True, num_workers=workers, drop_last=True))
+        next(steps)
+        began = time.perf_counter()
+        for _ in range(batches):
+            next(steps)
+        return 64 * batches / (time.perf_counter() - began)
+
+    turns.answer({"rate": rate})
+
+
 def data(root: Path, batches: int, video_batches: int) -> None:
     """Windows a second of its data set class and torch's DataLoader, on the sets that data_speed.py kept."""
     from lerobot.datasets import LeRobotDataset, video_utils
@@ -164,7 +185,7 @@ def data(root: Path, batches: int, video_batches: int) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("policies", "data"))
+    parser.add_argument("what", choices=("policies", "data", "frames"))
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/speed"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batches", type=int, default=40)
@@ -173,6 +194,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if args.what == "policies":
         policies(args.folder, args.threads)
+    elif args.what == "frames":
+        frames(args.folder)
     else:
         data(args.folder, args.batches, args.video_batches)
 

@@ -132,3 +132,20 @@ def test_inspect_names_episodes_without_images_and_kept_frames(root: Path) -> No
     assert "decoded frames" not in shown
     train(root, leave_out_broken=True)
     assert f"decoded frames in {root / '.frames'} ({CAMERA}-40x48 0.000415 GB)" in jobs.inspect(root)
+
+
+def test_workers_are_started_only_where_something_is_decoded(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+
+    def loader(*args: Any, workers: int, **options: Any) -> data.Loader:
+        used.append(workers)
+        return data.Loader(*args, workers=workers, **options)
+
+    monkeypatch.setattr("nextmove.jobs.fit.Loader", loader)
+    for gb, workers in ((20, 0), (0, 1)):
+        out = tmp_path / str(gb)
+        jobs.train("bc-z", root, out=out, steps=1, recipe=RECIPE, threads=1, frame_store_gb=gb, workers=1)
+        assert used.pop() == workers
+        assert ("workers: 0 in place of 1" in capsys.readouterr().out) == (workers == 0)

@@ -19,8 +19,8 @@ from nextmove.data.frame_store import Segment, Size, Stored, footer
 from nextmove.data.tables import Array
 from nextmove.host.files import naming, replacing
 
-CHUNK = 64
-"""Frames in memory at once in each process."""
+CHUNK, BYTES = 64, 8 << 20
+"""Frames in memory at once in each process, at most, and bytes of them: more would leave the processor's caches."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,10 @@ class Building:
     def _episode(self, piece: Piece, episode: int) -> Iterator[Array]:
         camera, feature = self.dataset.video(piece.camera), self.dataset.layout.feature(piece.camera)
         first, last = int(self.dataset.episode_from[episode]), int(self.dataset.episode_to[episode])
-        for at in range(first, last, CHUNK):
+        chunk = max(1, min(CHUNK, BYTES // int(np.prod(feature.shape))))
+        for at in range(first, last, chunk):
             try:
-                frames = camera.frames(np.arange(at, min(at + CHUNK, last)))
+                frames = camera.frames(np.arange(at, min(at + chunk, last)))
             except OSError as problem:
                 raise DataError(f"{piece.camera!r}: episode {episode}: {problem}") from None
             if frames.shape[1:] != feature.shape or frames.dtype != np.uint8:

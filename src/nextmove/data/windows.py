@@ -17,6 +17,7 @@ from nextmove.contracts import TASK
 from nextmove.data.cameras import Camera
 from nextmove.data.dataset import Dataset, window
 from nextmove.data.errors import DataError
+from nextmove.data.frame_store import StoredCamera
 from nextmove.data.order import warn_of_order
 from nextmove.data.tables import Array
 
@@ -67,6 +68,11 @@ class Windows:
         self.start, self.stop = (bound[self.dataset.episodes] for bound in (dataset.episode_from, dataset.episode_to))
         """(S,) first and exclusive last row of each episode used."""
         self._end = np.cumsum(self.stop - self.start)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether making a batch decodes images, which other processes can do meanwhile; gathering they only slow."""
+        return any(not isinstance(view, StoredCamera) for view in self.views.values())
 
     def __len__(self) -> int:
         return int(self._end[-1]) if len(self._end) else 0

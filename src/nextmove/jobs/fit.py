@@ -58,6 +58,9 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
             print(f"{out}: already finished at step {done}; more --steps or --minutes go on from there")
             return found
     optim: Optim = model.card.recipe.optim
+    if workers and not getattr(task.source, "decodes", True):
+        print(f"workers: 0 in place of {workers}: nothing is decoded, and batches are gathered faster than handed over")
+        workers = 0
 
     def batches(start: int, rank: int, world: int) -> Loader:
         return Loader(

@@ -42,7 +42,8 @@ def train(
             of .txt files. Images: digits, mnist, a folder of images, or a data set, whose camera is used.
         out: Folder for the run; default runs/SYSTEM.
         holdout: Share of the source, in whole episodes for policies, that is kept for the validation loss.
-        workers: Processes that load data; 0 loads in the training process, which is fastest for states.
+        workers: Processes that load data; 0 loads in the training process, which is fastest for states and for frames
+            of a store, where others are not started.
         config: Budget, seed and machine.
         start: SLOT=FOLDER: initialises a part of the model (encoder, codec, decoder, decoder.net ...) with the weights
             and statistics of the same part of a saved model; tokenizer=FOLDER: the tokenizer whose tokens a prior
