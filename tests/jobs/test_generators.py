@@ -195,7 +195,9 @@ def test_the_side_of_pictures_is_an_option_beside_published_sizes(
     model = store.load(tmp_path / "run" / "model")
     assert (model.spec.height, model.spec.width, model.card.recipe) == (8, 8, small)
     assert main([*command, "--size", "8"]) == 1
-    assert "--size: expected 'published', found '8'; the size of images is --side" in capsys.readouterr().err
+    assert (
+        "--size: expected 'published' or 'lerobot', found '8'; the size of images is --side" in capsys.readouterr().err
+    )
 
 
 def noise(folder: Path, count: int, seed: int = 0) -> Path:

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "judge a policy on a simulator or offline, a generator on held-out text or images",
     "generate": "draw text or images from a trained generator, or a video of how they come about",
     "compare": "train and judge many policies on the same demonstrations and seeds",
+    "export-lerobot": "write an ACT or a Diffusion Policy as a checkpoint that LeRobot 0.6 runs",
     "inspect": "look at a data set, a saved model or a LeRobot checkpoint",
     "systems": "every system of the road and whether it stands yet",
     "road": "the road as a table: what each system changed, its file, its measured figure",
@@ -38,7 +39,7 @@ or, with text and images:
 
 def usage() -> str:
     """The front page."""
-    return USAGE.format(commands="\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items()))
+    return USAGE.format(commands="\n".join(f"  {name:14} {text}" for name, text in COMMANDS.items()))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -42,7 +42,7 @@ def run(command: str, args: Sequence[str]) -> int:
         return _evaluate(args)
     from nextmove import jobs
 
-    return _call(signed(getattr(jobs, command)), args, command)
+    return _call(signed(getattr(jobs, command.replace("-", "_"))), args, command)
 
 
 def _call(function: Callable[..., Any], args: Sequence[str], command: str) -> int:
@@ -142,6 +142,7 @@ def trainer(system: str, recipe: Any) -> Callable[..., Any]:
 
 def choices(recipe: Any) -> dict[str, str]:
     """Those of `CHOICES` that a recipe leaves open, with their help."""
+    from nextmove.jobs.tasks.looking import SIZES
     from nextmove.parts import DECODERS, TRUNKS, VIEWS
 
     found = {}
@@ -150,8 +151,8 @@ def choices(recipe: Any) -> dict[str, str]:
             f"Another generative rule around the same network, with what it needs: {', '.join(DECODERS)}."
         )
         found["trunk"] = f"Another network inside the same rule: {', '.join(TRUNKS)}."
-    if hasattr(recipe, "published"):
-        found["size"] = "published: the sizes of the paper."
+    if sizes := [f"{name}: {text}" for name, text in SIZES.items() if hasattr(recipe, name)]:
+        found["size"] = f"{'; '.join(sizes)}."
     if hasattr(recipe, "encoder"):
         found["parts"] = (
             f"What the policy looks at, in order, with commas between: {', '.join(VIEWS)}; beside a camera, state is "

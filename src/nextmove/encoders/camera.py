@@ -28,6 +28,8 @@ class Camera:
     """Names; none: all cameras in file order."""
     resize: tuple[int, int] | None = None
     """Height and width of the image, px, bilinear; none: as it comes."""
+    whole: bool = True
+    """Resize bytes to whole levels, at which frames are kept; off, to any number, as LeRobot does."""
     crop: tuple[int, int] | None = None
     """Height and width of the part that is read, px: anywhere in training, the middle else; none: all of it."""
     backbone: ResNet | SmallResNet = ResNet()
@@ -75,7 +77,9 @@ class Camera:
 
     def pictures(self) -> Pictures:
         """What a camera's images pass before its network."""
-        return Pictures(resize=self.resize, crop=self.crop, jitter=self.jitter, values=self.values)
+        return Pictures(
+            resize=self.resize, crop=self.crop, jitter=self.jitter, values=self.values, whole=self.whole
+        )  # fmt: skip
 
 
 class CameraEncoder(nn.Module):
@@ -92,9 +96,10 @@ class CameraEncoder(nn.Module):
 
     @property
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """Height and width that each camera's images are brought to, or come in already."""
+        """Height and width that each camera's frames are kept at: what they are brought to, or come in already."""
         own = {name: feature.shape for name, feature in self.cameras.items()}
-        return {name: self.config.resize or (shape[0], shape[1]) for name, shape in own.items()}
+        resize = self.config.resize if self.config.whole else None
+        return {name: resize or (shape[0], shape[1]) for name, shape in own.items()}
 
     def fit(self, numbers: Numbers, steps: int) -> None:
         """Nothing: images are scaled by fixed numbers."""

@@ -3,6 +3,7 @@
 from nextmove.jobs.compare import compare
 from nextmove.jobs.demo import demo
 from nextmove.jobs.evaluate import evaluate, load_policy
+from nextmove.jobs.export_lerobot import export_lerobot
 from nextmove.jobs.generate import generate
 from nextmove.jobs.inspect import inspect
 from nextmove.jobs.judge import judge_generator
@@ -13,6 +14,7 @@ __all__ = [
     "compare",
     "demo",
     "evaluate",
+    "export_lerobot",
     "generate",
     "inspect",
     "judge_generator",

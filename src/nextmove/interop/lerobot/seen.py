@@ -33,6 +33,7 @@ def camera(config: ActConfig | DiffusionConfig) -> Camera:
         return Camera(backbone=backbone, pool="tokens", width=config.dim_model, shared=True)
     return Camera(
         resize=config.resize_shape,
+        whole=False,
         crop=config.crop,
         backbone=ResNet(config.layers, "group" if config.use_group_norm else "batch"),
         keypoints=config.spatial_softmax_num_keypoints,
@@ -69,7 +70,7 @@ def encoder(
 
 def _pictures(looking: Camera, scale: Scaled) -> Pictures:
     """What a camera's images pass: resized as floating numbers, scaled by the checkpoint's statistics."""
-    pictures = Pictures(resize=looking.resize, crop=looking.crop, whole=False)
+    pictures: Pictures = looking.pictures()
     pictures.mean, pictures.std = scale.shift - scale.offset * scale.scale, scale.scale.clone()
     return pictures
 
@@ -102,4 +103,5 @@ def grids(config: ActConfig | DiffusionConfig, part: Roles) -> dict[str, Tensor]
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     table = torch.stack([x, y], -1).flatten(0, 1)
     count = len(part.cameras) if config.use_separate_rgb_encoder_per_camera else 1
-    return {f"{_network(config, i)}.{GRID}": table for i in range(count)}
+    # Each its own: what is shared is written under one name only.
+    return {f"{_network(config, i)}.{GRID}": table.clone() for i in range(count)}

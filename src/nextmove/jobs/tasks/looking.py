@@ -20,6 +20,11 @@ from nextmove.systems import find
 
 SEES = ("camera", "filmed-camera")
 """Parts that read images."""
+SIZES = {
+    "published": "the sizes of the paper",
+    "lerobot": "in the form that LeRobot has too (`nextmove export-lerobot`)",
+}
+"""What `--size` takes, by the constructor of a recipe that gives it."""
 
 
 def recipe_for(
@@ -30,7 +35,7 @@ def recipe_for(
     Args:
         system: Name of a built system.
         inputs: The robot's, as far as they are known.
-        size: "published" for the sizes of the paper.
+        size: One of `SIZES`.
         parts: Names of parts with commas between. None: cameras and the robot's own state where there are cameras, else
             states.
 
@@ -40,7 +45,8 @@ def recipe_for(
     kind, known = find(system).load(), inputs or {}
     names = None if parts is None else _names(kind(), parts)
     sees = bool(sight.cameras(known)) and (names is None or any(name in SEES for name in names))
-    recipe = _sized(system, kind, size, known if sees else {})
+    shown = {name: feature for name, feature in known.items() if sees or feature.type != "image"}
+    recipe = _sized(system, kind, size, shown)
     if sees and size is None and hasattr(recipe, "seeing"):
         recipe = recipe.seeing(known)
     return recipe if names is None else _looking(recipe, names, known)
@@ -69,11 +75,13 @@ def described(policy: Policy) -> str:
 def _sized(system: str, kind: Any, size: str | None, inputs: Mapping[str, Feature]) -> Any:
     if size is None:
         return kind()
-    if size != "published":
-        raise ConfigError(f"--size: expected 'published', found {size!r}; the size of images is --side")
-    if not hasattr(kind, "published"):
-        raise ConfigError(f"{system}: there is no published size; leave out --size")
-    return kind.published(inputs) if inputs else kind.published()
+    if size not in SIZES:
+        expected = " or ".join(map(repr, SIZES))
+        raise ConfigError(f"--size: expected {expected}, found {size!r}; the size of images is --side")
+    if not hasattr(kind, size):
+        raise ConfigError(f"{system}: there is no {size} size; leave out --size")
+    make = getattr(kind, size)
+    return make(inputs) if inputs else make()
 
 
 def _names(recipe: Any, parts: str) -> list[str]:

@@ -19,14 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Latent, Regression
-from nextmove.encoders import Camera, Observation
+from nextmove.encoders import Camera, Observation, State
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
-from nextmove.models.policy.sight import SMALL, cameras, fitted, looking
+from nextmove.models.policy.sight import OWN, SMALL, WORLD, cameras, fitted, looking, named
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import ActVaeEncoder, Detr
 from nextmove.nn.resnet import ResNet
@@ -78,6 +79,33 @@ class Act:
         )
         trunk = Detr(width=256, heads=8, feedforward=1024)
         return own._with(trunk, ActVaeEncoder(width=128, heads=4, feedforward=512), camera, inputs)
+
+    @classmethod
+    def lerobot(cls, inputs: Mapping[str, Feature] | None = None) -> Act:
+        """The default's sizes in the form that LeRobot has too (`nextmove export-lerobot`).
+
+        inputs: the robot's and its environment's state, without cameras; with cameras all of them, as large as they
+        are, and the robot's state.
+        """
+        there = inputs or {}
+        sees = bool(cameras(there))
+        own = cls(
+            timing=Timing(n_obs_steps=1, horizon=16, n_action_steps=4),
+            actions=ActionSpace(space="absolute", per_step=False, mask_padding=True),
+        )
+        names = [name for name in (OWN, WORLD[0]) if name in there and not (sees and name != OWN)]
+        widths = tuple(there[name].width for name in names) or (STATE,)
+        sizes: dict[str, Any] = {"width": 128, "heads": 4, "feedforward": 512}
+        camera = Camera(backbone=ResNet(norm="batch"), pool="tokens", width=128, shared=True)
+        return replace(
+            own,
+            encoder=Observation((State(tuple(names), view="plain"), *([named(camera, there)] if sees else []))),
+            decoder=Latent(
+                Regression(Detr(**sizes, parts=(LATENT, *widths)), loss="l1"),
+                ActVaeEncoder(**sizes, state=widths[0]),
+                LATENT,
+            ),
+        )
 
     def _with(self, trunk: Detr, posterior: ActVaeEncoder, camera: Camera | None, inputs: Mapping[str, Feature]) -> Act:
         """With networks of these sizes and, if there is one, a camera's tokens beside the state."""

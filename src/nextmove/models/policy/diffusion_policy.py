@@ -20,11 +20,11 @@ from dataclasses import dataclass, field, replace
 
 from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Diffusion
-from nextmove.encoders import Camera, Observation
+from nextmove.encoders import Camera, Observation, State
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
-from nextmove.models.policy.sight import cameras, cropped, looking, seeing
+from nextmove.models.policy.sight import OWN, WORLD, cameras, cropped, looking, seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Transformer, UNet1d
 
@@ -57,6 +57,22 @@ class DiffusionPolicy:
             encoder=_published(inputs) if inputs is not None and sees else Observation(),
             decoder=Diffusion(trunk=UNet1d(widths=widths, time_width=time)),
             optim=Optim(lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, warmup=500, clip=0.0, batch=batch),
+        )
+
+    @classmethod
+    def lerobot(cls, inputs: Mapping[str, Feature] | None = None) -> DiffusionPolicy:
+        """The default's sizes in the form that LeRobot has too (`nextmove export-lerobot`).
+
+        inputs: the robot's and its environment's state, without cameras; with cameras all of them, cropped to seven
+        eighths and read by a ResNet-18 each, and the robot's state.
+        """
+        there = inputs or {}
+        sees = bool(cameras(there))
+        names = tuple(name for name in (OWN, WORLD[0]) if name in there and not (sees and name != OWN))
+        state = State(names, view="plain", scaling="min_max")
+        return cls(
+            encoder=Observation((state, *([cropped(Camera(), there)] if sees else []))),
+            actions=replace(SPACE, space="absolute", per_step=False),
         )
 
     def seeing(self, inputs: Mapping[str, Feature]) -> DiffusionPolicy:
