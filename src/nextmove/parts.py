@@ -12,13 +12,17 @@ from nextmove.nn import (
     autoencoder,
     critic,
     dcgan,
+    efficientnet,
     feedforward,
     imagegpt,
     norm,
     perceptual,
     pixelcnn,
     pixelrnn,
+    resnet,
+    small_resnet,
     text_encoder,
+    vit,
 )
 
 DECODERS: dict[str, Any] = {
@@ -48,6 +52,15 @@ VIEWS: dict[str, Any] = {
     "estimated-state": encoders.StateEstimator,
 }
 """What a policy may look at."""
+BACKBONES: dict[str, Any] = {
+    "small": small_resnet.SmallResNet(),
+    "resnet18": resnet.ResNet(),
+    "resnet18-frozen": resnet.ResNet(norm="frozen"),
+    "resnet34": resnet.ResNet(34),
+    "vit": vit.Vit(),
+    "efficientnet-lite0": efficientnet.EfficientNetLite(),
+}
+"""Networks of cameras."""
 PARTS: tuple[type, ...] = (
     *DECODERS.values(),
     *TRUNKS.values(),

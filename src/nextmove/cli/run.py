@@ -23,7 +23,7 @@ PATHS: dict[Any, Any] = {
 }
 ALIASES = {"task": ("--simulator",), "start": ("--from",)}
 """Other names of options."""
-CHOICES = ("decoder", "trunk", "size", "parts")
+CHOICES = ("decoder", "trunk", "size", "parts", "backbone")
 """Options of `train` that choose the recipe whose own options are read after."""
 
 
@@ -119,10 +119,10 @@ def _train(args: list[str]) -> int:
     from nextmove.jobs.tasks.looking import inputs_in, recipe_for
 
     system, rest = find(args[0]), args[1:]
-    decoder, trunk, size, parts = (_value(rest, f"--{name}") for name in CHOICES)
+    decoder, trunk, size, parts, backbone = (_value(rest, f"--{name}") for name in CHOICES)
     source = next((arg for arg in rest if (Path(arg) / "meta" / "info.json").is_file()), None)
     inputs = inputs_in(Path(source)) if source and system.family == "policy" else None
-    recipe = own = recipe_for(system.name, inputs, size=size, parts=parts)
+    recipe = own = recipe_for(system.name, inputs, size=size, parts=parts, backbone=backbone)
     recipe = exchange(recipe, decoder, trunk)
     brought = changed(getattr(own, "actions", None), getattr(recipe, "actions", None), "recipe.actions")
     if brought and not {"-h", "--help"} & set(rest):
@@ -143,7 +143,7 @@ def trainer(system: str, recipe: Any) -> Callable[..., Any]:
 def choices(recipe: Any) -> dict[str, str]:
     """Those of `CHOICES` that a recipe leaves open, with their help."""
     from nextmove.jobs.tasks.looking import SIZES
-    from nextmove.parts import DECODERS, TRUNKS, VIEWS
+    from nextmove.parts import BACKBONES, DECODERS, TRUNKS, VIEWS
 
     found = {}
     if hasattr(getattr(recipe, "decoder", None), "trunk"):
@@ -158,6 +158,7 @@ def choices(recipe: Any) -> dict[str, str]:
             f"What the policy looks at, in order, with commas between: {', '.join(VIEWS)}; beside a camera, state is "
             "what the robot measures of itself. Default: state and camera where the data have cameras, else all states."
         )
+        found["backbone"] = f"The network of its cameras: {', '.join(BACKBONES)}."
     return found
 
 

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from nextmove.contracts import Feature, Numbers, Rng
 from nextmove.encoders.part import chosen, present
 from nextmove.encoders.pictures import Jitter, Pictures, Values
+from nextmove.nn.efficientnet import EfficientNetLite
 from nextmove.nn.embedding import grid, table
 from nextmove.nn.resnet import MapTokens, ResNet, SpatialSoftmax
 from nextmove.nn.small_resnet import SmallResNet
+from nextmove.nn.vit import Vit
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Camera:
     """Resize bytes to whole levels, at which frames are kept; off, to any number, as LeRobot does."""
     crop: tuple[int, int] | None = None
     """Height and width of the part that is read, px: anywhere in training, the middle else; none: all of it."""
-    backbone: ResNet | SmallResNet = ResNet()
+    backbone: ResNet | SmallResNet | Vit | EfficientNetLite = ResNet()
     pool: Literal["keypoints", "average", "tokens"] = "keypoints"
     """What becomes of the last feature maps: places of keypoints or means, one vector a step; or a token for each of
     their places, which a network that reads tokens with positions attends to (ACT)."""

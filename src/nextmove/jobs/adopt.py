@@ -11,10 +11,14 @@ from torch import nn
 
 from nextmove import store, weights
 from nextmove.config import ConfigError, nearest
+from nextmove.interop.backbones import backbone_weights, backbones, fill_backbone, weights_file
 from nextmove.systems import find
 
 TOKENIZER = "tokenizer"
 """The slot of a spec that holds another model's recipe: a prior is built for its tokenizer (`jobs.tasks.images`)."""
+
+BACKBONE = "backbone"
+"""The slot of all cameras' networks, whose weights come as a file or by a name (`interop.backbones`)."""
 
 
 def slots(start: Sequence[str]) -> dict[str, Path]:
@@ -32,7 +36,10 @@ def slots(start: Sequence[str]) -> dict[str, Path]:
         found[slot] = Path(folder)
     for slot, place in found.items():
         try:
-            store.read_config(place)
+            if slot == BACKBONE:
+                weights_file(place)
+            else:
+                store.read_config(place)
         except (FileNotFoundError, ConfigError) as problem:
             raise type(problem)(f"--from {slot}={place}: {problem}") from None
     return found
@@ -48,7 +55,7 @@ def begin(model: nn.Module, start: Mapping[str, Path]) -> dict[str, str | None]:
 
     Args:
         model: As built and fitted: what is adopted counts, scales included.
-        start: Path of modules (`encoder`, `decoder.net`) -> folder of a run or saved model.
+        start: Path of modules (`encoder`, `decoder.net`) -> folder of a run or saved model; `backbone` -> weights.
 
     Raises:
         ConfigError: for a part that one of the two models lacks, or parts that are not built alike, naming the first
@@ -58,6 +65,9 @@ def begin(model: nn.Module, start: Mapping[str, Path]) -> dict[str, str | None]:
     hashes: dict[str, str | None] = {}
     for slot, folder in start.items():
         where = f"--from {slot}={folder}"
+        if slot == BACKBONE:
+            hashes[slot] = _begin_backbones(model, folder, where)
+            continue
         mine, theirs = _part(model, slot, "the model to train", where), _part(store.load(folder), slot, "it", where)
         _check_alike(mine, theirs, where)
         expected, found = ({f"{slot}.{n}": v for n, v in part.state_dict().items()} for part in (mine, theirs))
@@ -70,6 +80,18 @@ def begin(model: nn.Module, start: Mapping[str, Path]) -> dict[str, str | None]:
         hashes[slot] = store.weights_hash(folder)
         print(f"{slot}: begins with the weights and statistics of {folder}")
     return hashes
+
+
+def _begin_backbones(model: nn.Module, source: Path, where: str) -> str:
+    """Gives every camera's network the weights of a file; the file's hash."""
+    tensors, found = backbone_weights(source)
+    networks = backbones(model)
+    if not networks:
+        raise ConfigError(f"{where}: expected a camera with a residual network or EfficientNet-Lite0, found none")
+    for name, network in networks.items():
+        fill_backbone(network, tensors, where)
+        print(f"{name}: begins with the weights of {source}")
+    return found
 
 
 def _part(model: nn.Module, slot: str, whose: str, where: str) -> nn.Module:

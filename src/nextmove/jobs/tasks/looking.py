@@ -11,11 +11,13 @@ from nextmove.config import ConfigError, nearest
 from nextmove.contracts import Feature
 from nextmove.contracts.features import listed
 from nextmove.data.layout import read_info
-from nextmove.encoders import State, StateEstimator
+from nextmove.encoders import Camera, State, StateEstimator
+from nextmove.encoders.pictures import Values
 from nextmove.jobs.robot import inputs_of
 from nextmove.models.policy import sight
 from nextmove.models.policy.policy import Policy
-from nextmove.parts import VIEWS
+from nextmove.nn.efficientnet import EfficientNetLite
+from nextmove.parts import BACKBONES, VIEWS
 from nextmove.systems import find
 
 SEES = ("camera", "filmed-camera")
@@ -28,7 +30,12 @@ SIZES = {
 
 
 def recipe_for(
-    system: str, inputs: Mapping[str, Feature] | None = None, *, size: str | None = None, parts: str | None = None
+    system: str,
+    inputs: Mapping[str, Feature] | None = None,
+    *,
+    size: str | None = None,
+    parts: str | None = None,
+    backbone: str | None = None,
 ) -> Any:
     """The recipe of a system for what a robot shows.
 
@@ -38,9 +45,10 @@ def recipe_for(
         size: One of `SIZES`.
         parts: Names of parts with commas between. None: cameras and the robot's own state where there are cameras, else
             states.
+        backbone: Name of the cameras' network. None: the recipe's own.
 
     Raises:
-        ConfigError: for a size, or parts, that there are not.
+        ConfigError: for a size, part or network that there is not.
     """
     kind, known = find(system).load(), inputs or {}
     names = None if parts is None else _names(kind(), parts)
@@ -49,7 +57,8 @@ def recipe_for(
     recipe = _sized(system, kind, size, shown)
     if sees and size is None and hasattr(recipe, "seeing"):
         recipe = recipe.seeing(known)
-    return recipe if names is None else _looking(recipe, names, known)
+    recipe = recipe if names is None else _looking(recipe, names, known)
+    return recipe if backbone is None else _through(recipe, backbone)
 
 
 def inputs_in(source: Path) -> dict[str, Feature] | None:
@@ -113,6 +122,27 @@ def _looking(recipe: Any, names: list[str], inputs: Mapping[str, Feature]) -> An
         chosen.append(own or VIEWS[name]())
     parts = tuple(chosen) or (State(),)
     return replace(recipe, encoder=replace(recipe.encoder, parts=parts, estimator=estimator))
+
+
+def _through(recipe: Any, name: str) -> Any:
+    """The recipe with another network in its cameras, and values scaled as its weights want them."""
+    if name not in BACKBONES:
+        known = ", ".join(BACKBONES)
+        raise ConfigError(f"--backbone: expected one of {known}; found {name!r}{nearest(name, BACKBONES)}")
+    backbone = BACKBONES[name]
+    values: Values = "efficientnet-lite" if isinstance(backbone, EfficientNetLite) else "imagenet"
+
+    def exchanged(part: Any) -> Any:
+        if isinstance(part, Camera):
+            return replace(part, backbone=backbone, values=values)
+        return replace(part, camera=exchanged(part.camera)) if hasattr(part, "camera") else part
+
+    encoder: Any = getattr(recipe, "encoder", None)
+    looked = (*encoder.parts, encoder.estimator) if encoder else ()
+    if not any(isinstance(part, Camera) or hasattr(part, "camera") for part in looked):
+        raise ConfigError(f"--backbone: {type(recipe).__name__} looks at no camera here; leave it out, or add --parts")
+    parts, estimator = tuple(map(exchanged, encoder.parts)), exchanged(encoder.estimator)
+    return replace(recipe, encoder=replace(encoder, parts=parts, estimator=estimator))
 
 
 _STATE = {sight.OWN: Feature("state", (1,))}
