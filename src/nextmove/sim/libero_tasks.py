@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nextmove.sim.base import Task, vector
+from nextmove.sim.mujoco_render import SETTINGS
 
 _PLACE = ("x", "y", "z", "xx", "xy", "xz", "yx", "yy", "yz")
 """A position and the first two columns of an orientation."""
@@ -29,6 +30,8 @@ def _task(suite: str, name: str, problem: str) -> Task:
         make="nextmove.sim.libero:Libero",
         expert="nextmove.sim.libero_expert:demonstrate",
         noise=0.15,
+        packages=("mujoco", "robosuite", "bddl"),
+        rendering=SETTINGS,
         settings={"suite": f"libero_{suite}", "problem": problem},
     )
 
