@@ -28,7 +28,9 @@ ROBOT = {
     "observation.goal": Feature("state", (16,)),
     "task": Feature("text"),
 }
-SEEING = [system.name for system in built("policy")]
+CLOUDS = ["flow-policy-3d", "mp1", "ofp"]
+"""Policies of point clouds, which look at no camera."""
+SEEING = [system.name for system in built("policy") if system.name not in CLOUDS]
 
 
 def read(recipe: Any, inputs: dict[str, Feature] = ROBOT) -> list[str]:
