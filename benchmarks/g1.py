@@ -38,9 +38,9 @@ from nextmove.systems import find
 POLICIES = ("bc", "bc-16", "lstm-gmm", "act", "diffusion-policy", "flow-policy")
 LAST = "observation.last_action"
 VARIANTS: dict[str, dict[str, Any]] = {
-    "absolute": {},
+    "absolute": {"space": "absolute"},
     "relative to the state": {"space": "relative"},
-    "absolute, last action seen": {},
+    "absolute, last action seen": {"space": "absolute"},
     "relative to the last action": {"space": "relative", "reference": LAST},
 }
 WINDOWS = 1024

@@ -25,6 +25,7 @@ from nextmove.evaluation import (
 )
 from nextmove.evaluation.beside import Beside, Errors, labels, worst_dims
 from nextmove.evaluation.entry import read_train_log
+from nextmove.evaluation.film import film
 from nextmove.evaluation.keys import ranges
 from nextmove.evaluation.plots import calls_plot, efficiency_plot, standalone
 from nextmove.evaluation.report import _count, _number, _p, _signed, by_demonstrations
@@ -192,6 +193,27 @@ def test_held_out_errors_alone_make_a_report(tmp_path):
     assert "Demonstrated and planned actions of episode 7" in page
     assert "trajectories" not in content["policies"]["policy"]["offline"]
     assert "Paired tests" not in page
+
+
+def test_what_the_camera_saw_lies_beside_the_plans_and_survives_a_file(tmp_path):
+    found = offline(Drawn(noise=9.0), batches(), now=2, state="observation.state", names=("pan", "lift"))
+    drawn = Trajectory(7, np.zeros((9, 2)), np.array([0, 4, 8]), np.ones((3, 4, 2)), 10.0)
+    frames = [np.full((48, 64, 3), 25 * i, np.uint8) for i in range(9)]
+    films = (film(7, "observation.images.top", range(9), frames),)
+    entry = Entry("policy", offline=dataclasses.replace(found, trajectories=(drawn,), films=films))
+    (tmp_path / "entry.json").write_text(json.dumps(entry_json(entry)))
+    entry = read_entry(tmp_path / "entry.json")
+    content = write_report([entry, Entry("other", offline=found)], tmp_path, title="Seen", unit="rad")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('<figure class="card filmed"') == 1
+    assert page.count(films[0].data) == 1
+    assert 'data-steps="0,1,2,3,4,5,6,7,8" data-last="8" data-fps="10.0"' in page
+    assert '<input type="range" min="0" max="8"' in page
+    assert page.count("<script>") == 1
+    # A line in the plot of each joint, which the script moves.
+    assert len(re.findall(r'<g id="episode7-now\d"', page)) == 2
+    assert "films" not in content["policies"]["policy"]["offline"]
+    assert len(page) < 200_000
 
 
 def test_a_policy_better_than_doing_nothing_is_not_called_worse(tmp_path):

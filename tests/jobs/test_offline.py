@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nextmove import data, jobs
 from nextmove.config import ConfigError
 from nextmove.evaluation.baselines import HOLD, REPEAT, ZERO
 from nextmove.jobs.offline import offline
-from nextmove.models.policy import Policy
+from nextmove.models.policy import ActionSpace, Policy, Timing
 from nextmove.models.policy.bc import BC
 
 LENGTHS = (30, 25, 20)
@@ -136,3 +140,65 @@ def test_the_report_says_worse_than_doing_nothing(
     assert "never moves" in page
     with pytest.raises(ConfigError, match="windows: for offline judging, which needs --data; leave out --windows"):
         jobs.evaluate(tmp_path, windows=9)
+
+
+@pytest.mark.parametrize("space", ["absolute", "relative", "deltas"])
+def test_errors_are_in_the_robots_units_in_every_space(space: Any, arm: Path, tmp_path: Path) -> None:
+    """A policy whose answers are what its codec makes of the demonstrated plan, plus one spread, errs by one spread."""
+    recipe = replace(BC(), actions=ActionSpace(space=space), timing=Timing(n_obs_steps=1, horizon=4))
+    policy = jobs.train("bc", arm, out=tmp_path / "run", steps=1, threads=1, recipe=recipe, holdout=0.34)
+    told: dict[str, Any] = {}
+    encode = policy.codec.encode
+
+    def plan(ctx: Any, **options: Any) -> Any:
+        return encode(told["action"], told) + 0.25
+
+    def act(obs: Any, *, rng: Any, known: Any = None) -> Any:
+        # The windows' own actions, found by what is observed.
+        told.update(obs, action=actions[obs["observation.state"][:, -1, 0].tolist()])
+        return Policy.act(policy, obs, rng=rng)
+
+    dataset = data.open_dataset(arm).select(policy.facts["held_episodes"])
+    whole = data.Windows(dataset, obs_offsets=[0], action_offsets=range(4)).batch(np.arange(len(dataset)))
+    actions = Lookup(whole["observation.state"][:, 0, 0].tolist(), whole["action"])
+    policy.decoder.sample, policy.act = plan, act  # type: ignore[method-assign,assignment]
+    found = offline(policy, arm, windows=0)[0]
+    scale = policy.codec.scale.back_scale.reshape(4, 3).double()  # type: ignore[union-attr]
+    expected = 0.25 * (scale.cumsum(0) if space == "deltas" else scale)
+    np.testing.assert_allclose(found.mae_by_dim[:2], expected.mean(0)[:2], rtol=0.05)
+
+
+class Lookup:
+    """Rows of a tensor by keys."""
+
+    def __init__(self, keys: list[float], rows: Any) -> None:
+        self.place, self.rows = {key: i for i, key in enumerate(keys)}, rows
+
+    def __getitem__(self, keys: list[float]) -> Any:
+        return self.rows[[self.place[key] for key in keys]]
+
+
+def test_the_page_shows_what_the_camera_saw(tmp_path: Path) -> None:
+    root, rng = tmp_path / "data", np.random.default_rng(0)
+    vector = {"dtype": "float32", "shape": [2], "names": ["pan", "lift"]}
+    image = {"dtype": "video", "shape": [32, 48, 3], "names": ["height", "width", "channels"]}
+    writer = data.DatasetWriter(root, {"observation.state": vector, "observation.top": image, "action": vector}, 10)
+    for length in (20, 12):
+        state = np.cumsum(rng.normal(size=(length, 2)), 0).astype(np.float32)
+        frames = np.repeat(np.linspace(0, 240, length).astype(np.uint8), 32 * 48 * 3).reshape(length, 32, 48, 3)
+        writer.add_episode({"observation.state": state, "observation.top": frames, "action": state + 0.1}, "x")
+    writer.finalize()
+    policy = jobs.train("bc", root, out=tmp_path / "run", steps=1, threads=1, recipe=BC(), holdout=0.5)
+    jobs.evaluate(tmp_path / "run", data=root, windows=4, out=tmp_path / "page")
+    (episode,) = policy.facts["held_episodes"]
+    (seen,) = offline(policy, root, windows=1)[0].films
+    assert (seen.episode, seen.camera, len(seen.steps)) == (episode, "observation.top", (20, 12)[episode])
+    sheet = np.asarray(Image.open(io.BytesIO(seen.sheet)).convert("L"), np.float64)
+    first = [sheet[i // 8 * 32 :, i % 8 * 48 :][:32, :48].mean() for i in range(len(seen.steps))]
+    np.testing.assert_allclose(first, np.linspace(0, 240, len(first)), atol=12)
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert seen.data in page
+    for path in root.rglob("*.mp4"):
+        path.unlink()
+    # A policy that reads no camera is judged without it.
+    assert offline(policy, root, windows=1)[0].films == ()

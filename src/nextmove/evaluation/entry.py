@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from nextmove.evaluation.beside import Beside, Errors
 from nextmove.evaluation.episode import EpisodeResult, episode_json, plain, read_episode
+from nextmove.evaluation.film import Film
 from nextmove.evaluation.latency import Latency
 from nextmove.evaluation.offline import Offline
 from nextmove.evaluation.trajectory import Trajectory
@@ -75,7 +76,9 @@ def offline_json(result: Offline | None) -> dict[str, Any] | None:
     if result.beside is not None and beside is not None:
         beside["errors"] = {name: _fields(errors) for name, errors in result.beside.errors.items()}
     drawn = [trajectory.record() for trajectory in result.trajectories]
-    return {**(_fields(result) or {}), "latency": _fields(result.latency), "beside": beside, "trajectories": drawn}
+    seen = {"trajectories": drawn, "films": [film.record() for film in result.films]}
+    own = _fields(replace(result, trajectories=(), films=())) or {}
+    return {**own, "latency": _fields(result.latency), "beside": beside, **seen}
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
@@ -114,6 +117,7 @@ def _offline(record: Mapping[str, Any] | None) -> Offline | None:
         values[name] = np.array(record[name], np.float64)
     values["latency"], values["beside"] = _latency(record["latency"]), _beside(record.get("beside"))
     values["trajectories"] = tuple(Trajectory.read(found) for found in record.get("trajectories", ()))
+    values["films"] = tuple(Film.read(found) for found in record.get("films", ()))
     return Offline(**values)
 
 

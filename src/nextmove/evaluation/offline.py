@@ -19,6 +19,7 @@ from nextmove.contracts import Actor, Batch, Rows, counts, seeded
 from nextmove.evaluation.baselines import baselines
 from nextmove.evaluation.beside import POLICY, Beside, Tally
 from nextmove.evaluation.episode import Array, roughness
+from nextmove.evaluation.film import Film
 from nextmove.evaluation.latency import Latency, latency
 from nextmove.evaluation.trajectory import Trajectory
 
@@ -59,6 +60,8 @@ class Offline:
     """Errors by episode, step and dimension, with the baselines' on the same windows."""
     trajectories: tuple[Trajectory, ...] = ()
     """Episodes to draw."""
+    films: tuple[Film, ...] = ()
+    """What cameras saw along them."""
 
 
 class _Sums:

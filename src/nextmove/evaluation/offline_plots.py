@@ -49,7 +49,8 @@ def trajectory_plot(
 ) -> str:
     """Plans along one demonstrated episode, a small plot a joint, drawn from the step at which they begin.
 
-    drawn: by policy, all of the same episode; names: of all joints; dims: those shown, in this order.
+    drawn: by policy, all of the same episode; names: of all joints; dims: those shown, in this order. Each plot has a
+    line at its start, of the id `...now...`, that a page moves to the time it shows.
     """
     rows = -(-len(dims) // COLUMNS)
     episode = next(iter(drawn.values())).episode
@@ -79,6 +80,7 @@ def _joint(axes: Any, drawn: Mapping[str, Trajectory], order: Sequence[str], dim
         plans = [_cut(found, i, dim) for i in range(len(found.starts))]
         steps, values = (np.concatenate(part) for part in zip(*plans, strict=True))
         axes.plot(steps / found.fps, values, color=color(order.index(name)), lw=1.3)
+    axes.axvline(0, color=INK, lw=1.1, gid=f"now{dim}")
     axes.tick_params(labelsize=7)
     axes.grid(False)
     axes.set_xlim(0, time[-1] if len(time) > 1 else 1)

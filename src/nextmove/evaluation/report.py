@@ -11,6 +11,7 @@ from typing import Any
 from nextmove.evaluation import plots
 from nextmove.evaluation.beside import labels, worst_dims
 from nextmove.evaluation.entry import Entry, unfinished
+from nextmove.evaluation.film import COLUMNS
 from nextmove.evaluation.intervals import wilson
 from nextmove.evaluation.keys import Key, by_task, episodes, ranges
 from nextmove.evaluation.offline_plots import PANELS, TOGETHER, error_plot, trajectory_plot
@@ -88,6 +89,7 @@ def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
         beside={n: p["offline"]["beside"] for n, p in table.items() if p["offline"] and p["offline"]["beside"]},
         drawn=_drawn(entries, list(table)),
         longest_drawn=LONGEST,
+        film_columns=COLUMNS,
     )
 
 
@@ -135,17 +137,26 @@ def _drawn(entries: Sequence[Entry], order: Sequence[str]) -> dict[int, Any]:
     from markupsafe import Markup
 
     found: dict[int, dict[str, Any]] = {}
+    films: dict[int, dict[str, Any]] = {}
     dims, names = None, []
     for entry in sorted(entries, key=lambda entry: order.index(entry.name)):
         if entry.offline is None or entry.offline.beside is None:
             continue
         dims, names = dims or worst_dims(entry.offline.beside, PANELS), labels(entry.offline.beside)
+        for film in entry.offline.films:
+            films.setdefault(film.episode, {}).setdefault(film.camera, film)
         for trajectory in entry.offline.trajectories:
             along = found.setdefault(trajectory.episode, {})
             if len(along) < TOGETHER:
                 along[entry.name] = trajectory
     return {
-        n: {"names": list(drawn), "picture": Markup(trajectory_plot(drawn, order, names, dims or []))}
+        n: {
+            "names": list(drawn),
+            "picture": Markup(trajectory_plot(drawn, order, names, dims or [])),
+            "films": list(films.get(n, {}).values()),
+            "steps": len(next(iter(drawn.values())).demo),
+            "fps": next(iter(drawn.values())).fps,
+        }
         for n, drawn in sorted(found.items())
     }
 

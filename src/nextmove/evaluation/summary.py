@@ -98,7 +98,9 @@ def _offline(found: Offline | None) -> dict[str, Any] | None:
     """Held-out errors, without the episodes that the page draws."""
     if found is None:
         return None
-    values = {name: value for name, value in (offline_json(found) or {}).items() if name != "trajectories"}
+    values = {
+        name: value for name, value in (offline_json(found) or {}).items() if name not in ("trajectories", "films")
+    }
     return values | {"beside": None if found.beside is None else plain(beside_json(found.beside))}
 
 

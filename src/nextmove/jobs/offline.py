@@ -15,6 +15,7 @@ from nextmove.data.order import check_order
 from nextmove.data.stats import check_finite
 from nextmove.evaluation.progress import progress_bar
 from nextmove.evaluation.trajectory import LONGEST, Trajectory, follow
+from nextmove.jobs.films import filmed
 from nextmove.jobs.held import held_state, spread
 from nextmove.jobs.provenance import Choice, choose
 from nextmove.jobs.repeat import at_least
@@ -54,10 +55,15 @@ def offline(
             spread=spread(judged.columns["action"][chosen.rows]), names=dataset.layout.features["action"].names,
         )  # fmt: skip
     drawn = tuple(_followed(policy, judged, int(number)) for number in chosen.episodes[:DRAWN])
+    films = tuple(film for number in chosen.episodes[:DRAWN] for film in filmed(chosen, int(number), judged.cameras))
     what = f"{len(picks)} windows out of {choice.sentence}. {unnamed}".strip()
     if policy.ensemble is not None:
         what += " Each plan is judged by itself, without the temporal ensembling that the policy asks for."
-    return replace(found, trajectories=drawn), f"Plans beside what was demonstrated in {data}: {what}", choice
+    return (
+        replace(found, trajectories=drawn, films=films),
+        f"Plans beside what was demonstrated in {data}: {what}",
+        choice,
+    )
 
 
 def _windows(policy: Policy, chosen: sets.Dataset, state: str | None) -> sets.Windows:
