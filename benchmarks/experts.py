@@ -20,6 +20,7 @@ from nextmove import sim
 from nextmove.evaluation.intervals import wilson
 from nextmove.evaluation.machine import machine
 from nextmove.host.files import write_json
+from nextmove.sim.versions import installed
 
 COLUMNS = ["task", "solved", "95 % interval", "steps to the first success, median", "at most"]
 
@@ -67,12 +68,14 @@ def main() -> None:
         suffix = f"-noise-{args.noise:g}" if args.noise else ""
         name = f"experts-{args.task.replace('/', '-')}{suffix}"
         noise = f", noise of {args.noise:g} on the executed actions" if args.noise else ""
+        now = installed(sim.find(args.task), cameras=False)["packages"]
+        versions = ", ".join(f"{package} {version}" for package, version in now.items())
         content = {
             "title": f"The scripted expert of {args.task}" + (", disturbed" if args.noise else ""),
             "command": f"python benchmarks/experts.py {args.task}" + (f" --noise {args.noise:g}" if args.noise else ""),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "machine": machine(),
-            "note": f"Seeds {seeds[0]} to {seeds[-1]} of each task{noise}.",
+            "note": f"Seeds {seeds[0]} to {seeds[-1]} of each task{noise}; {versions}.",
             "columns": COLUMNS,
             "rows": rows,
         }
