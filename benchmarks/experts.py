@@ -65,7 +65,7 @@ def main() -> None:
         rows.append(row("all", played))
         print(" | ".join(rows[-1]))
     if args.write:
-        suffix = f"-noise-{args.noise:g}" if args.noise else ""
+        suffix = "-noise" if args.noise else ""
         name = f"experts-{args.task.replace('/', '-')}{suffix}"
         noise = f", noise of {args.noise:g} on the executed actions" if args.noise else ""
         now = installed(sim.find(args.task), cameras=False)["packages"]

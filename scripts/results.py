@@ -359,9 +359,14 @@ def source(content: dict[str, Any], results: str) -> str:
 def measured(name: str, columns: str, contents: dict[str, Any], results: str) -> str:
     """A whole file by its name (of some columns only: " | this | that"), or all lines of one system.
 
-    A generator's name is its system before it is a file's.
+    `tasks` is the table of simulated tasks. A generator's name is its system before it is a file's.
     """
     shown = [c.strip() for c in columns.split("|") if c.strip()]
+    if name == "tasks":
+        from nextmove.cli.tasks import COLUMNS as SUITES
+        from nextmove.cli.tasks import suites
+
+        return table(list(SUITES), [[f"`{row[0]}`", *row[1:]] for row in suites()]) + "\n"
     reports = {n: c for n, c in contents.items() if "policies" in c}
     generated = {n: c for n, c in contents.items() if "generators" in c}
     if name in generated:

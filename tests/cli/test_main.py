@@ -15,6 +15,7 @@ from nextmove.cli.main import COMMANDS, main
 from nextmove.cli.run import exchange
 from nextmove.config import ConfigError
 from nextmove.jobs.tasks.looking import recipe_for
+from nextmove.sim import SUITES
 from nextmove.systems import SYSTEMS, built, find
 
 
@@ -51,6 +52,20 @@ def test_unknown_system_and_planned_system(capsys: pytest.CaptureFixture[str]) -
     assert "did you mean 'flow-policy'" in capsys.readouterr().err
     assert main(["train", "pi0", "x"]) == 1
     assert "planned, not built" in capsys.readouterr().err
+
+
+def test_tasks_are_listed_by_suite_and_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks"]) == 0
+    suites = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line}
+    assert suites >= {"suite", *SUITES}
+    assert main(["tasks", "aloha"]) == 0
+    assert "aloha/insertion" in capsys.readouterr().out
+    assert main(["tasks", "aloha", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["name"] for row in rows] == [task.name for task in SUITES["aloha"]]
+    assert rows[0]["packages"] == ["mujoco", "dm-control"]
+    assert main(["tasks", "alohe"]) == 1
+    assert "did you mean 'aloha'" in capsys.readouterr().err
 
 
 def test_systems_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,11 @@ def test_a_suite_is_found_by_its_name_and_a_task_by_its_own(lamps):
     assert sim.task("mirror") == MIRROR
     with pytest.raises(sim.SimulatorError, match="expected one task, found 'lamps', a suite of touch, mirror"):
         sim.make("lamps")
-    with pytest.raises(sim.SimulatorError, match=r"expected a task or suite of a simulator \(pusht, .*touch, mirror,"):
+    with pytest.raises(
+        sim.SimulatorError, match=r"such as the suites pusht, .*lamps, found 'lamp'.*did you mean 'lamps'"
+    ):
+        sim.find("lamp")
+    with pytest.raises(sim.SimulatorError, match="found 'lantern'; `nextmove tasks` lists all"):
         sim.find("lantern")
 
 

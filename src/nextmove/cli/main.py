@@ -14,6 +14,7 @@ COMMANDS = {
     "compare": "train and judge many policies on the same demonstrations and seeds",
     "export-lerobot": "write an ACT or a Diffusion Policy as a checkpoint that LeRobot 0.6 runs",
     "inspect": "look at a data set, a saved model or a LeRobot checkpoint",
+    "tasks": "every simulated task and suite that record, evaluate and compare take",
     "systems": "every system of the road and whether it stands yet",
     "road": "the road as a table: what each system changed, its file, its measured figure",
 }

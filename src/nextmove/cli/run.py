@@ -33,6 +33,10 @@ def run(command: str, args: Sequence[str]) -> int:
         from nextmove.cli import systems
 
         return (systems.show if command == "systems" else systems.road)(args)
+    if command == "tasks":
+        from nextmove.cli import tasks
+
+        return tasks.show(args)
     problems = habits.foreign(command, args)
     if problems:
         return _refuse(f"train {args[0]}" if command == "train" and args[0][0] != "-" else command, problems)

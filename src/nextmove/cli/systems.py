@@ -24,7 +24,7 @@ def show(args: Sequence[str]) -> int:
     if args:
         raise ConfigError(f"expected no argument or --json, found {args[0]!r}")
     rows = [("system", "state", "family", "composed of")]
-    _table([*rows, *((s.name, s.state, s.family, s.sentence) for s in SYSTEMS)])
+    table([*rows, *((s.name, s.state, s.family, s.sentence) for s in SYSTEMS)])
     count = sum(s.state == "built" for s in SYSTEMS)
     print(f"\n{count} of {len(SYSTEMS)} built. `nextmove train SYSTEM --help` explains one.")
     return 0
@@ -40,11 +40,12 @@ def road(args: Sequence[str]) -> int:
     rows = [("system", "file", "measured", "what it changed")]
     for s in SYSTEMS:
         rows.append((s.name, s.file or "planned", measured.get(s.name, "not yet" if s.recipe else ""), s.since))
-    _table(rows)
+    table(rows)
     return 0
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> None:
+def table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Prints rows in columns, the last as long as it is."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     for row in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))

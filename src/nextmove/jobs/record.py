@@ -34,7 +34,7 @@ def record(
         out: Folder of the data set; default runs/TASK.
         episodes: Demonstrations of each task to record; a seed the expert does not solve is passed over.
         noise: Spread of the noise on executed actions, in the action's units (default: the task's own, 5 px for
-            pusht); the noise-free action is stored, so that recovering is demonstrated too.
+            pusht, 0.02 rad for aloha); the noise-free action is stored, so that recovering is demonstrated too.
         noisy_share: Share of episodes with that noise.
         multimodal: Let the expert choose among near-best ways at random, where it can.
         cameras: Cameras to store as video, NAME or NAME=HEIGHTxWIDTH: `image` of pusht is 96x96 by default.

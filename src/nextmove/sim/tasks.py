@@ -53,7 +53,8 @@ def find(name: str) -> tuple[Task, ...]:
     found = known.get(FORMER.get(name, name))
     if found is None:
         raise SimulatorError(
-            f"task: expected a task or suite of a simulator ({', '.join(known)}), found {name!r}{nearest(name, known)}"
+            f"task: expected a task or suite of a simulator, such as the suites {', '.join(SUITES)}, found {name!r}"
+            f"{nearest(name, known)}; `nextmove tasks` lists all"
         )
     return found
 
