@@ -194,9 +194,9 @@ class _Scripted:
         return self._targets[min(self._step, len(self._targets)) - 1]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _environment(name: str, cameras: tuple[tuple[str, Size], ...]) -> Environment:
-    """The task's, which goes on after success and ends with the script; one at a time."""
+    """The task's, which goes on after success and ends with the script."""
     task = next(task for task in ALOHA if task.name == name)
     return Environment(replace(task, holds=False, max_steps=STEPS), Aloha(task, dict(cameras)), dict(cameras))
 
