@@ -169,3 +169,20 @@ def test_what_lies_in_a_drawer_is_drawn_there_again_and_again_and_taken_out(inst
     monkeypatch.setattr(libero_expert, "_environment", lambda name, cameras: env)
     assert sim.demonstrate(DRAWER, 0).success
     env.close()
+
+
+def test_what_was_dropped_is_taken_up_again(soup):
+    _, info = soup.reset(seed=1)
+    expert, world = libero_expert.Expert(soup.simulator.world), soup.simulator.world
+    highest, solved = 0.0, False
+    for step in range(soup.max_steps):
+        action = expert(info).copy()
+        if 52 <= step < 64:
+            action[6] = -1
+        _, _, solved, over, info = soup.step(action)
+        if step < 64:
+            highest = max(highest, world.pose(world.target)[0][2])
+        if solved or over:
+            break
+    assert highest > 0.08, "it was held"
+    assert solved

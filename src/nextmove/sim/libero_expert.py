@@ -25,8 +25,10 @@ _GAIN, _TURNING = 12.0, 1.5
 """Of what is still to go, in actions a metre and a radian."""
 _OPEN, _CLOSED = -1.0, 1.0
 _YAWS = np.deg2rad(np.arange(-90, 91, 15.0))
-_CLOSING = 10
+_CLOSING, _LETTING_GO = 10, 20
 """Steps that the gripper is given."""
+_LOST = 0.05
+"""Metres by which what is held has moved against the fingertips where it is held no more."""
 _ABOVE = 0.03
 """Metres between what is carried and what it passes over."""
 
@@ -59,14 +61,17 @@ class Expert:
         return best(self._target, self._others, _YAWS)
 
     def _actions(self) -> Iterator[Array]:
-        """All actions, phase by phase; endless, since the environment ends the episode."""
-        grasp, self._facing = self._look(), _DOWN
-        if grasp is not None:
-            self._facing = turned(grasp.yaw) @ _DOWN
-            yield from self._take(grasp.point)
-            yield from self._place()
+        """All actions, phase by phase, from the beginning where it failed; the environment ends the episode."""
+        self._facing = _DOWN
         while True:
-            yield from self._stay(_OPEN, 1)
+            grasp = self._look()
+            if grasp is not None:
+                self._facing = turned(grasp.yaw) @ _DOWN
+                yield from self._take(grasp.point)
+                yield from self._place()
+            yield from self._stay(_OPEN, _LETTING_GO)
+            up = self._world.tip[0] + np.array([0, 0, 0.1])
+            yield from self._go(lambda up=up: up, _OPEN, flat=0.03, height=0.03, steps=20)
 
     def _take(self, point: Floats) -> Iterator[Array]:
         rise = max(0.08, self._target[:, 2].max() + _ABOVE - point[2])
@@ -76,18 +81,30 @@ class Expert:
         yield from self._stay(_CLOSED, _CLOSING)
 
     def _place(self) -> Iterator[Array]:
+        """Lifts, carries and lowers what is held, until it is held no more."""
         middle = (self._goal[:, :2].min(0) + self._goal[:, :2].max(0)) / 2
         start = self._world.tip[0]
         hanging = start[2] - self._target[:, 2].min()
         high = self._clear(start[:2], middle) + _ABOVE + hanging
         low = self._world.pose(self._world.goal)[0][2] + 0.01 + hanging
-        yield from self._go(lambda: np.array([*start[:2], high]), _CLOSED, flat=0.03, height=0.04, steps=60)
-        yield from self._go(lambda: np.array([*self._over(middle), high]), _CLOSED, flat=0.012, height=0.05, steps=100)
-        yield from self._go(lambda: np.array([*self._over(middle), low]), _CLOSED, flat=0.012, height=0.01, steps=40)
+        held = self._reach()
+        for place, flat, height, steps in (
+            (lambda: np.array([*start[:2], high]), 0.03, 0.04, 60),
+            (lambda: np.array([*self._over(middle), high]), 0.012, 0.05, 100),
+            (lambda: np.array([*self._over(middle), low]), 0.012, 0.01, 40),
+        ):
+            for action in self._go(place, _CLOSED, flat=flat, height=height, steps=steps):
+                if np.linalg.norm(self._reach() - held) > _LOST:
+                    return
+                yield action
+
+    def _reach(self) -> Floats:
+        """From the thing to the tips (3,)."""
+        return np.asarray(self._world.tip[0] - self._world.pose(self._world.target)[0])
 
     def _over(self, middle: Floats) -> Floats:
         """Where the tips have to be for the thing held to be over `middle` (2,)."""
-        return np.asarray(middle + (self._world.tip[0] - self._world.pose(self._world.target)[0])[:2])
+        return np.asarray(middle + self._reach()[:2])
 
     def _clear(self, start: Floats, end: Floats) -> float:
         """Height of what lies within 15 cm of the straight way, or of the goal."""
