@@ -59,7 +59,7 @@ class Numbers:
 
 
 class Turns:
-    """The same of several tasks: number n is of task n % count, and each is to have `wanted` successes."""
+    """The same of several tasks that take turns: number n is of task n % count; each is to have `wanted` successes."""
 
     def __init__(self, done: Mapping[int, bool], wanted: int, tasks: Sequence[str]) -> None:
         """tasks: their instructions, for errors."""
@@ -69,14 +69,14 @@ class Turns:
             Numbers({number // count: good for number, good in done.items() if number % count == task}, wanted)
             for task in range(count)
         ]
-        self._turn = 0
 
     def next_task(self) -> int | None:
-        """The next free number, None if there is nothing to do (until another fails)."""
-        for _ in self._each:
-            task = self._turn
-            self._turn = (self._turn + 1) % len(self._each)
-            number = self._each[task].next_task()
+        """The next free number, None if there is nothing to do (until another fails).
+
+        Those of one task come before those of the next, so that a process seldom needs another world.
+        """
+        for task, numbers in enumerate(self._each):
+            number = numbers.next_task()
             if number is not None:
                 return number * len(self._each) + task
         return None

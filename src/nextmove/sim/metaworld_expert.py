@@ -21,8 +21,8 @@ from nextmove.sim.tasks import task as find
 
 MORE = 10
 """Steps that a demonstration goes on after it has succeeded."""
-_KEPT = 12
-"""Worlds that a process keeps, since demonstrations of several tasks take turns."""
+_KEPT = 2
+"""Worlds that a process keeps; with a camera each takes 0.2 GB."""
 
 
 class Expert:
