@@ -112,3 +112,30 @@ def test_hashes_are_the_same_on_every_machine_and_survive_text(tmp_path: Path) -
     assert identity.whole(known.features) == "dfa03dd3d35f6856"
     assert identity.to_hex(identity.traces(dataset, ["observation.state"])) == "00a9d11db39fa37304db405e2051543d"
     assert identity.from_hex(identity.to_hex(known.episodes)).tolist() == known.episodes.tolist()
+
+
+def test_traces_are_the_smallest_hashes_of_spans_that_come_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vector = {"dtype": "float32", "shape": [2]}
+    writer = data.DatasetWriter(tmp_path / "set", {"observation.state": vector, "action": vector}, 10)
+    for length in (400, 3, 8, 300, 30, 400):
+        values = rng.integers(0, 2, (length, 2)).astype(np.float32)  # so few that many spans come twice
+        values[50:250] = rng.normal(size=values[50:250].shape)
+        writer.add_episode({"observation.state": values, "action": values[::-1].copy()}, "go")
+    dataset = data.open_dataset(writer.finalize()).select([0, 1, 2, 4, 5])
+    expected: set[int] = set()
+    ends = np.cumsum(dataset.episode_to[dataset.episodes] - dataset.episode_from[dataset.episodes]).tolist()
+    for name in ("observation.state", "action"):
+        rows = identity._rows(dataset, [name]).tolist()
+        spans: dict[int, list[int]] = {}
+        for episode, (first, last) in enumerate(zip([0, *ends], ends, strict=False)):
+            for at in range(first, last - identity.SPAN + 1):
+                total = 0
+                for row in rows[at : at + identity.SPAN]:
+                    total = (total * int(identity._STEP) + row) % 2**64
+                value = int(identity._mixed(np.array([total], np.uint64))[0])
+                if value < int(identity._SOME):
+                    spans.setdefault(value, []).append(episode)
+        alone = sorted((value, found[0]) for value, found in spans.items() if len(found) == 1)
+        expected |= set({episode: value for value, episode in reversed(alone)}.values())
+    assert identity.traces(dataset, ["observation.state"]).tolist() == sorted(expected)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from nextmove.data.episodes import Episodes, read_episodes, read_tasks
 from nextmove.data.errors import DataError
 from nextmove.data.layout import Feature, Info, read_info, read_json, read_json_lines
 from nextmove.data.stats import Stats, merge, parse_stats
-from nextmove.data.tables import Array, read_parts, to_numpy
+from nextmove.data.tables import Array, count_rows, read_parts, to_numpy
+from nextmove.host.threads import threaded
 
 
 def open_dataset(
@@ -147,10 +149,11 @@ class Dataset:
         """The columns, as float32 if `single`."""
         features = [self.layout.feature(n) for n in names]
         out = {f.name: np.empty((self.num_frames, *f.item_shape), _kept(f, single)) for f in features}
-        rounding = {n: Rounding() for n in names}
-        row = 0
-        for path in self.table.data_files:
-            first = row
+        rounding, adding = {n: Rounding() for n in names}, Lock()
+
+        def read(file: tuple[Path, int]) -> None:
+            path, first = file
+            row = first
             for part in read_parts(path, names):
                 held = 0
                 for f in features:
@@ -159,10 +162,15 @@ class Dataset:
                     with np.errstate(over="ignore"):
                         out[f.name][row : row + held] = array[:room]
                     if single:
-                        rounding[f.name].add(array[:room], out[f.name][row : row + held])
+                        with adding:
+                            rounding[f.name].add(array[:room], out[f.name][row : row + held])
                 row += held
-        if row != self.num_frames:
-            raise DataError(f"{self.root}: the episodes name {self.num_frames} frames, the data files hold {row}")
+
+        counts = threaded(count_rows, self.table.data_files)
+        threaded(read, list(zip(self.table.data_files, [0, *np.cumsum(counts).tolist()], strict=False)))
+        if sum(counts) != self.num_frames:
+            held = f"the data files hold {sum(counts)}"
+            raise DataError(f"{self.root}: the episodes name {self.num_frames} frames, {held}")
         self.rounding.update(rounding if single else {})
         return out
 

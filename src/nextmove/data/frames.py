@@ -32,6 +32,7 @@ from nextmove.data.frame_store import (
 from nextmove.data.tables import Array
 from nextmove.host.files import cache_folder, room, write_text
 from nextmove.host.lock import hold
+from nextmove.host.threads import cores
 from nextmove.host.workers import Failure, run_tasks
 
 FOLDER = ".frames"
@@ -208,8 +209,7 @@ class _Stores:
         for piece in pieces:
             height, width, _ = self.dataset.layout.feature(piece.camera).shape
             pixels += (piece.segment.stop - piece.segment.start) * height * width
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = 0 if pixels < QUICK or cores < 2 else min(cores, len(pieces))
+        workers = 0 if pixels < QUICK or cores() < 2 else min(cores(), len(pieces))
         with bar(sum(piece.segment.stop - piece.segment.start for piece in pieces)) as move:
 
             def done(result: Stored | OSError | Failure) -> None:

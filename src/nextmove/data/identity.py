@@ -22,6 +22,7 @@ from nextmove.contracts import TASK
 from nextmove.data.dataset import Dataset
 from nextmove.data.errors import DataError
 from nextmove.data.tables import Array
+from nextmove.host.threads import cores, threaded
 
 BYTES = 8
 """Of a hash: two of ten million episodes agree by chance with a probability of 3e-6."""
@@ -55,12 +56,16 @@ def identify(dataset: Dataset, observations: Sequence[str], action: str = "actio
     columns = dataset.floats([name for name in names if name != TASK])
     digests = np.empty((len(dataset.episodes), len(names), BYTES), np.uint8)
     starts = np.empty(len(dataset.episodes), np.uint64)
-    for i, episode in enumerate(dataset.episodes):
-        first, last = dataset.episode_from[episode], dataset.episode_to[episode]
-        for j, name in enumerate(names):
-            content = _instructions(dataset, first, last) if name == TASK else _single(columns[name][first:last])
-            digests[i, j] = np.frombuffer(_digest(content), np.uint8)
-        starts[i] = start({name: columns[name][first] for name in observations if name != TASK}, observations)
+
+    def look(some: Array) -> None:
+        for i in some.tolist():
+            first, last = dataset.episode_from[dataset.episodes[i]], dataset.episode_to[dataset.episodes[i]]
+            for j, name in enumerate(names):
+                content = _instructions(dataset, first, last) if name == TASK else _single(columns[name][first:last])
+                digests[i, j] = np.frombuffer(_digest(content), np.uint8)
+            starts[i] = start({name: columns[name][first] for name in observations if name != TASK}, observations)
+
+    threaded(look, np.array_split(np.arange(len(starts)), min(len(starts), cores())))
     episodes = np.array([_number(_digest(row.tobytes())) for row in digests], np.uint64)
     features = {name: _digest(digests[:, j].tobytes()).hex() for j, name in enumerate(names)}
     return Identity(episodes, starts, features)
@@ -117,24 +122,38 @@ def traces(dataset: Dataset, observations: Sequence[str], action: str = "action"
 
     A span that comes twice (a robot at rest) says nothing about where it is from; an episode may have none.
     """
+    # The smallest hashes of an episode are looked at first; nearly always one of them is its alone.
+    few = max(1, int(_SOME) // max(1, len(dataset) // max(1, 64 * len(dataset.episodes))))
     found = []
-    for spans, episode in _spans(dataset, observations, action):
-        order = np.argsort(spans)
-        ranked = spans[order]
-        twice, equal = np.zeros(len(ranked), bool), ranked[1:] == ranked[:-1]
-        twice[1:] |= equal
-        twice[:-1] |= equal
-        once = order[~twice]
-        # In the order of their hashes, the first of each episode: which is the same one in a shortened copy.
-        _, first = np.unique(episode[once], return_index=True)
-        found.append(spans[once[first]])
+    for names in _named(observations, action):
+        rows = _rows(dataset, names)
+        for below in (few, int(_SOME)):
+            spans, episode = _spans(dataset, rows, below)
+            first = _first_alone(spans, episode)
+            if len(first) == len(dataset.episodes):
+                break
+        found.append(spans[first])
     return np.unique(np.concatenate(found))
+
+
+def _first_alone(spans: Array, episode: Array) -> Array:
+    """The place of each episode's smallest hash that comes once, which is the same one in a shortened copy."""
+    order = np.argsort(spans)
+    ranked = spans[order]
+    twice, equal = np.zeros(len(ranked), bool), ranked[1:] == ranked[:-1]
+    twice[1:] |= equal
+    twice[:-1] |= equal
+    once = order[~twice]
+    _, first = np.unique(episode[once], return_index=True)
+    out: Array = once[first]
+    return out
 
 
 def sharing(dataset: Dataset, known: Array, observations: Sequence[str], action: str = "action") -> Array:
     """(S,) bool: which selected episodes hold one of the `traces` (M,) of other episodes."""
     out = np.zeros(len(dataset.episodes), bool)
-    for spans, episode in _spans(dataset, observations, action):
+    for names in _named(observations, action):
+        spans, episode = _spans(dataset, _rows(dataset, names), int(_SOME))
         out[episode[np.isin(spans, known)]] = True
     return out
 
@@ -149,20 +168,33 @@ def from_hex(text: str) -> Array:
     return np.frombuffer(bytes.fromhex(text), ">u8").astype(np.uint64)
 
 
-def _spans(dataset: Dataset, observations: Sequence[str], action: str) -> Iterator[tuple[Array, Array]]:
-    """Hashes of spans of SPAN frames, and the place of each one's episode in the selection: observed, then done."""
-    lengths = dataset.episode_to[dataset.episodes] - dataset.episode_from[dataset.episodes]
-    episode = np.repeat(np.arange(len(lengths)), lengths)
-    stop = np.repeat(np.cumsum(lengths), lengths)
-    begins = np.flatnonzero(np.arange(len(stop)) + SPAN <= stop)
-    for names in filter(None, (sorted(name for name in observations if name != TASK), [action])):
-        rows = _rows(dataset, names)
-        total = np.zeros(len(begins), np.uint64)
-        for i in range(SPAN):
-            total = total * _STEP + rows[begins + i]
+def _named(observations: Sequence[str], action: str) -> Iterator[list[str]]:
+    """The features whose spans are looked at together: those observed, if there are any, then those done."""
+    return filter(None, (sorted(name for name in observations if name != TASK), [action]))
+
+
+def _spans(dataset: Dataset, rows: Array, below: int) -> tuple[Array, Array]:
+    """Hashes of spans of SPAN rows (n,) that are below a bound, and the place of each one's episode in the selection.
+
+    A span's hash is that of a polynomial in _STEP whose coefficients are its rows' hashes.
+    """
+    end = np.cumsum(dataset.episode_to[dataset.episodes] - dataset.episode_from[dataset.episodes])
+
+    def some(first: int) -> tuple[Array, Array]:
+        total, width, factor = rows[first : first + BLOCK + SPAN - 1], 1, int(_STEP)
+        while width < SPAN:  # of twice as many rows
+            total = total[:-width] * np.uint64(factor) + total[width:]
+            width, factor = 2 * width, factor * factor % 2**64
         total = _mixed(total)
-        some = total < _SOME
-        yield total[some], episode[begins[some]]
+        begins = np.flatnonzero(total < np.uint64(below))
+        episode = np.searchsorted(end, begins + first, side="right")
+        inside = begins + first + SPAN <= end[episode]
+        return total[begins[inside]], episode[inside]
+
+    parts = threaded(some, range(0, max(0, len(rows) - SPAN + 1), BLOCK))
+    none = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    spans, episodes = zip(none, *parts, strict=True)
+    return np.concatenate(spans), np.concatenate(episodes)
 
 
 def _rows(dataset: Dataset, names: Sequence[str]) -> Array:
@@ -171,14 +203,18 @@ def _rows(dataset: Dataset, names: Sequence[str]) -> Array:
     bits = np.random.PCG64(1)
     widths = [int(np.prod(columns[name].shape[1:], dtype=np.int64)) for name in names]
     factors = [bits.random_raw(width) | np.uint64(1) for width in widths]
-    out, at = np.empty(len(dataset), np.uint64), 0
-    for chosen in dataset.spans(BLOCK):
+    parts = list(dataset.spans(BLOCK))
+    out, at = np.empty(len(dataset), np.uint64), np.cumsum([0, *(part.stop - part.start for part in parts)])
+
+    def one(number: int) -> None:
+        chosen = parts[number]
         total = np.zeros(chosen.stop - chosen.start, np.uint64)
         for name, factor in zip(names, factors, strict=True):
             part = _single(columns[name][chosen]).reshape(len(total), -1)
             total += part.view(np.uint32).astype(np.uint64) @ factor
-        out[at : at + len(total)] = _mixed(total)
-        at += len(total)
+        out[at[number] : at[number + 1]] = _mixed(total)
+
+    threaded(one, range(len(parts)))
     return out
 
 

@@ -36,8 +36,10 @@ Augment = Callable[[dict[str, Any], Rng], dict[str, Any]]
 
 def permutation(count: int, seed: int, epoch: int) -> Array:
     """A shuffle of range(count): the order of `count` raw 64-bit draws, which numpy promises never to change."""
-    bits = np.random.PCG64(np.random.SeedSequence([seed, epoch]))
-    return np.argsort(bits.random_raw(count), kind="stable")
+    draws = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(count)
+    order = np.argsort(draws)  # several times as fast as a stable sort, and the same where no two draws are equal
+    ranked = draws[order]
+    return np.argsort(draws, kind="stable") if (ranked[1:] == ranked[:-1]).any() else order
 
 
 class Loader:

@@ -13,6 +13,7 @@ import numpy as np
 from nextmove.contracts import TASK
 from nextmove.data.dataset import Dataset
 from nextmove.data.tables import Array
+from nextmove.host.threads import cores, threaded
 
 PARTS = (2, 4, 2)
 """How many directions the first frame, the mean and the last frame of an episode are looked at along."""
@@ -47,12 +48,21 @@ def _points(dataset: Dataset, observations: Sequence[str], action: str) -> Array
     """(S, 3, W) first frame, mean and last frame of every selected episode."""
     names = [*sorted(name for name in observations if name != TASK), action]
     columns = dataset.floats(names)
-    out = []
-    for episode in dataset.episodes:
-        first, last = dataset.episode_from[episode], dataset.episode_to[episode]
-        parts = [columns[name][first:last].reshape(last - first, -1) for name in names]
-        out.append(np.concatenate([[p[0], p.mean(0, dtype=np.float64), p[-1]] for p in parts], 1))
-    return np.array(out)
+    first, last = dataset.episode_from[dataset.episodes], dataset.episode_to[dataset.episodes]
+
+    out = np.empty((len(first), 3, sum(int(np.prod(columns[name].shape[1:])) for name in names)))
+
+    def look(some: Array) -> None:
+        for i in some.tolist():
+            parts = [columns[name][first[i] : last[i]].reshape(last[i] - first[i], -1) for name in names]
+            out[i, 0] = np.concatenate([part[0] for part in parts])
+            # Numbers of a dimension side by side, for a sum along memory.
+            sums = [np.ascontiguousarray(part.T).sum(1, dtype=np.float64) for part in parts]
+            out[i, 1] = np.concatenate(sums) / (last[i] - first[i])
+            out[i, 2] = np.concatenate([part[-1] for part in parts])
+
+    threaded(look, np.array_split(np.arange(len(first)), max(1, min(len(first), cores()))))
+    return out
 
 
 def _outlined(points: Array, centre: Array, spread: Array) -> Array:

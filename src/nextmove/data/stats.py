@@ -17,6 +17,7 @@ import numpy as np
 
 from nextmove.data.errors import DataError
 from nextmove.data.tables import Array
+from nextmove.host.threads import threaded
 
 if TYPE_CHECKING:
     from nextmove.data.dataset import Dataset
@@ -58,6 +59,8 @@ def first_bad(values: Array) -> int | None:
     """The first frame of (N, ...) that holds NaN or an infinity, if any."""
     if values.dtype.kind != "f":
         return None
+    if values.size and np.isfinite(values.min()) and np.isfinite(values.max()):
+        return None  # either would be NaN where a number is
     bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
     return int(bad[0]) if len(bad) else None
 
@@ -65,9 +68,12 @@ def first_bad(values: Array) -> int | None:
 def check_finite(dataset: Dataset, names: Sequence[str]) -> None:
     """Raises `DataError` naming the first number of these features, in the selected frames, that is NaN or infinite."""
     columns = dataset.floats(names)
-    for name in names:
+
+    def first_row(name: str) -> int | None:
         parts = ((part.start, first_bad(columns[name][part])) for part in dataset.spans(SCANNED))
-        row = next((first + bad for first, bad in parts if bad is not None), None)
+        return next((first + bad for first, bad in parts if bad is not None), None)
+
+    for name, row in zip(names, threaded(first_row, names), strict=True):
         if row is None:
             continue
         numbers = columns[name][row].reshape(-1)

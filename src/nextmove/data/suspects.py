@@ -16,6 +16,7 @@ import numpy as np
 from nextmove.data.dataset import Dataset
 from nextmove.data.digits import Rounding
 from nextmove.data.tables import Array
+from nextmove.host.threads import threaded
 
 FAR = 2.0
 """Distances q99 - q01 beyond those quantiles from which an action counts as out of range."""
@@ -23,6 +24,8 @@ SAMPLED = 100_000
 """Frames, evenly out of all, whose quantiles are taken."""
 BLOCK = 1 << 16
 """Rows looked at together."""
+CACHED = 1 << 13
+"""Rows that a processor's own cache holds."""
 EPS = float(np.finfo(np.float32).eps)
 
 Level = Literal["error", "warning"]
@@ -55,11 +58,12 @@ def at(dataset: Dataset, row: int, level: Level, check: str, message: str, featu
 def suspects(dataset: Dataset, names: Sequence[str]) -> list[Finding]:
     """What is suspicious about these features in the selected frames, as models read them."""
     columns = dataset.floats(names)
-    found: list[Finding] = []
-    for name in names:
+
+    def one(name: str) -> list[Finding]:
         values = columns[name].reshape(dataset.num_frames, -1)
-        found += feature(dataset, name, values, dataset.rounding.get(name, Rounding()))
-    return found
+        return list(feature(dataset, name, values, dataset.rounding.get(name, Rounding())))
+
+    return [finding for found in threaded(one, names) for finding in found]
 
 
 def feature(dataset: Dataset, name: str, values: Array, lost: Rounding) -> Iterator[Finding]:
@@ -96,8 +100,7 @@ def _far(dataset: Dataset, name: str, values: Array) -> Iterator[Finding]:
     sample = np.concatenate([values[part][::step] for part in parts]).astype(np.float64)
     low, high = np.stack([_quantiles(x) for x in sample.T], 1)
     reach = FAR * (high - low)
-    smallest = np.fmin.reduce([np.fmin.reduce(values[part]) for part in parts])
-    largest = np.fmax.reduce([np.fmax.reduce(values[part]) for part in parts])
+    smallest, largest = _extremes(values, list(dataset.spans(CACHED)))
     for d in np.flatnonzero((reach > 0) & ((smallest < low - reach) | (largest > high + reach))).tolist():
         count, row, spread = _outside(parts, values[:, d], low[d], high[d])
         lost = high[d] - low[d] < EPS * spread
@@ -108,6 +111,16 @@ def _far(dataset: Dataset, name: str, values: Array) -> Iterator[Finding]:
         )
         text += "; scaled to its spread all others are one number" if lost else ""
         yield at(dataset, row, "error" if lost else "warning", "range", text, name)
+
+
+def _extremes(values: Array, parts: Sequence[slice]) -> tuple[Array, Array]:
+    """The smallest and largest number (D,) of each dimension, NaN passed over."""
+    lows, highs = [], []
+    for part in parts:
+        columns = np.ascontiguousarray(values[part].T)  # along memory it is nine times as fast
+        lows.append(np.fmin.reduce(columns, axis=1))
+        highs.append(np.fmax.reduce(columns, axis=1))
+    return np.fmin.reduce(lows), np.fmax.reduce(highs)
 
 
 def _quantiles(x: Array) -> Array:

@@ -81,6 +81,12 @@ def read_parts(path: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
                 yield {name: part.column(name) for name in wanted}
 
 
+def count_rows(path: Path) -> int:
+    """How many rows one file holds; raises as `open_parquet` does."""
+    with open_parquet(path, BUFFER) as file:
+        return int(file.metadata.num_rows)
+
+
 def _refuse_absent(path: Path, wanted: Iterable[str], file: Any) -> None:
     present = file.schema_arrow.names
     for name in wanted:

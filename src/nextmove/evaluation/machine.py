@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nextmove import __version__
+from nextmove.host.threads import cores
 
 PACKAGES = ("torch", "numpy", "gymnasium", "gym-pusht", "pymunk")
 
@@ -21,8 +21,7 @@ def machine() -> dict[str, str]:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         cpu = names[0] if names else cpu
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    table = {"processor": cpu, "usable cores": str(cores)}
+    table = {"processor": cpu, "usable cores": str(cores())}
     if memory.exists():
         kilobytes = int(memory.read_text().split("MemTotal:", 1)[1].split()[0])
         table["memory"] = f"{kilobytes / 2**20:.0f} GiB"

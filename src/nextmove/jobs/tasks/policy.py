@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,24 +61,43 @@ def task(asked: Asked, options: Options) -> Task:
     print(chosen_space)
     if left := unused(dataset, policy):
         print(f"not used: {', '.join(left)} (recipe.encoder.parts says what the policy looks at)")
-    check_order(dataset)
+    _read(dataset, [*number_features(policy), "action"])
     check_rate(dataset)
     frames, left_out = filmed(
         dataset, policy, options.episodes, options.leave_out, options.leave_out_broken, options.frame_store_gb
     )
     chosen, held = split_episodes(dataset, options.episodes, asked.holdout, asked.seed, left_out)
     print(kept_back(held, len(chosen), asked.holdout))
-    look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
-    seen = windows(dataset, policy, chosen, frames.cameras)
-    policy.fit(Columns(seen))
-    apart = windows(dataset, policy, held, frames.cameras)
-    judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) else []
+    with ThreadPoolExecutor(1) as beside:
+        content = beside.submit(provenance.content, dataset, known_by(policy), chosen, held)
+        look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
+        seen = windows(dataset, policy, chosen, frames.cameras)
+        policy.fit(Columns(seen))
+        apart = windows(dataset, policy, held, frames.cameras)
+        judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
     if simulator := recorded_with(dataset.root):
         facts[DEMONSTRATED] = simulator
-    facts["content"] = provenance.content(dataset, known_by(policy), chosen, held)
+    facts["content"] = content.result()
     return Task(policy, seen, judged, facts)
+
+
+def _read(dataset: data.Dataset, names: Sequence[str]) -> None:
+    """Reads what is trained on, and meanwhile the counters of the rows, which have to be those of their episodes."""
+
+    def count() -> None:
+        check_order(dataset)
+        dataset.column("task_index")
+
+    with ThreadPoolExecutor(1) as beside:
+        order = beside.submit(count)
+        try:
+            dataset.floats(names)
+        except data.DataError:
+            order.result()
+            raise
+        order.result()
 
 
 def spec_of(dataset: data.Dataset) -> PolicySpec:
