@@ -52,3 +52,19 @@ def test_a_far_point_changes_the_answer():
     changed = (net(moved) - net(points)).abs().amax(1)
     assert changed[0] > 1e-3
     assert changed[1] == 0
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_gradients_are_those_of_all_points(color):
+    """In training only points that reach a maximum are passed back; a cloud may hold one point many times."""
+    net, points = build(color), torch.randn(2, 3, 700, 6)
+    points[0, 0, 100:] = points[0, 0, :1]
+    net(points).square().sum().backward()
+    found = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    whole = net.projection(net.mlp(points[..., : net.channels]).amax(-2))
+    whole.square().sum().backward()
+    torch.testing.assert_close(net(points), whole, rtol=1e-5, atol=1e-5)
+    for gradient, parameter in zip(found, net.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-4 * float(parameter.grad.abs().max()))
+    assert net._reached(points[..., : net.channels]).shape[-2] < 400
