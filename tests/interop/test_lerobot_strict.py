@@ -9,8 +9,11 @@ from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
 from tests.interop.lerobot_folders import ACT, DIFFUSION, config, statistics, tensors, write
 
+from nextmove import sim
 from nextmove.config import ConfigError
+from nextmove.data import open_dataset
 from nextmove.interop.lerobot import load
+from nextmove.jobs.robot import fits_data, fits_task
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PRE, POST = "policy_preprocessor", "policy_postprocessor"
@@ -204,6 +207,16 @@ def test_images_are_those_of_the_camera(seeing):
     del obs["observation.images.wrist"]
     with pytest.raises(ValueError, match=r"camera 'observation\.images\.wrist'"):
         policy.act(obs, rng=torch.Generator())
+
+
+def test_data_and_simulators_without_the_cameras_are_refused_with_what_they_have(seeing):
+    policy = load(seeing).policy
+    dataset = open_dataset(GOLDEN / "lerobot_dataset_v3" / "dataset")
+    for fits, where in ((fits_data, dataset), (fits_task, sim.find("pusht")[0])):
+        with pytest.raises(ConfigError) as problem:
+            fits(policy, where)
+        assert "observation.images.top_cam: expected a camera" in str(problem.value)
+        assert "(image [" in str(problem.value)
 
 
 def test_missing_state(act):

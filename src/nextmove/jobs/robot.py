@@ -76,11 +76,11 @@ def sensors(policy: Policy, task: sim.Task) -> dict[str, Any]:
 
 def _fits(policy: Policy, where: str, found: Mapping[str, Feature]) -> str:
     action = Feature("state", (policy.spec.action,), policy.spec.action_names)
-    for name, feature in {**policy.inputs, "action": action}.items():
-        if name not in found:
-            if feature.optional:
-                continue
-            raise ConfigError(f"{where}: {name}: expected {_article(feature)}, found only {listed(found)}")
+    wanted = {**policy.inputs, "action": action}
+    if absent := [name for name, feature in wanted.items() if name not in found and not feature.optional]:
+        what = "; ".join(f"{name}: expected {_article(wanted[name])}" for name in absent)
+        raise ConfigError(f"{where}: {what}, found only {listed(found)}")
+    for name, feature in ((name, feature) for name, feature in wanted.items() if name in found):
         other = found[name]
         if other.type != feature.type:
             raise ConfigError(f"{where}: {name}: expected {_article(feature)}, found {_article(other)}")
