@@ -27,8 +27,8 @@ class TrainConfig:
     threads: int = 2
     """Threads of the arithmetic, per process."""
     bf16: Literal["auto", "on", "off"] = "auto"
-    """Mixed precision in the loss; auto: on GPUs that have it, and on CPUs that are measured to multiply 1.5 times as
-    fast in it; a resumed run keeps its choice."""
+    """Mixed precision in the loss; auto: on GPUs that have it, and on CPUs where a few steps of the model, tried at the
+    start, are at least 1.1 times as fast in it; a resumed run keeps its choice."""
     accumulate: int = 1
     """Parts into which each batch is cut to save memory; draws, and so results, do not depend on it."""
     log_every: int = 50

@@ -1,8 +1,8 @@
-"""Batches cut into parts."""
+"""A stream of batches, and batches cut into parts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,32 @@ import torch
 from torch import Tensor
 
 from nextmove.contracts import Batch
+
+
+class Peeked:
+    """Batches one by one, of which the first may be looked at before it is taken."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._source = iter(batches)
+        self._ahead: list[Batch] = []
+
+    def first(self, step: int) -> Batch:
+        """The batch that `take` gives next, with the same error."""
+        if not self._ahead:
+            self._ahead.append(self.take(step))
+        return self._ahead[0]
+
+    def take(self, step: int) -> Batch:
+        """The next batch; raises ValueError that names the step where there is none."""
+        try:
+            return self._ahead.pop() if self._ahead else next(self._source)
+        except StopIteration:
+            raise ValueError(f"batches: expected one for every step, found the end at step {step}") from None
+
+    def close(self) -> None:
+        """Ends what makes them."""
+        if hasattr(self._source, "close"):
+            self._source.close()
 
 
 def batch_size(batch: Batch) -> int:

@@ -1,25 +1,33 @@
-"""Whether the loss is computed in bf16: as asked for, as the run began, or where products of matrices are faster in it.
+"""Whether the loss is computed in bf16: as asked for, as the run began, or where steps of the model are faster in it.
 
-Products stand for the whole step and do not decide for every model: docs/results.md, "Training steps in bf16 and in
-float32". A processor without such instructions computes bf16 by way of float32 and is slower.
+A processor without products of its own for bf16 computes it by way of float32, many times slower: it is not tried.
+What faster products are worth depends on the model: docs/results.md, "Training steps in bf16 and in float32".
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 
 from nextmove.contracts import _torch
 
-FASTER = 1.3
-"""How much faster products must be."""
+FASTER = 1.1
+"""How much faster steps must be, and products, of which they are made."""
+ROUNDS, SECONDS = 8, 1.5
+"""Steps in each precision at most, in turns; none is begun after these seconds but the first of each."""
 WIDTHS = (256, 512, 1024)
 """Of square matrices, each with a batch of as many rows as the first."""
 REPEATS = 15
+
+Trial: TypeAlias = Callable[[], AbstractContextManager[Callable[[bool], None]]]
+"""Yields what computes the gradients of a step, in bf16 or not; afterwards everything is as it was."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,12 @@ class Precision:
     why: str
 
 
-def choose(asked: Literal["auto", "on", "off"], device: torch.device, kept: bool | None = None) -> Precision:
+def choose(
+    asked: Literal["auto", "on", "off"], device: torch.device, trial: Trial, kept: bool | None = None
+) -> Precision:
     """What a run computes its loss in; `kept`: the decision of its first start, if it is resumed.
 
-    On a CPU the first call for a number of threads takes some tens of milliseconds.
+    On a CPU whose products in bf16 are faster a few steps are tried.
     """
     if asked != "auto":
         return Precision(asked == "on", "as asked for")
@@ -45,7 +55,28 @@ def choose(asked: Literal["auto", "on", "off"], device: torch.device, kept: bool
     if device.type != "cpu":
         return Precision(False, f"not known to be faster on {device.type}")
     ratio = products(torch.get_num_threads())
-    return Precision(ratio >= FASTER, f"this processor multiplies {ratio:.2f} times as fast in bf16 as in float32")
+    if ratio < FASTER:
+        return Precision(False, f"this processor multiplies {ratio:.2f} times as fast in bf16 as in float32")
+    with trial() as gradients:
+        gradients(False)  # What is wrong with the model itself is said as it would be by the first step.
+        try:
+            ratio = steps(gradients)
+        except RuntimeError as problem:
+            return Precision(False, f"it cannot be computed in bf16 ({problem})")
+    return Precision(ratio >= FASTER, f"steps of this model take {ratio:.2f} times as many in bf16 as in float32")
+
+
+def steps(gradients: Callable[[bool], None]) -> float:
+    """How many times as fast as in float32 the gradients of a step are computed in bf16: the best times of turns."""
+    best, began = [math.inf, math.inf], time.perf_counter()
+    for _ in range(ROUNDS):
+        for mixed in (False, True):
+            start = time.perf_counter()
+            gradients(mixed)
+            best[mixed] = min(best[mixed], time.perf_counter() - start)
+        if time.perf_counter() - began > SECONDS:
+            break
+    return best[False] / best[True]
 
 
 @lru_cache(maxsize=8)

@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +25,7 @@ from nextmove.training.distributed import World
 from nextmove.training.ema import Ema
 from nextmove.training.log import Log, Meter
 from nextmove.training.optim import Update, factors, trainable, undecayed
+from nextmove.training.parts import Peeked
 from nextmove.training.precision import choose
 from nextmove.training.progress import Watch
 from nextmove.training.report import Best, Result, StepReport
@@ -66,11 +67,8 @@ class Run:
         self.mixed: bool | None = None
         held = list(validation)
         notices = self._open(out, bool(held))
-        self.precision = choose(config.bf16, device, self.mixed)
-        # Of several processes that measure the first decides.
-        self.mixed = bool(world.sum([world.first and self.precision.bf16])[0])
-        self.take = Step(model, self.update, config=config, world=world, device=device, mixed=self.mixed)
-        self.judge = Validation(held, seed=config.seed, world=world, device=device, mixed=self.mixed)
+        self.take = Step(model, self.update, config=config, world=world, device=device)
+        self.judge = Validation(held, seed=config.seed, world=world, device=device)
         self.shown: dict[str, float] = {}
         watch = Watch(config.progress if world.first else "off")
         keep = self.step if config.resume else None
@@ -131,8 +129,9 @@ class Run:
     def go(self, batches: Batches, interrupt: Interrupt, on_step: OnStep | None) -> None:
         """Steps until the budget is used or somebody asks to stop; validates and saves on the way and at the end."""
         try:
-            self._announce()
-            self._loop(batches, interrupt, on_step)
+            source = Peeked(batches(self.step, self.world.rank, self.world.size))
+            self._announce(self._settle(source))
+            self._loop(source, interrupt, on_step)
         except DivergedError as problem:
             self.log.write("diverged", self.step, message=str(problem))
             raise DivergedError(f"{problem}; last good checkpoint: {self.checkpoint or 'none'}") from None
@@ -154,9 +153,18 @@ class Run:
                 self.state.save(self.folder, self.step, self._facts(), self.save_model)
             self.checkpoint = checkpoint.newest(self.folder, "last")
 
-    def _loop(self, batches: Batches, interrupt: Interrupt, on_step: OnStep | None) -> None:
+    def _settle(self, source: Peeked) -> str:
+        """Decides for bf16 or against it, trying it with the first batch where that is the question; returns why."""
+        chosen = choose(
+            self.config.bf16, self.take.device, lambda: self.take.tried(self.step, source.first(self.step)), self.mixed
+        )
+        # Of several processes that measure the first decides.
+        self.mixed = bool(self.world.sum([self.world.first and chosen.bf16])[0])
+        self.take.mixed = self.judge.mixed = self.mixed
+        return chosen.why
+
+    def _loop(self, source: Peeked, interrupt: Interrupt, on_step: OnStep | None) -> None:
         begun, stop = self.step, False
-        source = iter(batches(self.step, self.world.rank, self.world.size))
         while True:
             # The first process's clock decides for all; a wish to stop may come from any.
             progress, stops = self.world.sum([self.world.first and self.clock.progress(self.step), stop])
@@ -168,18 +176,14 @@ class Run:
             report = self._advance(source, progress)
             stop = bool(on_step is not None and on_step(report)) or interrupt.asked > 0
         self.stopped = interrupt.asked
-        if hasattr(source, "close"):
-            source.close()
+        source.close()
         self._show()
         self.log.write("end", self.step, finished=self.finished, elapsed=self.clock.elapsed)
 
-    def _advance(self, source: Iterator[Batch], progress: float) -> StepReport:
+    def _advance(self, source: Peeked, progress: float) -> StepReport:
         """One step, counted."""
         began, before = time.perf_counter(), self.clock.elapsed
-        try:
-            batch = next(source)
-        except StopIteration:
-            raise ValueError(f"batches: expected one for every step, found the end at step {self.step}") from None
+        batch = source.take(self.step)
         wait = time.perf_counter() - began
         terms, numbers = self.take(self.step, batch, rate(self.step, progress, self.optim.warmup))
         self.step += 1
@@ -253,10 +257,9 @@ class Run:
         progress = min(1.0, self.clock.progress(self.step))
         self.log.watch.show(self.step, progress, self.clock.left(self.step), self.shown or self.meter.means())
 
-    def _announce(self) -> None:
+    def _announce(self, why: str) -> None:
         facts = {"config": encode(self.config), "optim": encode(self.optim), "world": self.world.size}
         facts |= {"parameters": sum(p.numel() for p in self.update.parameters)}
-        why = self.precision.why
         self.log.write("start", self.step, **facts, bf16=self.mixed, bf16_why=why, torch=torch.__version__)
         if self.config.bf16 == "auto" and self.world.first:
             self.log.watch.say(f"the loss is computed in {'bf16' if self.mixed else 'float32'}: {why}")

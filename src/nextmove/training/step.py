@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from nextmove.training.parts import part, to
 
 NOISE, VALIDATION, DROPOUT = 2, 3, 4
 """Third words of the seeds (seed, step, what); 1 is the data's augmentation."""
+
+Loss: TypeAlias = Callable[..., dict[str, Tensor]]
 
 
 class DivergedError(RuntimeError):
@@ -44,8 +46,8 @@ class Step:
         mixed: bool = False,
     ) -> None:
         self.update, self.config, self.world, self.device, self.mixed = update, config, world, device, mixed
-        loss = cast(Trainable, model).loss
-        self.loss: Callable[..., dict[str, Tensor]] = torch.compile(loss, dynamic=False) if config.compile else loss
+        self.model, loss = model, cast(Trainable, model).loss
+        self.loss: Loss = torch.compile(loss, dynamic=False) if config.compile else loss
 
     def __call__(self, step: int, batch: Batch, rate: float) -> tuple[dict[str, float], dict[str, float]]:
         """Trains on this process's rows at `rate` of the peak; returns the loss terms and `grad_norm` and `lr`.
@@ -61,35 +63,64 @@ class Step:
         self._check(step, terms, norm)
         return terms, {"grad_norm": norm, "lr": self.update.apply(rate, norm)}
 
+    @contextmanager
+    def tried(self, step: int, batch: Batch) -> Iterator[Callable[[bool], None]]:
+        """Yields what computes the gradients of the step's first part, in bf16 or not, uncompiled.
+
+        Afterwards weights, buffers, gradients and torch's own generators are as before.
+        """
+        # Other processes may not be trying: this one's rows stand for theirs.
+        masks = self._masks(batch, lambda mask: torch.cat([mask] * self.world.size))
+        buffers, loss = [(b, b.clone()) for b in self.model.buffers()], cast(Trainable, self.model).loss
+
+        def gradients(mixed: bool) -> None:
+            self._part(step, batch, 0, masks, loss, mixed)
+
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            try:
+                yield gradients
+            finally:
+                self.update.zero()
+                with torch.no_grad():
+                    for buffer, value in buffers:
+                        buffer.copy_(value)
+
     def rng(self, step: int, index: int, masks: Mapping[str, Tensor]) -> Rng:
         """The draws of part number `index` of this process's rows; masks: those of the whole batch."""
         generator, parts = seeded(self.config.seed, step, NOISE), self.config.accumulate
         count = self.world.size * parts
         return generator if count == 1 else Shard(generator, self.world.rank * parts + index, count, masks)
 
-    def _masks(self, batch: Batch) -> dict[str, Tensor]:
-        """The masks of the whole batch, where it is cut."""
+    def _masks(self, batch: Batch, gather: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """The masks of the whole batch, where it is cut, by what makes them of this process's rows."""
         if self.world.size * self.config.accumulate == 1:
             return {}
         own = {name: torch.as_tensor(value).cpu() for name, value in batch.items() if name.endswith("_is_pad")}
-        return {name: self.world.gather(mask) for name, mask in sorted(own.items())}
+        return {name: gather(mask) for name, mask in sorted(own.items())}
 
     def _gradients(self, step: int, batch: Batch) -> tuple[list[str], Tensor]:
         """Gradients left on the parameters; names of the terms and their means (terms,) over the parts."""
         parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
-        masks = self._masks(batch)
+        masks = self._masks(batch, self.world.gather)
         for index in range(parts):
-            piece = to(part(batch, index, parts), self.device)
-            seed_dropout(seeded(self.config.seed, step, DROPOUT, self.world.rank, index), self.device)
-            with autocast(self.device, self.mixed):
-                terms = self.loss(piece, rng=self.rng(step, index, masks))
-            _scalars(terms)
-            (total(terms) / parts).backward()  # type: ignore[no-untyped-call]
-            for name, value in terms.items():
+            for name, value in self._part(step, batch, index, masks, self.loss, self.mixed).items():
                 share = value.detach().float() / parts
                 sums[name] = sums[name] + share if name in sums else share
         return list(sums), torch.stack(list(sums.values()))
+
+    def _part(
+        self, step: int, batch: Batch, index: int, masks: Mapping[str, Tensor], loss: Loss, mixed: bool
+    ) -> dict[str, Tensor]:
+        """The terms of a part's loss, whose gradients are added to the parameters'."""
+        parts = self.config.accumulate
+        piece = to(part(batch, index, parts), self.device)
+        seed_dropout(seeded(self.config.seed, step, DROPOUT, self.world.rank, index), self.device)
+        with autocast(self.device, mixed):
+            terms = loss(piece, rng=self.rng(step, index, masks))
+        _scalars(terms)
+        (total(terms) / parts).backward()  # type: ignore[no-untyped-call]
+        return terms
 
     def _check(self, step: int, terms: Mapping[str, float], norm: float) -> None:
         for name, value in terms.items():

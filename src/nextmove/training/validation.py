@@ -17,7 +17,9 @@ from nextmove.training.step import VALIDATION, autocast
 class Validation:
     """Mean loss terms over fixed batches, weighted by what each mean counts; batch i draws from (seed, i, 3)."""
 
-    def __init__(self, batches: Iterable[Batch], *, seed: int, world: World, device: torch.device, mixed: bool) -> None:
+    def __init__(
+        self, batches: Iterable[Batch], *, seed: int, world: World, device: torch.device, mixed: bool = False
+    ) -> None:
         self.batches = list(batches)
         self.seed, self.world, self.device, self.mixed = seed, world, device, mixed
 
