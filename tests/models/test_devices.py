@@ -17,8 +17,12 @@ from tests.models.seeing import seeing, seen
 from tests.models.test_policies import NAMES, make, windows
 from tests.models.test_tokenizers import PRIOR, SMALL_GAN, SMALL_VAE, prior_of, trained
 
+from nextmove import jobs, store
 from nextmove.codecs.palette import Palette
+from nextmove.config import ConfigError
 from nextmove.contracts import Known, Optim, Rows, Shard, normal, seeded, total, uniform
+from nextmove.evaluation.offline import offline
+from nextmove.jobs.evaluate import load_policy
 from nextmove.models.generator import ImageSpec, TextSpec
 from nextmove.models.model import with_sampling
 from nextmove.systems import built, find
@@ -130,6 +134,29 @@ def test_policies(name, elsewhere):
         made = policy.act(shown, rng=Rows([seeded(i) for i in range(3)])).actions
         assert isinstance(made, Away)
         torch.testing.assert_close(here(made), plan, rtol=0, atol=1e-3)  # of some hundred
+
+
+def test_policies_are_judged_offline_where_they_are(elsewhere):
+    policy = few_steps(make("flow-policy")).eval()
+    batch = windows(policy, 3)
+    found = [offline(model, [batch], latency_calls=1) for model in (policy, policy.to(elsewhere))]
+    assert found[1].loss == pytest.approx(found[0].loss, rel=1e-5)
+    assert found[1].mae == pytest.approx(found[0].mae, rel=1e-5)
+
+
+def test_a_policy_is_loaded_to_the_device_asked_for(tmp_path, monkeypatch):
+    folder = store.save(make("bc"), tmp_path / "bc")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for call in (load_policy, jobs.evaluate):
+        with pytest.raises(ValueError, match="device: expected cpu, since torch finds no GPU here; found 'cuda'"):
+            call(folder, device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match="device: openvino computes on cpu, found 'cuda:0'"):
+        load_policy(folder, device="cuda:0", runtime="openvino")
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda policy, device: moved.append(device) or policy)
+    assert load_policy(folder, device="cuda:0") is not None
+    assert moved == ["cuda:0"]
 
 
 @pytest.mark.parametrize("name", [system.name for family in ("text", "image") for system in built(family)])

@@ -66,7 +66,7 @@ EVALUATE = {
     "n-action-steps": OPTION + "--execute",
     "policy.num-inference-steps": OPTION + "--steps",
     "policy.noise-scheduler-type": OPTION + "--sampler",
-    "policy.device": "plans are made on the processor; leave it out",
+    "policy.device": OPTION + "--device",
     "env.type": OPTION + "--task",
     "env.task": OPTION + "--task",
     "eval.n-episodes": OPTION + "--episodes",

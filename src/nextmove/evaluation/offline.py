@@ -193,6 +193,7 @@ class _Loss:
 
     def __init__(self, policy: Any) -> None:
         self.policy = policy
+        self.device = next((p.device for p in getattr(policy, "parameters", list)()), torch.device("cpu"))
         self.sums: dict[str, float] = {}
         self.total: dict[str, float] = {}
 
@@ -200,6 +201,7 @@ class _Loss:
         if not hasattr(self.policy, "loss"):
             return
         own = {k: v[:, -self.policy.horizon :] if k.startswith("action") else v for k, v in batch.items()}
+        own = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in own.items()}
         with torch.no_grad():
             terms = self.policy.loss(own, rng=seeded(seed, first, 1))
         counted = counts(self.policy, own, seeded(seed, first, 1))

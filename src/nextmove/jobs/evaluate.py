@@ -23,6 +23,7 @@ from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
 from nextmove.runtime import Precision, compiled
+from nextmove.training.config import check_device
 
 Runtime = Literal["torch", "openvino"]
 
@@ -37,6 +38,7 @@ def load_policy(
     runtime: Runtime = "torch",
     precision: Precision = "float32",
     blind: bool = False,
+    device: str = "cpu",
 ) -> Policy:
     """A policy from a run, a saved model or a checkpoint of LeRobot or FlowPolicy, with another sampler if asked for.
 
@@ -49,18 +51,22 @@ def load_policy(
         runtime: What computes the networks, torch or one of the room `runtime`.
         precision: Of a runtime other than torch.
         blind: Plan from noise in place of the cameras' images.
+        device: cpu or cuda, where torch computes the networks.
 
     Raises:
         FileNotFoundError: for a folder without a model, or a model without weights.
         ConfigError: for a file that is damaged or holds no policy, a sampler, number or runtime that the policy has
             not, and a runtime that is not installed; the message names file or option.
-        ValueError: for more actions to execute than are planned.
+        ValueError: for more actions to execute than are planned, and a device that is not there.
     """
+    check_device(device)
     if runtime not in get_args(Runtime):
         known = get_args(Runtime)
         raise ConfigError(f"runtime: expected {' or '.join(known)}, found {runtime!r}{nearest(runtime, known)}")
     if runtime == "torch" and precision != "float32":
         raise ConfigError(f"precision: torch computes in float32, found {precision!r}; --runtime openvino has a choice")
+    if runtime == "openvino" and device != "cpu":
+        raise ConfigError(f"device: openvino computes on cpu, found {device!r}; leave out --device or --runtime")
     saved = open_folder(model).expect("policy")
     policy: Policy = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign(fps=fps).policy
     with_sampling(policy, sampler, steps)
@@ -69,7 +75,7 @@ def load_policy(
     policy.blind = blind
     if blind and not any(feature.type == "image" for feature in policy.inputs.values()):
         raise ConfigError(f"blind: {model} reads no camera, only {', '.join(policy.inputs)}; leave out --blind")
-    return compiled(policy, precision) if runtime == "openvino" else policy
+    return compiled(policy, precision) if runtime == "openvino" else policy.to(device)
 
 
 @repeatable
@@ -91,6 +97,7 @@ def evaluate(
     precision: Precision = "float32",
     video: int = 4,
     blind: bool = False,
+    device: str = "cpu",
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Judges a policy on held-out seeds of a simulator, or with `data` on demonstrations.
@@ -118,6 +125,7 @@ def evaluate(
         video: Episodes of each task with a video.
         blind: Judge it a second time on the same episodes with noise in place of its cameras' images, and report both
             with a paired test: what it solves then, it solves without seeing.
+        device: cpu or cuda, where torch plans; each process loads the policy there.
         out: Folder of the report; default MODEL/evaluation.
 
     Raises:
@@ -136,9 +144,9 @@ def evaluate(
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
     fps = several(task, batched)[0].fps if data is None else sets.open_dataset(data).fps
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps)
-    reference, make = make, partial(make, runtime=runtime, precision=precision)
+    reference, make = make, partial(make, runtime=runtime, precision=precision, device=device)
     asked = [sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime]
-    asked += [] if precision == "float32" else [precision]
+    asked += [given for given, usual in ((precision, "float32"), (device, "cpu")) if given != usual]
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
     policies = {name: make()} | ({f"{name}-blind": make(blind=True)} if blind else {})
     float32 = precise.Float32(precision, reference)

@@ -63,15 +63,20 @@ class TrainConfig:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.clock not in ("wall", "busy"):
             raise ValueError(f"clock: expected wall or busy, found {self.clock!r}")
-        try:
-            kind = torch.device(self.device).type
-        except RuntimeError:
-            kind = ""
-        if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
-            has = "cpu or cuda" if torch.cuda.is_available() else "cpu, since torch finds no GPU here"
-            raise ValueError(f"device: expected {has}; found {self.device!r}")
+        check_device(self.device)
         if (self.steps > 0) == (self.minutes > 0):
             raise ValueError(
                 "budget: expected exactly one of steps and minutes above zero, "
                 f"found steps={self.steps} and minutes={self.minutes}"
             )
+
+
+def check_device(device: str) -> None:
+    """Raises ValueError for what is neither cpu nor a GPU that torch finds here."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        has = "cpu or cuda" if torch.cuda.is_available() else "cpu, since torch finds no GPU here"
+        raise ValueError(f"device: expected {has}; found {device!r}")
