@@ -1,5 +1,7 @@
 """The ALOHA tasks beside gym-aloha's own environments: states, rewards and pixels have to be equal, to the last bit.
 
+gym-aloha draws without shadows and multisampling here, as the tasks do.
+
     pip install '.[aloha]' && python benchmarks/aloha_parity.py [--steps 60]
 
 One environment at a time: they pass the objects' poses through a list of gym-aloha's module.
@@ -46,6 +48,8 @@ def main() -> None:
         from gym_aloha.env import AlohaEnv
 
         original = AlohaEnv(task.settings["task"], obs_type="pixels_agent_pos")
+        drawn = original._env.physics.model
+        drawn.light_castshadow[:], drawn.vis.quality.offsamples = 0, 0
         theirs = episode(original, lambda o, r: hashed(o["agent_pos"], o["pixels"]["top"], r), steps, actions)
         equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
         print(json.dumps({"task": task.name, "steps": len(ours), "equal": equal}))

@@ -13,14 +13,18 @@ from PIL import Image
 
 from nextmove import sim
 
+GAP = 2
+"""White pixels around a frame."""
+
 
 def frames(task: sim.Task, camera: str, count: int, size: int, seed: int) -> np.ndarray:
-    """(size, count * size, 3): what a camera sees of a demonstration, evenly until its success."""
+    """(size, count * size, 3) and white gaps: what a camera sees of a demonstration, evenly until its success."""
     cameras = task.sized([f"{camera}={size}x{size}"])
     episode = sim.demonstrate(task, 0, seed=seed, cameras=cameras)
     end = int(np.flatnonzero(episode.columns["next.success"])[0])
     chosen = np.linspace(0, end, count).round().astype(int)
-    return np.concatenate(list(episode.columns[next(iter(cameras))][chosen]), axis=1)
+    shown = episode.columns[next(iter(cameras))][chosen]
+    return np.concatenate(list(np.pad(shown, ((0, 0), (GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)), axis=1)
 
 
 def main() -> None:
