@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.models.shown import shown
 
 from nextmove import jobs, store
@@ -126,6 +127,20 @@ def test_published_sizes_are_the_papers() -> None:
     assert round(count(policy) / 1e6, 1) == 262.7
     assert policy.encoder.parts[1].config.crop == (84, 84)  # type: ignore[attr-defined]
     assert DiffusionPolicy.published() == DiffusionPolicy.published({"observation.state": Feature("state", (2,))})
+
+
+def test_images_come_to_the_encoder_at_the_size_that_it_reads() -> None:
+    large = {**ROBOT, "observation.image": Feature("image", (192, 256, 3))}
+    policy = recipe_for("flow-policy", large).build(PolicySpec(large, action=2, fps=10.0)).eval()
+    obs = shown(large, 2, 1)
+    policy.fit([{**obs, "action": shown({"a": Feature("state", (2,))}, 2, 16)["a"]}])
+    seen: list[tuple[int, ...]] = []
+    policy.encoder.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0]["observation.image"].shape)))
+    plan = policy.act(obs, rng=seeded(0)).actions
+    assert seen == [(2, 1, 96, 128, 3)]
+    policy._cameras = ()
+    assert torch.equal(policy.act(obs, rng=seeded(0)).actions, plan)
+    assert seen[1] == (2, 1, 192, 256, 3)
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,11 @@ INPUTS = {
 }
 
 
-def seeing(*, fitted: bool = True) -> Policy:
+def seeing(*, fitted: bool = True, resize: tuple[int, int] | None = None) -> Policy:
     torch.manual_seed(0)
     recipe = FlowPolicy(
         timing=Timing(horizon=4, n_action_steps=2),
-        encoder=Observation((State(), Camera(crop=(40, 34), keypoints=4), Cloud())),
+        encoder=Observation((State(), Camera(resize=resize, crop=(40, 34), keypoints=4), Cloud())),
         decoder=Flow(trunk=Mlp(width=32, depth=2, time_width=16)),
     )
     policy = recipe.build(PolicySpec(INPUTS, action=2, fps=10.0))

@@ -73,6 +73,13 @@ def test_an_encoder_with_a_camera_is_computed_too():
     torch.testing.assert_close(losses[1], losses[0], rtol=0, atol=0)
 
 
+def test_images_that_are_resized_are_resized_before_it():
+    policy = seeing(resize=(40, 36)).eval()
+    plan = policy.act(observed(policy), rng=seeded(0)).actions
+    other = compiled(copy.deepcopy(policy)).act(observed(policy), rng=seeded(0)).actions
+    torch.testing.assert_close(other, plan, rtol=0, atol=1e-4)
+
+
 def test_an_encoder_that_was_loaded_plans_at_once():
     policy, blank = seeing().eval(), seeing(fitted=False).eval()
     loaded = seeing(fitted=False).eval()

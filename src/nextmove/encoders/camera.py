@@ -103,6 +103,11 @@ class CameraEncoder(nn.Module):
         resize = self.config.resize if self.config.whole else None
         return {name: resize or (shape[0], shape[1]) for name, shape in own.items()}
 
+    @property
+    def whole(self) -> bool:
+        """Whether resized images have whole levels, as they are kept."""
+        return all(part.whole for part in self.pictures)
+
     def fit(self, numbers: Numbers, steps: int) -> None:
         """Nothing: images are scaled by fixed numbers."""
 

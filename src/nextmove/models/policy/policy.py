@@ -28,6 +28,8 @@ from nextmove.contracts import (
     Shard,
     networks,
 )
+from nextmove.contracts.pixels import resized
+from nextmove.encoders.camera import CameraEncoder
 from nextmove.models.model import Model
 from nextmove.models.policy.observed import checked, decided, unseen
 from nextmove.models.policy.spec import PolicySpec as PolicySpec
@@ -60,6 +62,8 @@ class Policy(Model):
         super().__init__()
         self.spec, self.timing, self.shape = spec, timing, shape
         self.estimator, self.encoder, self.codec, self.decoder = estimator, encoder, codec, decoder
+        # Also where a runtime computes the encoder: it wraps these very modules.
+        self._cameras = tuple(part for part in self.modules() if isinstance(part, CameraEncoder))
 
     @property
     def n_obs_steps(self) -> int:
@@ -163,6 +167,7 @@ class Policy(Model):
         """
         like = next((p for p in self.parameters() if p.is_floating_point()), torch.zeros(()))
         obs = checked(obs, self.inputs, steps=self.n_obs_steps, like=like)
+        obs = self._at_size(obs)
         if self.blind:
             obs = unseen(obs, self.inputs, rng)
         if self.estimator is not None:
@@ -174,6 +179,24 @@ class Policy(Model):
         sample: Callable[..., Tensor] = self.decoder.sample
         x = sample(ctx, shape=self.shape, rng=rng, known=known, **options)
         return self.codec.decode(x, obs)
+
+    def _at_size(self, obs: Batch) -> Batch:
+        """Images at the size that their encoder reads them at, as a store of frames has them.
+
+        So runtimes have no resizing to compute. Those that are read at several sizes, or resized to values between
+        whole levels, are left to the encoders.
+        """
+        sizes: dict[str, set[tuple[int, int] | None]] = {}
+        for part in self._cameras:
+            for name, size in part.sizes.items():
+                sizes.setdefault(name, set()).add(size if part.whole else None)
+        alone = {name: found.pop() for name, found in sizes.items() if name in obs and len(found) == 1}
+        brought = {}
+        for name, one in alone.items():
+            if one is not None and tuple(obs[name].shape[2:4]) != one:
+                images = resized(obs[name].flatten(0, 1), one)
+                brought[name] = images.view(*obs[name].shape[:2], *images.shape[1:])
+        return {**obs, **brought} if brought else obs
 
     def act(self, obs: Batch, *, rng: Rng, known: Known | None = None) -> Chunk:
         """A plan in raw units whose first action is due now.
