@@ -112,7 +112,8 @@ def judged(line: Line, data: Path, args: argparse.Namespace) -> evaluation.Entry
         return evaluation.read_entry(path)
     print(line.name, flush=True)
     options = {"minutes": args.minutes, "clock": "busy", "threads": args.threads, "seed": args.seed}
-    share = HELD / sets.open_dataset(data).num_episodes
+    episodes = sets.open_dataset(data).num_episodes
+    share = min(HELD, episodes // 3) / episodes
     train_or_resume(run, partial(jobs.train, line.policy, data, recipe=line.recipe(), holdout=share, **options))
     policy = jobs.load_policy(run)
     found, _, choice = offline(policy, data, windows=g1.WINDOWS)

@@ -20,7 +20,7 @@ from nextmove.decoders import MeanFlow
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import DecoderConfig, assemble
-from nextmove.models.policy.flow_policy_3d import OPTIM, PUBLISHED, SEEN, SPACE, TIMING, TRUNK
+from nextmove.models.policy.flow_policy_3d import OPTIM, PAPER, PUBLISHED, SEEN, SPACE, TIMING, TRUNK
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.spec import PolicySpec, Timing
 
@@ -39,8 +39,8 @@ class Mp1:
 
     @classmethod
     def published(cls) -> Mp1:
-        """Sizes of the paper."""
-        return cls(decoder=replace(RULE, trunk=PUBLISHED))
+        """Sizes and optimiser of the paper."""
+        return cls(decoder=replace(RULE, trunk=PUBLISHED), optim=PAPER)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

@@ -21,7 +21,7 @@ from nextmove.decoders import MeanFlow
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import DecoderConfig, assemble
-from nextmove.models.policy.flow_policy_3d import OPTIM, PUBLISHED, SEEN, SPACE, TIMING, TRUNK
+from nextmove.models.policy.flow_policy_3d import OPTIM, PAPER, PUBLISHED, SEEN, SPACE, TIMING, TRUNK
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.spec import PolicySpec, Timing
 
@@ -40,8 +40,8 @@ class SelfConsistentPolicy:
 
     @classmethod
     def published(cls) -> SelfConsistentPolicy:
-        """The U-Net that FlowPolicy and MP1 published."""
-        return cls(decoder=replace(RULE, trunk=PUBLISHED))
+        """The U-Net and optimiser that FlowPolicy and MP1 published."""
+        return cls(decoder=replace(RULE, trunk=PUBLISHED), optim=PAPER)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""
