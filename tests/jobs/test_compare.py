@@ -18,15 +18,15 @@ from tests.jobs.conftest import SMALL
 from nextmove import data, jobs, store
 from nextmove.config import ConfigError
 from nextmove.evaluation import Entry, EpisodeResult, Latency
-from nextmove.jobs.compare import ComparedRun
 from nextmove.jobs.kept import Demonstrations
+from nextmove.jobs.lines import ComparedRun
 from nextmove.models.policy.bc import BC
 from nextmove.sim import SimulatorError
 
 
 def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The package's name `compare` is the function.
-    module = importlib.import_module("nextmove.jobs.compare")
+    module = importlib.import_module("nextmove.jobs.trainings")
     recipes: dict[str, Any] = {"bc": BC(), "flow-policy": SMALL}
     calls: list[str] = []
 
@@ -67,7 +67,7 @@ def test_a_line_that_cannot_be_sampled_so_is_refused_before_any_training(text: s
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparisons whose trainings and episodes take no time."""
-    module = importlib.import_module("nextmove.jobs.compare")
+    module = importlib.import_module("nextmove.jobs.compare_simulated")
 
     def judge(make: Any, *, name: str, seeds: range, **options: Any) -> Entry:
         still = np.zeros((9, 2), np.float32)
@@ -76,7 +76,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     demos = SimpleNamespace(refuse=lambda *_: None, outdated=lambda *_: "")
     monkeypatch.setattr(module, "_check", lambda *_: demos)
-    monkeypatch.setattr(module, "train_or_resume", lambda *_: None)
+    monkeypatch.setattr(importlib.import_module("nextmove.jobs.trainings"), "train_or_resume", lambda *_: None)
     monkeypatch.setattr(module, "load_policy", lambda *_, **__: None)
     monkeypatch.setattr(module, "judge", judge)
     monkeypatch.setattr(module, "timed", lambda *_: Latency((7.0,), 7.0, 8, 1))
@@ -125,7 +125,7 @@ def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monk
     for episode in record["results"]:
         del episode["task"]
     paths[0].write_text(json.dumps({k: v for k, v in record.items() if k not in ("simulator", "machine", "compare")}))
-    module = importlib.import_module("nextmove.jobs.compare")
+    module = importlib.import_module("nextmove.jobs.compare_simulated")
     monkeypatch.setattr(module, "machine", lambda: {"processor": "quill"})
     monkeypatch.setattr(module.time, "strftime", lambda *_: "2100-01-01")
     report = jobs.compare(tmp_path, entries=("act",), retime=True, **settings)
@@ -153,7 +153,7 @@ def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monk
 def test_what_does_not_fit_is_named_before_any_training(
     demos: Path, tmp_path: Path, asked: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.import_module("nextmove.jobs.compare"), "train", None)
+    monkeypatch.setattr(importlib.import_module("nextmove.jobs.trainings"), "train", None)
     with pytest.raises((ConfigError, SimulatorError), match=message):
         jobs.compare(demos, **{"out": tmp_path, "entries": ("bc",), "demonstrations": (2,), "steps": 1, **asked})
 

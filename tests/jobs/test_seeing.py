@@ -31,7 +31,7 @@ def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_is_trained_judged_and_compared(
     filmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = importlib.import_module("nextmove.jobs.compare")
+    module = importlib.import_module("nextmove.jobs.trainings")
     recipes: dict[str, Any] = {"bc": BC(), "bc-z": RECIPE}
 
     def train(system: str, *args: Any, **options: Any) -> Any:

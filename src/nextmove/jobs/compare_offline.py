@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,13 @@ from nextmove.evaluation.keys import ranges
 from nextmove.evaluation.machine import machine
 from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import load_policy
-from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import ComparedResult, ComparedRun
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import choose, training_record
 from nextmove.jobs.repeat import writable_dir
 from nextmove.jobs.tasks.policy import spec_of
-from nextmove.jobs.train import train
+from nextmove.jobs.trainings import due, outdated, trainings
 
 UNIT = "action units"
 
@@ -68,24 +66,12 @@ def compare_offline(
     for note in (f"judged on {len(numbers)} of {dataset.num_episodes} episodes: {_list(numbers)}", *notes):
         print(note)
     lines = [ComparedRun.parse(e, n, s) for n in sizes for s in train_seeds for e in entries]
-    folder, budget = writable_dir(out / "judged"), f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
+    writable_dir(out / "judged")
     with hold(out):
-        for line in lines:
-            demos.refuse(out / "train" / line.run, budget, line.episodes)
-        for i, line in enumerate(lines, 1):
-            print(f"[{i}/{len(lines)}] {line.name}", flush=True)
-            run, path = out / "train" / line.run, folder / f"{line.name}.json"
-            train_or_resume(
-                run,
-                partial(
-                    train, line.system, data_dir, minutes=0 if steps else minutes, clock="busy", steps=steps,
-                    episodes=line.episodes, seed=line.seed, leave_out=tuple(numbers.tolist()),
-                ),
-            )  # fmt: skip
-            why = _outdated(path, demos, run, line, key) if path.is_file() else ""
-            if why:
-                print(f"{line.name}: {why} since it was judged; it is judged anew", flush=True)
-            if why or not path.is_file():
+        for line, run, path in trainings(
+            data_dir, out, lines, demos, minutes=minutes, steps=steps, leave_out=tuple(numbers.tolist())
+        ):
+            if due(path, line, demos, run, key):
                 now = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
                 entry = _judge(line, run, data_dir, dataset.select(numbers), windows)
                 ComparedResult(line, entry, {**now, "judged_on": key, "compare": again}).write(path)
@@ -98,13 +84,6 @@ def _judge(line: ComparedRun, run: Path, data_dir: Path, judged: sets.Dataset, w
     return evaluation.Entry(line.name, offline=found, **training_record(policy, run))
 
 
-def _outdated(path: Path, demos: Demonstrations, run: Path, line: ComparedRun, key: str) -> str:
-    """Why a judgement is not of this run on these episodes; nothing if it is."""
-    judged = ComparedResult.read(path)
-    other = "" if judged.made.get("judged_on") == key else "the episodes or windows judged on were others"
-    return demos.outdated(judged.entry.facts, run, line.episodes) or other
-
-
 def _report(
     out: Path, asked: Sequence[ComparedRun], demos: Demonstrations, key: str, again: str, what: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -113,9 +92,8 @@ def _report(
     shown: list[evaluation.Entry] = []
     left: list[str] = []
     for name in dict.fromkeys([*names, *(path.stem for path in sorted((out / "judged").glob("*.json")))]):
-        path = out / "judged" / f"{name}.json"
-        judged = ComparedResult.read(path)
-        why = _outdated(path, demos, out / "train" / judged.line.run, judged.line, key)
+        judged = ComparedResult.read(out / "judged" / f"{name}.json")
+        why = outdated(judged, judged.line, demos, out / "train" / judged.line.run, key)
         if why:
             left.append(f"Left out: {name} ({why}).")
         else:
