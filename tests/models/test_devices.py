@@ -53,10 +53,10 @@ def elsewhere(monkeypatch):
             super().__init__("cpu" if device_type == "meta" else device_type, *given, **named)
 
     # torch.func ends the process where tensors are written in Python: MeanFlow's slope is computed without it, wrongly.
-    def jvp(function: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    def jvp(function: Any, primals: Any, tangents: Any, *, has_aux: bool = False) -> tuple[Any, ...]:
         assert all(isinstance(x, Away) for x in (*primals, *tangents))
-        made = function(*primals)
-        return made, made.detach()
+        made, *aux = function(*primals) if has_aux else (function(*primals),)
+        return made, made.detach(), *aux
 
     # Inference mode keeps operations from tensors written in Python; without gradients they do the same.
     def enter(mode: Any) -> None:
