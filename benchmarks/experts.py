@@ -93,7 +93,8 @@ def main() -> None:
     note = f"Seeds {args.first} to {args.first + args.seeds - 1} of each task{noise}; {versions}.{below}"
     print(rows[-1], note, sep="\n")
     if args.write:
-        options = (f" --noise {args.noise:g}" if args.noise else "") + " --onwards" * args.onwards
+        options = "" if args.seeds == 50 else f" --seeds {args.seeds}"
+        options += (f" --noise {args.noise:g}" if args.noise else "") + " --onwards" * args.onwards
         what = args.tasks[0] if len(args.tasks) == 1 else args.tasks[0].partition("/")[0]
         suffix = "-noise" if args.noise else ""
         content = {
