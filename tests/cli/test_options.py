@@ -157,6 +157,7 @@ def named() -> list[str]:
             # A system that takes what the pages give any system.
             system = "pixelcnn" if "digits" in words else "diffusion-transformer"
             own = {"SYSTEM": system, "0": system if words[1] == "train" else "0", "FIRST": "0", "FRAME": "world"}
+            own["SUITE"] = "pusht"
             found.add(" ".join(own.get(word, re.sub(r"^[A-Z]$", "0", word)) for word in words[1:]))
     return sorted(found)
 

@@ -190,6 +190,6 @@ def test_osmesa_is_next_where_egl_is_not(monkeypatch):
 def test_an_opencv_without_libgl_is_told_from_a_missing_package():
     problem = ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
     said = str(missing("pusht", "gym-pusht", problem, "pip install gym-pusht"))
-    assert "apt-get install libgl1, or pip install opencv-python-headless in its place" in said
+    assert "apt-get install libgl1, or `pip install opencv-python-headless` in its place" in said
     said = str(missing("pusht", "gym-pusht", ImportError("No module named 'gym_pusht'"), "pip install gym-pusht"))
     assert said == "pusht: needs gym-pusht (No module named 'gym_pusht'); pip install gym-pusht"

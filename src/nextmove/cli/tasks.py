@@ -23,7 +23,7 @@ def show(args: Sequence[str]) -> int:
     """Prints the table of suites, or the tasks of the suite or task that is named; `--json` prints JSON lines."""
     names = [word for word in args if not word.startswith("-")]
     if set(args) & {"-h", "--help"}:
-        print("usage: nextmove tasks [SUITE or TASK] [--json]\n\nWhat `record`, `evaluate` and `compare` take as TASK.")
+        print("usage: nextmove tasks [SUITE] [--json]\n\nWhat `record`, `evaluate` and `compare` take as TASK.")
         return 0
     if len(names) > 1 or [word for word in args if word not in (*names, "--json")]:
         raise ConfigError(f"expected a suite or task, or none, and --json, found {' '.join(args)!r}")

@@ -19,6 +19,6 @@ def missing(task: str, package: str, problem: Exception, hint: str) -> Simulator
     if "libGL.so" in str(problem):
         return SimulatorError(
             f"{task}: {package} imports OpenCV, whose wheel opencv-python needs a library that is not there "
-            f"({problem}); apt-get install libgl1, or pip install opencv-python-headless in its place"
+            f"({problem}); apt-get install libgl1, or `pip install opencv-python-headless` in its place"
         )
     return SimulatorError(f"{task}: needs {package} ({problem}); {hint}")
