@@ -170,7 +170,9 @@ def around(decoder: Any) -> Any:
     if isinstance(decoder, decoders.Latent):
         small = replace(decoder.posterior, width=16, heads=2, feedforward=16, layers=1)
         return replace(decoder, inner=around(decoder.inner), posterior=small)
-    return replace(decoder, trunk=PerfectTrunk())
+    # A perfect network has no levels inside whose features could be kept apart.
+    rest = {"dispersive": 0.0} if getattr(decoder, "dispersive", 0.0) else {}
+    return replace(decoder, trunk=PerfectTrunk(), **rest)
 
 
 def walk() -> Iterator[Pair]:

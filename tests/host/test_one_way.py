@@ -71,6 +71,7 @@ WRITERS = {
     "data/encode.py encode_png: Image.fromarray(frame).save": "into memory",
     "data/encode.py encode_video: av.open": "into the folder of an episode that replacing() yielded",
     "data/encode.py join_videos: av.open": "into the commit folder, synced whole before it is named",
+    "evaluation/film.py film: sheet.save": "into memory",
     "evaluation/gallery.py moving: first.save": "into memory",
     "evaluation/gallery.py png: Image.fromarray(image).save": "into memory",
     "evaluation/plots.py svg: figure.savefig": "into memory",

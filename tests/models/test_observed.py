@@ -21,6 +21,7 @@ SPEC = PolicySpec(
         "observation.state": Feature("state", (3,), ("waist", "elbow", "wrist")),
         "observation.gripper": Feature("state", (1,)),
         "observation.image": Feature("image", (40, 36, 3)),
+        "observation.point_cloud": Feature("points", (8, 3)),
         TASK: Feature("text"),
     },
     action=2,
@@ -39,6 +40,7 @@ def make(system: str) -> Policy:
 def seen(**change: Any) -> dict[str, Any]:
     image = np.zeros((40, 36, 3), np.uint8)
     states = {"observation.state": np.zeros(3, np.float32), "observation.gripper": np.zeros(1, np.float32)}
+    states["observation.point_cloud"] = np.zeros((8, 3), np.float32)
     return {**states, "observation.image": image, TASK: "push the block", **change}
 
 

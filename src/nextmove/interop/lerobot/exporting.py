@@ -32,13 +32,13 @@ second, which the folder says nowhere else. It reads {inputs}. Images are in [0,
 """
 
 
-def export(policy: Policy, folder: Path) -> ActConfig | DiffusionConfig:
+def export(policy: Policy, folder: Path | str) -> ActConfig | DiffusionConfig:
     """Writes config, weights, processors with their statistics and a card, and returns the config.
 
     Raises ConfigError naming everything that LeRobot has no place for, each with the option that would make the policy
     exportable, and OSError for a folder that holds something already.
     """
-    refused = Refused("export")
+    refused, folder = Refused("export"), Path(folder)
     looks = shown(policy.encoder, refused)
     config = described(policy, looks, refused)
     with replacing(folder) as part:
