@@ -156,7 +156,7 @@ def test_what_a_suite_lacks_or_cannot_do_is_named(run: Path, tmp_path: Path, mon
     with pytest.raises(ConfigError, match=r"one environment of single-touch \(lamps\).*--no-batched"):
         jobs.evaluate(run, task="single", episodes=1, batched=True, out=tmp_path)
     jobs.evaluate(run, task="single", episodes=1, workers=0, video=1, out=tmp_path)
-    with pytest.raises(ConfigError, match=r"pusht: observation\.state: expected width 1, found 2"):
+    with pytest.raises(ConfigError, match=f"pusht: {FRONT}: expected a camera, found only observation.state"):
         jobs.evaluate(run, task="pusht", episodes=1, workers=0, out=tmp_path)
 
 
