@@ -49,7 +49,10 @@ TASKS = {
 PUBLISHED = {"easy": 84.8, "medium": 58.2, "hard": 40.2, "very-hard": 52.2}
 """FlowPolicy's mean success, per cent (as MP1's Table 1 quotes it)."""
 POINTS, DEMONSTRATIONS = 512, 10
-COLUMNS = ["task", "difficulty", "solved", "%", "95 % interval", "FlowPolicy published, %", "steps", "minutes"]
+COLUMNS = [
+    "task", "difficulty", "solved", "%", "95 % interval", "FlowPolicy published, %", "still at the end", "steps",
+    "minutes",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class Judged:
     task: str
     difficulty: str
     solved: int
+    """At any step."""
+    at_end: int
+    """Still at the last step."""
     episodes: int
     steps: int
     minutes: float
@@ -87,8 +93,9 @@ def judged(task: str, difficulty: str, args: argparse.Namespace) -> Judged:
         run, task=f"metaworld/{task}", episodes=args.episodes, workers=args.workers, video=0, out=run / "evaluation"
     )
     policy = report["policies"][report["best_first"][0]]
-    rate, facts = policy["success"], policy["facts"]
-    found = Judged(task, difficulty, rate["successes"], rate["episodes"], facts["steps"], facts["minutes"])
+    rate, steps = policy["success"], policy["facts"]["steps"]
+    still = (policy["success_at_end"] or rate)["successes"]
+    found = Judged(task, difficulty, rate["successes"], still, rate["episodes"], steps, policy["train_minutes"])
     write_json(kept, vars(found))
     return found
 
@@ -108,13 +115,14 @@ def table(found: list[Judged]) -> list[list[Any]]:
             sure = wilson(one.solved, one.episodes)
             interval = f"{100 * sure.low:.0f} to {100 * sure.high:.0f}"
             solved = f"{one.solved}/{one.episodes}"
-            rows.append([one.task, difficulty, solved, f"{one.rate:.0f}", interval, "", one.steps, one.minutes])
+            still = f"{one.at_end}/{one.episodes}"
+            rows.append([one.task, difficulty, solved, f"{one.rate:.0f}", interval, "", still, one.steps, one.minutes])
         if own:
             mean = statistics.mean(one.rate for one in own)
             solved, tried = sum(one.solved for one in own), sum(one.episodes for one in own)
-            rows.append(
-                [f"mean of {len(own)}", difficulty, f"{solved}/{tried}", f"{mean:.1f}", "", f"{published}", "", ""]
-            )
+            still = f"{sum(one.at_end for one in own)}/{tried}"
+            means = [f"mean of {len(own)}", difficulty, f"{solved}/{tried}", f"{mean:.1f}", "", f"{published}"]
+            rows.append([*means, still, "", ""])
     return rows
 
 
