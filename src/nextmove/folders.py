@@ -10,24 +10,35 @@ from typing import Any, Literal
 
 from nextmove.config import ConfigError, read_object
 from nextmove.host.found import found
-from nextmove.systems import find
+from nextmove.systems import Family, find
 
 Kind = Literal["nextmove", "lerobot", "flowpolicy", "hf", "openvla"]
-Holds = Literal["policy", "generator", "vla"]
+Holds = Literal["policy", "generator", "vision-language", "vla"]
 
 PLACES = ("model", ".", "pretrained_model", "checkpoints/last/pretrained_model")
 """Where a model lies in a folder: in a run of ours, as it is, in a training step or a run of LeRobot."""
 FLOWPOLICY = ("agent_pos_dim", "action_dim")
 """Keys without which FlowPolicy's policy cannot be built."""
 HOLDS: Mapping[Kind, Holds] = {"lerobot": "policy", "flowpolicy": "policy", "hf": "generator", "openvla": "vla"}
+FAMILIES: Mapping[Family, Holds] = {
+    "policy": "policy",
+    "text": "generator",
+    "image": "generator",
+    "vision-language": "vision-language",
+    "vision-language-action": "vla",
+}
 WHAT: Mapping[Holds, str] = {
     "policy": "a policy",
     "generator": "a generator of text or images",
+    "vision-language": "a model of images and texts",
     "vla": "a vision-language-action model",
 }
+SIGHTED = ("clip", "siglip", "blip", "llava", "paligemma", "smolvlm", "idefics3", "idefics", "flamingo")
+"""Beginnings of the model_type of transformers' models that read images."""
 USED_BY: Mapping[Holds, str] = {
     "policy": "`nextmove evaluate` and `nextmove compare --runs` judge it, `nextmove inspect` describes it",
     "generator": "`nextmove evaluate` judges it, `nextmove generate` draws from it, `nextmove inspect` describes it",
+    "vision-language": "`nextmove inspect` describes it",
     "vla": "it cannot be run yet, `nextmove inspect` describes it",
 }
 """What the commands do with it."""
@@ -56,6 +67,8 @@ class Saved:
     @property
     def holds(self) -> Holds:
         """What kind of model it is; raises ConfigError for a system of ours that there is not."""
+        if self.kind == "hf" and str(self.config["model_type"]).startswith(SIGHTED):
+            return "vision-language"
         if self.kind != "nextmove":
             return HOLDS[self.kind]
         if "system" not in self.config:
@@ -64,10 +77,10 @@ class Saved:
             family = find(str(self.config["system"])).family
         except ConfigError as problem:
             raise ConfigError(f"{self.folder / 'config.json'}: {problem}") from None
-        return "policy" if family == "policy" else "generator" if family in ("text", "image") else "vla"
+        return FAMILIES[family]
 
     def foreign(self, *, fps: float | None = None) -> Any:
-        """What another project's folder is read as, with a report of how: `interop.Loaded` or `interop.hf.Language`.
+        """What another project's folder is read as, with a report of how: `interop.Loaded`, `hf.Language`, `hf.Read`.
 
         fps: actions a second, which folders of policies do not say. Raises ConfigError naming the key or tensor that is
         wrong, and for a model that cannot be run yet.

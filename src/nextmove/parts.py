@@ -7,6 +7,7 @@ from typing import Any
 from nextmove import decoders, encoders, nn
 from nextmove.models.generator import ImageSpec, PriorSpec, TextSpec
 from nextmove.models.policy import PolicySpec
+from nextmove.models.vision_language.spec import PairSpec
 from nextmove.nn import (
     attention,
     autoencoder,
@@ -89,5 +90,5 @@ PARTS: tuple[type, ...] = (
     perceptual.RandomFeatures,
     text_encoder.TextEncoder,
 )
-SPECS: tuple[type, ...] = (PolicySpec, TextSpec, ImageSpec, PriorSpec)
+SPECS: tuple[type, ...] = (PolicySpec, TextSpec, ImageSpec, PriorSpec, PairSpec)
 """What a saved model may be for."""

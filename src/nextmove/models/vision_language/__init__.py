@@ -1,0 +1,1 @@
+"""Systems of images and texts, one recipe each."""
