@@ -89,6 +89,7 @@ PARTS: tuple[type, ...] = (
     dcgan.Dcgan,
     perceptual.RandomFeatures,
     text_encoder.TextEncoder,
+    vit.VisionTower,
 )
 SPECS: tuple[type, ...] = (PolicySpec, TextSpec, ImageSpec, PriorSpec, PairSpec)
 """What a saved model may be for."""

@@ -47,6 +47,7 @@ class Stream(nn.Module):
         source: Source | None = None,
         condition: Tensor | None = None,
         remember: bool = True,
+        depth: int | None = None,
     ) -> tuple[Tensor, Memory | None]:
         """h (B, L, W) of x and, to `remember`, the memory with the keys and values of x behind it.
 
@@ -54,19 +55,19 @@ class Stream(nn.Module):
         memory's count. mask: over the P + L tokens (`nn.mask`); valid: (B, L) bool, False for padding, which with the
         memory's own is masked where `mask` is no tensor. position: added to queries and keys; source: what is
         cross-attended to, by default the memory's own layer; condition: (B, C) or (B, L, C), activated. As of
-        `TransformerBlock`.
+        `TransformerBlock`. depth: only so many blocks, and no norm behind them.
         """
         mask = self._mask(mask, memory, valid, x.shape[1])
         rotation, layers = self._rotation(x, positions, memory, valid), []
         own = self._sources(x, memory) if source is None and memory is not None and any(self.crosses) else None
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks if depth is None else self.blocks[:depth]):
             past = None if memory is None else memory.layers[i]
             source = source if own is None else own[i]
             # By position: keywords would be packed and unpacked at every block.
             x, past = block(x, mask, past, rotation, position, source, condition)
             if remember:
                 layers.append(past)
-        if self.norm is not None:
+        if self.norm is not None and depth is None:
             x = self.norm(x)
         if self.adaptive is not None:
             x = modulated(x, self.adaptive(condition)[0])
