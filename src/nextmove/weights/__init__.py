@@ -3,6 +3,7 @@
 from nextmove.weights.assign import assign, check_filled, without_storage
 from nextmove.weights.check import check, digest
 from nextmove.weights.files import check_whole, checksum, read, write
+from nextmove.weights.gguf import read_gguf
 
 __all__ = [
     "assign",
@@ -12,6 +13,7 @@ __all__ = [
     "checksum",
     "digest",
     "read",
+    "read_gguf",
     "without_storage",
     "write",
 ]
