@@ -13,6 +13,7 @@ from nextmove.nn import (
     autoencoder,
     critic,
     dcgan,
+    dual,
     efficientnet,
     feedforward,
     imagegpt,
@@ -20,6 +21,7 @@ from nextmove.nn import (
     perceptual,
     pixelcnn,
     pixelrnn,
+    relative,
     resnet,
     small_resnet,
     text_encoder,
@@ -90,6 +92,8 @@ PARTS: tuple[type, ...] = (
     perceptual.RandomFeatures,
     text_encoder.TextEncoder,
     vit.VisionTower,
+    dual.DualEncoder,
+    relative.Relative,
 )
 SPECS: tuple[type, ...] = (PolicySpec, TextSpec, ImageSpec, PriorSpec, PairSpec)
 """What a saved model may be for."""

@@ -244,3 +244,17 @@ def test_a_window_counts_places_of_the_past():
 def test_caps_and_windows_are_not_negative(name):
     with pytest.raises(ValueError, match=rf"heads\.{name}: expected 0 or more, found -1"):
         Attention(8, Heads(2, **{name: -1}))
+
+
+@pytest.mark.parametrize("heads", [Heads(2), Heads(2, cap=5.0), Heads(2, window=2)])
+def test_a_floating_mask_is_added_to_the_scores(heads):
+    torch.manual_seed(0)
+    attention, x = Attention(8, heads), torch.randn(2, 5, 8)
+    seen = torch.rand(5, 5) > 0.4
+    seen |= torch.eye(5, dtype=torch.bool)
+    added = torch.zeros(1, 1, 5, 5).masked_fill(~seen, -torch.inf)
+    torch.testing.assert_close(attention(x, x, x, added)[0], attention(x, x, x, seen)[0])
+    # A constant for all keys changes nothing, one for a single key does.
+    torch.testing.assert_close(attention(x, x, x, added + 3)[0], attention(x, x, x, seen)[0])
+    added[..., 0] += 3
+    assert not torch.allclose(attention(x, x, x, added)[0], attention(x, x, x, seen)[0])

@@ -94,7 +94,7 @@ def test_wrong_input_is_named():
     net = TextEncoder(16, 1, 2).build(classes=9, length=4)
     with pytest.raises(ValueError, match="ids: expected 1 to 4 in a text, found 5"):
         net(torch.zeros(1, 5, dtype=torch.long))
-    with pytest.raises(ValueError, match="pool: expected end or mean, found 'max'"):
+    with pytest.raises(ValueError, match="pool: expected end, mean, first, last, largest or marked, found 'max'"):
         TextEncoder(pool="max").build(classes=9, length=4)
     assert net.width == 16
     assert TextEncoder(16, 1, 2, out=7).build(classes=9, length=4).width == 7

@@ -165,7 +165,8 @@ class Attention(nn.Module):
         if causal:
             attn_mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()
         if attn_mask is not None:
-            scores = scores.masked_fill(~attn_mask, -torch.inf)
+            written = attn_mask.dtype == torch.bool
+            scores = scores.masked_fill(~attn_mask, -torch.inf) if written else scores + attn_mask
         return self.dropout(scores.softmax(3)) @ v
 
     def _in_heads(self, x: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ class Block:
     """Whether tokens attend to each other."""
     cross: int = 0
     """Width of the source's tokens that are attended to; 0 = no cross-attention."""
+    cross_optional: bool = False
+    """Whether the cross-attention is passed over where there is no source (BLIP's text transformer; Li et al. 2022)."""
     tanh_gate: bool = False
     """Each part times tanh of a learned number that starts at 0 (Flamingo; Alayrac et al. 2022, section 2.2)."""
     layer_scale: float = 0.0
@@ -59,6 +61,8 @@ class Block:
             raise ValueError(
                 "condition: expected norms before the parts, which it shifts and scales, found place after"
             )
+        if self.condition and self.cross_optional:
+            raise ValueError("cross_optional: expected a block without condition, found one that has it")
 
     def build(self) -> TransformerBlock:
         """The module; raises ValueError if the heads do not divide `width`."""
@@ -167,6 +171,7 @@ class TransformerBlock(nn.Module):
         self.attention = self._attention(config) if config.attention else None
         self.cross_branch = Branch(config) if config.cross else None
         self.cross = self._attention(config, config.cross) if config.cross else None
+        self.cross_optional = config.cross_optional
         self.feedforward_branch = Branch(config)
         self.feedforward = config.feedforward.build(width, config.hidden_dropout)
 
@@ -201,7 +206,7 @@ class TransformerBlock(nn.Module):
             y, past = part(asked, asked, h, mask, past, rotate)
             x = branch.join(x, y, by)
         part = parts.get("cross")
-        if part is not None:
+        if part is not None and (source is not None or not self.cross_optional):
             if source is None:
                 raise ValueError("source: expected tokens for the cross-attention, found none")
             by, branch = next(changes), parts["cross_branch"]

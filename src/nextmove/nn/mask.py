@@ -1,7 +1,7 @@
 """Who attends to whom: one mask for padding, order and windows.
 
 Shapes: B batch, L queries, S keys; the queries are the last L of the S positions, or another sequence. Masks are bool,
-True where a query may attend to a key.
+True where a query may attend to a key, or floating: what is added to the scores, -inf where it may not (T5).
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def sdpa_mask(mask: Mask, queries: int, keys: int, window: int, device: torch.de
         mask = _order(queries, keys, device).tril(keys - queries)
     if window and window < keys:
         near = _order(queries, keys, device).triu(keys - queries - window + 1).tril(keys - queries + window - 1)
-        mask = near if mask is None else mask & near
+        if mask is not None:
+            near = mask & near if mask.dtype == torch.bool else mask.masked_fill(~near, -torch.inf)
+        mask = near
     return mask, False
 
 

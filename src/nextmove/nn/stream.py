@@ -33,7 +33,7 @@ class Stream(nn.Module):
         adaptive = first.condition and norm is not None
         self.adaptive = AdaLN(first.condition, first.width, 1, 2) if adaptive else None
         self.rotary, self.head = rotary, as_heads(first.heads).resolved(first.width).head_dim
-        self.crosses = [bool(block.cross) for block in blocks]
+        self.crosses = [bool(block.cross) and not block.cross_optional for block in blocks]
 
     def forward(
         self,
