@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.parity import filters, language, policy
+from benchmarks.parity import filters, language, policy, reading
 from benchmarks.parity.answers import Answers, compare
 from safetensors.torch import load_file
 from tests.golden.materialise import materialise
@@ -35,12 +35,14 @@ from nextmove.folders import open_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 IO = "io.safetensors"
+READERS = ("flamingo", "idefics", "idefics3", "llava", "paligemma", "smolvlm")
 POLICIES = {"act": policy.act, "diffusion": policy.diffusion, "flowpolicy": policy.flowpolicy}
 FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
     **POLICIES,
     "gpt2": language.answers,
     "llama": language.answers,
     "filters": filters.answers,
+    **dict.fromkeys(READERS, reading.answers),
 }
 
 

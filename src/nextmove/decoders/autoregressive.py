@@ -97,6 +97,20 @@ class AutoregressiveDecoder(Resampled, nn.Module):
         error = F.cross_entropy(logits.flatten(0, 1), x.flatten(), label_smoothing=smoothing, reduction=reduction)
         return {"nll": error if weight is None else weighted_mean(error.view_as(x), weight)}
 
+    def loss_where(self, ctx: Context, x: Tensor, counts: Tensor, **options: Any) -> dict[str, Tensor]:
+        """{nll: mean cross entropy of the ids that count} of ids x (B, L) without a start symbol; 0 where none does.
+
+        counts: (B, L) bool. The network reads all ids, and logits are computed only where they are needed. options: as
+        of its `read`.
+        """
+        net: Any = self.net
+        h, _ = net.read(x[:, :-1], ctx, None, **options)
+        counts = counts[:, 1:]
+        logits = _wide(net.logits(h[counts][None])[0])
+        smoothing = self.config.smoothing
+        total = F.cross_entropy(logits, x[:, 1:][counts], label_smoothing=smoothing, reduction="sum")
+        return {"nll": total / counts.sum().clamp(min=1)}
+
     def _by_id(self, weight: Tensor, length: int) -> Tensor:
         if length % weight.shape[1]:
             raise ValueError(f"weight: expected a divisor of {length} columns, found {weight.shape[1]}")
@@ -136,6 +150,7 @@ class AutoregressiveDecoder(Resampled, nn.Module):
         stop: Sequence[int] = (),
         pad: int = 0,
         window: int | None = None,
+        reading: Reading | None = None,
     ) -> Iterator[Tensor]:
         """The ids (B,) position by position, known ones included.
 
@@ -145,7 +160,8 @@ class AutoregressiveDecoder(Resampled, nn.Module):
         allowed: classes that may be drawn, applied before temperature and filters. sampling: instead of the config's.
         stop: ids after which a row, having drawn one, is filled with `pad`; the stream ends with the last row.
         window: ids the network reads at most (0 = all; None = the decoder's own); beyond, the last half of them is
-        read anew as a beginning.
+        read anew as a beginning. reading: what is behind what the network has read already, and where the caller finds
+        what it remembers in the end.
         """
         (length,) = shape
         sampling = self.config.sampling if sampling is None else sampling
@@ -153,7 +169,7 @@ class AutoregressiveDecoder(Resampled, nn.Module):
         yield from ids[:, :prefix].unbind(1)
         noise = (uniform((ctx.batch, length), rng) if noise is None else noise).to(ids.device)
         ended = torch.zeros(ctx.batch, dtype=torch.bool, device=ids.device)
-        reader = _Reader(self, ctx, self.window if window is None else window)
+        reader = Reading(self, ctx, self.window if window is None else window) if reading is None else reading
         for i in range(prefix, length):
             # Faster than without gradients alone; what is drawn becomes part of ordinary ids.
             with torch.inference_mode():
@@ -186,17 +202,18 @@ class AutoregressiveDecoder(Resampled, nn.Module):
         return ids, fixed, prefix
 
 
-class _Reader:
+class Reading:
     """Reads each id once and keeps what the network remembers, or the last ids anew where its window ends."""
 
-    def __init__(self, decoder: AutoregressiveDecoder, ctx: Context, window: int) -> None:
+    def __init__(self, decoder: AutoregressiveDecoder, ctx: Context, window: int = 0, state: Any = None) -> None:
+        """state: what the network remembers of what came before the ids, where there is something."""
         if window and window < 4:
             raise ValueError(f"window: expected 0 (no end) or at least 4, found {window}")
         self.step, self.start = getattr(decoder.net, "last", decoder.net), decoder._start
         self.ctx, self.window, self.extra = ctx, window, int(decoder.config.start)
-        self.state: Any = None
+        self.state = state
         self.first = self.read = 0
-        """Where what is remembered begins, and how far the ids have been read."""
+        """Where what is remembered of the ids begins, and how far they have been read."""
 
     def next(self, ids: Tensor, i: int) -> Tensor:
         """Logits (B, K) of id i given the ids (B, L) before it."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nextmove.contracts import KeyValue
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.mask import Mask, sdpa_mask
-from nextmove.nn.norm import RmsNorm
+from nextmove.nn.norm import LayerNorm, RmsNorm
 from nextmove.nn.product import Linear, linear
 
 
@@ -33,7 +33,7 @@ class Heads:
     out_bias: bool = True
     scale: float = 0.0
     """What scores are multiplied by; 0 = 1 / sqrt(width of a head)."""
-    norm: RmsNorm | None = None
+    norm: LayerNorm | RmsNorm | None = None
     """Norm of each head's queries and keys before they are rotated (Dehghani et al. 2023, section 2.1)."""
     cap: float = 0.0
     """Scores s become cap tanh(s / cap) (Gemma 2; Riviere et al. 2024, section 2); 0 = as they are."""

@@ -42,6 +42,8 @@ class Block:
     """Whether the cross-attention is passed over where there is no source (BLIP's text transformer; Li et al. 2022)."""
     tanh_gate: bool = False
     """Each part times tanh of a learned number that starts at 0 (Flamingo; Alayrac et al. 2022, section 2.2)."""
+    gate_channels: bool = False
+    """With `tanh_gate`, a number for each channel in place of one for all."""
     layer_scale: float = 0.0
     """Start of a learned factor per channel of each part (Touvron et al. 2021b; DINOv2); 0 = none."""
     condition: int = 0
@@ -118,12 +120,15 @@ class Source:
     """(B, S, `cross`), what is read where it is not the tokens themselves."""
     rotate: Callable[[Tensor], Tensor] | None = None
     """Applied to queries (B, heads, L, E)."""
+    heard: Tensor | None = None
+    """(B, L, 1) bool, False for queries that are answered with 0 whatever their mask says."""
 
     def read(self, attention: Attention, query: Tensor) -> Tensor:
         """What attention answers to queries (B, L, W): the same shape."""
         keys = self.tokens if self.position is None else self.tokens + self.position
         q, k, v = attention.project(query, keys, self.tokens if self.values is None else self.values)
-        return attention.attend(q if self.rotate is None else self.rotate(q), k, v, self.mask)
+        y = attention.attend(q if self.rotate is None else self.rotate(q), k, v, self.mask)
+        return y if self.heard is None else y * self.heard
 
 
 class Branch(nn.Module):
@@ -136,7 +141,8 @@ class Branch(nn.Module):
         self.post_norm = config.norm.build(config.width) if config.place == "both" else None
         scale = torch.full((config.width,), config.layer_scale)
         self.scale = nn.Parameter(scale) if config.layer_scale else None
-        self.gate = nn.Parameter(torch.zeros(1)) if config.tanh_gate else None
+        gates = config.width if config.gate_channels else 1
+        self.gate = nn.Parameter(torch.zeros(gates)) if config.tanh_gate else None
         self.dropout = Dropout(config.dropout) if config.dropout else None
 
     def enter(self, x: Tensor, by: Modulation | None) -> Tensor:

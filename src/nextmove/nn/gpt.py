@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Memory
-from nextmove.nn.block import Block
+from nextmove.nn.block import Block, Source
 from nextmove.nn.context_tokens import ContextTokens
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.feedforward import DenseMlp
+from nextmove.nn.gated import Gated
 from nextmove.nn.init import init_normal
 from nextmove.nn.mask import CAUSAL, Mask, extend_valid
 from nextmove.nn.norm import LayerNorm
@@ -48,6 +49,8 @@ class Gpt:
     """Linear map to logits with or without a bias, or the embedding itself."""
     embed_scale: float = 1.0
     """What embedded ids are multiplied by (Gemma: sqrt(width))."""
+    gated: Gated | None = None
+    """Gated blocks between its layers that attend to the tokens of images (Flamingo)."""
 
     @property
     def block(self) -> Block:
@@ -95,7 +98,8 @@ class GptNet(nn.Module):
         learned = config.positions == "learned"
         self.position = nn.Parameter(torch.empty(length, config.width)) if learned else None
         rotary = None if learned else config.rotary
-        self.stream = Stream([config.block] * config.layers, norm=config.norm, rotary=rotary)
+        gated = {} if config.gated is None else config.gated.blocks(config.width, config.layers)
+        self.stream = Stream([config.block] * config.layers, norm=config.norm, rotary=rotary, gated=gated)
         tied = config.head == "tied"
         self.head = None if tied else Linear(config.width, classes, bias=config.head == "biased")
         self.dropout = Dropout(config.dropout) if config.dropout else None
@@ -141,11 +145,13 @@ class GptNet(nn.Module):
         positions: Tensor | None = None,
         mask: Mask = CAUSAL,
         valid: Tensor | None = None,
+        source: Source | None = None,
     ) -> tuple[Tensor, Memory]:
         """As `read`, of embeddings x (B, L, W): those of ids (`embed`) with features in the places of some, or others.
 
         valid: (B, L) bool, False for padding; positions: (L,) or (B, L) integers, by default those that go on from the
-        state, padding not counted. mask: over all tokens of state, context and x (`nn.mask`); a tensor says all.
+        state, padding not counted. mask: over all tokens of state, context and x (`nn.mask`); a tensor says all. source:
+        what gated blocks attend to.
         """
         length, prefix = x.shape[1], self.context.count(ctx)
         before = 0 if state is None else state.length - prefix
@@ -164,7 +170,7 @@ class GptNet(nn.Module):
             # The last token is id `before + length - 1`; the context's positions are negative.
             positions = torch.arange(before + length - x.shape[1], before + length, device=x.device)
         x = x if self.dropout is None else self.dropout(x)
-        h, state = self.stream(x, positions=positions, mask=mask, memory=state, valid=valid)
+        h, state = self.stream(x, positions=positions, mask=mask, memory=state, valid=valid, source=source)
         # A slice of all of it would be copied on the way back.
         return h if h.shape[1] == length else h[:, -length:], state
 

@@ -5,7 +5,7 @@ Shapes: B batch, L tokens, P tokens of a memory, W width, C width of a condition
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,15 @@ class Stream(nn.Module):
     A condition that steers the blocks shifts and scales what leaves the last norm too (DiT's final layer).
     """
 
-    def __init__(self, blocks: Sequence[Block], *, norm: Any = None, rotary: Rotary | None = None) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        *,
+        norm: Any = None,
+        rotary: Rotary | None = None,
+        gated: Mapping[int, Block] | None = None,
+    ) -> None:
+        """gated: by the number of a block, the one in front of it that attends to the source alone (Flamingo)."""
         super().__init__()
         first = blocks[0]
         self.blocks = nn.ModuleList(block.build() for block in blocks)
@@ -34,6 +42,7 @@ class Stream(nn.Module):
         self.adaptive = AdaLN(first.condition, first.width, 1, 2) if adaptive else None
         self.rotary, self.head = rotary, as_heads(first.heads).resolved(first.width).head_dim
         self.crosses = [bool(block.cross) and not block.cross_optional for block in blocks]
+        self.gated = nn.ModuleDict({str(i): block.build() for i, block in gated.items()}) if gated else None
 
     def forward(
         self,
@@ -60,7 +69,10 @@ class Stream(nn.Module):
         mask = self._mask(mask, memory, valid, x.shape[1])
         rotation, layers = self._rotation(x, positions, memory, valid), []
         own = self._sources(x, memory) if source is None and memory is not None and any(self.crosses) else None
+        gated = self.gated
         for i, block in enumerate(self.blocks if depth is None else self.blocks[:depth]):
+            if gated is not None and str(i) in gated:
+                x, _ = gated[str(i)](x, source=source)
             past = None if memory is None else memory.layers[i]
             source = source if own is None else own[i]
             # By position: keywords would be packed and unpacked at every block.

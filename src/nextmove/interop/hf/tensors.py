@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,12 @@ class Checkpoint:
         self.names = {name.removeprefix(prefix): name for name in self.tensors}
         self.tensors = {name.removeprefix(prefix): value for name, value in self.tensors.items()}
 
+    def part(self, function: Callable[[str], str | None]) -> Checkpoint:
+        """The tensors to which `function` gives a name, under that name; they leave this checkpoint."""
+        chosen = {name: new for name in self.tensors if (new := function(name)) is not None}
+        names = {new: self.names.get(name, name) for name, new in chosen.items()}
+        return Checkpoint({new: self.tensors.pop(name) for name, new in chosen.items()}, self.where, names=names)
+
     def ignore(self, ending: str, why: str) -> None:
         """Leaves aside the tensors whose name ends so."""
         for name in [name for name in self.tensors if name.endswith(ending)]:
@@ -84,6 +90,16 @@ class Checkpoint:
                 raise ConfigError(f"{self.where}: {part}: expected shape {shape}, found {found}")
         self.tensors[name] = torch.cat([self.tensors.pop(part) for part in parts])
         self.parts[name] = tuple(parts)
+
+    def split(self, name: str, parts: Mapping[str, int]) -> None:
+        """Cuts a tensor, where it is there, into parts of so many rows; raises ConfigError for another number."""
+        if name not in self.tensors:
+            return
+        whole, rows = self.tensors.pop(name), list(parts.values())
+        if len(whole) != sum(rows):
+            raise ConfigError(f"{self.where}: {name}: expected {sum(rows)} rows, found {len(whole)}")
+        self.tensors |= dict(zip(parts, whole.split(rows), strict=True))
+        self.names |= dict.fromkeys(parts, self.names.get(name, name))
 
     def used(self, names: Mapping[str, str]) -> dict[str, str]:
         """Tensor of the file -> our name, packed ones one by one."""

@@ -1,0 +1,70 @@
+"""What brings the tokens of an image into a language model's width, fewer of them where they are shuffled together.
+
+Shapes: S tokens of an image, C their width, W width of the language model, r side of a shuffled block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nextmove.nn.feedforward import ACTIVATIONS, Activation
+from nextmove.nn.product import Linear
+
+
+def pixel_shuffled(x: Tensor, r: int) -> Tensor:
+    """(..., S / r^2, C r^2) of tokens (..., S, C) of a square grid: r x r neighbours side by side, rows first.
+
+    Raises ValueError for a number of tokens that is no square of a multiple of r.
+    """
+    count = x.shape[-2]
+    side = round(count**0.5)
+    if side * side != count or side % r:
+        raise ValueError(f"x: expected a square grid of tokens whose side {r} divides, found {count} tokens")
+    blocks = x.unflatten(-2, (side // r, r, side // r, r)).transpose(-4, -3)
+    return blocks.flatten(-3).flatten(-3, -2)
+
+
+@dataclass(frozen=True)
+class Projector:
+    """Linear maps with an activation between them (LLaVA: two; Liu et al. 2024, section 3.3)."""
+
+    layers: int = 2
+    activation: Activation = "gelu"
+    bias: bool = True
+    shuffle: int = 1
+    """Side r of the blocks of tokens that become one (SmolVLM)."""
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "shuffle"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"projector.{name}: expected at least 1, found {getattr(self, name)}")
+
+    def tokens(self, count: int) -> int:
+        """How many tokens leave it of so many."""
+        return count // self.shuffle**2
+
+    def build(self, source: int, width: int) -> ProjectorNet:
+        """The module (..., S, source) -> (..., S / r^2, width)."""
+        return ProjectorNet(self, source, width)
+
+
+class ProjectorNet(nn.Module):
+    """(..., S, C) -> (..., S / r^2, W)."""
+
+    def __init__(self, config: Projector, source: int, width: int) -> None:
+        super().__init__()
+        self.shuffle, self.activation = config.shuffle, ACTIVATIONS[config.activation]
+        first = source * config.shuffle**2
+        self.maps = nn.ModuleList(
+            Linear(width if i else first, width, bias=config.bias) for i in range(config.layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raises ValueError for tokens that cannot be shuffled."""
+        if self.shuffle > 1:
+            x = pixel_shuffled(x, self.shuffle)
+        for i, linear in enumerate(self.maps):
+            x = linear(self.activation(x) if i else x)
+        return x
