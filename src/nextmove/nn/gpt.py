@@ -150,8 +150,8 @@ class GptNet(nn.Module):
         """As `read`, of embeddings x (B, L, W): those of ids (`embed`) with features in the places of some, or others.
 
         valid: (B, L) bool, False for padding; positions: (L,) or (B, L) integers, by default those that go on from the
-        state, padding not counted. mask: over all tokens of state, context and x (`nn.mask`); a tensor says all. source:
-        what gated blocks attend to.
+        state, padding not counted. mask: over all tokens of state, context and x (`nn.mask`); a tensor says all.
+        source: what gated blocks attend to.
         """
         length, prefix = x.shape[1], self.context.count(ctx)
         before = 0 if state is None else state.length - prefix

@@ -77,9 +77,8 @@ class InterleavedNet(nn.Module):
         seen: (B, L, T) bool, which images each id may look at; None: the one last named, and none before the first.
         What comes later and names no image goes on with those of the last id.
         """
-        if ctx.tokens is None:
-            raise ValueError("images: expected tokens of at least one, found none")
-        tokens, each = ctx.tokens, self.config.latents
+        each = self.config.latents
+        tokens = self._none(len(ids)) if ctx.tokens is None else ctx.tokens
         there = None if ctx.mask is None else ctx.mask[:, ::each]
         memory, before = (None, ids.new_zeros(len(ids))) if state is None else (state.memory, state.named)
         named = before[:, None] + (ids == self.image).cumsum(1)
@@ -90,13 +89,19 @@ class InterleavedNet(nn.Module):
                 seen = torch.where((named == before[:, None])[..., None], state.seen[:, None], seen)
         if there is not None:
             seen = seen & there[:, None]
+        if ctx.tokens is None:
+            seen = torch.zeros_like(seen)
         heard = seen.any(-1, keepdim=True)
         # A row of a mask without any key is undefined; what it gives is not heard.
         source = Source(tokens, (seen | ~heard).repeat_interleave(each, -1), heard=heard)
-        h, memory = self.language.read_embedded(
-            self._embedded(ids), Context.empty(len(ids)), memory, source=source
-        )
+        h, memory = self.language.read_embedded(self._embedded(ids), Context.empty(len(ids)), memory, source=source)
         return h, Glance(memory, named[:, -1], seen[:, -1])
+
+    def _none(self, batch: int) -> Tensor:
+        """Tokens of an image that nobody hears."""
+        gated = self.config.trunk.gated
+        assert gated is not None
+        return self.language.embedding.weight.new_zeros(batch, self.config.latents, gated.source)
 
     def _embedded(self, ids: Tensor) -> Tensor:
         if self.mark is None:

@@ -38,7 +38,10 @@ class Perceiver:
 
 
 class PerceiverNet(nn.Module):
-    """(B, T, F, S, D), or (B, T, S, D) of one frame each, -> (B, T, N, D): latents attend to an image's tokens and to themselves, layer by layer."""
+    """(B, T, F, S, D), or (B, T, S, D) of one frame each, -> (B, T, N, D).
+
+    Latents attend to an image's tokens and to themselves, layer by layer.
+    """
 
     def __init__(self, config: Perceiver, width: int) -> None:
         super().__init__()
@@ -65,8 +68,9 @@ class PerceiverNet(nn.Module):
             x = x + self.images[:count]
         media, latents = x.flatten(0, 1), self.latents.expand(batch * count, -1, -1)
         for block, norm in zip(self.blocks, self.media_norms, strict=True):
+            branch: Any = block.cross_branch
             # Keys and values are of the image and of the latents themselves, both normed.
-            tokens = torch.cat([norm(media), block.cross_branch.norm(latents)], 1)
+            tokens = torch.cat([norm(media), branch.norm(latents)], 1)
             latents, _ = block(latents, source=Source(tokens))
         y: Tensor = self.norm(latents)
-        return y.unflatten(0, (batch, count))
+        return y.view(batch, count, *y.shape[1:])

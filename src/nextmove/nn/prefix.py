@@ -47,7 +47,8 @@ class PrefixNet(nn.Module):
     def __init__(self, config: Prefix, length: int, classes: int, context: ContextSpec) -> None:
         super().__init__()
         if context.token != config.trunk.width:
-            raise ValueError(f"context.token: expected the language model's {config.trunk.width}, found {context.token}")
+            width = config.trunk.width
+            raise ValueError(f"context.token: expected the language model's {width}, found {context.token}")
         self.config, self.length = config, length
         self.image = classes if config.image < 0 else config.image
         self.language: GptNet = config.trunk.build_tokens(

@@ -22,7 +22,7 @@ def pixel_shuffled(x: Tensor, r: int) -> Tensor:
     side = round(count**0.5)
     if side * side != count or side % r:
         raise ValueError(f"x: expected a square grid of tokens whose side {r} divides, found {count} tokens")
-    blocks = x.unflatten(-2, (side // r, r, side // r, r)).transpose(-4, -3)
+    blocks = x.reshape(*x.shape[:-2], side // r, r, side // r, r, x.shape[-1]).transpose(-4, -3)
     return blocks.flatten(-3).flatten(-3, -2)
 
 
@@ -57,9 +57,7 @@ class ProjectorNet(nn.Module):
         super().__init__()
         self.shuffle, self.activation = config.shuffle, ACTIVATIONS[config.activation]
         first = source * config.shuffle**2
-        self.maps = nn.ModuleList(
-            Linear(width if i else first, width, bias=config.bias) for i in range(config.layers)
-        )
+        self.maps = nn.ModuleList(Linear(width if i else first, width, bias=config.bias) for i in range(config.layers))
 
     def forward(self, x: Tensor) -> Tensor:
         """Raises ValueError for tokens that cannot be shuffled."""

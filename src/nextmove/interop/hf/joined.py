@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nextmove.config import ConfigError, nearest, read_object
 from nextmove.interop.hf.reading import Read
@@ -79,7 +80,7 @@ def load(folder: Path | str, join: Callable[[Mapping[str, Any]], Joined], dtype:
 def filled(joined: Joined, whole: Checkpoint, dtype: torch.dtype | None) -> tuple[dict[str, str], dict[str, str]]:
     """Gives the model the file's tensors; tensor of the file -> ours, and those left aside with the reason."""
     spelled, where = whole.part(joined.canonical or canonical), whole.where
-    tensors, names, ignored = {}, dict[str, str](), dict[str, str]()
+    tensors, names, ignored = dict[str, Tensor](), dict[str, str](), dict[str, str]()
     packed: list[tuple[Part, Checkpoint]] = []
     for part in joined.parts:
         own = spelled.part(lambda name, part=part: _within(part, name))  # type: ignore[misc]

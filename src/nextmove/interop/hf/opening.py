@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from nextmove.config import read_object
-from nextmove.interop.hf import language
+from nextmove.interop.hf import flamingo, language
 
-READERS: dict[str, Callable[..., Any]] = {}
+READERS: dict[str, Callable[..., Any]] = {
+    "flamingo": flamingo.load,
+}
 """model_type -> `load(folder, dtype=)` of what is no language model alone; it gives a `Read`."""
 
 

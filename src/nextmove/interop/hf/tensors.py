@@ -98,7 +98,7 @@ class Checkpoint:
         whole, rows = self.tensors.pop(name), list(parts.values())
         if len(whole) != sum(rows):
             raise ConfigError(f"{self.where}: {name}: expected {sum(rows)} rows, found {len(whole)}")
-        self.tensors |= dict(zip(parts, whole.split(rows), strict=True))
+        self.tensors |= dict(zip(parts, torch.split(whole, rows), strict=True))
         self.names |= dict.fromkeys(parts, self.names.get(name, name))
 
     def used(self, names: Mapping[str, str]) -> dict[str, str]:

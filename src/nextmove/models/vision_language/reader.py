@@ -58,8 +58,8 @@ class Reader(ImageTextModel):
         """
         if self.tower is None:
             raise ValueError("images: expected a model with a vision tower, found one without")
-        tokens = self.tower(pixels.flatten(0, 1), **options)[:, self.skip :]
-        return self.shown(tokens.unflatten(0, pixels.shape[:2]), valid)
+        tokens: Tensor = self.tower(pixels.flatten(0, 1), **options)[:, self.skip :]
+        return self.shown(tokens.reshape(*pixels.shape[:2], *tokens.shape[1:]), valid)
 
     def shown(self, tokens: Tensor, valid: Tensor | None = None) -> Context:
         """The context of what a tower gives of images, (B, T, S, C), or (B, T, F, S, C) of F frames each."""
@@ -70,7 +70,8 @@ class Reader(ImageTextModel):
     def look(self, images: Tensor, valid: Tensor | None = None) -> Context:
         """The context of images (B, T, height, width, 3), uint8 or in [0, 1]."""
         pixels = self.pixels(images)
-        return self.seen(pixels.unflatten(0, images.shape[:2]), None if valid is None else valid.to(pixels.device))
+        rows = pixels.view(*images.shape[:2], *pixels.shape[1:])
+        return self.seen(rows, None if valid is None else valid.to(pixels.device))
 
     def ends(self) -> tuple[int, ...]:
         """The ids that end an answer."""
