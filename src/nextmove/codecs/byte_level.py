@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,29 @@ def train_bpe(corpus: str, size: int) -> Tokenizer:
     )
     whole.train_from_iterator(corpus.splitlines(keepends=True), trainer)
     return Tokenizer(whole.to_str())
+
+
+CAPTION_TOKENS = ("<pad>", "<s>", "</s>", "<enc>", "<dec>", "<image>", "<|endofchunk|>")
+"""Special tokens of a tokenizer fitted on captions, ids 0 to 6: padding, begin and end of a text, BLIP's two modes, the
+place of an image and the end of an example (Flamingo)."""
+
+
+def train_captions(texts: Sequence[str], size: int) -> Tokenizer:
+    """A tokenizer of at most `size` ids fitted on texts: bytes joined by frequency, <s> in front and </s> behind.
+
+    Raises ValueError for no text and for fewer ids than the 256 bytes and the special tokens.
+    """
+    made = train_bpe("\n".join(texts), size - len(CAPTION_TOKENS)).backend
+    whole = json.loads(made.to_str())
+    table = {token: i + len(CAPTION_TOKENS) for token, i in whole["model"]["vocab"].items()}
+    pairs = [tuple(pair) for pair in whole["model"]["merges"]]
+    numbered = {token: i for i, token in enumerate(CAPTION_TOKENS)}
+    out = _byte_level(models.BPE({**numbered, **table}, pairs))
+    out.add_special_tokens([AddedToken(token, special=True) for token in CAPTION_TOKENS])
+    out.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", numbered["<s>"]), ("</s>", numbered["</s>"])]
+    )
+    return Tokenizer(out.to_str())
 
 
 def bpe(vocabulary: Sequence[str], merges: Sequence[str]) -> Tokenizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 
 @contextmanager
@@ -16,3 +16,14 @@ def progress_bar(show: bool, text: str, total: int) -> Iterator[Callable[[int, s
     with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
         task = bar.add_task(text, total=total)
         yield lambda count, now: bar.update(task, advance=count, description=now)
+
+
+def counted_bar(what: str) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:
+    """Given a total, a bar of one unchanging text, moved by numbers; none where there is nothing to do."""
+
+    @contextmanager
+    def bar(total: int) -> Iterator[Callable[[int], None]]:
+        with progress_bar(bool(total), what, total) as move:
+            yield lambda count: move(count, what)
+
+    return bar

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from nextmove import data
 from nextmove.data.frames import GB, Frames, stored_frames
 from nextmove.data.watched import listed, unreadable
 from nextmove.encoders.camera import CameraEncoder
-from nextmove.evaluation.progress import progress_bar
+from nextmove.evaluation.progress import counted_bar
 from nextmove.models.policy import Policy
 
 NAMED = 8
@@ -36,11 +35,12 @@ def filmed(
     for name in cameras:
         if remark := dataset.layout.feature(name).remark:
             print(f"warning: {name}: {remark}")
+    bar = counted_bar("frames decoded")
     while cameras:
         rest = np.setdiff1d(np.arange(dataset.num_episodes), np.array(left, np.int64))
         episodes = rest[: count or len(rest)]
         broken = unreadable(dataset, cameras, episodes, opened=False)
-        found = None if broken else stored_frames(dataset, sizes, episodes, limit=frame_store_gb * GB, bar=_bar)
+        found = None if broken else stored_frames(dataset, sizes, episodes, limit=frame_store_gb * GB, bar=bar)
         if found is not None:
             broken = {number: why for number, why in found.broken.items() if number in set(episodes.tolist())}
         elif not broken:
@@ -72,12 +72,6 @@ def sizes_of(policy: Policy, dataset: data.Dataset) -> dict[str, tuple[int, int]
         if len(asked) == 1:
             sizes[name] = asked.pop()
     return {name: (height, width) for name, (height, width) in sizes.items()}
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    with progress_bar(bool(total), "frames decoded", total) as move:
-        yield lambda count: move(count, "frames decoded")
 
 
 def _report(dataset: data.Dataset, broken: dict[int, str]) -> str:

@@ -39,7 +39,8 @@ def train(
     Args:
         system: Name of a built system (`nextmove systems`).
         source: Policies: the folder of a data set, LeRobot v3.0 or v2.1. Text: shakespeare, stdlib, a file or a folder
-            of .txt files. Images: digits, mnist, a folder of images, or a data set, whose camera is used.
+            of .txt files. Images: digits, mnist, a folder of images, or a data set, whose camera is used. Images and
+            texts: a folder of images with captions.jsonl or captions.csv.
         out: Folder for the run; default runs/SYSTEM.
         holdout: Share of the source, in whole episodes for policies, that is kept for the validation loss.
         workers: Processes that load data; 0 loads in the training process, which is fastest for states and for frames

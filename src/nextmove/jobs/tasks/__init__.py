@@ -8,7 +8,7 @@ from typing import Any
 
 from nextmove.config import ConfigError
 from nextmove.jobs.fit import Task
-from nextmove.jobs.tasks import images, policy, text
+from nextmove.jobs.tasks import images, pairs, policy, text
 from nextmove.jobs.tasks.asked import Asked
 from nextmove.systems import Family, find
 
@@ -27,6 +27,7 @@ FAMILIES: dict[Family, Trained] = {
     "text": Trained(text.Options, text.task),
     "image": Trained(images.Options, images.task),
     "policy": Trained(policy.Options, policy.task),
+    "vision-language": Trained(pairs.Options, pairs.task),
 }
 
 

@@ -1,0 +1,110 @@
+"""The training task of a model of images and texts: captions, or questions and answers, of a folder of images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmove import store
+from nextmove.codecs.byte_level import byte_tokenizer, train_captions
+from nextmove.codecs.tokenizer import Tokenizer
+from nextmove.data import DataError, identity
+from nextmove.data.image_fit import Fit
+from nextmove.data.pairs import Pairs
+from nextmove.evaluation.progress import counted_bar
+from nextmove.jobs.fit import Task, held_batches
+from nextmove.jobs.repeat import at_least
+from nextmove.jobs.tasks.asked import Asked
+from nextmove.models.vision_language.spec import PairSpec
+
+VALIDATED = 512
+"""Rows of the validation loss at most."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How images and texts are read; the source is a folder of images with captions.jsonl or captions.csv."""
+
+    side: int = 64
+    """Height and width at which images are kept and seen, pixels."""
+    fit: Fit = "stretch"
+    """How an image comes to that size: stretched (SigLIP, BLIP), its middle square (CLIP), or padded (LLaVA)."""
+    tokenizer: str = "captions"
+    """captions: fitted on the texts that are trained on; bytes; or a file or folder with one."""
+    vocabulary: int = 1024
+    """Ids of a tokenizer fitted on the texts, at most."""
+    length: int = 64
+    """Most ids of a text, special ones counted."""
+    leave_out_broken: bool = False
+    """Leave out rows whose images are absent or cannot be read, which are counted and named."""
+
+    def __post_init__(self) -> None:
+        at_least(1, side=self.side)
+        at_least(4, length=self.length)
+
+
+def task(asked: Asked, options: Options) -> Task:
+    """A model of images and texts and the rows of a folder's captions file.
+
+    What the file keeps for tests is never trained on; the validation loss is of whole images out of the rest. Raises
+    DataError for a folder without captions, for images that cannot be read, and for texts that are too long.
+    """
+    pairs = read(asked.source, options)
+    train, test = pairs.split()
+    for note in train.notes:
+        print(f"{asked.source}: {note}")
+    codec = tokenizer(options, train)
+    check_lengths(train, codec, options.length, asked.source)
+    spec = PairSpec(options.side, options.side, codec.classes, options.length, codec.hash, train.index.shape[1])
+    model = store.create(asked.system, spec, asked.recipe)
+    model.codec.adopt(codec)
+    seen, kept = train.parted(asked.holdout, asked.seed)
+    facts = {
+        "data": asked.source,
+        "rows_trained": len(seen),
+        "kinds": dict(sorted(Counter(row.kind for row in seen.rows).items())),
+        "tokenizer": options.tokenizer,
+        "fit": options.fit,
+        "content": content(seen, test),
+    }
+    return Task(model, seen, held_batches(kept, 64, VALIDATED), facts)
+
+
+def read(source: str | Path, options: Options) -> Pairs:
+    """The rows of a folder as these options say."""
+    size = (options.side, options.side)
+    return Pairs.read(
+        source, size=size, fit=options.fit, leave_out_broken=options.leave_out_broken, bar=counted_bar("images decoded")
+    )
+
+
+def tokenizer(options: Options, train: Pairs) -> Tokenizer:
+    """The tokenizer that is asked for; raises FileNotFoundError or ConfigError for a file without one."""
+    if options.tokenizer == "captions":
+        return train_captions(train.texts, options.vocabulary)
+    return byte_tokenizer() if options.tokenizer == "bytes" else Tokenizer.open(options.tokenizer)
+
+
+def check_lengths(pairs: Pairs, codec: Tokenizer, length: int, where: str) -> None:
+    """Raises DataError where question and answer have more than `length` ids, counting them, naming the longest."""
+    ids = {text: len(codec.encode(text)) for text in pairs.texts}
+    around = len(codec.prompt("")) if pairs.texts else 0
+    count = {row: ids.get(row.prompt, 0) + ids[row.text] + around for row in pairs.rows}
+    longest = max(count, key=lambda row: count[row])
+    if count[longest] > length:
+        raise DataError(
+            f"{where}: {sum(n > length for n in count.values())} of {len(count)} texts have more than the {length} ids "
+            f"of --length; the longest has {count[longest]}: {(longest.prompt + ' ' + longest.text).strip()[:60]!r}"
+        )
+
+
+def content(trained: Pairs, held: Pairs) -> dict[str, Any]:
+    """What a saved model keeps of its data: hashes of images, and one of all that is said."""
+    said = "\n".join(f"{row.prompt}\t{row.text}" for row in trained.rows)
+    whole = {"image": f"{identity.hashed(trained.ids):016x}", "text": f"{identity.hashed(said):016x}"}
+    parts = {"trained": trained.ids, "held": held.ids}
+    return {"features": whole, **{name: identity.to_hex(np.unique(ids)) for name, ids in parts.items()}}

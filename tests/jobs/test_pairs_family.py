@@ -1,0 +1,120 @@
+"""The training of models of images and texts: rows of a folder, a tokenizer, the house's loop."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from nextmove import store
+from nextmove.codecs.byte_level import CAPTION_TOKENS, train_captions
+from nextmove.codecs.tokenizer import Tokenizer
+from nextmove.contracts import Optim
+from nextmove.data import DataError
+from nextmove.jobs.fit import fit
+from nextmove.jobs.tasks import FAMILIES
+from nextmove.jobs.tasks.asked import Asked
+from nextmove.jobs.tasks.pairs import Options, task
+from nextmove.models.model import Model
+from nextmove.models.vision_language.spec import PairSpec
+from nextmove.training import TrainConfig
+
+COLOURS = ("red", "green", "blue", "white", "black", "yellow", "orange", "purple", "brown", "gray")
+
+
+class Namer(Model):
+    """Which of the first ids a text holds, from the mean colour of its image."""
+
+    def __init__(self, spec: PairSpec) -> None:
+        super().__init__()
+        self.codec = Tokenizer.absent(spec.classes, spec.tokenizer)
+        self.map = nn.Linear(3, spec.classes)
+        self.seen: list[str] = []
+
+    def loss(self, batch: dict[str, Any], *, rng: Any) -> dict[str, Tensor]:
+        self.seen += batch["text"]
+        x = self.map(batch["images"].float().mean((1, 2, 3)) / 255)
+        last = torch.tensor([self.codec.encode(text)[-1] for text in batch["text"]])
+        return {"loss": nn.functional.cross_entropy(x, last)}
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Its recipe."""
+
+    optim: Optim = Optim(batch=4, warmup=1)
+
+    def build(self, spec: PairSpec) -> Namer:
+        return Namer(spec)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = []
+    for colour in COLOURS:
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{colour}.png")
+        split = "held-out" if colour == "gray" else "train"
+        rows.append({"image": f"{colour}.png", "text": f"a {colour} square", "split": split})
+        rows.append({"image": f"{colour}.png", "question": "Which colour?", "answer": colour, "split": split})
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path
+
+
+def test_a_model_trains_on_what_is_not_held_out(folder: Path, tmp_path: Path) -> None:
+    made = task(Asked("clip", str(folder), Naming(), holdout=0.2), Options(side=8, vocabulary=300))
+    assert len(made.source) == 16  # nine images of two rows, a fifth of them for the validation loss
+    assert sum(len(batch["text"]) for batch in made.held) == 2
+    assert made.facts["kinds"] == {"caption": 8, "question": 8}
+    assert made.facts["content"].keys() == {"features", "trained", "held"}
+    model = fit(made, tmp_path / "run", TrainConfig(steps=6, progress="off"))
+    assert model.facts["steps"] == 6
+    assert not any("gray" in text for text in model.seen)
+    assert (tmp_path / "run" / "model" / "tokenizer.json").is_file()
+    assert model.facts["content"] == made.facts["content"]
+
+
+def test_the_family_is_known() -> None:
+    assert FAMILIES["vision-language"].options is Options
+
+
+def test_texts_that_are_too_long_are_counted(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"20 of 20|of 18 texts have more than the 4 ids of --length; the longest has"):
+        task(Asked("clip", str(folder), Naming()), Options(side=8, vocabulary=300, length=4))
+
+
+@pytest.mark.parametrize("name", ["bytes", "file"])
+def test_other_tokenizers(folder: Path, tmp_path: Path, name: str) -> None:
+    if name == "file":
+        name = str(tmp_path / "own.json")
+        Path(name).write_text(train_captions(["some words"], 300).text)
+    made = task(Asked("clip", str(folder), Naming()), Options(side=8, tokenizer=name))
+    assert made.model.codec.decode(made.model.codec.encode("a red square")) == "a red square"
+
+
+def test_a_tokenizer_of_captions_begins_and_ends_texts() -> None:
+    codec = train_captions(["put the red cube", "put the blue cube"], 400)
+    ids = codec.prompt("put the red cube").tolist()
+    assert (ids[0], ids[-1]) == (codec.id_of("<s>"), codec.id_of("</s>"))
+    assert [codec.id_of(token) for token in CAPTION_TOKENS] == [*range(len(CAPTION_TOKENS))]
+    assert codec.pad == 0
+    assert len(ids) == 6  # each word is one piece
+    for text in ("put the red cube", "Grün & <neu>  two\nlines", "put<image>the"):
+        assert codec.decode(codec.encode(text)) == text
+    assert codec.id_of("<image>") in codec.encode("put<image>the")
+    assert codec.text == train_captions(["put the red cube", "put the blue cube"], 400).text
+    with pytest.raises(ValueError, match="size: expected at least"):
+        train_captions(["a"], 256)
+
+
+def test_a_saved_model_has_its_tokenizer(folder: Path, tmp_path: Path) -> None:
+    made = task(Asked("clip", str(folder), Naming()), Options(side=8, vocabulary=300))
+    store.save(made.model, tmp_path / "model")
+    other = Namer(PairSpec(8, 8, made.model.codec.classes, 64, made.model.codec.hash))
+    other.codec.read_files(tmp_path / "model")
+    assert other.codec.text == made.model.codec.text
