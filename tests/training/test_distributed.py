@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.training import pairing
 from tests.training.masked import RULES, apart, gradients
 from tests.training.two_processes import go
 
@@ -68,6 +69,11 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path):
     for rule in RULES:
         for rank in (0, 1):
             assert apart(gradients(rule), load_file(tmp_path / "two" / f"{rule}-{rank}.safetensors")) < 1e-6
+    # And losses that compare rows of both.
+    for rule, contrast in pairing.PAIRING.items():
+        for rank in (0, 1):
+            found = load_file(tmp_path / "two" / f"{rule}-{rank}.safetensors")
+            assert apart(pairing.gradients(contrast), found) < 1e-9
     # Every process reports the same numbers, to the last bit.
     texts = [(tmp_path / "two" / f"loss-{rank}.txt").read_text() for rank in (0, 1)]
     assert texts[0] == texts[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from tests.training import pairing
 from tests.training.masked import RULES, gradients
 from tests.training.tiny import Tiny, held, run
 
@@ -55,6 +56,8 @@ if __name__ == "__main__":
     with joined() as world:
         for rule in RULES:
             save_file(gradients(rule, 2, world), folder / f"{rule}-{rank}.safetensors")
+        for rule, contrast in pairing.PAIRING.items():
+            save_file(pairing.gradients(contrast, 2, world), folder / f"{rule}-{rank}.safetensors")
     # Groups come and go; one that is left right after it was used must not wait for a thread that waits for it.
     for number in range(GROUPS):
         with joined() as world:

@@ -10,6 +10,7 @@ from nextmove.contracts.context import Known as Known
 from nextmove.contracts.draws import Rng as Rng
 from nextmove.contracts.draws import Rows as Rows
 from nextmove.contracts.draws import Shard as Shard
+from nextmove.contracts.draws import joined as joined
 from nextmove.contracts.draws import normal as normal
 from nextmove.contracts.draws import seeded as seeded
 from nextmove.contracts.draws import uniform as uniform

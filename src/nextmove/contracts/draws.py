@@ -21,17 +21,36 @@ class Shard:
     """This rank's rows of draws made for the whole global batch, so that they do not depend on the number of ranks.
 
     masks: of the whole global batch, by name: a mean over what a mask counts is divided by the whole's count.
+    features: of the whole global batch, by name and without gradient: what a loss compares with rows of other ranks.
     """
 
     generator: torch.Generator
     rank: int
     world: int
     masks: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
 
     def rows(self, whole: Tensor) -> Tensor:
         """This rank's rows of a tensor for the whole batch."""
         size = len(whole) // self.world
         return whole[self.rank * size : (self.rank + 1) * size]
+
+    def joined(self, name: str, own: Tensor) -> Tensor:
+        """The features of the whole batch with this rank's `own` (B, ...) in their place.
+
+        Own rows get `world` times the gradient, so that the mean over the ranks is the gradient of the whole batch's
+        loss, whose value every rank computes. Raises ValueError for features that nobody has gathered.
+        """
+        if name not in self.features:
+            raise ValueError(
+                f"{name}: expected features of the whole batch to compare with, found none; a model whose loss "
+                "compares rows has `compared(batch)`, which gives them"
+            )
+        others, first = self.features[name].to(own), self.rank * len(own)
+        if own.requires_grad:
+            own = own.view_as(own)
+            own.register_hook(lambda grad: grad * self.world)  # type: ignore[no-untyped-call]
+        return torch.cat([others[:first], own, others[first + len(own) :]])
 
     def fork(self) -> torch.Generator:
         """A generator that draws for the whole batch what comes next here, which it leaves alone."""
@@ -41,6 +60,11 @@ class Shard:
 
 
 Rng = torch.Generator | Rows | Shard
+
+
+def joined(name: str, own: Tensor, rng: Rng) -> Tensor:
+    """`own` (B, ...) where it is of the whole batch, else the whole batch's features with them in their place."""
+    return rng.joined(name, own) if isinstance(rng, Shard) else own
 
 
 def seeded(*seeds: int) -> torch.Generator:

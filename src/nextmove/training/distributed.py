@@ -72,13 +72,14 @@ class World:
         return sums.tolist()
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in the order of their ranks, equal on each; bool on the CPU."""
+        """The rows of all processes, in the order of their ranks, equal on each."""
         if self.size == 1:
             return rows
-        found = self.buffers(self.size * rows.numel(), torch.uint8, rows.device)
+        sent = torch.uint8 if rows.dtype == torch.bool else rows.dtype
+        found = self.buffers(self.size * rows.numel(), sent, rows.device)
         found.zero_().view(self.size, -1)[self.rank] = rows.reshape(-1)
         torch.distributed.all_reduce(found)
-        return found.view(-1, *rows.shape[1:]).bool()
+        return found.view(-1, *rows.shape[1:]).to(rows.dtype, copy=True)
 
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replaces every gradient by its mean over the processes; None counts as 0 unless it is None on all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TypeAlias, cast
 
 import torch
@@ -32,7 +33,9 @@ class Step:
     Noise comes from the seed (seed, step, 2) and is drawn for the whole global batch, of which each process and each
     accumulated part takes its rows. Dropout comes from torch's own generators, seeded by (seed, step, 4, rank, part).
     A term that averages over what a mask counts (padding) is divided by what the whole batch's mask counts: parts and
-    processes get the masks of all of it, those of the batch named *_is_pad.
+    processes get the masks of all of it, those of the batch named *_is_pad. A model whose loss compares rows of a batch
+    with each other has `compared(batch)`, what it compares of each row; parts and processes get that of all rows, which
+    costs a pass without gradients before.
     """
 
     def __init__(
@@ -70,11 +73,12 @@ class Step:
         Afterwards weights, buffers, gradients and torch's own generators are as before.
         """
         # Other processes may not be trying: this one's rows stand for theirs.
-        masks = self._masks(batch, lambda mask: torch.cat([mask] * self.world.size))
+        masks = self._masks(batch, self._alone)
         buffers, loss = [(b, b.clone()) for b in self.model.buffers()], cast(Trainable, self.model).loss
 
         def gradients(mixed: bool) -> None:
-            self._part(step, batch, 0, masks, loss, mixed)
+            features = self._features(step, batch, self._alone, mixed)
+            self._part(step, batch, 0, masks, features, loss, mixed)
 
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             try:
@@ -85,11 +89,17 @@ class Step:
                     for buffer, value in buffers:
                         buffer.copy_(value)
 
-    def rng(self, step: int, index: int, masks: Mapping[str, Tensor]) -> Rng:
-        """The draws of part number `index` of this process's rows; masks: those of the whole batch."""
+    def rng(
+        self, step: int, index: int, masks: Mapping[str, Tensor], features: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> Rng:
+        """The draws of part number `index` of this process's rows; masks and features: those of the whole batch."""
         generator, parts = seeded(self.config.seed, step, NOISE), self.config.accumulate
         count = self.world.size * parts
-        return generator if count == 1 else Shard(generator, self.world.rank * parts + index, count, masks)
+        return generator if count == 1 else Shard(generator, self.world.rank * parts + index, count, masks, features)
+
+    def _alone(self, rows: Tensor) -> Tensor:
+        """Rows as if every process had these."""
+        return torch.cat([rows] * self.world.size)
 
     def _masks(self, batch: Batch, gather: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """The masks of the whole batch, where it is cut, by what makes them of this process's rows."""
@@ -98,26 +108,47 @@ class Step:
         own = {name: torch.as_tensor(value).cpu() for name, value in batch.items() if name.endswith("_is_pad")}
         return {name: gather(mask) for name, mask in sorted(own.items())}
 
+    @torch.no_grad()
+    def _features(self, step: int, batch: Batch, gather: Callable[[Tensor], Tensor], mixed: bool) -> dict[str, Tensor]:
+        """What the loss compares of all rows of the batch, where it is cut, by what makes it of this process's."""
+        compared, parts = getattr(self.model, "compared", None), self.config.accumulate
+        if compared is None or self.world.size * parts == 1:
+            return {}
+        found: list[dict[str, Tensor]] = []
+        for index in range(parts):
+            seed_dropout(seeded(self.config.seed, step, DROPOUT, self.world.rank, index), self.device)
+            with autocast(self.device, mixed):
+                found.append(compared(to(part(batch, index, parts), self.device)))
+        return {name: gather(torch.cat([one[name] for one in found])) for name in sorted(found[0])}
+
     def _gradients(self, step: int, batch: Batch) -> tuple[list[str], Tensor]:
         """Gradients left on the parameters; names of the terms and their means (terms,) over the parts."""
         parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
         masks = self._masks(batch, self.world.gather)
+        features = self._features(step, batch, self.world.gather, self.mixed)
         for index in range(parts):
-            for name, value in self._part(step, batch, index, masks, self.loss, self.mixed).items():
+            for name, value in self._part(step, batch, index, masks, features, self.loss, self.mixed).items():
                 share = value.detach().float() / parts
                 sums[name] = sums[name] + share if name in sums else share
         return list(sums), torch.stack(list(sums.values()))
 
     def _part(
-        self, step: int, batch: Batch, index: int, masks: Mapping[str, Tensor], loss: Loss, mixed: bool
+        self,
+        step: int,
+        batch: Batch,
+        index: int,
+        masks: Mapping[str, Tensor],
+        features: Mapping[str, Tensor],
+        loss: Loss,
+        mixed: bool,
     ) -> dict[str, Tensor]:
         """The terms of a part's loss, whose gradients are added to the parameters'."""
         parts = self.config.accumulate
         piece = to(part(batch, index, parts), self.device)
         seed_dropout(seeded(self.config.seed, step, DROPOUT, self.world.rank, index), self.device)
         with autocast(self.device, mixed):
-            terms = loss(piece, rng=self.rng(step, index, masks))
+            terms = loss(piece, rng=self.rng(step, index, masks, features))
         _scalars(terms)
         (total(terms) / parts).backward()  # type: ignore[no-untyped-call]
         return terms
