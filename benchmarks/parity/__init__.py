@@ -39,8 +39,7 @@ READERS = ("flamingo", "idefics", "idefics3", "llava", "paligemma", "smolvlm")
 POLICIES = {"act": policy.act, "diffusion": policy.diffusion, "flowpolicy": policy.flowpolicy}
 FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
     **POLICIES,
-    "gpt2": language.answers,
-    "llama": language.answers,
+    **dict.fromkeys(("gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3_text"), language.answers),
     "filters": filters.answers,
     **dict.fromkeys(READERS, reading.answers),
 }

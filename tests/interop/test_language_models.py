@@ -11,11 +11,11 @@ from tests.golden.materialise import materialise
 from tests.interop.test_cases import GOLDEN
 
 from nextmove.codecs.byte_level import bpe, byte_tokenizer
-from nextmove.contracts import seeded, uniform
+from nextmove.contracts import Context, seeded, uniform
 from nextmove.decoders.sampling import Sampling
 from nextmove.interop import hf
 
-CASES = ["gpt2", "llama", "smollm2"]
+CASES = ["gpt2", "llama", "smollm2", "qwen2", "gemma", "gemma2", "gemma3"]
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def edit(folder, **changes):
     data = json.loads(path.read_text())
     for key, value in changes.items():
         if value is ...:
-            data.pop(key)
+            data.pop(key, None)
         else:
             data[key] = value
     path.write_text(json.dumps(data))
@@ -147,7 +147,7 @@ def test_shards_are_read_by_their_index(folder):
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx: only False"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention: only False"),
         ("gpt2", {"n_head": 5}, "config.json: heads: expected a divisor of width 32, found 5"),
-        ("gpt2", {"model_type": "mamba"}, "model_type: only 'gpt2' or 'llama'"),
+        ("gpt2", {"model_type": "mamba"}, "model_type: only 'gpt2' or 'llama' or .*, found 'mamba'"),
         ("gpt2", {"n_positions": 32}, r"wpe.weight: expected shape \(32, 32\), found \(64, 32\)"),
         ("llama", {"hidden_act": "tanh"}, "hidden_act: only .* is supported, found 'tanh'"),
         ("llama", {"quantization_config": {}}, "quantization_config: quantised weights are not supported"),
@@ -175,6 +175,15 @@ def test_shards_are_read_by_their_index(folder):
         ("llama", {"attention_bias": True}, "missing tensor 'layers.0.self_attn.q_proj.bias'"),
         ("llama", {"tie_word_embeddings": True}, "lm_head.weight: expected a copy of embed_tokens.weight"),
         ("smollm2", {"tie_word_embeddings": False}, "missing tensor 'lm_head.weight'"),
+        ("qwen2", {"use_mrope": True}, "use_mrope: only False"),
+        ("qwen2", {"layer_types": ["full_attention"]}, "layer_types: expected 2 layers, found 1"),
+        ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "sliding_window: expected 1 or more .*, found None"),
+        ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention: attention to what follows"),
+        ("gemma", {"query_pre_attn_scalar": 16}, "unknown key 'query_pre_attn_scalar'"),
+        ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar: expected more than 0, found 0"),
+        ("gemma2", {"layer_types": ["chunked_attention"] * 2}, "layer_types: only 'full_attention' or 'sliding_att"),
+        ("gemma2", {"hidden_activation": "tanh"}, "hidden_act: only .*, found 'tanh'"),
+        ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type: only .*'yarn'"),
     ],
     indirect=["folder"],
 )
@@ -200,6 +209,62 @@ def test_older_spellings_of_rotary_positions(folder):
     halved = hf.load(folder).decoder.config.trunk.rotary.angles(torch.tensor([6.0]), 16)
     plain = torch.tensor(3.0 * 10000 ** -(2 / 16)).cos()
     assert math.isclose(halved[0][0, 1], plain, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("folder", "older"),
+    [
+        ("gemma", {"rope_theta": 10000.0, "rope_scaling": None, "hidden_act": "gelu", "hidden_activation": None}),
+        ("gemma2", {"rope_theta": 10000.0, "hidden_act": "gelu", "cache_implementation": "hybrid", "layer_types": ...}),
+        ("qwen2", {"rope_theta": 1000000.0, "layer_types": ..., "sliding_window": 32768}),
+        (
+            "gemma3",
+            {
+                "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 3,
+                "rope_scaling": {"rope_type": "linear", "factor": 4.0}, "layer_types": ...,
+                "_sliding_window_pattern": ...,
+            },
+        ),
+    ],
+    indirect=["folder"],
+)  # fmt: skip
+def test_published_spellings_of_the_families(folder, older):
+    ids = torch.arange(20)[None]
+    expected = hf.load(folder).logits(ids)
+    edit(folder, rope_parameters=..., dtype=..., torch_dtype="bfloat16", **older)
+    assert torch.equal(hf.load(folder).logits(ids), expected)
+
+
+@pytest.mark.parametrize("folder", ["qwen2"], indirect=True)
+def test_windows_of_the_last_layers(folder):
+    ids = torch.arange(20)[None]
+    whole = hf.load(folder)
+    edit(folder, use_sliding_window=True, sliding_window=4, max_window_layers=1, layer_types=...)
+    near = hf.load(folder)
+    assert [b.attention.heads.window for b in near.decoder.net.stream.blocks] == [0, 4]
+    assert torch.allclose(near.logits(ids)[:, :4], whole.logits(ids)[:, :4], atol=1e-6)
+    assert not torch.allclose(near.logits(ids)[:, 4:], whole.logits(ids)[:, 4:], atol=1e-3)
+
+
+@pytest.mark.parametrize("folder", ["gemma2", "gemma3"], indirect=True)
+def test_windows_and_caps_with_a_state_equal_one_pass(folder):
+    net = hf.load(folder).decoder.net
+    ids, ctx = torch.arange(24).view(2, 12), Context.empty(2)
+    with torch.no_grad():
+        whole, state, made = net(ids, ctx)[0], None, []
+        for part in ids.split([7, 1, 1, 3], 1):
+            logits, state = net(part, ctx, state)
+            made.append(logits)
+    torch.testing.assert_close(torch.cat(made, 1), whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("folder", ["gemma"], indirect=True)
+def test_the_factor_of_embeddings_has_their_dtype(folder):
+    net = hf.load(folder, dtype=torch.bfloat16).decoder.net
+    rows = net.embedding.weight[:5]
+    factor = torch.tensor(48**0.5, dtype=torch.bfloat16)
+    assert float(factor) != 48**0.5
+    assert torch.equal(net.embed(torch.arange(5)[None])[0], rows * factor)
 
 
 @pytest.mark.parametrize("folder", ["llama"], indirect=True)

@@ -1,20 +1,22 @@
 """GPT: a causal transformer over ids, with the context in front and cached keys and values (Radford et al. 2019).
 
 The parts are chosen one by one: GPT-2 has layer norms, dense GELU units and learned positions; its successors have
-root-mean-square norms, gated units, rotary positions, fewer heads of keys and values, and no biases.
+root-mean-square norms, gated units, rotary positions, fewer heads of keys and values, and no biases (Llama); norms on
+both sides, windows in some layers and capped scores (Gemma 2 and 3).
 
 Shapes: B batch, L ids, K classes, P tokens of the context, W width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Memory
+from nextmove.nn.attention import as_heads
 from nextmove.nn.block import Block, Source
 from nextmove.nn.context_tokens import ContextTokens
 from nextmove.nn.dropout import Dropout
@@ -48,20 +50,37 @@ class Gpt:
     head: Literal["biased", "plain", "tied"] = "biased"
     """Linear map to logits with or without a bias, or the embedding itself."""
     embed_scale: float = 1.0
-    """What embedded ids are multiplied by (Gemma: sqrt(width))."""
+    """What embedded ids are multiplied by (Gemma: sqrt(width)), rounded to their dtype."""
+    place: Literal["before", "both"] = "before"
+    """Where the norms of a block are (`block.Block`; Gemma 2: both)."""
+    windows: tuple[int, ...] = ()
+    """Last keys that a layer's queries read, of the layers in turn (Gemma 2: one of two); 0 = all, () = as `heads`."""
+    window_rotary: Rotary | None = None
+    """How positions rotate in layers with a window (Gemma 3); None: as in the others."""
+    logit_cap: float = 0.0
+    """Logits l become cap tanh(l / cap) (Gemma 2); 0 = as they are."""
     gated: Gated | None = None
     """Gated blocks between its layers that attend to the tokens of images (Flamingo)."""
 
     @property
-    def block(self) -> Block:
-        """One of its layers."""
-        return Block(
-            self.width,
-            self.heads,
-            self.feedforward,
-            self.norm,
-            dropout=self.dropout,
-            attention_dropout=self.dropout,
+    def blocks(self) -> list[Block]:
+        """Its layers."""
+        heads, windows = as_heads(self.heads), self.windows
+        each = [replace(heads, window=windows[i % len(windows)]) if windows else heads for i in range(self.layers)]
+        return [
+            Block(self.width, own, self.feedforward, self.norm, self.place,
+                  dropout=self.dropout, attention_dropout=self.dropout)
+            for own in each
+        ]  # fmt: skip
+
+    @property
+    def rotaries(self) -> Rotary | list[Rotary] | None:
+        """The rotation of positions, of all layers or of each."""
+        if self.positions == "learned":
+            return None
+        local = self.window_rotary
+        return (
+            self.rotary if local is None else [local if as_heads(b.heads).window else self.rotary for b in self.blocks]
         )
 
     def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool = True) -> GptNet:
@@ -97,9 +116,8 @@ class GptNet(nn.Module):
         self.embedding = nn.Embedding(classes + start, config.width)
         learned = config.positions == "learned"
         self.position = nn.Parameter(torch.empty(length, config.width)) if learned else None
-        rotary = None if learned else config.rotary
         gated = {} if config.gated is None else config.gated.blocks(config.width, config.layers)
-        self.stream = Stream([config.block] * config.layers, norm=config.norm, rotary=rotary, gated=gated)
+        self.stream = Stream(config.blocks, norm=config.norm, rotary=config.rotaries, gated=gated)
         tied = config.head == "tied"
         self.head = None if tied else Linear(config.width, classes, bias=config.head == "biased")
         self.dropout = Dropout(config.dropout) if config.dropout else None
@@ -128,9 +146,11 @@ class GptNet(nn.Module):
         """(B, L, K) of what `read` gives."""
         if self.head is None:
             table = self.embedding.weight
-            return linear(h, table if len(table) == self.classes else table[: self.classes])
-        y: Tensor = self.head(h)
-        return y
+            y = linear(h, table if len(table) == self.classes else table[: self.classes])
+        else:
+            y = self.head(h)
+        cap = self.config.logit_cap
+        return cap * (y / cap).tanh() if cap else y
 
     def read(self, ids: Tensor, ctx: Context, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """What the stream makes of ids (B, L): (B, L, W), normalised, and the state."""
@@ -177,7 +197,8 @@ class GptNet(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """The embeddings (B, L, W) of ids (B, L), without their positions."""
         x: Tensor = self.embedding(ids)
-        return x * self.config.embed_scale if self.config.embed_scale != 1 else x
+        # The factor itself has the dtype of what it multiplies, as where such models were trained.
+        return x * x.new_tensor(self.config.embed_scale) if self.config.embed_scale != 1 else x
 
     def _counted(self, x: Tensor, state: Memory | None, prefix: int, valid: Tensor | None) -> Tensor:
         """Positions (B, L) that count what is no padding."""

@@ -64,6 +64,9 @@ class RMSNorm(nn.Module):
         """(..., D) -> (..., D)."""
         if self.weight is None:
             return F.rms_norm(x, self.width, None, self.eps)
-        gain = self.weight + self.offset if self.offset else self.weight
+        if self.offset:
+            # 1 + w does not fit into the few digits of a narrow dtype; the product is rounded once (Gemma).
+            wide = torch.promote_types(x.dtype, torch.float32)
+            return F.rms_norm(x.to(wide), self.width, self.weight.to(wide) + self.offset, self.eps).to(x.dtype)
         # Under autocast x may be narrower than the gain.
-        return F.rms_norm(x, self.width, gain.to(x.dtype), self.eps)
+        return F.rms_norm(x, self.width, self.weight.to(x.dtype), self.eps)

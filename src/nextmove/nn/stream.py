@@ -30,10 +30,11 @@ class Stream(nn.Module):
         blocks: Sequence[Block],
         *,
         norm: Any = None,
-        rotary: Rotary | None = None,
+        rotary: Rotary | Sequence[Rotary] | None = None,
         gated: Mapping[int, Block] | None = None,
     ) -> None:
-        """gated: by the number of a block, the one in front of it that attends to the source alone (Flamingo)."""
+        """rotary: of all layers, or of each; gated: by the number of a block, the one in front of it that attends to
+        the source alone (Flamingo)."""
         super().__init__()
         first = blocks[0]
         self.blocks = nn.ModuleList(block.build() for block in blocks)
@@ -41,6 +42,8 @@ class Stream(nn.Module):
         adaptive = first.condition and norm is not None
         self.adaptive = AdaLN(first.condition, first.width, 1, 2) if adaptive else None
         self.rotary, self.head = rotary, as_heads(first.heads).resolved(first.width).head_dim
+        if not isinstance(rotary, Rotary | None) and len(rotary) != len(blocks):
+            raise ValueError(f"rotary: expected one for each of {len(blocks)} layers, found {len(rotary)}")
         self.crosses = [bool(block.cross) and not block.cross_optional for block in blocks]
         self.gated = nn.ModuleDict({str(i): block.build() for i, block in gated.items()}) if gated else None
 
@@ -67,7 +70,7 @@ class Stream(nn.Module):
         `TransformerBlock`. depth: only so many blocks, and no norm behind them.
         """
         mask = self._mask(mask, memory, valid, x.shape[1])
-        rotation, layers = self._rotation(x, positions, memory, valid), []
+        rotations, layers = self._rotations(x, positions, memory, valid), []
         own = self._sources(x, memory) if source is None and memory is not None and any(self.crosses) else None
         gated = self.gated
         for i, block in enumerate(self.blocks if depth is None else self.blocks[:depth]):
@@ -76,7 +79,7 @@ class Stream(nn.Module):
             past = None if memory is None else memory.layers[i]
             source = source if own is None else own[i]
             # By position: keywords would be packed and unpacked at every block.
-            x, past = block(x, mask, past, rotation, position, source, condition)
+            x, past = block(x, mask, past, rotations[i], position, source, condition)
             if remember:
                 layers.append(past)
         if self.norm is not None and depth is None:
@@ -102,26 +105,35 @@ class Stream(nn.Module):
         Keys have their positions already; queries count theirs from 0 (Shukor et al. 2025, as published in LeRobot).
         """
         mask = None if memory.mask is None else key_mask(memory.mask)
-        rotation = self._rotation(x, torch.arange(x.shape[1], device=x.device), None, None)
+        rotations = self._rotations(x, torch.arange(x.shape[1], device=x.device), None, None)
 
         def flat(part: Tensor) -> Tensor:
             return part.transpose(1, 2).flatten(2)
 
-        layers = zip(self.crosses, memory.layers, strict=True)
+        layers = zip(self.crosses, memory.layers, rotations, strict=True)
         return [
-            Source(flat(kv.keys), mask, values=flat(kv.values), rotate=rotation) if cross and kv is not None else None
-            for cross, kv in layers
+            Source(flat(kv.keys), mask, values=flat(kv.values), rotate=turn) if cross and kv is not None else None
+            for cross, kv, turn in layers
         ]
 
-    def _rotation(self, x: Tensor, positions: Tensor | None, memory: Memory | None, valid: Tensor | None) -> Any:
-        """The rotation of this call's queries and keys."""
+    def _rotations(
+        self, x: Tensor, positions: Tensor | None, memory: Memory | None, valid: Tensor | None
+    ) -> Sequence[Any]:
+        """The rotation of this call's queries and keys, layer by layer."""
         if self.rotary is None:
-            return None
+            return [None] * len(self.crosses)
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device) if valid is None else valid.cumsum(1) - 1
             positions = positions if memory is None else memory.count[:, None] + positions
-        cosines, sines = self.rotary.angles(positions, self.head)
-        return partial(rotate, cosines=cosines, sines=sines)
+
+        def turn(rotary: Rotary) -> Any:
+            cosines, sines = rotary.angles(positions, self.head)
+            return partial(rotate, cosines=cosines, sines=sines)
+
+        if isinstance(self.rotary, Rotary):
+            return [turn(self.rotary)] * len(self.crosses)
+        turns = {rotary: turn(rotary) for rotary in set(self.rotary)}
+        return [turns[rotary] for rotary in self.rotary]
 
 
 def _remembered(x: Tensor, layers: list[KeyValue | None], before: Memory | None, valid: Tensor | None) -> Memory:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ BOOKKEEPING = {
     "temperature top_k top_p typical_p repetition_penalty length_penalty diversity_penalty no_repeat_ngram_size "
     "encoder_no_repeat_ngram_size bad_words_ids suppress_tokens begin_suppress_tokens forced_bos_token_id "
     "forced_eos_token_id remove_invalid_values exponential_decay_length_penalty": "a matter of sampling",
+    "cache_implementation": "a matter of memory",
     "initializer_range gradient_checkpointing attention_dropout attn_pdrop resid_pdrop embd_pdrop "
     "summary_first_dropout tf_legacy_loss neftune_noise_alpha": "a matter of training",
     "summary_type summary_use_proj summary_activation summary_proj_to_labels": "of a head that is not there",
@@ -41,6 +42,7 @@ NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "add_cross_attention": ((None, False), _OTHER),
     "tie_encoder_decoder": ((None, False), _OTHER),
     "sliding_window": ((None,), "windows of attention are not supported"),
+    "use_bidirectional_attention": ((None, False), "attention to what follows is not supported in a language model"),
 }
 """Keys that change no logits as long as they have one of these values -> why they may not have another."""
 
@@ -85,6 +87,28 @@ def activation(name: str, found: str) -> Activation:
     """Our name of an activation."""
     expect(name, found, *ACTIVATIONS)
     return ACTIVATIONS[found]
+
+
+LAYERS = ("full_attention", "sliding_attention")
+"""What `layer_types` calls layers."""
+
+
+def windows(kinds: Sequence[str] | None, layers: int, window: int | None, default: Sequence[bool]) -> tuple[int, ...]:
+    """The window of each layer, 0 for none, from `layer_types`, or as `default` says which layers have one.
+
+    () where none has.
+    """
+    if kinds is not None:
+        if len(kinds) != layers:
+            raise ConfigError(f"config.json: layer_types: expected {layers} layers, found {len(kinds)}")
+        for kind in kinds:
+            expect("layer_types", kind, *LAYERS)
+        default = [kind == LAYERS[1] for kind in kinds]
+    if not any(default):
+        return ()
+    if not window or window < 1:
+        raise ConfigError(f"config.json: sliding_window: expected 1 or more for layers with a window, found {window!r}")
+    return tuple(window if near else 0 for near in default)
 
 
 def rotary(theta: float | None, scaling: Mapping[str, Any] | None, parameters: Mapping[str, Any] | None) -> Rotary:

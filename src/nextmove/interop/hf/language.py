@@ -17,7 +17,7 @@ from nextmove.config import ConfigError, read_object
 from nextmove.contracts import Context, ContextSpec
 from nextmove.decoders import Autoregressive
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
-from nextmove.interop.hf import gpt2, llama
+from nextmove.interop.hf import gemma, gpt2, llama, qwen2
 from nextmove.interop.hf.config import expect
 from nextmove.interop.hf.family import Family
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
@@ -27,7 +27,15 @@ from nextmove.interop.weights import fill, naming
 from nextmove.models.generator import Generator, TextSpec
 from nextmove.weights import check_filled, without_storage
 
-FAMILIES: dict[str, Callable[[Mapping[str, Any]], Family]] = {"gpt2": gpt2.family, "llama": llama.family}
+FAMILIES: dict[str, Callable[[Mapping[str, Any]], Family]] = {
+    "gpt2": gpt2.family,
+    "llama": llama.family,
+    "qwen2": qwen2.family,
+    "gemma": gemma.family,
+    "gemma2": gemma.family2,
+    "gemma3_text": gemma.family3,
+}
+"""model_type -> the network of a config.json and where its tensors go."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Llama's layout: every matrix apart, rotary positions, gated units, no biases (Touvron et al. 2023; SmolLM2)."""
+"""Llama's layout: every matrix apart, rotary positions, gated units, no biases (Touvron et al. 2023; SmolLM2).
+
+Qwen2, Gemma and their successors keep its names, so `named` and `pack` serve them too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from nextmove.config import ConfigError
 from nextmove.interop.hf.config import activation, expect, read, rotary
@@ -26,6 +29,21 @@ BLOCK = {
     "feedforward.up": "mlp.gate_up_proj",
     "feedforward.down": "mlp.down_proj",
 }
+
+
+class Layout(Protocol):
+    """What `pack` asks of a family's configuration."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def num_hidden_layers(self) -> int: ...
+    @property
+    def tie_word_embeddings(self) -> bool: ...
+    @property
+    def heads(self) -> Heads: ...
 
 
 @dataclass(frozen=True)
@@ -59,19 +77,19 @@ class LlamaConfig:
     @property
     def heads(self) -> Heads:
         """Their number and width, without biases."""
-        width, rest = divmod(self.hidden_size, self.num_attention_heads)
-        if rest and self.head_dim is None:
-            raise ConfigError(
-                f"config.json: num_attention_heads: expected a divisor of hidden_size {self.hidden_size}, "
-                f"found {self.num_attention_heads}"
-            )
-        shared = self.num_key_value_heads or self.num_attention_heads
-        if self.num_attention_heads % shared:
-            raise ConfigError(
-                f"config.json: num_key_value_heads: expected a divisor of {self.num_attention_heads}, found {shared}"
-            )
-        bias = self.attention_bias
-        return Heads(self.num_attention_heads, shared, self.head_dim or width, bias, bias)
+        heads = heads_of(self.hidden_size, self.num_attention_heads, self.num_key_value_heads, self.head_dim)
+        return replace(heads, bias=self.attention_bias, out_bias=self.attention_bias)
+
+
+def heads_of(width: int, count: int, shared: int | None, head: int | None) -> Heads:
+    """Heads without biases; raises ConfigError where the numbers do not divide."""
+    own, rest = divmod(width, count)
+    if rest and head is None:
+        raise ConfigError(f"config.json: num_attention_heads: expected a divisor of hidden_size {width}, found {count}")
+    shared = shared or count
+    if count % shared:
+        raise ConfigError(f"config.json: num_key_value_heads: expected a divisor of {count}, found {shared}")
+    return Heads(count, shared, head or own, bias=False, out_bias=False)
 
 
 def family(data: Mapping[str, Any]) -> Family:
@@ -95,24 +113,30 @@ def family(data: Mapping[str, Any]) -> Family:
     return Family("llama", config, trunk, length, classes, aside, foreign, pack)
 
 
-def foreign(name: str) -> str | None:
-    """A tensor of our network under Llama's name, packed ones under a name of their own."""
+def named(name: str, block: Mapping[str, str]) -> str | None:
+    """A tensor of our network under the file's name, packed ones under a name of their own."""
     name = name.removeprefix("stream.")
     part, _, rest = name.partition(".")
     if part != "blocks":
         return renamed(name, NAMES)
     index, _, rest = rest.partition(".")
-    inside = renamed(rest, BLOCK)
+    inside = renamed(rest, block)
     return None if inside is None else f"layers.{index}.{inside}"
 
 
-def pack(checkpoint: Checkpoint, config: LlamaConfig) -> None:
+def foreign(name: str) -> str | None:
+    """A tensor of our network under Llama's name."""
+    return named(name, BLOCK)
+
+
+def pack(checkpoint: Checkpoint, config: Layout) -> None:
     """Brings the tensors into our shapes."""
     checkpoint.shorten("model.")
     checkpoint.ignore(".rotary_emb.inv_freq", "frequencies of the rotary positions, which are computed")
     if config.tie_word_embeddings:
         checkpoint.tie("lm_head.weight", "embed_tokens.weight")
     heads, width, hidden = config.heads, config.hidden_size, config.intermediate_size
+    mlp_bias = getattr(config, "mlp_bias", False)
     queries, pairs = heads.n_heads * heads.head_dim, heads.n_kv_heads * heads.head_dim
     for layer in range(config.num_hidden_layers):
         attention, units = f"layers.{layer}.self_attn", f"layers.{layer}.mlp"
@@ -120,7 +144,7 @@ def pack(checkpoint: Checkpoint, config: LlamaConfig) -> None:
         gates = {f"{units}.gate_proj": hidden, f"{units}.up_proj": hidden}
         for whole, parts, bias in (
             (f"{attention}.qkv_proj", rows, heads.bias),
-            (f"{units}.gate_up_proj", gates, config.mlp_bias),
+            (f"{units}.gate_up_proj", gates, mlp_bias),
         ):
             checkpoint.pack(f"{whole}.weight", {f"{name}.weight": (out, width) for name, out in parts.items()})
             if bias:
