@@ -60,7 +60,7 @@ def context(loaded: Read, io: Mapping[str, Tensor], found: dict[str, Tensor]) ->
     pixels = pixels[:, None] if pixels.dim() == 4 else pixels
     options, valid = {}, None
     if "in.pixel_attention_mask" in io:
-        options["pixels_valid"] = io["in.pixel_attention_mask"].flatten(0, 1)
+        options["pixels_valid"] = io["in.pixel_attention_mask"].bool()
         valid = pixels.flatten(2).any(-1)
     ctx = model.seen(pixels, valid, **options)
     if "out.resampled" in io:

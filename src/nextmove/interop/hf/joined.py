@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from nextmove.config import ConfigError, nearest, read_object
+from nextmove.interop.hf.config import expect
+from nextmove.interop.hf.family import Family
+from nextmove.interop.hf.language import FAMILIES
 from nextmove.interop.hf.reading import Read
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
 from nextmove.interop.hf.words import read_tokenizer, stop_ids
@@ -48,6 +51,13 @@ class Joined:
     """Keys of config.json that change no logits."""
     canonical: Callable[[str], str] | None = None
     """Names of the file -> names by parts; None: `canonical`."""
+
+
+def family_of(data: Mapping[str, Any], *, default: str) -> Family:
+    """The language model of a text_config; default: its model_type where it names none."""
+    kind = str(data.get("model_type", default))
+    expect("text_config.model_type", kind, *FAMILIES)
+    return FAMILIES[kind](data)
 
 
 def canonical(name: str) -> str:

@@ -9,10 +9,15 @@ from typing import Any
 import torch
 
 from nextmove.config import read_object
-from nextmove.interop.hf import flamingo, language
+from nextmove.interop.hf import flamingo, idefics, language, llava, paligemma, smolvlm
 
 READERS: dict[str, Callable[..., Any]] = {
     "flamingo": flamingo.load,
+    "idefics": idefics.load,
+    "idefics3": smolvlm.load,
+    "llava": llava.load,
+    "paligemma": paligemma.load,
+    "smolvlm": smolvlm.load,
 }
 """model_type -> `load(folder, dtype=)` of what is no language model alone; it gives a `Read`."""
 

@@ -20,6 +20,7 @@ from nextmove.encoders.pictures import Values
 from nextmove.models.vision_language.model import ImageTextModel
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.models.vision_language.wording import Wording, ids_of
+from nextmove.nn.places import patch_mask
 
 
 class Reader(ImageTextModel):
@@ -51,14 +52,17 @@ class Reader(ImageTextModel):
         """The network of ids and tokens of images."""
         return self.decoder.net
 
-    def seen(self, pixels: Tensor, valid: Tensor | None = None, **options: Any) -> Context:
+    def seen(self, pixels: Tensor, valid: Tensor | None = None, pixels_valid: Tensor | None = None) -> Context:
         """The tokens of images (B, T, 3, h, w), scaled as the tower reads them, as a context.
 
-        valid: (B, T) bool, False where a row has no such image. options: as of the tower, for all B T images.
+        valid: (B, T) bool, False where a row has no such image; pixels_valid: (B, T, h, w) bool, False for padding
+        around images that are smaller than the tower's.
         """
         if self.tower is None:
             raise ValueError("images: expected a model with a vision tower, found one without")
-        tokens: Tensor = self.tower(pixels.flatten(0, 1), **options)[:, self.skip :]
+        tower: Any = self.tower
+        own = None if pixels_valid is None else patch_mask(pixels_valid.flatten(0, 1), tower.config.patch)
+        tokens: Tensor = tower(pixels.flatten(0, 1), own)[:, self.skip :]
         return self.shown(tokens.reshape(*pixels.shape[:2], *tokens.shape[1:]), valid)
 
     def shown(self, tokens: Tensor, valid: Tensor | None = None) -> Context:
