@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 
 from nextmove.codecs.spelling import spelling, utf8
@@ -54,7 +54,17 @@ def train_captions(texts: Sequence[str], size: int) -> Tokenizer:
     return Tokenizer(out.to_str())
 
 
-def bpe(vocabulary: Sequence[str], merges: Sequence[str]) -> Tokenizer:
+Split = Literal["gpt2", "digits", "qwen2", "llama3"]
+"""How texts are cut before pieces are joined: as GPT-2 does, the same with digits one by one (SmolLM2, StarCoder), or
+with Qwen2's or Llama 3's rules, of which the latter takes up to three digits together, and whole words that are pieces
+as they are."""
+CUT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,%d}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def bpe(vocabulary: Sequence[str], merges: Sequence[str], split: Split = "gpt2") -> Tokenizer:
     """The tokenizer of tables in GPT-2's spelling: tokens by id, and pairs "a b" in the order they are joined.
 
     Raises ValueError for tokens that come twice and for pairs that are none of tokens.
@@ -68,7 +78,17 @@ def bpe(vocabulary: Sequence[str], merges: Sequence[str]) -> Tokenizer:
         if len(pair) != 2 or any(part not in table for part in (*pair, "".join(pair))):
             raise ValueError(f"merges: expected pairs of pieces whose join is a piece, found {merge!r}")
         pairs.append((pair[0], pair[1]))
-    return Tokenizer(_byte_level(models.BPE(table, pairs)).to_str())
+    whole = _byte_level(models.BPE(table, pairs, ignore_merges=split == "llama3"))
+    own = whole.pre_tokenizer
+    if split == "digits":
+        whole.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), own])
+    elif split != "gpt2":
+        cut = pre_tokenizers.Split(Regex(CUT % (1 if split == "qwen2" else 3)), behavior="isolated")
+        own = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        whole.pre_tokenizer = pre_tokenizers.Sequence([cut, own])
+    if split == "qwen2":
+        whole.normalizer = normalizers.NFC()
+    return Tokenizer(whole.to_str())
 
 
 def byte_tokenizer() -> Tokenizer:

@@ -16,6 +16,7 @@ from nextmove.data import DataError, identity
 from nextmove.data.image_fit import Fit
 from nextmove.data.pairs import Pairs
 from nextmove.evaluation.progress import counted_bar
+from nextmove.interop.hf.words import open_tokenizer
 from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.tasks.asked import Asked
@@ -34,7 +35,8 @@ class Options:
     fit: Fit = "stretch"
     """How an image comes to that size: stretched (SigLIP, BLIP), its middle square (CLIP), or padded (LLaVA)."""
     tokenizer: str = "captions"
-    """captions: fitted on the texts that are trained on; bytes; or a file or folder with one."""
+    """captions: fitted on the texts that are trained on; bytes; or a file or folder: tokenizer.json, vocab.txt, .model
+    of SentencePiece, CLIP's .txt.gz, .gguf."""
     vocabulary: int = 1024
     """Ids of a tokenizer fitted on the texts, at most."""
     length: int = 64
@@ -86,7 +88,7 @@ def tokenizer(options: Options, train: Pairs) -> Tokenizer:
     """The tokenizer that is asked for; raises FileNotFoundError or ConfigError for a file without one."""
     if options.tokenizer == "captions":
         return train_captions(train.texts, options.vocabulary)
-    return byte_tokenizer() if options.tokenizer == "bytes" else Tokenizer.open(options.tokenizer)
+    return byte_tokenizer() if options.tokenizer == "bytes" else open_tokenizer(options.tokenizer)
 
 
 def check_lengths(pairs: Pairs, codec: Tokenizer, length: int, where: str) -> None:
