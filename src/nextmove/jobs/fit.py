@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ class Task:
     held: Sequence[Batch]
     facts: dict[str, Any]
     augment: Augment | None = None
+    later: Callable[[], dict[str, Any]] = dict
+    """More facts; they may still be computed while training begins, and are waited for when they are needed."""
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """All facts."""
+        return {**self.facts, **self.later()}
 
 
 def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0) -> Any:
@@ -47,8 +55,7 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
     with what there is, saved as well; StoppedError then says where.
     """
     model = task.model
-    known = identity(task)
-    done = _done(model, known, out, config) if config.resume else None
+    done = _done(model, identity(task), out, config) if config.resume else None
     if done is not None:
         try:
             found = store.load(out / "model")
@@ -58,6 +65,8 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
             print(f"{out}: already finished at step {done}; more --steps or --minutes go on from there")
             return found
     optim: Optim = model.card.recipe.optim
+    if workers:
+        task.later()  # processes are forked, which threads do not outlive
     if workers and not getattr(task.source, "decodes", True):
         print(f"workers: 0 in place of {workers}: nothing is decoded, and batches are gathered faster than handed over")
         workers = 0
@@ -69,9 +78,15 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         )  # fmt: skip
 
     result = training.train(
-        model, batches, out=out, config=config, optim=optim, validation=task.held or None, data=known
+        model,
+        batches,
+        out=out,
+        config=config,
+        optim=optim,
+        validation=task.held or None,
+        data=partial(identity, task),
     )
-    facts = task.facts | {
+    facts = task.known | {
         "seed": config.seed,
         "optim": encode(optim),
         "steps": result.step,
@@ -97,7 +112,7 @@ def identity(task: Task) -> dict[str, Any]:
 
     Data without hashes: means of a few rows' absolute values with three digits.
     """
-    facts = {name: value for name, value in task.facts.items() if name not in PLACES}
+    facts = {name: value for name, value in task.known.items() if name not in PLACES}
     if "content" in facts:
         what = {"content": dict(facts["content"]["features"])}
     else:

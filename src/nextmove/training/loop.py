@@ -7,10 +7,9 @@ Under torchrun every process calls `train` with the same arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +21,7 @@ from nextmove.training.distributed import alone, device_of
 from nextmove.training.optim import frozen
 from nextmove.training.report import Result
 from nextmove.training.run import Batches, OnStep, Run
-from nextmove.training.state import Save
+from nextmove.training.state import Data, Save
 
 
 def train(
@@ -35,7 +34,7 @@ def train(
     validation: Iterable[Batch] | None = None,
     save_model: Save | None = None,
     on_step: OnStep | None = None,
-    data: Mapping[str, Any] | None = None,
+    data: Data = None,
 ) -> Result:
     """Trains `model` in place and returns the averaged weights.
 
@@ -52,7 +51,7 @@ def train(
         validation: Held-out batches for the validation loss (averaged weights, fixed noise).
         save_model: `save_model(averaged model, folder)` adds a usable model to every checkpoint.
         on_step: Called after every step; returning True stops the run as Ctrl-C does.
-        data: Plain JSON values that tell the data from others; a checkpoint keeps them.
+        data: Plain JSON values that tell the data from others, or a function that gives them; a checkpoint keeps them.
 
     Raises:
         ValueError: for settings or a model that cannot be trained.

@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +30,7 @@ from nextmove.training.precision import choose
 from nextmove.training.progress import Watch
 from nextmove.training.report import Best, Result, StepReport
 from nextmove.training.schedule import BudgetClock, rate
-from nextmove.training.state import Save, State
+from nextmove.training.state import Data, Save, State
 from nextmove.training.step import DivergedError, Step
 from nextmove.training.validation import Validation
 
@@ -51,7 +51,7 @@ class Run:
         device: torch.device,
         validation: Iterable[Batch],
         save_model: Save | None,
-        data: Mapping[str, Any] | None,
+        data: Data,
     ) -> None:
         self.clock, self.meter = BudgetClock(config), Meter()
         self.model, self.config, self.optim, self.world = model.to(device).train(), config, optim, world

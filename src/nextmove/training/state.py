@@ -18,6 +18,8 @@ from nextmove.training import checkpoint
 from nextmove.training.ema import Ema
 from nextmove.training.optim import Update
 
+Data = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
+"""Plain JSON values that tell a run's data from others, or what gives them."""
 Save = Callable[[nn.Module, Path], Any]
 
 
@@ -28,7 +30,7 @@ class State:
     and the run that takes it up brings the same. Buffers are written, since only who wrote a module knows what changes
     them. A model may carry a `card` (its system, recipe and spec): a checkpoint of another card is refused even where
     all shapes agree. So are other optimiser settings, another seed and other `data`, because the run would not be the
-    same run.
+    same run. `data` that are a function are asked for when a checkpoint is first written or read.
     """
 
     def __init__(
@@ -39,14 +41,21 @@ class State:
         *,
         optim: Optim,
         seed: int,
-        data: Mapping[str, Any] | None = None,
+        data: Data = None,
     ) -> None:
         self.model, self.ema, self.update = model, ema, update
         card = getattr(model, "card", None)
-        identity = {"card": None if card is None else vars(card), "optim": optim, "seed": seed, "data": data}
-        self.identity: dict[str, Any] = json.loads(json.dumps(encode(identity)))
+        self._identity = {"card": None if card is None else vars(card), "optim": optim, "seed": seed}
+        self._data = data
         named = model.named_parameters(remove_duplicate=False)
         self._frozen = {name: p for name, p in named if not p.requires_grad}
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What tells the run from others."""
+        data = self._data() if callable(self._data) else self._data
+        found: dict[str, Any] = json.loads(json.dumps(encode({**self._identity, "data": data})))
+        return found
 
     @cached_property
     def frozen(self) -> dict[str, str]:

@@ -68,19 +68,19 @@ def task(asked: Asked, options: Options) -> Task:
     )
     chosen, held = split_episodes(dataset, options.episodes, asked.holdout, asked.seed, left_out)
     print(kept_back(held, len(chosen), asked.holdout))
-    with ThreadPoolExecutor(1) as beside:
-        content = beside.submit(provenance.content, dataset, known_by(policy), chosen, held)
-        look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
-        seen = windows(dataset, policy, chosen, frames.cameras)
-        policy.fit(Columns(seen))
-        apart = windows(dataset, policy, held, frames.cameras)
-        judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) else []
+    beside = ThreadPoolExecutor(1)
+    content = beside.submit(provenance.content, dataset, known_by(policy), chosen, held)
+    beside.shutdown(wait=False)
+    look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
+    seen = windows(dataset, policy, chosen, frames.cameras)
+    policy.fit(Columns(seen))
+    apart = windows(dataset, policy, held, frames.cameras)
+    judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) else []
     facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
     if simulator := recorded_with(dataset.root):
         facts[DEMONSTRATED] = simulator
-    facts["content"] = content.result()
-    return Task(policy, seen, judged, facts)
+    return Task(policy, seen, judged, facts, later=lambda: {"content": content.result()})
 
 
 def _read(dataset: data.Dataset, names: Sequence[str]) -> None:
