@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -50,8 +51,31 @@ class Away(Tensor):
 class Elsewhere(TorchDispatchMode):
     """Gives `meta` values; `here(x)` brings a tensor back to be looked at."""
 
+    def __enter__(self) -> Elsewhere:
+        self.listed = Listed()
+        self.listed.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        super().__exit__(*problem)
+        self.listed.__exit__(*problem)
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _run(func, args, kwargs or {})
+
+
+class Listed(TorchFunctionMode):
+    """Gives tensors made of lists their values, which torch does not write where the device is `meta`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = dict(kwargs or {})
+        if func is Tensor.new_tensor:
+            func, named, args = torch.tensor, {"dtype": args[0].dtype, "device": args[0].device, **named}, args[1:]
+        if func not in (torch.tensor, torch.as_tensor) or named.get("device") is None:
+            return func(*args, **named)
+        place = torch.device(named.pop("device"))
+        return func(*args, **named).to(place)
 
 
 def here(x: Any) -> Any:
@@ -61,6 +85,8 @@ def here(x: Any) -> Any:
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     target = kwargs.get("device")
+    if any(isinstance(x, Tensor) and x.is_meta and not isinstance(x, Away) for x in tree_flatten((args, kwargs))[0]):
+        raise LeftBehindError(f"{func}: a tensor that was made without values")
     away = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Away)]
     if func is aten.copy_.default:
         here(args[0]).copy_(here(args[1]))

@@ -215,6 +215,13 @@ def test_what_is_left_behind_is_found(case, elsewhere):
         left_behind(torch.zeros(3, device=elsewhere))[case]()
 
 
+def test_tensors_made_of_lists_have_their_values(elsewhere):
+    x = torch.zeros(2, device=elsewhere)
+    for made in (torch.tensor([2, 1], device="meta"), torch.as_tensor([2, 1], device=elsewhere), x.new_tensor([2, 1])):
+        assert isinstance(made, Away)
+        assert here(made).tolist() == [2, 1]
+
+
 def test_what_a_device_allows_is_allowed(elsewhere):
     x = torch.arange(3.0, device=elsewhere)
     found = [x + torch.tensor(1.0), x[torch.tensor([2, 0])], x.new_ones(3), torch.zeros_like(x), x.cpu().to(x)]
