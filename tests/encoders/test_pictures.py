@@ -68,6 +68,13 @@ def test_draws_are_those_of_the_rng_and_by_row() -> None:
     torch.testing.assert_close(torch.cat(halves), own(IMAGE, seeded(1)))
 
 
+def test_values_are_scaled_by_the_very_steps_that_published_networks_were_trained_with() -> None:
+    image = torch.rand(2, 1, 5, 6, 3, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(part) for part in SCALES["imagenet"])
+    # Another order of rounding moves a diffusion policy's plans by 1e-5.
+    assert torch.equal(Pictures()(image), ((image[:, 0] - mean) / std).permute(0, 3, 1, 2))
+
+
 def means(x: torch.Tensor) -> torch.Tensor:
     return (x * torch.tensor(GRAY)).sum(-1)
 

@@ -93,7 +93,7 @@ class Pictures(nn.Module):
             # Scaled by one map together with the change of colours.
             x = self.recoloured(x / top, batch, steps, rng)
         else:
-            x = x * (1 / (top * self.std)) - self.mean / self.std
+            x = (x - top * self.mean) / (top * self.std)
         return x.permute(0, 3, 1, 2)
 
     def cropped(self, x: Tensor, batch: int, steps: int, rng: Rng | None) -> Tensor:
