@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.data.sets import FEATURES, LENGTHS, columns
 
 from nextmove.contracts import Rng, normal
-from nextmove.data import DataError, DatasetWriter, Loader, Windows, open_dataset
+from nextmove.data import DataError, DatasetWriter, Loader, Windows, open_dataset, shuffle
 from nextmove.data.dataset import rows_of, window
-from nextmove.data.loader import permutation
+from nextmove.data.shuffle import Shuffle
 
 
 @given(
@@ -151,8 +151,21 @@ def test_every_window_comes_once_an_epoch(numbers: Path) -> None:
 
 
 def test_the_shuffle_is_the_same_for_ever() -> None:
-    assert permutation(8, 0, 0).tolist() == [3, 2, 1, 6, 0, 7, 4, 5]
-    assert permutation(8, 0, 1).tolist() != permutation(8, 1, 0).tolist()
+    places = np.arange(8)
+    assert Shuffle(8, 0, 0)[places].tolist() == [3, 2, 1, 6, 0, 7, 4, 5]
+    assert Shuffle(8, 0, 1)[places].tolist() != Shuffle(8, 1, 0)[places].tolist()
+
+
+def test_a_shuffle_sorted_in_parts_is_the_order_of_its_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 5000
+    draws = np.random.PCG64(np.random.SeedSequence([1, 2])).random_raw(count)
+    monkeypatch.setattr(shuffle, "LARGE", 1000)
+    monkeypatch.setattr(shuffle, "BLOCK", 1 << 9)
+    found = Shuffle(count, 1, 2)
+    wanted = np.argsort(draws, kind="stable")
+    assert np.array_equal(found[np.arange(count)], wanted)
+    places = np.random.default_rng(0).integers(0, count, 64)
+    assert np.array_equal(found[places], wanted[places])
 
 
 def test_a_batch_may_be_larger_than_the_set(numbers: Path) -> None:

@@ -148,7 +148,7 @@ class Dataset:
     def _read(self, names: list[str], single: bool = False) -> dict[str, Array]:
         """The columns, as float32 if `single`."""
         features = [self.layout.feature(n) for n in names]
-        out = {f.name: np.empty((self.num_frames, *f.item_shape), _kept(f, single)) for f in features}
+        out = {f.name: _empty((self.num_frames, *f.item_shape), _kept(f, single)) for f in features}
         rounding, adding = {n: Rounding() for n in names}, Lock()
 
         def read(file: tuple[Path, int]) -> None:
@@ -278,6 +278,15 @@ def _kept(feature: Feature, single: bool) -> Any:
     if not feature.is_number:
         return object
     return np.float32 if single else np.dtype(feature.dtype)
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Memory for a column: numpy asks for huge pages, for which a nearly full machine is tidied up for seconds."""
+    if dtype is object:
+        return np.empty(shape, object)
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    found: Array = torch.empty(size, dtype=torch.uint8).numpy().view(dtype).reshape(shape)
+    return found
 
 
 def _tensor(values: Array) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nextmove.contracts import Batch, Rng, Shard, seeded
 from nextmove.data.errors import DataError
+from nextmove.data.shuffle import Shuffle
 from nextmove.data.tables import Array
 from nextmove.host.signals import unheard
 
@@ -32,14 +33,6 @@ class Source(Protocol):
 
 
 Augment = Callable[[dict[str, Any], Rng], dict[str, Any]]
-
-
-def permutation(count: int, seed: int, epoch: int) -> Array:
-    """A shuffle of range(count): the order of `count` raw 64-bit draws, which numpy promises never to change."""
-    draws = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(count)
-    order = np.argsort(draws)  # several times as fast as a stable sort, and the same where no two draws are equal
-    ranked = draws[order]
-    return np.argsort(draws, kind="stable") if (ranked[1:] == ranked[:-1]).any() else order
 
 
 class Loader:
@@ -73,7 +66,7 @@ class Loader:
             raise DataError(f"rank: expected 0 to {world - 1}, found {rank}")
         self.windows, self.batch, self.seed, self.start = windows, batch, seed, start
         self.rank, self.world, self.workers, self.augment = rank, world, workers, augment
-        self._epochs: dict[int, Array] = {}
+        self._epochs: dict[int, Shuffle] = {}
 
     def indices(self, step: int) -> Array:
         """The windows (b,) of this rank at a step."""
@@ -82,7 +75,7 @@ class Loader:
         places = np.arange(first, first + size)
         epochs = places // count
         wanted = range(int(epochs[0]), int(epochs[-1]) + 1)
-        self._epochs = {e: self._epochs[e] if e in self._epochs else permutation(count, self.seed, e) for e in wanted}
+        self._epochs = {e: self._epochs[e] if e in self._epochs else Shuffle(count, self.seed, e) for e in wanted}
         out = np.empty(size, np.int64)
         for epoch, order in self._epochs.items():
             here = epochs == epoch

@@ -40,7 +40,7 @@ class Task:
     facts: dict[str, Any]
     augment: Augment | None = None
     later: Callable[[], dict[str, Any]] = dict
-    """More facts; they may still be computed while training begins, and are waited for when they are needed."""
+    """More facts, which are worked out when a checkpoint is first written or read."""
 
     @property
     def known(self) -> dict[str, Any]:
@@ -65,8 +65,6 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
             print(f"{out}: already finished at step {done}; more --steps or --minutes go on from there")
             return found
     optim: Optim = model.card.recipe.optim
-    if workers:
-        task.later()  # processes are forked, which threads do not outlive
     if workers and not getattr(task.source, "decodes", True):
         print(f"workers: 0 in place of {workers}: nothing is decoded, and batches are gathered faster than handed over")
         workers = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,6 @@ def task(asked: Asked, options: Options) -> Task:
     )
     chosen, held = split_episodes(dataset, options.episodes, asked.holdout, asked.seed, left_out)
     print(kept_back(held, len(chosen), asked.holdout))
-    beside = ThreadPoolExecutor(1)
-    content = beside.submit(provenance.content, dataset, known_by(policy), chosen, held)
-    beside.shutdown(wait=False)
     look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
     seen = windows(dataset, policy, chosen, frames.cameras)
     policy.fit(Columns(seen))
@@ -80,7 +78,12 @@ def task(asked: Asked, options: Options) -> Task:
     facts["held_episodes"] = held.tolist()
     if simulator := recorded_with(dataset.root):
         facts[DEMONSTRATED] = simulator
-    return Task(policy, seen, judged, facts, later=lambda: {"content": content.result()})
+
+    @cache
+    def later() -> dict[str, Any]:
+        return {"content": provenance.content(dataset, known_by(policy), chosen, held)}
+
+    return Task(policy, seen, judged, facts, later=later)
 
 
 def _read(dataset: data.Dataset, names: Sequence[str]) -> None:
