@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nextmove.contracts import Optim, Rng, joined, seeded
-from nextmove.decoders.contrastive import Contrastive, unit
+from nextmove.decoders.contrastive import Contrastive
 from nextmove.nn.dropout import Dropout
 from nextmove.training import TrainConfig
 from nextmove.training.distributed import World
@@ -14,7 +15,7 @@ from nextmove.training.optim import Update
 from nextmove.training.step import Step
 
 ROWS = 8
-PAIRING = {"softmax": Contrastive.clip(), "sigmoid": Contrastive.siglip()}
+PAIRING = {"softmax": Contrastive("softmax"), "sigmoid": Contrastive("sigmoid")}
 
 
 class Pairing(nn.Module):
@@ -24,17 +25,17 @@ class Pairing(nn.Module):
         super().__init__()
         self.image, self.text = nn.Linear(3, 5), nn.Linear(4, 5)
         self.dropout = Dropout(dropout)
-        self.decoder = rule.build()
+        self.rule, self.scale, self.bias = rule, nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(-2.0))
 
     def compared(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Features of unit length."""
         read = {"image": self.image(self.dropout(batch["x"])), "text": self.text(batch["y"])}
-        return {name: unit(value) for name, value in read.items()}
+        return {name: F.normalize(value, dim=-1) for name, value in read.items()}
 
     def loss(self, batch: dict[str, Tensor], *, rng: Rng) -> dict[str, Tensor]:
         """One term."""
         found = {name: joined(name, value, rng) for name, value in self.compared(batch).items()}
-        return self.decoder.loss(found["image"], found["text"])
+        return self.rule.loss(self.scale.exp() * found["image"] @ found["text"].mT + self.bias)
 
 
 def gradients(rule: Contrastive, parts: int = 1, world: World | None = None, dropout: float = 0.0) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ class Told(World):
         """The features of the whole batch, whose own part must be these rows."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            found = Pairing(Contrastive.clip()).double().compared(whole())
+            found = Pairing(Contrastive()).double().compared(whole())
         first = self.rank * ROWS // self.size
         for value in found.values():
             if torch.allclose(value[first : first + len(rows)], rows, atol=1e-12):
@@ -56,7 +56,7 @@ def test_cut_batches_give_the_gradients_of_the_whole(rule: Contrastive) -> None:
 
 def test_features_of_a_part_are_the_same_in_both_passes() -> None:
     # With dropout the two passes of a part must drop the same, or the loss compares features that never were.
-    model, seen = Pairing(Contrastive.clip(), dropout=0.5).double().train(), []
+    model, seen = Pairing(Contrastive(), dropout=0.5).double().train(), []
 
     def loss(batch: dict[str, Tensor], *, rng: Rng) -> dict[str, Tensor]:
         assert isinstance(rng, Shard)

@@ -1,6 +1,6 @@
 """Contrastive losses: an image and its text belong together, every other pair of a batch does not.
 
-Shapes: B rows, D features.
+Shapes: B rows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 Rule = Literal["softmax", "sigmoid"]
@@ -41,69 +41,39 @@ def sigmoid_loss(logits: Tensor, same: Tensor | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class Contrastive:
-    """Images and texts as points of one sphere; logits = scale <image, text> + bias.
+    """Which loss is taken of the logits (B, B) of images and texts, and how large their scale may become.
 
-    softmax loss: which of the batch's texts an image has, and which image a text. sigmoid loss: whether each pair
-    belongs together, on its own.
+    softmax: which of the batch's texts an image has, and which image a text. sigmoid: whether each pair belongs
+    together, on its own.
     """
 
     rule: Rule = "softmax"
-    scale: float = 1 / 0.07
-    """What the scale starts at."""
-    bias: float | None = None
-    """What the bias starts at; None = there is none."""
     most: float = math.inf
     """Largest scale; a step that goes beyond it is taken back to it before the next."""
+    shared: bool = True
+    """Whether pairs of one image, or of one text, count as right wherever they stand in the batch. CLIP and SigLIP take
+    the diagonal alone, which is as good where no text comes twice."""
 
     def __post_init__(self) -> None:
         if self.rule not in ("softmax", "sigmoid"):
             raise ValueError(f"rule: expected softmax or sigmoid, found {self.rule!r}")
-        if not 0 < self.scale <= self.most:
-            raise ValueError(f"scale: expected more than 0, at most {self.most:g}, found {self.scale:g}")
+        if not self.most > 0:
+            raise ValueError(f"most: expected a scale of more than 0, found {self.most:g}")
 
-    @classmethod
-    def clip(cls) -> Contrastive:
-        """CLIP's: scale 1 / 0.07, at most 100 (Radford et al. 2021, section 2.5)."""
-        return cls(most=100.0)
+    def loss(self, logits: Tensor, same: Tensor | None = None) -> dict[str, Tensor]:
+        """{contrastive: ()}; same: as of `softmax_loss` and `sigmoid_loss`."""
+        rule = softmax_loss if self.rule == "softmax" else sigmoid_loss
+        return {"contrastive": rule(logits.float() if logits.dtype.itemsize < 4 else logits, same)}
 
-    @classmethod
-    def siglip(cls) -> Contrastive:
-        """SigLIP's: scale 10 and bias -10 (Zhai et al. 2023, section 3.2)."""
-        return cls("sigmoid", 10.0, -10.0)
-
-    def build(self) -> ContrastiveDecoder:
-        """The module with the scale and the bias."""
-        return ContrastiveDecoder(self)
+    @torch.no_grad()
+    def bound(self, log_scale: Tensor) -> None:
+        """Takes a scale that is larger than `most` back to it, in place (Radford et al. 2021, section 2.5)."""
+        if self.most < math.inf:
+            log_scale.clamp_(max=math.log(self.most))
 
 
-class ContrastiveDecoder(nn.Module):
-    """`log_scale` () and, where there is one, `bias` ()."""
-
-    def __init__(self, config: Contrastive) -> None:
-        super().__init__()
-        self.config = config
-        self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
-        self.bias = None if config.bias is None else nn.Parameter(torch.tensor(float(config.bias)))
-
-    def logits(self, image: Tensor, text: Tensor) -> Tensor:
-        """(I, T) of features (I, D) and (T, D) of unit length, float32 or wider."""
-        wide = torch.promote_types(image.dtype, torch.float32)
-        with torch.autocast(image.device.type, enabled=False):
-            found = self.log_scale.exp() * (image.to(wide) @ text.to(wide).mT)
-        return found if self.bias is None else found + self.bias
-
-    def loss(self, image: Tensor, text: Tensor, same: Tensor | None = None) -> dict[str, Tensor]:
-        """{contrastive: ()} of the features (B, D) of B pairs; same: as of `softmax_loss` and `sigmoid_loss`.
-
-        In training the scale is first taken back to its largest.
-        """
-        if self.training and self.config.most < math.inf:
-            with torch.no_grad():
-                self.log_scale.clamp_(max=math.log(self.config.most))
-        rule = softmax_loss if self.config.rule == "softmax" else sigmoid_loss
-        return {"contrastive": rule(self.logits(image, text), same)}
-
-
-def unit(x: Tensor) -> Tensor:
-    """x (..., D) over its length."""
-    return F.normalize(x, dim=-1)
+def equal_pairs(*ids: Tensor) -> Tensor:
+    """(B, B) bool: rows that have one of these numbers (B,) in common; negative numbers are nobody's."""
+    found = [(one[:, None] == one) & (one >= 0) for one in ids]
+    own = torch.eye(len(ids[0]), dtype=torch.bool, device=ids[0].device)
+    return torch.stack([*found, own]).any(0)
