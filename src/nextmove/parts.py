@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nextmove import decoders, encoders, nn
+from nextmove.decoders.contrastive import Contrastive
+from nextmove.decoders.distilled import Distilled
 from nextmove.models.generator import ImageSpec, PriorSpec, TextSpec
 from nextmove.models.policy import PolicySpec
 from nextmove.models.vision_language.spec import PairSpec
@@ -17,6 +19,7 @@ from nextmove.nn import (
     efficientnet,
     feedforward,
     imagegpt,
+    med,
     norm,
     perceptual,
     pixelcnn,
@@ -93,6 +96,9 @@ PARTS: tuple[type, ...] = (
     text_encoder.TextEncoder,
     vit.VisionTower,
     dual.DualEncoder,
+    med.Med,
+    Contrastive,
+    Distilled,
     relative.Relative,
 )
 SPECS: tuple[type, ...] = (PolicySpec, TextSpec, ImageSpec, PriorSpec, PairSpec)

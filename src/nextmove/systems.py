@@ -55,6 +55,10 @@ def _policy(name: str, title: str, file: str, recipe: str, sentence: str, since:
     return System(name, title, "policy", sentence, since, f"models/policy/{file}.py", recipe)
 
 
+def _sighted(name: str, title: str, file: str, recipe: str, sentence: str, since: str) -> System:
+    return System(name, title, "vision-language", sentence, since, f"models/vision_language/{file}.py", recipe)
+
+
 SYSTEMS: tuple[System, ...] = (
     _text(
         "rnn",
@@ -251,11 +255,30 @@ SYSTEMS: tuple[System, ...] = (
         "Bins + Gpt + Autoregressive",
         "moves as words of a language model",
     ),
-    System("clip", "CLIP", "vision-language", "Vit + text transformer, contrastive", "images and text in one space"),
-    System(
-        "siglip", "SigLIP", "vision-language", "Vit + text transformer, pairwise sigmoid", "no softmax over the batch"
+    _sighted(
+        "clip",
+        "CLIP",
+        "clip",
+        "Clip",
+        "VisionTower + TextEncoder + Contrastive(softmax)",
+        "images and text in one space: classes are whatever can be described",
     ),
-    System("blip", "BLIP", "vision-language", "Vit + Bert, matching and captioning", "one model matches and writes"),
+    _sighted(
+        "siglip",
+        "SigLIP",
+        "siglip",
+        "Siglip",
+        "VisionTower + TextEncoder + Contrastive(sigmoid)",
+        "a sigmoid of each pair, no softmax over the batch",
+    ),
+    _sighted(
+        "blip",
+        "BLIP",
+        "blip",
+        "Blip",
+        "VisionTower + Med + Distilled, matching and Autoregressive",
+        "one model compares, judges and writes",
+    ),
     System(
         "flamingo",
         "Flamingo",

@@ -35,6 +35,23 @@ def negatives(similarity: Tensor, rng: Rng, same: Tensor | None = None) -> Tenso
     return torch.where(weights.sum(1) > 0, drawn, torch.arange(len(weights), device=weights.device))
 
 
+def matching_pairs(texts: Tensor, images: Tensor, rng: Rng | None, same: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Numbers (3 B,) of images and of texts, and which pairs count (3 B,): the B right ones, then every text with
+    another image, then every image with another text.
+
+    texts, images: similarities (B, B) from images to texts and from texts to images; rng: draws the others, None = the
+    likeliest. A row to which everything belongs has no other, and its pair does not count.
+    """
+    own = torch.arange(len(texts), device=texts.device)
+    other_image, other_text = (
+        negatives(sim, rng, same) if rng is not None else negative_weights(sim, same).argmax(1)
+        for sim in (images, texts)
+    )
+    everywhere = torch.ones_like(own, dtype=torch.bool)
+    counted = torch.cat([everywhere, other_image != own, other_text != own])
+    return torch.cat([own, other_image, own]), torch.cat([own, own, other_text]), counted
+
+
 def matching_loss(logits: Tensor, rows: int, counted: Tensor | None = None) -> Tensor:
     """Mean () cross-entropy of logits (3 B, 2) whose first `rows` = B pairs match and whose others do not.
 

@@ -46,10 +46,14 @@ class Follower(nn.Module):
 
 
 class FeatureQueue(nn.Module):
-    """The newest Q features of images and of their texts, (D, Q) each; the oldest make room."""
+    """The newest Q features of images and of their texts, (D, Q) each; the oldest make room.
+
+    `ids` (2, Q) are the numbers by which equal images and equal texts are known, -1 for none.
+    """
 
     image: Tensor
     text: Tensor
+    ids: Tensor
     place: Tensor
 
     def __init__(self, width: int, size: int) -> None:
@@ -60,16 +64,18 @@ class FeatureQueue(nn.Module):
         self.size = size
         for name in ("image", "text"):
             self.register_buffer(name, F.normalize(torch.randn(width, size), dim=0))
+        self.register_buffer("ids", torch.full((2, size), -1))
         self.register_buffer("place", torch.zeros(1, dtype=torch.int64))
 
     @torch.no_grad()
-    def push(self, image: Tensor, text: Tensor) -> None:
-        """Takes up features (B, D) of each; raises ValueError for a B that does not divide Q."""
+    def push(self, image: Tensor, text: Tensor, ids: Tensor | None = None) -> None:
+        """Takes up features (B, D) of each and their numbers (2, B); raises ValueError where B does not divide Q."""
         rows, first = len(image), int(self.place)
         if self.size % rows:
             raise ValueError(f"queue: expected a multiple of the batch of {rows}, found {self.size} places")
         for queue, features in ((self.image, image), (self.text, text)):
             queue[:, first : first + rows] = features.mT.to(queue)
+        self.ids[:, first : first + rows] = -1 if ids is None else ids
         self.place[0] = (first + rows) % self.size
 
 

@@ -6,6 +6,7 @@ Shapes: B batch, N images of a row, L ids.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,6 +15,17 @@ from nextmove.codecs.tokenizer import Tokenizer, Tokens
 from nextmove.encoders.pictures import Pictures, Values
 from nextmove.models.model import Model
 from nextmove.models.vision_language.spec import PairSpec
+from nextmove.nn.vit import VisionTower
+
+
+def sized(tower: VisionTower, spec: PairSpec) -> VisionTower:
+    """The tower for images of the spec's size; raises ValueError where that is no square of whole patches."""
+    if spec.height != spec.width or spec.height % tower.patch:
+        raise ValueError(
+            f"spec: expected squares whose side is a multiple of the {tower.patch} px of a patch, found "
+            f"{spec.height} x {spec.width}"
+        )
+    return replace(tower, image=spec.height)
 
 
 class ImageTextModel(Model):
