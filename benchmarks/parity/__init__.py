@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.parity import filters, language, policy, reading
+from benchmarks.parity import filters, language, policy, reading, towers
 from benchmarks.parity.answers import Answers, compare
 from safetensors.torch import load_file
 from tests.golden.materialise import materialise
@@ -42,6 +42,9 @@ FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
     **dict.fromkeys(("gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3_text"), language.answers),
     "filters": filters.answers,
     **dict.fromkeys(READERS, reading.answers),
+    **dict.fromkeys(("vit", "dinov2", "dinov2_with_registers"), towers.images),
+    **dict.fromkeys(("bert", "t5"), towers.texts),
+    **dict.fromkeys(("clip", "siglip"), towers.pairs),
 }
 
 

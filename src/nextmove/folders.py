@@ -13,7 +13,7 @@ from nextmove.host.found import found
 from nextmove.systems import Family, find
 
 Kind = Literal["nextmove", "lerobot", "flowpolicy", "hf", "openvla"]
-Holds = Literal["policy", "generator", "vision-language", "vla"]
+Holds = Literal["policy", "generator", "encoder", "vision-language", "vla"]
 
 PLACES = ("model", ".", "pretrained_model", "checkpoints/last/pretrained_model")
 """Where a model lies in a folder: in a run of ours, as it is, in a training step or a run of LeRobot."""
@@ -30,14 +30,18 @@ FAMILIES: Mapping[Family, Holds] = {
 WHAT: Mapping[Holds, str] = {
     "policy": "a policy",
     "generator": "a generator of text or images",
+    "encoder": "an encoder of images or texts",
     "vision-language": "a model of images and texts",
     "vla": "a vision-language-action model",
 }
 SIGHTED = ("clip", "siglip", "blip", "llava", "paligemma", "smolvlm", "idefics3", "idefics", "flamingo")
 """Beginnings of the model_type of transformers' models that read images."""
+ENCODERS = ("vit", "dinov2", "bert", "t5")
+"""Likewise of those that make vectors of images or texts and nothing else."""
 USED_BY: Mapping[Holds, str] = {
     "policy": "`nextmove evaluate` and `nextmove compare --runs` judge it, `nextmove inspect` describes it",
     "generator": "`nextmove evaluate` judges it, `nextmove generate` draws from it, `nextmove inspect` describes it",
+    "encoder": "`nextmove inspect` describes it",
     "vision-language": "`nextmove inspect` describes it",
     "vla": "it cannot be run yet, `nextmove inspect` describes it",
 }
@@ -69,6 +73,8 @@ class Saved:
         """What kind of model it is; raises ConfigError for a system of ours that there is not."""
         if self.kind == "hf" and str(self.config["model_type"]).startswith(SIGHTED):
             return "vision-language"
+        if self.kind == "hf" and str(self.config["model_type"]).startswith(ENCODERS):
+            return "encoder"
         if self.kind != "nextmove":
             return HOLDS[self.kind]
         if "system" not in self.config:

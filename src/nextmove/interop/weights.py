@@ -31,14 +31,15 @@ def fill(
     *,
     where: str,
     dtype: torch.dtype | None = torch.float32,
+    whole: str = "policy",
 ) -> dict[str, str]:
     """Gives the module `tensors`, all of which must be used, and returns foreign name -> our name.
 
     foreign: the name in the file of one of our tensors, None for what does not come from there (scales); dtype: of
-    floating tensors, None for the file's. Raises ConfigError for a missing, unused, misshapen or non-finite tensor,
-    naming it.
+    floating tensors, None for the file's; whole: what the tensors are part of, for messages. Raises ConfigError for a
+    missing, unused, misshapen or non-finite tensor, naming it.
     """
-    return assign(module, tensors, where=where, foreign=foreign, whole="policy", finite=True, dtype=dtype)
+    return assign(module, tensors, where=where, foreign=foreign, whole=whole, finite=True, dtype=dtype)
 
 
 def same_table(name: str, found: Tensor, expected: Tensor, *, where: str) -> None:

@@ -25,8 +25,9 @@ BOOKKEEPING = {
     "encoder_no_repeat_ngram_size bad_words_ids suppress_tokens begin_suppress_tokens forced_bos_token_id "
     "forced_eos_token_id remove_invalid_values exponential_decay_length_penalty": "a matter of sampling",
     "cache_implementation": "a matter of memory",
-    "initializer_range gradient_checkpointing attention_dropout attn_pdrop resid_pdrop embd_pdrop "
-    "summary_first_dropout tf_legacy_loss neftune_noise_alpha": "a matter of training",
+    "initializer_factor logit_scale_init_value dropout dropout_rate classifier_dropout hidden_dropout_prob "
+    "attention_probs_dropout_prob drop_path_rate initializer_range gradient_checkpointing attention_dropout attn_pdrop "
+    "resid_pdrop embd_pdrop summary_first_dropout tf_legacy_loss neftune_noise_alpha": "a matter of training",
     "summary_type summary_use_proj summary_activation summary_proj_to_labels": "of a head that is not there",
 }
 """Keys that change no logits -> why."""
@@ -38,6 +39,7 @@ NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "pruned_heads": ((None, {}), "heads taken out of the layers are not supported"),
     "quantization_config": ((None,), "quantised weights are not supported; take the folder of the original ones"),
     "auto_map": ((None, {}), "code that a folder brings is never run"),
+    "position_embedding_type": (("absolute",), "only positions that are counted from the beginning are supported"),
     "cross_attention_hidden_size": ((None,), _OTHER),
     "add_cross_attention": ((None, False), _OTHER),
     "tie_encoder_decoder": ((None, False), _OTHER),
@@ -64,6 +66,25 @@ def read(cls: type[T], data: Mapping[str, Any]) -> tuple[T, tuple[str, ...]]:
     own = {field.name for field in fields(cls)}  # type: ignore[arg-type]
     aside = tuple(key for key in data if key not in own and _idle(key, data[key]))
     return decode(cls, {k: v for k, v in data.items() if k not in aside}, where="config.json"), aside
+
+
+def within(cls: type[T], data: Mapping[str, Any], key: str) -> tuple[T, tuple[str, ...]]:
+    """`read` of the object at a key, of which an absent one is empty; what is wrong is said with the key."""
+    inner = data.get(key) or {}
+    if not isinstance(inner, Mapping):
+        raise ConfigError(f"config.json: {key}: expected an object, found {inner!r:.80}")
+    try:
+        return read(cls, inner)
+    except ConfigError as problem:
+        raise ConfigError(str(problem).replace("config.json", f"config.json: {key}", 1)) from None
+
+
+def side(name: str, found: int | list[int] | tuple[int, ...]) -> int:
+    """A side, px, that a file gives as one number or as two equal ones."""
+    sides = [found] if isinstance(found, int) else list(found)
+    if len(set(sides)) != 1 or sides[0] < 1:
+        raise ConfigError(f"config.json: {name}: expected a square, found {found!r}")
+    return sides[0]
 
 
 def _idle(key: str, value: Any) -> bool:

@@ -9,15 +9,35 @@ from typing import Any
 import torch
 
 from nextmove.config import read_object
-from nextmove.interop.hf import flamingo, idefics, language, llava, paligemma, smolvlm
+from nextmove.interop.hf import (
+    bert,
+    clip,
+    dinov2,
+    flamingo,
+    idefics,
+    language,
+    llava,
+    paligemma,
+    siglip,
+    smolvlm,
+    t5,
+    vit,
+)
 
 READERS: dict[str, Callable[..., Any]] = {
+    "bert": bert.load,
+    "clip": clip.load,
+    "dinov2": dinov2.load,
+    "dinov2_with_registers": dinov2.load,
     "flamingo": flamingo.load,
     "idefics": idefics.load,
     "idefics3": smolvlm.load,
     "llava": llava.load,
     "paligemma": paligemma.load,
+    "siglip": siglip.load,
     "smolvlm": smolvlm.load,
+    "t5": t5.load,
+    "vit": vit.load,
 }
 """model_type -> `load(folder, dtype=)` of what is no language model alone; it gives a `Read`."""
 

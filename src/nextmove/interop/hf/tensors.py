@@ -50,8 +50,7 @@ class Checkpoint:
 
     def shorten(self, prefix: str) -> None:
         """Takes `prefix` off the names that begin with it; published files have it or leave it out."""
-        self.names = {name.removeprefix(prefix): name for name in self.tensors}
-        self.tensors = {name.removeprefix(prefix): value for name, value in self.tensors.items()}
+        self.respell(lambda name: name.removeprefix(prefix))
 
     def part(self, function: Callable[[str], str | None]) -> Checkpoint:
         """The tensors to which `function` gives a name, under that name; they leave this checkpoint."""
@@ -59,9 +58,26 @@ class Checkpoint:
         names = {new: self.names.get(name, name) for name, new in chosen.items()}
         return Checkpoint({new: self.tensors.pop(name) for name, new in chosen.items()}, self.where, names=names)
 
-    def ignore(self, ending: str, why: str) -> None:
-        """Leaves aside the tensors whose name ends so."""
-        for name in [name for name in self.tensors if name.endswith(ending)]:
+    def respell(self, function: Callable[[str], str]) -> None:
+        """Gives every tensor the name that `function` makes of its own."""
+        names = {function(name): name for name in self.tensors}
+        if len(names) < len(self.tensors):
+            twice = min(set(self.tensors) - set(names.values()))
+            raise ConfigError(f"{self.where}: {twice}: expected once, found again under the name {function(twice)}")
+        self.tensors = {name: self.tensors[old] for name, old in names.items()}
+        self.names = {name: self.names.get(old, old) for name, old in names.items()}
+
+    def reshape(self, name: str, found: tuple[int, ...], own: tuple[int, ...]) -> None:
+        """Gives a tensor, where it is there, our axes; raises ConfigError for another shape than `found`."""
+        if name in self.tensors:
+            shape = tuple(self.tensors[name].shape)
+            if shape != found:
+                raise ConfigError(f"{self.where}: {name}: expected shape {found}, found {shape}")
+            self.tensors[name] = self.tensors[name].reshape(own)
+
+    def ignore(self, ending: str, why: str, prefix: str = "") -> None:
+        """Leaves aside the tensors whose name ends so, of those that begin with `prefix`."""
+        for name in [name for name in self.tensors if name.endswith(ending) and name.startswith(prefix)]:
             del self.tensors[name]
             self.ignored[self.names.get(name, name)] = why
 
