@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.parity import filters, language, policy, reading, towers
+from benchmarks.parity import blip, filters, language, policy, reading, towers
 from benchmarks.parity.answers import Answers, compare
 from safetensors.torch import load_file
 from tests.golden.materialise import materialise
@@ -45,6 +45,7 @@ FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
     **dict.fromkeys(("vit", "dinov2", "dinov2_with_registers"), towers.images),
     **dict.fromkeys(("bert", "t5"), towers.texts),
     **dict.fromkeys(("clip", "siglip"), towers.pairs),
+    **dict.fromkeys(("blip", "blip-pretrain"), blip.answers),
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from nextmove.config import read_object
 from nextmove.interop.hf import (
     bert,
+    blip,
     clip,
     dinov2,
     flamingo,
@@ -26,6 +27,8 @@ from nextmove.interop.hf import (
 
 READERS: dict[str, Callable[..., Any]] = {
     "bert": bert.load,
+    "blip": blip.load,
+    "blip-pretrain": blip.load,
     "clip": clip.load,
     "dinov2": dinov2.load,
     "dinov2_with_registers": dinov2.load,

@@ -40,6 +40,8 @@ class Whole:
     """Today's spelling of a name of older files."""
     aside: tuple[str, ...] = ()
     """Keys of config.json that change no numbers."""
+    absent: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Tensors that the file may lack, and their values then."""
 
     def foreign(self, name: str) -> str | None:
         """The name in the file of one of our tensors."""
@@ -57,6 +59,8 @@ class Whole:
             checkpoint.ignore(ending, why)
         for copy, original in self.tied:
             checkpoint.tie(copy, original)
+        for name, value in self.absent.items():
+            checkpoint.tensors.setdefault(name, value)
         for _, theirs, tower in self.towers:
             tower.pack(checkpoint, theirs)
 
@@ -86,9 +90,10 @@ def load(
         whole.pack(checkpoint)
         used = fill(model, checkpoint.tensors, whole.foreign, where=str(folder), dtype=dtype, whole="model")
         check_filled(model, str(folder))
-        names = checkpoint.used(used)
+        lacking = tuple(name for name in whole.absent if name not in checkpoint.names)
+        names = {name: ours for name, ours in checkpoint.used(used).items() if name not in lacking}
         aside = (*whole.aside, *(key for _, _, tower in whole.towers for key in tower.aside))
         notes = (f"config.json: no effect on the numbers: {', '.join(dict.fromkeys(aside))}",) if aside else ()
         version = f"transformers {data.get('transformers_version', 'no version')}"
-        report = Report(whole.name, version, tuple(names), checkpoint.ignored, (), notes)
+        report = Report(whole.name, version, tuple(names), checkpoint.ignored, lacking, notes)
         return Read(model.eval(), report, whole.config, names)
