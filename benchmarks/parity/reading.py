@@ -33,8 +33,7 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
         ctx = context(loaded, io, found)
         logits = net.logits(net.read(ids, ctx, None, **given(io))[0])
         if "out.prefix_logits" in io:
-            rows = io["out.prefix_logits"].shape[1]
-            found["out.prefix_logits"] = net(ids[:, :rows], ctx)[0]
+            found["out.prefix_logits"] = net(io["in.prompt_ids"], ctx)[0]
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), io["in.labels"][:, 1:].flatten())
     found |= {"out.logits": logits * keep, "loss": loss}
     return Answers(found, texts={"out.greedy": greedy(loaded, ctx, io)}, report=loaded.report)

@@ -279,15 +279,37 @@ SYSTEMS: tuple[System, ...] = (
         "VisionTower + Med + Distilled, matching and Autoregressive",
         "one model compares, judges and writes",
     ),
-    System(
+    _sighted(
         "flamingo",
         "Flamingo",
-        "vision-language",
-        "Vit + resampler + gated cross attention",
-        "a frozen language model that sees",
+        "flamingo",
+        "Flamingo",
+        "VisionTower + Perceiver + Interleaved(Gpt with gated blocks) + Autoregressive",
+        "a frozen language model that sees, and learns from examples in its prompt",
     ),
-    System(
-        "llava", "LLaVA", "vision-language", "Vit + Prefix + Autoregressive", "image tokens as a prefix of the prompt"
+    _sighted(
+        "llava",
+        "LLaVA",
+        "llava",
+        "Llava",
+        "VisionTower + Projector + Prefix(Gpt) + Autoregressive",
+        "an image's patches as words in front of the question",
+    ),
+    _sighted(
+        "paligemma",
+        "PaliGemma",
+        "paligemma",
+        "PaliGemma",
+        "VisionTower + Projector + Prefix(whole, Gpt) + Autoregressive",
+        "image and question see all of each other",
+    ),
+    _sighted(
+        "smolvlm",
+        "SmolVLM",
+        "smolvlm",
+        "SmolVlm",
+        "VisionTower + Projector(shuffle) + Prefix(Gpt) + Autoregressive",
+        "few tokens an image, for small language models",
     ),
     System(
         "rt1",

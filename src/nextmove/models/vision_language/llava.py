@@ -1,12 +1,79 @@
-"""x"""
+"""LLaVA: tokens of an image as words in front of the question (Liu et al. 2023; version 1.5, Liu et al. 2024).
 
-from nextmove.models.vision_language.wording import Wording
+What changed over Flamingo: nothing inside the language model. An image's patches are projected to its width and stand
+where words stand, so that any language model reads them.
+
+How it is composed: `VisionTower` (the layer before the last, without the class token) -> `Projector` (two maps) ->
+`Prefix` around `Gpt` -> `Autoregressive`, with the loss on answers alone. Two stages: captions with
+`trains` ("bridge",), then questions with ("bridge", "language"), begun by `--from` with what the first has learnt.
+
+Deviations: a CPU size by default, whose tower is trained along, since there is no pretrained one; images are stretched
+or padded where they are kept (`--fit pad` is LLaVA's). `published()` has 1.5's sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from nextmove.contracts import Optim
+from nextmove.models.vision_language.assemble import Trained, assemble
+from nextmove.models.vision_language.reader import Reader
+from nextmove.models.vision_language.spec import PairSpec
+from nextmove.models.vision_language.wording import PLAIN, Wording
+from nextmove.nn import Gpt
+from nextmove.nn.attention import Heads
+from nextmove.nn.feedforward import DenseMlp, GatedMlp
+from nextmove.nn.norm import LayerNorm, RmsNorm
+from nextmove.nn.prefix import Prefix
+from nextmove.nn.projector import Projector
+from nextmove.nn.vit import VisionTower
 
 VICUNA = Wording(
-    before="A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
-    "detailed, and polite answers to the user's questions. USER: ",
+    first="A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+    "detailed, and polite answers to the user's questions. ",
+    before="USER: ",
     image="<image>\n",
     behind=" ASSISTANT:",
     gap=" ",
     end="</s>",
 )
+"""That of LLaVA 1.5."""
+SIGHT = VisionTower(64, 8, 192, 4, 6, norm=LayerNorm(), layer=-2)
+"""For images of 64 px, 64 tokens."""
+
+
+def llama(width: int, layers: int, heads: int, hidden: int) -> Gpt:
+    """A language model with Llama's parts."""
+    own = Heads(heads, bias=False, out_bias=False)
+    return Gpt(width, layers, own, positions="rotary", norm=RmsNorm(), feedforward=GatedMlp(hidden), head="plain")
+
+
+@dataclass(frozen=True)
+class Llava:
+    """A language model with the patches of an image among its words."""
+
+    tower: VisionTower = SIGHT
+    projector: Projector = Projector()
+    net: Prefix = field(default_factory=lambda: Prefix(llama(192, 4, 6, 512)))
+    wording: Wording = PLAIN
+    trains: tuple[Trained, ...] = ("tower", "bridge", "language")
+    """Parts whose weights are trained."""
+    optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, warmup=100, batch=64, ema=0.999)
+
+    @classmethod
+    def published(cls, size: str = "7B", stage: int = 2) -> Llava:
+        """LLaVA 1.5 around Vicuna, 7B or 13B, in its first stage (captions) or its second."""
+        width, layers, heads, hidden = {"7B": (4096, 32, 32, 11008), "13B": (5120, 40, 40, 13824)}[size]
+        quick = DenseMlp(activation="quick_gelu")
+        tower = VisionTower(
+            336, 14, 1024, 24, 16, quick, LayerNorm(), patch_bias=False, pre_norm=True, normed=False, layer=-2
+        )
+        rate, batch = (1e-3, 256) if stage == 1 else (2e-5, 128)
+        optim = Optim(lr=rate, weight_decay=0.0, warmup=60, batch=batch, ema=0.0)
+        trains: tuple[Trained, ...] = ("bridge",) if stage == 1 else ("bridge", "language")
+        trunk = replace(llama(width, layers, heads, hidden), norm=RmsNorm(1e-5))
+        return cls(tower, Projector(), Prefix(trunk, 32000), VICUNA, trains, optim)
+
+    def build(self, spec: PairSpec) -> Reader:
+        """The untrained model; raises ValueError for images that are no squares of whole patches."""
+        return assemble(spec, self.tower, self.projector, self.net, self.wording, trains=self.trains)

@@ -18,8 +18,9 @@ from nextmove.contracts import Batch, Context, Rng
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
 from nextmove.encoders.pictures import Values
 from nextmove.models.vision_language.model import ImageTextModel
+from nextmove.models.vision_language.shots import Shots
 from nextmove.models.vision_language.spec import PairSpec
-from nextmove.models.vision_language.wording import Wording, ids_of
+from nextmove.models.vision_language.wording import Turn, Wording, ending, ids_of
 from nextmove.nn.places import patch_mask
 
 
@@ -39,11 +40,12 @@ class Reader(ImageTextModel):
         skip: int = 0,
         each: int = 1,
         values: Values = "clip",
+        shots: Shots | None = None,
     ) -> None:
         """skip: tokens of the tower that are left out in front; each: ids that stand for an image in a text."""
         super().__init__(spec, values=values)
         self.tower, self.bridge, self.decoder = tower, bridge, decoder
-        self.wording, self.skip, self.each = wording, skip, each
+        self.wording, self.skip, self.each, self.shots = wording, skip, each, shots
         self.stop: tuple[int, ...] = ()
         """Ids that end an answer where `wording` names no token."""
 
@@ -73,54 +75,92 @@ class Reader(ImageTextModel):
 
     def look(self, images: Tensor, valid: Tensor | None = None) -> Context:
         """The context of images (B, T, height, width, 3), uint8 or in [0, 1]."""
+        if not images.shape[1]:
+            return Context.empty(len(images))
         pixels = self.pixels(images)
         rows = pixels.view(*images.shape[:2], *pixels.shape[1:])
         return self.seen(rows, None if valid is None else valid.to(pixels.device))
 
     def ends(self) -> tuple[int, ...]:
         """The ids that end an answer."""
-        return (self.codec.id_of(self.wording.end),) if self.wording.end else self.stop
+        return (ending(self.codec, self.wording, self.stop),)
 
-    def asked(self, question: str, images: int) -> list[int]:
-        """The ids of a question about so many images, up to the answer.
+    def first(self) -> list[int]:
+        """The ids in front of everything."""
+        wording = self.wording
+        return ids_of(self.codec, wording.first, place=self.net.image, count=self.each, special=wording.special)
 
-        Raises ValueError for another number of markers, and for a text over the context.
+    def asked(self, turn: Turn) -> list[int]:
+        """The ids of a question up to its answer; raises ValueError for another number of markers of images."""
+        return ids_of(self.codec, self.wording.asked(turn), place=self.net.image, count=self.each)
+
+    def said(self, answer: str) -> list[int]:
+        """The ids of an answer with the one that ends it."""
+        return [*self.codec.encode(self.wording.gap + answer).tolist(), *self.ends()[:1]]
+
+    def conversation(self, turns: Sequence[Turn]) -> tuple[list[int], list[bool]]:
+        """The ids of questions with their answers, and which of them are answers.
+
+        Raises ValueError for a text over the context, and for another number of markers than of images.
         """
-        text = self.wording.asked(question, images)
-        ids = ids_of(self.codec, text, place=self.net.image, count=self.each, special=self.wording.special)
-        return self._within(ids, text)
+        ids, counts = self.first(), [False] * len(self.first())
+        for i, turn in enumerate(turns):
+            between = self.codec.encode(self.wording.after).tolist() if i and self.wording.after else []
+            asked, said = [*between, *self.asked(turn)], self.said(turn.answer)
+            ids += [*asked, *said]
+            counts += [False] * len(asked) + [True] * len(said)
+        self.check_length(len(ids), turns[-1].question if turns else "")
+        return ids, counts
 
-    def batch(self, questions: Sequence[str], answers: Sequence[str], images: Sequence[int]) -> tuple[Tensor, ...]:
-        """ids (B, L) of questions with their answers, padded behind, and two masks (B, L): answers, questions."""
-        rows = [self.asked(*one) for one in zip(questions, images, strict=True)]
-        said = [[*self.codec.encode(self.wording.gap + text).tolist(), *self.ends()[:1]] for text in answers]
-        longest = max(len(row) + len(own) for row, own in zip(rows, said, strict=True))
+    def batch(self, rows: Sequence[Sequence[Turn]]) -> tuple[Tensor, Tensor]:
+        """ids (B, L) of conversations, padded behind, and which of them are answers (B, L)."""
+        made = [self.conversation(turns) for turns in rows]
+        longest = max(len(ids) for ids, _ in made)
         ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        first, last = ids.new_zeros(len(rows), 1), ids.new_zeros(len(rows), 1)
-        for i, (row, own) in enumerate(zip(rows, said, strict=True)):
-            whole = self._within([*row, *own], questions[i])
-            ids[i, : len(whole)] = torch.tensor(whole)
-            first[i], last[i] = len(row), len(whole)
-        place = torch.arange(longest)
-        parts = ids, (place >= first) & (place < last), place < first
-        return tuple(part.to(self.device) for part in parts)
+        counts = torch.zeros_like(ids, dtype=torch.bool)
+        for i, (own, answer) in enumerate(made):
+            ids[i, : len(own)], counts[i, : len(own)] = torch.tensor(own), torch.tensor(answer)
+        return ids.to(self.device), counts.to(self.device)
 
     def loss(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
         """{nll: mean cross entropy of the answers' ids, the ending one counted}.
 
         batch: `images` (B, T, height, width, 3), `images_valid` (B, T), and lists of B texts, `prompt` and `text`.
+        With `shots` several rows become one conversation.
         """
-        valid = batch["images_valid"]
-        ids, counts, prefix = self.batch(batch["prompt"], batch["text"], valid.sum(1).tolist())
-        options = {"prefix": prefix[:, :-1]} if getattr(self.net.config, "whole", False) else {}
-        return self.decoder.loss_where(self.look(batch["images"], valid), ids, counts, **options)
+        images, valid = batch["images"], batch["images_valid"]
+        each = valid.sum(1).tolist()
+        turns = [Turn(*row) for row in zip(batch["prompt"], batch["text"], each, strict=True)]
+        heard: list[list[bool]] | None = None
+        rows = [[turn] for turn in turns]
+        if self.shots is not None:
+            order, rows, heard = self.shots.gathered(turns, rng)
+            images, valid = (part[order].flatten(1, 2) for part in (images, valid))
+        ids, counts = self.batch(rows)
+        if heard is not None:
+            counts &= _answers_that_count(counts, heard)
+        options = {}
+        if getattr(self.net.config, "whole", False):
+            # Questions are padded by nothing: all that stands in front of the answer is the prefix.
+            options["prefix"] = (counts.cumsum(1) == 0)[:, :-1]
+        return self.decoder.loss_where(self.look(images, valid), ids, counts, **options)
 
-    def _within(self, ids: list[int], text: str) -> list[int]:
+    def check_length(self, count: int, text: str) -> None:
+        """Raises ValueError for more ids than the context has, naming the text."""
         most = self.net.length
-        if len(ids) > most:
-            seen = sum(i == self.net.image for i in ids)
+        if count > most:
             raise ValueError(
-                f"text: expected at most {most} ids with those of its images, found {len(ids)}, {seen} of them for "
-                f"images, in {text[:60]!r}"
+                f"text: expected at most {most} ids with those of its images ({self.each} an image), found {count}, "
+                f"in {text[:60]!r}"
             )
-        return ids
+
+
+def _answers_that_count(counts: Tensor, heard: Sequence[Sequence[bool]]) -> Tensor:
+    """(B, L) bool: the answers of each row, in order, that are marked in `heard`."""
+    before = torch.zeros_like(counts)
+    before[:, 1:] = counts[:, :-1]
+    number = (counts & ~before).cumsum(1)
+    table = counts.new_zeros(len(counts), max(map(len, heard)) + 1)
+    for i, row in enumerate(heard):
+        table[i, 1 : len(row) + 1] = torch.tensor(row, device=counts.device)
+    return table.gather(1, number)

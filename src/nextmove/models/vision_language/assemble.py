@@ -1,0 +1,78 @@
+"""Wires a language model that reads images from its parts; recipes of this kind end here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Literal
+
+from nextmove.contracts import ContextSpec
+from nextmove.decoders import Autoregressive
+from nextmove.encoders.pictures import Values
+from nextmove.models.vision_language.model import sized
+from nextmove.models.vision_language.reader import Reader
+from nextmove.models.vision_language.shots import Shots
+from nextmove.models.vision_language.spec import PairSpec
+from nextmove.models.vision_language.wording import Wording
+from nextmove.nn.interleaved import Interleaved
+from nextmove.nn.perceiver import Perceiver
+from nextmove.nn.prefix import Prefix
+from nextmove.nn.projector import Projector
+from nextmove.nn.vit import VisionTower
+
+Trained = Literal["tower", "bridge", "language"]
+
+
+def assemble(
+    spec: PairSpec,
+    tower: VisionTower,
+    bridge: Projector | Perceiver,
+    net: Prefix | Interleaved,
+    wording: Wording,
+    *,
+    trains: Collection[Trained],
+    values: Values = "clip",
+    patches: bool = True,
+    shots: Shots | None = None,
+) -> Reader:
+    """The reader of images of the spec's size and of texts of its length, which the tokens of images lengthen.
+
+    trains: parts whose weights are trained, the rest is frozen; gated blocks and the embedding of an image belong to
+    the bridge. patches: leave out the tower's tokens in front of its patches.
+    """
+    tower = sized(tower, spec)
+    skip = tower.extra if patches else 0
+    count = tower.tokens - skip
+    if isinstance(bridge, Projector):
+        width, each = net.trunk.width, bridge.tokens(count)
+        built, length = bridge.build(tower.width, width), spec.length + each * spec.images
+    else:
+        width, each, length = tower.width, 1, spec.length
+        built = bridge.build(width)
+    decoder = Autoregressive(net, classes=spec.classes, start=False)
+    model = Reader(
+        spec,
+        tower=tower.build(),
+        bridge=built,
+        decoder=decoder.build(shape=(length,), context=ContextSpec(token=width)),
+        wording=wording,
+        skip=skip,
+        each=each,
+        values=values,
+        shots=shots,
+    )
+    _freeze(model, trains)
+    return model
+
+
+def _freeze(model: Reader, trains: Collection[Trained]) -> None:
+    """Takes the gradient off what is not trained; raises ValueError where nothing is."""
+    if not trains:
+        raise ValueError("trains: expected a part that is trained, found none")
+    language = "decoder.net.language."
+    for name, weight in model.named_parameters():
+        part = "language" if name.startswith(language) and ".gated." not in name else name.partition(".")[0]
+        part = "bridge" if part == "decoder" or ".gated." in name else part
+        weight.requires_grad_(part in trains)
+
+
