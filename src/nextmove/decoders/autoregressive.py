@@ -194,8 +194,10 @@ class AutoregressiveDecoder(Resampled, nn.Module):
                 raise ValueError(f"known.{name}: expected shape {tuple(ids.shape)}, found {tuple(part.shape)}")
         fixed = known.weight.to(device) > 0.5
         ids = torch.where(fixed, known.value.to(ids), ids)
-        if bool((fixed & ((ids < 0) | (ids >= self.config.classes))).any()):
-            raise ValueError(f"known.value: expected ids from 0 to {self.config.classes - 1}, found others")
+        # A network may read ids that it never writes, such as the place of an image.
+        readable = getattr(self.net, "readable", self.config.classes)
+        if bool((fixed & ((ids < 0) | (ids >= readable))).any()):
+            raise ValueError(f"known.value: expected ids from 0 to {readable - 1}, found others")
         prefix = int(fixed.all(0).long().cumprod(0).sum())
         if not self.config.start and not prefix:
             raise ValueError("known: expected at least the first id of every row, found none")

@@ -50,6 +50,8 @@ class InterleavedNet(nn.Module):
             raise ValueError(f"trunk.gated.source: expected the images' {context.token}, found {found}")
         self.config, self.length = config, length
         self.image = classes if config.image < 0 else config.image
+        self.readable = max(classes, self.image + 1)
+        """Ids that may be read; those from `classes` on are never written."""
         self.mark = nn.Parameter(torch.zeros(config.trunk.width)) if config.image < 0 else None
         self.language: GptNet = config.trunk.build_tokens(
             length=length, classes=classes, context=ContextSpec(), start=False

@@ -51,6 +51,8 @@ class PrefixNet(nn.Module):
             raise ValueError(f"context.token: expected the language model's {width}, found {context.token}")
         self.config, self.length = config, length
         self.image = classes if config.image < 0 else config.image
+        self.readable = max(classes, self.image + 1)
+        """Ids that may be read; those from `classes` on are never written."""
         self.language: GptNet = config.trunk.build_tokens(
             length=length, classes=classes, context=ContextSpec(), start=False
         )
@@ -75,13 +77,13 @@ class PrefixNet(nn.Module):
         """What the language model makes of ids (B, L): (B, L, W), and the state.
 
         prefix: (B, L) bool, what sees all of itself where there is such a prefix; None: all ids without a state, none
-        behind one. Raises ValueError where images have fewer tokens than there are places for them.
+        behind one. Raises ValueError where a row's images have other numbers of tokens than there are places for them.
         """
         memory, used = (None, ids.new_zeros(len(ids))) if state is None else state
         place = ids == self.image
         x = self.language.embed(ids.masked_fill(place, 0))
-        if bool(place.any()):
-            x, used = self._seen(x, place, ctx, used), used + place.sum(1)
+        if bool(place.any()) or (state is None and ctx.tokens is not None):
+            x, used = self._seen(x, place, ctx, used, state is None), used + place.sum(1)
         positions = None
         if self.config.first:
             before = 0 if memory is None else memory.length
@@ -98,14 +100,17 @@ class PrefixNet(nn.Module):
         # The prefix is one block, and every id behind it one of its own.
         return block_mask(torch.ones_like(prefix), (~prefix).cumsum(1))
 
-    def _seen(self, x: Tensor, place: Tensor, ctx: Context, used: Tensor) -> Tensor:
-        """Embeddings x (B, L, W) with tokens of images in their places, from number `used` (B,) of each row on."""
+    def _seen(self, x: Tensor, place: Tensor, ctx: Context, used: Tensor, all: bool) -> Tensor:
+        """Embeddings x (B, L, W) with tokens of images in their places, from number `used` (B,) of each row on.
+
+        all: whether there have to be places for all of them.
+        """
         if ctx.tokens is None:
             raise ValueError(f"images: expected tokens for {int(place.sum())} places, found none")
         valid = place.new_ones(ctx.tokens.shape[:2]) if ctx.mask is None else ctx.mask
         rank, wanted = valid.cumsum(1) - 1, place.sum(1)
         taken = valid & (rank >= used[:, None]) & (rank < (used + wanted)[:, None])
-        found = taken.sum(1)
+        found = valid.sum(1) if all else taken.sum(1)
         if not torch.equal(found, wanted):
             row = int((found != wanted).nonzero()[0, 0])
             raise ValueError(

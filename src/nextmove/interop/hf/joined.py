@@ -84,6 +84,7 @@ def load(folder: Path | str, join: Callable[[Mapping[str, Any]], Joined], dtype:
             raise ConfigError(f"config.json: {problem}") from None
         whole = Checkpoint(read_folder(folder, dtype), str(folder))
         names, ignored = filled(joined, whole, dtype)
+        check_filled(joined.model, str(folder))
         return _read(folder, data, joined, names, ignored)
 
 
@@ -114,7 +115,6 @@ def filled(joined: Joined, whole: Checkpoint, dtype: torch.dtype | None) -> tupl
     for part, own in packed:
         inside = {name.removeprefix(f"{part.name}."): ours for name, ours in used.items() if _of(part, name)}
         names |= own.used(inside)
-    check_filled(joined.model, where)
     return names, ignored
 
 

@@ -76,6 +76,8 @@ class VisionConfig:
     num_image_tokens: int | None = None
     num_positions: int | None = None
     initializer_factor: float = 1.0
+    projector_hidden_act: str | None = None
+    """Of a projector of two maps, which no tower has."""
     vocab_size: int | None = None
     """Left over from text in published files."""
     tie_word_embeddings: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Literal
 
 from nextmove.contracts import ContextSpec
@@ -20,6 +19,8 @@ from nextmove.nn.prefix import Prefix
 from nextmove.nn.projector import Projector
 from nextmove.nn.vit import VisionTower
 
+WORDS = 32
+"""Ids of the words around a question, at most (`Wording`)."""
 Trained = Literal["tower", "bridge", "language"]
 
 
@@ -40,14 +41,15 @@ def assemble(
     trains: parts whose weights are trained, the rest is frozen; gated blocks and the embedding of an image belong to
     the bridge. patches: leave out the tower's tokens in front of its patches.
     """
-    tower = sized(tower, spec)
+    if (spec.height, spec.width) != (tower.image, tower.image):
+        tower = sized(tower, spec)
     skip = tower.extra if patches else 0
     count = tower.tokens - skip
     if isinstance(bridge, Projector):
         width, each = net.trunk.width, bridge.tokens(count)
-        built, length = bridge.build(tower.width, width), spec.length + each * spec.images
+        built, length = bridge.build(tower.width, width), spec.length + WORDS + each * spec.images
     else:
-        width, each, length = tower.width, 1, spec.length
+        width, each, length = tower.width, 1, spec.length + WORDS * spec.images
         built = bridge.build(width)
     decoder = Autoregressive(net, classes=spec.classes, start=False)
     model = Reader(
@@ -74,5 +76,3 @@ def _freeze(model: Reader, trains: Collection[Trained]) -> None:
         part = "language" if name.startswith(language) and ".gated." not in name else name.partition(".")[0]
         part = "bridge" if part == "decoder" or ".gated." in name else part
         weight.requires_grad_(part in trains)
-
-

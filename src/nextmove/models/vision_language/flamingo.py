@@ -4,8 +4,8 @@ What changed over captioning models: the language model stays frozen. A resample
 gated blocks between the layers attend to them; gates start at 0, so that it begins as the language model that it was.
 Images and texts follow each other in any order, and a text attends to the image in front of it.
 
-How it is composed: `VisionTower` -> `Perceiver` -> `Interleaved` around a `Gpt` with `Gated` blocks -> `Autoregressive`,
-with the loss on answers alone; `Shots` joins rows of a batch into prompts of several examples.
+How it is composed: `VisionTower` -> `Perceiver` -> `Interleaved` around a `Gpt` with `Gated` blocks ->
+`Autoregressive`, with the loss on answers alone; `Shots` joins rows of a batch into prompts of several examples.
 
 Deviations: a CPU size by default, whose tower and language model are trained along where nothing pretrained is given;
 images are named by an embedding of their own in place of a row of the table. `published()` has OpenFlamingo's 3B sizes
@@ -15,6 +15,7 @@ images are named by an embedding of their own in place of a row of the table. `p
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from nextmove.contracts import Optim
 from nextmove.models.vision_language.assemble import Trained, assemble
@@ -60,9 +61,7 @@ class Flamingo:
     def published(cls) -> Flamingo:
         """OpenFlamingo's 3B: CLIP L/14, a language model of 24 layers 2048 wide, a gated block in front of each."""
         quick, own = DenseMlp(activation="quick_gelu"), Heads(8, head_dim=64, bias=False, out_bias=False)
-        tower = VisionTower(
-            224, 14, 1024, 24, 16, quick, LayerNorm(), patch_bias=False, pre_norm=True, normed=False
-        )
+        tower = VisionTower(224, 14, 1024, 24, 16, quick, LayerNorm(), patch_bias=False, pre_norm=True, normed=False)
         trunk = Gpt(
             2048,
             24,
@@ -75,6 +74,10 @@ class Flamingo:
         optim = Optim(lr=1e-4, weight_decay=0.1, warmup=1875, batch=1152, ema=0.0)
         return cls(tower, Perceiver(heads=own), trunk, 1, own, WORDING, None, ("bridge",), optim)
 
+    def speaking(self, trunk: Gpt, chat: bool) -> Self:
+        """The same around a pretrained language model; chat: one that was trained on ChatML, whose ending it keeps."""
+        return replace(self, trunk=trunk, wording=replace(self.wording, end="<|im_end|>" if chat else ""))
+
     def build(self, spec: PairSpec) -> Reader:
         """The untrained model; raises ValueError for images that are no squares of whole patches."""
         gated = Gated(self.tower.width, self.every, self.every - 1, self.heads)
@@ -83,6 +86,4 @@ class Flamingo:
             # A prompt has a text and the images of a row for each example.
             count = self.shots.examples + 1
             spec = replace(spec, length=spec.length * count, images=spec.images * count)
-        return assemble(
-            spec, self.tower, self.resampler, net, self.wording, trains=self.trains, shots=self.shots
-        )
+        return assemble(spec, self.tower, self.resampler, net, self.wording, trains=self.trains, shots=self.shots)

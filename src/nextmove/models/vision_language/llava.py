@@ -14,12 +14,13 @@ or padded where they are kept (`--fit pad` is LLaVA's). `published()` has 1.5's 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from nextmove.contracts import Optim
 from nextmove.models.vision_language.assemble import Trained, assemble
 from nextmove.models.vision_language.reader import Reader
 from nextmove.models.vision_language.spec import PairSpec
-from nextmove.models.vision_language.wording import PLAIN, Wording
+from nextmove.models.vision_language.wording import CHAT, PLAIN, Wording
 from nextmove.nn import Gpt
 from nextmove.nn.attention import Heads
 from nextmove.nn.feedforward import DenseMlp, GatedMlp
@@ -73,6 +74,10 @@ class Llava:
         trains: tuple[Trained, ...] = ("bridge",) if stage == 1 else ("bridge", "language")
         trunk = replace(llama(width, layers, heads, hidden), norm=RmsNorm(1e-5))
         return cls(tower, Projector(), Prefix(trunk, 32000), VICUNA, trains, optim)
+
+    def speaking(self, trunk: Gpt, chat: bool) -> Self:
+        """The same around a pretrained language model; chat: one that was trained on ChatML."""
+        return replace(self, net=replace(self.net, trunk=trunk), wording=CHAT if chat else self.wording)
 
     def build(self, spec: PairSpec) -> Reader:
         """The untrained model; raises ValueError for images that are no squares of whole patches."""

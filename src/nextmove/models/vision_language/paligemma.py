@@ -11,13 +11,14 @@ Deviations: a CPU size by default. `published()` has the sizes of the 3B model a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from nextmove.contracts import Optim
 from nextmove.models.vision_language.assemble import Trained, assemble
 from nextmove.models.vision_language.reader import Reader
 from nextmove.models.vision_language.spec import PairSpec
-from nextmove.models.vision_language.wording import PLAIN, Wording
+from nextmove.models.vision_language.wording import CHAT, PLAIN, Wording
 from nextmove.nn import Gpt
 from nextmove.nn.attention import Heads
 from nextmove.nn.feedforward import DenseMlp, GatedMlp
@@ -65,6 +66,10 @@ class PaliGemma:
         tower = VisionTower(224, 14, 1152, 27, 16, units, LayerNorm(1e-6), class_token=False, pool="none")
         net = Prefix(gemma(2048, 18, 8, 256, 16384), 257152, whole=True, first=1)
         return cls(tower, Projector(1), net, WORDING, optim=Optim(lr=2e-5, weight_decay=3e-7, batch=256, ema=0.0))
+
+    def speaking(self, trunk: Gpt, chat: bool) -> Self:
+        """The same around a pretrained language model; chat: one that was trained on ChatML."""
+        return replace(self, net=replace(self.net, trunk=trunk), wording=CHAT if chat else self.wording)
 
     def build(self, spec: PairSpec) -> Reader:
         """The untrained model; raises ValueError for images that are no squares of whole patches."""

@@ -138,7 +138,7 @@ class Reader(ImageTextModel):
             images, valid = (part[order].flatten(1, 2) for part in (images, valid))
         ids, counts = self.batch(rows)
         if heard is not None:
-            counts &= _answers_that_count(counts, heard)
+            counts = _answers_that_count(counts, heard)
         options = {}
         if getattr(self.net.config, "whole", False):
             # Questions are padded by nothing: all that stands in front of the answer is the prefix.
@@ -163,4 +163,4 @@ def _answers_that_count(counts: Tensor, heard: Sequence[Sequence[bool]]) -> Tens
     table = counts.new_zeros(len(counts), max(map(len, heard)) + 1)
     for i, row in enumerate(heard):
         table[i, 1 : len(row) + 1] = torch.tensor(row, device=counts.device)
-    return table.gather(1, number)
+    return counts & table.gather(1, number)

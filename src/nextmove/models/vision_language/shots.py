@@ -40,9 +40,7 @@ class Shots:
         if not 0 <= self.renamed <= 1:
             raise ValueError(f"shots.renamed: expected a share from 0 to 1, found {self.renamed}")
 
-    def gathered(
-        self, turns: Sequence[Turn], rng: Rng
-    ) -> tuple[Tensor, list[list[Turn]], list[list[bool]]]:
+    def gathered(self, turns: Sequence[Turn], rng: Rng) -> tuple[Tensor, list[list[Turn]], list[list[bool]]]:
         """Rows (B, examples + 1) of the batch that stand together, their turns, and which answers count.
 
         Rows that ask the same come together. Of made-up names only those count that an example has shown before.

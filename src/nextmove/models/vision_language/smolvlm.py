@@ -13,13 +13,14 @@ Deviations: a CPU size by default, and one picture an image: the published proce
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from nextmove.contracts import Optim
 from nextmove.models.vision_language.assemble import Trained, assemble
 from nextmove.models.vision_language.llava import llama
 from nextmove.models.vision_language.reader import Reader
 from nextmove.models.vision_language.spec import PairSpec
-from nextmove.models.vision_language.wording import PLAIN, Wording
+from nextmove.models.vision_language.wording import CHAT, PLAIN, Wording
 from nextmove.nn import Gpt
 from nextmove.nn.attention import Heads
 from nextmove.nn.feedforward import DenseMlp, GatedMlp
@@ -78,6 +79,10 @@ class SmolVlm:
         tower = replace(tower, norm=LayerNorm(1e-6), class_token=False, pool="none", resize="buckets")
         bridge = Projector(1, bias=False, shuffle=shuffle)
         return cls(tower, bridge, Prefix(trunk, 49190), WORDING, optim=Optim(lr=2e-5, batch=256, ema=0.0))
+
+    def speaking(self, trunk: Gpt, chat: bool) -> Self:
+        """The same around a pretrained language model; chat: one that was trained on ChatML."""
+        return replace(self, net=replace(self.net, trunk=trunk), wording=CHAT if chat else self.wording)
 
     def build(self, spec: PairSpec) -> Reader:
         """The untrained model; raises ValueError for images that are no squares of whole patches."""
