@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nextmove.interop.hf.clip import BLOCK, SIGHT
 from nextmove.interop.hf.config import activation, expect, read
 from nextmove.interop.hf.tensors import Checkpoint
 from nextmove.interop.weights import renamed
@@ -13,22 +14,6 @@ from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.norm import LayerNorm
 from nextmove.nn.vit import VisionTower
 
-NAMES = {
-    "class_token": "embeddings.class_embedding",
-    "embed": "embeddings.patch_embedding",
-    "places.table": "embeddings.position_embedding.weight",
-    "pre_norm": "pre_layrnorm",
-    "stream.norm": "post_layernorm",
-}
-BLOCK = {
-    "attention_branch.norm": "layer_norm1",
-    "feedforward_branch.norm": "layer_norm2",
-    "attention.in_proj_weight": "self_attn.qkv_proj.weight",
-    "attention.in_proj_bias": "self_attn.qkv_proj.bias",
-    "attention.out_proj": "self_attn.out_proj",
-    "feedforward.up": "mlp.fc1",
-    "feedforward.down": "mlp.fc2",
-}
 CLIP = {"class_token": True, "patch_bias": False, "pre_norm": True, "normed": False}
 SIGLIP = {"class_token": False, "pool": "none"}
 _CLIP = {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
@@ -116,7 +101,7 @@ def tower(data: Mapping[str, Any], *, default: str, layer: int = -1, **parts: An
 def foreign(name: str) -> str | None:
     """A tensor of our tower under transformers' name, packed ones under a name of their own."""
     if not name.startswith("stream.blocks."):
-        return renamed(name, NAMES)
+        return renamed(name, SIGHT)
     index, _, rest = name.removeprefix("stream.blocks.").partition(".")
     inside = renamed(rest, BLOCK)
     return None if inside is None else f"encoder.layers.{index}.{inside}"
@@ -129,5 +114,5 @@ def pack(checkpoint: Checkpoint, config: VisionTower) -> None:
     for layer in range(config.layers):
         attention = f"encoder.layers.{layer}.self_attn"
         names = [f"{attention}.{part}_proj" for part in "qkv"]
-        checkpoint.pack(f"{attention}.qkv_proj.weight", {f"{name}.weight": (width, width) for name in names})
-        checkpoint.pack(f"{attention}.qkv_proj.bias", {f"{name}.bias": (width,) for name in names})
+        checkpoint.pack(f"{attention}.qkv.weight", {f"{name}.weight": (width, width) for name in names})
+        checkpoint.pack(f"{attention}.qkv.bias", {f"{name}.bias": (width,) for name in names})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
+from torch import nn
+
 from nextmove.contracts import ContextSpec
 from nextmove.decoders import Autoregressive
 from nextmove.encoders.pictures import Values
@@ -45,6 +47,7 @@ def assemble(
         tower = sized(tower, spec)
     skip = tower.extra if patches else 0
     count = tower.tokens - skip
+    built: nn.Module
     if isinstance(bridge, Projector):
         width, each = net.trunk.width, bridge.tokens(count)
         built, length = bridge.build(tower.width, width), spec.length + WORDS + each * spec.images
