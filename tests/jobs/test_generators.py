@@ -75,6 +75,17 @@ def test_text_streams_from_the_prompt_and_repeats_with_its_seed(text: Path, caps
         jobs.generate(text, prompt="Zoo")
 
 
+def test_openvino_writes_the_same_text_and_says_how_far_int8_is(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openvino", reason="needs openvino")
+    first = jobs.generate(text, prompt="the ", length=50, seed=3, threads=1)
+    assert jobs.generate(text, prompt="the ", length=50, seed=3, threads=1, runtime="openvino") == first
+    assert "4 tokens read in" in capsys.readouterr().err
+    jobs.generate(text, prompt="the ", length=50, seed=3, threads=1, runtime="openvino", precision="int8")
+    assert "int8: after 32 tokens the likeliest next is float32's in" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="precision: torch computes in float32, found 'int8'"):
+        jobs.generate(text, precision="int8")
+
+
 def test_text_is_judged_against_n_grams(text: Path, tmp_path: Path) -> None:
     report = jobs.judge_generator(text, out=tmp_path)
     likely = report["likelihood"]

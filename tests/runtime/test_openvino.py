@@ -21,6 +21,7 @@ from nextmove.folders import open_folder
 from nextmove.jobs.evaluate import load_policy
 from nextmove.models.model import with_sampling
 from nextmove.runtime.openvino import ROWS, Compiled, compiled
+from nextmove.runtime.text import CompiledStream
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MEMORY = "action-tokens"
@@ -197,9 +198,14 @@ def test_on_the_command_line_it_is_asked_for_by_name(tmp_path):
     assert not isinstance(load_policy(tmp_path / "model").decoder.net, Compiled)
 
 
-def test_networks_with_a_memory_are_refused():
-    with pytest.raises(ConfigError, match="runtime: openvino runs networks without a memory"):
-        compiled(make(MEMORY))
+def test_a_policy_that_writes_tokens_plans_the_same():
+    policy = make(MEMORY).eval()
+    other = compiled(copy.deepcopy(policy))
+    assert isinstance(other.networks()["token"].stream, CompiledStream)
+    for rows in (1, 3):
+        obs = {k: v for k, v in windows(policy, rows).items() if k.startswith("observation")}
+        plans = [p.act(obs, rng=seeded(0)).actions for p in (policy, other)]
+        torch.testing.assert_close(plans[1], plans[0], rtol=0, atol=1e-4)
 
 
 def test_where_it_is_not_installed(monkeypatch):

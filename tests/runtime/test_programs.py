@@ -214,7 +214,7 @@ def test_another_program_is_another_file(what, programs, conversions, monkeypatc
         if what == "settings":
             other[1].p = 0.2
         if what == "versions":
-            monkeypatch.setattr(program._openvino(), "__version__", "0")
+            monkeypatch.setattr(program.openvino(), "__version__", "0")
         if what == "processor":
             monkeypatch.setattr(program, "_processor", lambda: "another")
         threads = torch.get_num_threads()

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from nextmove import data as sets
 from nextmove import evaluation, store
-from nextmove.config import ConfigError, nearest
+from nextmove.config import ConfigError
 from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.terminal import show_beside
 from nextmove.folders import open_folder
 from nextmove.host.lock import hold
 from nextmove.jobs import precise
+from nextmove.jobs.computing import Runtime, check_runtime
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import training_record
 from nextmove.jobs.repeat import Call, repeatable, writable_dir
@@ -24,8 +25,6 @@ from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
 from nextmove.runtime import Precision, compiled
 from nextmove.training.config import check_device
-
-Runtime = Literal["torch", "openvino"]
 
 
 def load_policy(
@@ -60,13 +59,7 @@ def load_policy(
         ValueError: for more actions to execute than are planned, and a device that is not there.
     """
     check_device(device)
-    if runtime not in get_args(Runtime):
-        known = get_args(Runtime)
-        raise ConfigError(f"runtime: expected {' or '.join(known)}, found {runtime!r}{nearest(runtime, known)}")
-    if runtime == "torch" and precision != "float32":
-        raise ConfigError(f"precision: torch computes in float32, found {precision!r}; --runtime openvino has a choice")
-    if runtime == "openvino" and device != "cpu":
-        raise ConfigError(f"device: openvino computes on cpu, found {device!r}; leave out --device or --runtime")
+    check_runtime(runtime, precision, device)
     saved = open_folder(model).expect("policy")
     policy: Policy = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign(fps=fps).policy
     with_sampling(policy, sampler, steps)

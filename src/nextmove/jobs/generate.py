@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from nextmove.decoders.autoregressive import AutoregressiveDecoder
 from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery
 from nextmove.folders import open_folder
-from nextmove.host.files import write_bytes, write_text
+from nextmove.host.files import write_bytes
+from nextmove.jobs.computing import Runtime, check_runtime
 from nextmove.jobs.repeat import Call, at_least, repeatable, writable_dir
+from nextmove.jobs.write import Computing, write
 from nextmove.models.generator import Generator, TextSpec
 from nextmove.models.image.tokenizer import Tokenizer
 from nextmove.models.model import with_sampling
+from nextmove.runtime import Precision
 
 FRAMES = 60
 """Most frames of an animation."""
@@ -74,6 +77,8 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     seed: int = 0,
+    runtime: Runtime = "torch",
+    precision: Precision = "float32",
     threads: int = 2,
 ) -> Any:
     """Draws samples: text streams to the terminal token by token, images go into one image.
@@ -94,6 +99,9 @@ def generate(
         top_k: Tokens: keep the k likeliest; 0 keeps all.
         top_p: Tokens: keep the likeliest of this total probability.
         seed: Decides the draws.
+        runtime: Text: what computes the network: torch, or openvino, several times as fast (`pip install openvino`).
+        precision: Text, of openvino: float32, bf16, or int8 for the weights; how often the likeliest token is still
+            float32's is measured on what was written and printed.
         threads: Threads of the arithmetic.
 
     Raises:
@@ -104,6 +112,7 @@ def generate(
     at_least(0, seed=seed)
     if out is not None:
         writable_dir(Path(out).parent)
+    check_runtime(runtime, precision)
     torch.set_num_threads(threads)
     generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
     if isinstance(generator, Tokenizer):
@@ -114,8 +123,9 @@ def generate(
     inputs = labels(generator, n, label)
     if isinstance(generator.spec, TextSpec):
         call.leave_out("n", "for images, found a model of text")
-        return _text(generator, prompt, length, sampling, rng, out)
-    call.leave_out("prompt length", "for text, found a model of images")
+        again = partial(load_generator, model)
+        return write(generator, prompt, length, sampling, rng, out, Computing(runtime, precision, again))
+    call.leave_out("prompt length runtime precision", "for text, found a model of images")
     kind = gallery.kind(target)
     tokens = isinstance(generator.decoder, AutoregressiveDecoder)
     if not tokens:
@@ -159,16 +169,3 @@ def process(generator: Generator, n: int, rng: Any, inputs: Any, options: dict[s
     seen.append(decoder.sample(ctx, shape=generator.shape, rng=rng, **options))
     for x in seen[:: -(-len(seen) // FRAMES)] + seen[-1:]:
         yield codec.decode(x)
-
-
-def _text(generator: Generator, prompt: str, length: int, sampling: Sampling, rng: Any, out: str | Path | None) -> str:
-    written = []
-    for piece in itertools.chain([prompt], generator.write(prompt, new=length, rng=rng, sampling=sampling)):
-        written.append(piece)
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    print()
-    text = "".join(written)
-    if out is not None:
-        write_text(Path(out), text)
-    return text

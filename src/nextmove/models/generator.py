@@ -5,7 +5,7 @@ Shapes: B batch, P ids of a prompt, L ids, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, ClassVar, Literal
@@ -193,8 +193,12 @@ class Generator(Model):
         written = torch.stack(made, 1).to(prompt.device) if made else prompt[:, :0]
         return torch.cat([prompt, F.pad(written, (0, new - len(made)), value=pad)], 1)
 
-    def write(self, prompt: str, *, new: int, rng: Rng, **options: Any) -> Iterator[str]:
+    def write(
+        self, prompt: str, *, new: int, rng: Rng, watch: Callable[[int], None] | None = None, **options: Any
+    ) -> Iterator[str]:
         """The text that follows a prompt, in parts as they are certain; arguments as of `stream`.
+
+        watch: is called with every id as it is drawn.
 
         Raises ValueError for a prompt with characters that the codec does not know, and for an empty one where the
         model has nothing to begin with.
@@ -205,7 +209,8 @@ class Generator(Model):
             raise ValueError("prompt: expected a text, for this model has no token that begins one; found none")
         ends = self.stop if options.get("stop") is None else options["stop"]
         rows = self.stream(ids[None], new=new, rng=rng, **options)
-        written = takewhile(lambda i: i not in ends, (int(row) for row in rows))
+        drawn = (int(row) for row in rows)
+        written = takewhile(lambda i: i not in ends, drawn if watch is None else _watched(drawn, watch))
         return codec.stream(written, ids.tolist())
 
     def networks(self) -> dict[str, nn.Module]:
@@ -215,3 +220,9 @@ class Generator(Model):
     def exchange(self, name: str, network: nn.Module) -> None:
         """Puts another network of the same call in place of one; raises ValueError for a name that is none of them."""
         networks.exchange(self, name, network)
+
+
+def _watched(ids: Iterable[int], watch: Callable[[int], None]) -> Iterator[int]:
+    for i in ids:
+        watch(i)
+        yield i

@@ -100,7 +100,7 @@ class LinearAct(Linear):
         super().__init__(width, out, bias)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, found {activation!r}")
-        self.activation = ACTIVATIONS[activation]
+        self.kind, self.activation = activation, ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., F)."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Memory
+from nextmove.contracts.layers import Product
 from nextmove.nn.attention import as_heads
 from nextmove.nn.block import Block, Source
 from nextmove.nn.context_tokens import ContextTokens
@@ -144,13 +145,16 @@ class GptNet(nn.Module):
 
     def logits(self, h: Tensor) -> Tensor:
         """(B, L, K) of what `read` gives."""
-        if self.head is None:
-            table = self.embedding.weight
-            y = linear(h, table if len(table) == self.classes else table[: self.classes])
-        else:
-            y = self.head(h)
+        y = linear(h, self.spoken().weight) if self.head is None else self.head(h)
         cap = self.config.logit_cap
         return cap * (y / cap).tanh() if cap else y
+
+    def spoken(self) -> Product:
+        """The linear map to logits."""
+        if self.head is not None:
+            return Product(self.head.weight, self.head.bias)
+        table = self.embedding.weight
+        return Product(table if len(table) == self.classes else table[: self.classes])
 
     def read(self, ids: Tensor, ctx: Context, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """What the stream makes of ids (B, L): (B, L, W), normalised, and the state."""

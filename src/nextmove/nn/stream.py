@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import KeyValue, Memory
+from nextmove.contracts.layers import Bearings, StreamParts
 from nextmove.nn.attention import as_heads
 from nextmove.nn.block import AdaLN, Block, Source, modulated
+from nextmove.nn.described import masks, stream_parts
 from nextmove.nn.mask import Mask, block_mask, extend_valid, key_mask
 from nextmove.nn.rope import Rotary, rotate
 
@@ -37,6 +39,7 @@ class Stream(nn.Module):
         the source alone (Flamingo)."""
         super().__init__()
         first = blocks[0]
+        self.width = first.width
         self.blocks = nn.ModuleList(block.build() for block in blocks)
         self.norm = None if norm is None else norm.build(first.width)
         adaptive = first.condition and norm is not None
@@ -88,6 +91,34 @@ class Stream(nn.Module):
             x = modulated(x, self.adaptive(condition)[0])
         return x, _remembered(x, layers, memory, valid) if remember else memory
 
+    def parts(self) -> StreamParts:
+        """What it is made of; raises ValueError where a part has no place there (`contracts.layers`)."""
+        if self.adaptive is not None or self.gated is not None:
+            raise ValueError("stream: expected no condition and no gated blocks, found some")
+        turns = [-1 if own is None else self._turning().index(own) for own in self._each()]
+        return stream_parts(self.width, list(self.blocks), turns, self.norm)  # type: ignore[arg-type]
+
+    def bearings(
+        self, x: Tensor, positions: Tensor | None, mask: Mask, memory: Memory | None, valid: Tensor | None
+    ) -> Bearings:
+        """What the blocks read besides x (B, L, W), arguments as of `forward`."""
+        before, length = 0 if memory is None else memory.length, x.shape[1]
+        mask = self._mask(mask, memory, valid, length)
+        windows: set[int] = {block.attention.heads.window for block in self.blocks}  # type: ignore[union-attr, misc]
+        positions = self._places(x, positions, memory, valid) if self._turning() else x.new_zeros(0)
+        angles = [rotary.angles(positions, self.head) for rotary in self._turning()]
+        after = _remembered(x, [], memory, valid)
+        return Bearings(angles, masks(windows, mask, length, before + length, x.device), after.mask, after.count)
+
+    def _each(self) -> list[Rotary | None]:
+        """The rotation of each layer."""
+        rotary = self.rotary
+        return [rotary] * len(self.crosses) if rotary is None or isinstance(rotary, Rotary) else list(rotary)
+
+    def _turning(self) -> list[Rotary]:
+        """The rotations that there are."""
+        return list(dict.fromkeys(rotary for rotary in self._each() if rotary is not None))
+
     def _mask(self, mask: Mask, memory: Memory | None, valid: Tensor | None, queries: int) -> Mask:
         """The mask with padding masked, unless it is a tensor and says all."""
         if isinstance(mask, Tensor) or (valid is None and (memory is None or memory.mask is None)):
@@ -122,9 +153,7 @@ class Stream(nn.Module):
         """The rotation of this call's queries and keys, layer by layer."""
         if self.rotary is None:
             return [None] * len(self.crosses)
-        if positions is None:
-            positions = torch.arange(x.shape[1], device=x.device) if valid is None else valid.cumsum(1) - 1
-            positions = positions if memory is None else memory.count[:, None] + positions
+        positions = self._places(x, positions, memory, valid)
 
         def turn(rotary: Rotary) -> Any:
             cosines, sines = rotary.angles(positions, self.head)
@@ -134,6 +163,14 @@ class Stream(nn.Module):
             return [turn(self.rotary)] * len(self.crosses)
         turns = {rotary: turn(rotary) for rotary in set(self.rotary)}
         return [turns[rotary] for rotary in self.rotary]
+
+    @staticmethod
+    def _places(x: Tensor, positions: Tensor | None, memory: Memory | None, valid: Tensor | None) -> Tensor:
+        """Positions (L,) or (B, L): those given, or those that go on from the memory."""
+        if positions is not None:
+            return positions
+        positions = torch.arange(x.shape[1], device=x.device) if valid is None else valid.cumsum(1) - 1
+        return positions if memory is None else memory.count[:, None] + positions
 
 
 def _remembered(x: Tensor, layers: list[KeyValue | None], before: Memory | None, valid: Tensor | None) -> Memory:

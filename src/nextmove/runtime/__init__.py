@@ -1,7 +1,8 @@
 """Other runtimes that compute a model's networks: each replaces the network (`contracts.networks`)."""
 
+from nextmove.runtime.agreement import Agreement, agreement
 from nextmove.runtime.difference import Difference, difference
 from nextmove.runtime.openvino import compiled
 from nextmove.runtime.program import Precision
 
-__all__ = ["Difference", "Precision", "compiled", "difference"]
+__all__ = ["Agreement", "Difference", "Precision", "agreement", "compiled", "difference"]

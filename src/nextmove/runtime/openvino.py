@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from nextmove.config import ConfigError
-from nextmove.contracts import Context, _torch
+from nextmove.contracts import Context
 from nextmove.contracts.networks import Networked
 from nextmove.runtime.program import Precision, Program, check_precision, program
+from nextmove.runtime.standing import Standing, computable
+from nextmove.runtime.text import compile_text
 from nextmove.runtime.tree import apart
 
 ROWS = 2
@@ -37,19 +38,18 @@ def compiled(model: Model, precision: Precision = "float32") -> Model:
     parameters (an encoder that only scales) stay as they are.
 
     Raises ConfigError where OpenVINO is not installed, the precision is none that this processor computes, or a
-    network carries a state from token to token.
+    network that carries a state from token to token is no transformer.
     """
     check_precision(precision)
-    networks = model.networks()
-    if "token" in networks:
-        raise ConfigError("runtime: openvino runs networks without a memory; token by token takes runtime torch")
-    for name, network in networks.items():
-        if next(network.parameters(), None) is not None:
+    for name, network in model.networks().items():
+        if name == "token":
+            compile_text(network, precision)
+        elif next(network.parameters(), None) is not None:
             model.exchange(name, Compiled(network, precision))
     return model
 
 
-class Compiled(nn.Module):
+class Compiled(Standing):
     """A network by OpenVINO on as many threads as torch has, compiled at the first call of each shape.
 
     It takes what the network takes and is asked what the network is asked. Weights that were changed in place or
@@ -60,22 +60,10 @@ class Compiled(nn.Module):
     """
 
     def __init__(self, net: nn.Module, precision: Precision = "float32") -> None:
-        super().__init__()
-        self.net, self.precision = net, precision
-        self._weights = [*net.parameters(), *net.buffers()]
+        super().__init__(net)
+        self.precision = precision
         self._ready: OrderedDict[Any, Program] = OrderedDict()
-        self._state: list[tuple[int, int]] = []
         self._prefix: Any = None
-        self.register_load_state_dict_pre_hook(_within)  # type: ignore[no-untyped-call]
-
-    def __getattr__(self, name: str) -> Any:
-        """What it has not, the network has: what an encoder reads, and the like."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "net" or name.startswith("__"):
-                raise
-            return getattr(self.net, name)
 
     def forward(self, *given: Any, **named: Any) -> Any:
         """What the network answers to tensors, contexts, mappings of observations and plain values."""
@@ -89,10 +77,8 @@ class Compiled(nn.Module):
             return self.net(*given, **named)
         key = (torch.get_num_threads(), form, *((x.shape, x.dtype) for x in tensors))
         with _TURN:
-            state = [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in self._weights]
-            if state != self._state:
+            if self.changed():
                 self._ready.clear()
-                self._state = state
             if key not in self._ready:
                 self._ready[key] = program(self.net, form, laid, self.precision)
                 if len(self._ready) > FORMS:
@@ -110,14 +96,9 @@ class Compiled(nn.Module):
         return argument
 
     def _fits(self, tensors: list[Tensor]) -> bool:
-        if self.net.training or torch.is_grad_enabled() or not tensors:
+        if not tensors or any(x.dim() and len(x) > ROWS for x in tensors):
             return False
-        for x in tensors:
-            if x.device.type != "cpu" or (x.dim() and len(x) > ROWS) or _torch.transformed(x):
-                return False  # tangents and batches of torch.func exist in torch only
-            if x.is_floating_point() and x.dtype != torch.float32:
-                return False
-        return True
+        return computable(self.net, tensors)
 
     def _laid(self, tensors: list[Tensor], prefix: set[int]) -> list[Tensor] | None:
         """The tensors with their numbers one after the other; None where some are not finite.
@@ -137,12 +118,8 @@ class Compiled(nn.Module):
             laid.append(found)
         return laid
 
-    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
-        """The network's, under its own names."""
-        return self.net.state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
-
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ready": OrderedDict(), "_state": [], "_prefix": None}
+        return {**super().__getstate__(), "_ready": OrderedDict(), "_prefix": None}
 
 
 def _prefixes(given: tuple[Any, ...]) -> set[int]:
@@ -150,9 +127,3 @@ def _prefixes(given: tuple[Any, ...]) -> set[int]:
     memories = [ctx.memory for ctx in given if isinstance(ctx, Context) and ctx.memory is not None]
     layers = [layer for memory in memories for layer in memory.layers if layer is not None]
     return {id(part) for layer in layers for part in (layer.keys, layer.values)}
-
-
-def _within(_: nn.Module, tensors: dict[str, Tensor], prefix: str, *__: Any) -> None:
-    """Names of a network to those inside `Compiled`."""
-    for name in [name for name in tensors if name.startswith(prefix)]:
-        tensors[f"{prefix}net.{name.removeprefix(prefix)}"] = tensors.pop(name)

@@ -44,7 +44,7 @@ def check_precision(precision: str) -> None:
     known = get_args(Precision)
     if precision not in known:
         raise ConfigError(f"precision: expected {', '.join(known)}; found {precision!r}{nearest(precision, known)}")
-    _openvino()
+    openvino()
     able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and "BF16" not in able:
         raise ConfigError(f"precision: expected float32 or int8, found bf16; this processor has {', '.join(able)}")
@@ -97,7 +97,7 @@ class _Call(nn.Module):
 
 def _converted(network: nn.Module, form: Any, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
     """OpenVINO's model for exactly these shapes, and the form of the answer."""
-    openvino = _openvino()
+    ov = openvino()
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         # Of the libraries about each other, and about the LSTM's list of weights, which is put back.
         warnings.simplefilter("ignore")
@@ -107,7 +107,7 @@ def _converted(network: nn.Module, form: Any, tensors: Sequence[Tensor]) -> tupl
         # What is looked at once, such as whether scales are fitted, cannot be while a network is exported.
         call(*examples)
         try:
-            model = openvino.convert_model(torch.export.export(call, examples, strict=False))
+            model = ov.convert_model(torch.export.export(call, examples, strict=False))
         except Exception as problem:
             first = str(problem).strip().partition("\n")[0]
             raise ConfigError(
@@ -136,7 +136,7 @@ def _name(
     if own is None:
         return None
     shapes = [(tuple(x.shape), str(x.dtype)) for x in tensors]
-    facts = [own, written(form), shapes, precision, hints, _openvino().__version__, _processor()]
+    facts = [own, written(form), shapes, precision, hints, openvino().__version__, _processor()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:40]
 
 
@@ -154,14 +154,15 @@ def _processor() -> str:
 @lru_cache(maxsize=1)
 def core() -> Any:
     """One for the process: each gives the thread a stack for signals, and several leave it a freed one when they go."""
-    return _openvino().Core()
+    return openvino().Core()
 
 
-def _openvino() -> Any:
+def openvino() -> Any:
+    """The package; raises ConfigError where it is not installed."""
     # It sends telemetry to its makers, without asking, where this package can be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
-        import openvino
+        import openvino as package
     except ImportError as error:
         raise ConfigError("runtime: openvino is not installed; pip install openvino") from error
-    return openvino
+    return package
