@@ -118,3 +118,18 @@ def test_a_saved_model_has_its_tokenizer(folder: Path, tmp_path: Path) -> None:
     other = Namer(PairSpec(8, 8, made.model.codec.classes, 64, made.model.codec.hash))
     other.codec.read_files(tmp_path / "model")
     assert other.codec.text == made.model.codec.text
+
+
+@pytest.mark.parametrize("system", ["clip", "siglip", "blip"])
+def test_systems_that_learn_from_captions_leave_questions_out(
+    folder: Path, system: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = task(Asked(system, str(folder), holdout=0.2), Options(side=16, vocabulary=300))
+    assert "9 captions of 18 rows are learned from" in capsys.readouterr().out
+    assert made.facts["kinds"] == {"caption": 8}
+    terms = made.model.train().loss(made.source.batch([0, 1, 2, 3]), rng=torch.Generator())
+    assert all(bool(term.isfinite()) for term in terms.values())
+    lines = [line for line in (folder / "captions.jsonl").read_text().splitlines() if "question" in line]
+    (folder / "captions.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError, match="expected captions to learn from, found 9 questions and no caption"):
+        task(Asked(system, str(folder)), Options(side=16))

@@ -11,6 +11,8 @@ COMMANDS = {
     "train": "train any system: a policy on a LeRobot-format data set, a generator on text or images",
     "evaluate": "judge a policy on a simulator or offline, a generator on held-out text or images",
     "generate": "draw text or images from a trained generator, or a video of how they come about",
+    "search": "find the images of a folder that a text describes",
+    "caption": "say what images show",
     "compare": "train and judge many policies on the same demonstrations and seeds",
     "export-lerobot": "write an ACT or a Diffusion Policy as a checkpoint that LeRobot 0.6 runs",
     "inspect": "look at a data set, a saved model or a LeRobot checkpoint",

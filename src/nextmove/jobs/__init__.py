@@ -1,5 +1,6 @@
-"""The jobs of a user: record, train, evaluate, compare, generate, inspect, demo. The command line calls these."""
+"""The jobs of a user: record, train, evaluate, compare, generate, search and so on. The command line calls these."""
 
+from nextmove.jobs.caption import caption
 from nextmove.jobs.compare import compare
 from nextmove.jobs.demo import demo
 from nextmove.jobs.evaluate import evaluate, load_policy
@@ -8,9 +9,11 @@ from nextmove.jobs.generate import generate
 from nextmove.jobs.inspect import inspect
 from nextmove.jobs.judge import judge_generator
 from nextmove.jobs.record import record
+from nextmove.jobs.search import search
 from nextmove.jobs.train import train
 
 __all__ = [
+    "caption",
     "compare",
     "demo",
     "evaluate",
@@ -20,5 +23,6 @@ __all__ = [
     "judge_generator",
     "load_policy",
     "record",
+    "search",
     "train",
 ]

@@ -21,6 +21,7 @@ from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.tasks.asked import Asked
 from nextmove.models.vision_language.spec import PairSpec
+from nextmove.systems import find
 
 VALIDATED = 512
 """Rows of the validation loss at most."""
@@ -59,6 +60,8 @@ def task(asked: Asked, options: Options) -> Task:
     train, test = pairs.split()
     for note in train.notes:
         print(f"{asked.source}: {note}")
+    if getattr(find(asked.system).load() if asked.recipe is None else asked.recipe, "CAPTIONS", False):
+        train, test = captions(train, asked.source), captions(test)
     codec = tokenizer(options, train)
     check_lengths(train, codec, options.length, asked.source)
     spec = PairSpec(options.side, options.side, codec.classes, options.length, codec.hash, train.index.shape[1])
@@ -74,6 +77,16 @@ def task(asked: Asked, options: Options) -> Task:
         "content": content(seen, test),
     }
     return Task(model, seen, held_batches(kept, 64, VALIDATED), facts)
+
+
+def captions(pairs: Pairs, source: str = "") -> Pairs:
+    """The rows that are captions; raises DataError naming the source, where one is given, if there are none."""
+    kept = pairs.take(np.array([not row.prompt for row in pairs.rows], bool))
+    if source and not len(kept):
+        raise DataError(f"{source}: expected captions to learn from, found {len(pairs)} questions and no caption")
+    if source and len(kept) < len(pairs):
+        print(f"{source}: {len(kept)} captions of {len(pairs)} rows are learned from, questions are left out")
+    return kept
 
 
 def read(source: str | Path, options: Options) -> Pairs:
