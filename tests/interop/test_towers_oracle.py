@@ -3,13 +3,18 @@ names."""
 
 from __future__ import annotations
 
+import importlib
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.interop.test_towers import PUBLISHED
 from torch.nn import functional as F
 
+from nextmove.encoders.prepared import Prepared
 from nextmove.interop import hf
 
 transformers = pytest.importorskip("transformers", reason="transformers, the reference, is not installed")
@@ -157,3 +162,27 @@ def test_the_published_names_are_those_of_transformers(name):
     own = {n: shape for n, shape in names(config).items() if n in theirs or not any(part in n for part in ids)}
     assert own == theirs
     assert sum(weight.numel() for weight in model.parameters()) == weights
+
+
+SQUARED = replace(Prepared.clip(30), square=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "own"),
+    [
+        ("clip", {"size": {"shortest_edge": 30}, "crop_size": 30}, Prepared.clip(30)),
+        ("siglip", {"size": {"height": 30, "width": 30}}, Prepared.stretched(30)),
+        ("blip", {"size": {"height": 30, "width": 30}}, Prepared.stretched(30, "clip")),
+        ("vit", {"size": {"height": 30, "width": 30}}, Prepared.stretched(30, filter="bilinear")),
+        ("llava", {"size": {"shortest_edge": 30}, "crop_size": 30, "do_pad": True}, SQUARED),
+    ],
+)
+def test_pictures(kind, options, own):
+    # Release 5.5.4 has BLIP's two in each other's files.
+    file = "image_processing_blip" if kind == "blip" else f"image_processing_pil_{kind}"
+    module = importlib.import_module(f"transformers.models.{kind}.{file}")
+    processor = next(v for n, v in vars(module).items() if n.endswith("Pil") and n != "PilBackend")(**options)
+    draw = np.random.default_rng(0)
+    pictures = [draw.integers(0, 256, (*size, 3), np.uint8) for size in ((45, 71), (71, 46), (17, 29), (30, 30))]
+    expected = processor([Image.fromarray(x) for x in pictures], return_tensors="np")["pixel_values"]
+    torch.testing.assert_close(own(pictures), torch.from_numpy(np.array(list(expected))), atol=1e-5, rtol=0)

