@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nextmove.contracts.summary import BLOCK, Array, Summary, total
+from nextmove.host.threads import threaded
 
 Rows = Callable[[int], Array]
 
@@ -47,12 +48,13 @@ def _spans(column: Array, start: Array, stop: Array) -> Summary:
     """Of the rows of all spans [start, stop), a block at a time; those that end before they start are empty."""
     stop = np.maximum(start, stop)
     end, rows = np.cumsum(stop - start), max(1, BLOCK // column.shape[1])
-    parts = []
-    for first in range(0, int(end[-1]) if len(end) else 0, rows):
+
+    def one(first: int) -> Summary:
         place = np.arange(first, min(first + rows, int(end[-1])))
         span = np.searchsorted(end, place, side="right")
-        parts.append(Summary.of(column[stop[span] - (end[span] - place)]))
-    return total(parts, column.shape[1])
+        return Summary.of(column[stop[span] - (end[span] - place)])
+
+    return total(threaded(one, range(0, int(end[-1]) if len(end) else 0, rows)), column.shape[1])
 
 
 def quantiles(
