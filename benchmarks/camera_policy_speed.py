@@ -5,7 +5,9 @@
 ACT of the published size with one camera of 480 x 640, and Diffusion Policy of 262.7 M weights with one of 96 x 96 and
 ten DDIM steps, at the horizon of LeRobot 0.6 (64) and at that of before (16, group norm). This script run by LeRobot's
 Python (`--theirs FOLDER`) saves each policy with an input and its chunk, and then takes turns with ours, a chunk each:
-the same weights by torch, and by OpenVINO in float32 with encoder and network both compiled. Ours is handed bytes and
+the same weights by torch, and by OpenVINO with encoder and network both compiled, in float32, which is the exact mode,
+and in bf16 where the processor computes it, which is not: `max_abs_diff` says how far its chunk lies from LeRobot's, in
+units of the model. Ours is handed bytes and
 gives actions in raw units, LeRobot's is handed what its processors make and gives what they take. Ratios are medians of
 paired ratios; `busy` are milliseconds of processor time, which other programs on the machine change less.
 """
@@ -20,6 +22,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import argparse
 import json
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -30,6 +33,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import turns
+from nextmove.config import ConfigError
 
 STATE, CAMERA = "observation.state", "observation.images.top"
 DDIM = {"noise_scheduler_type": "DDIM", "num_inference_steps": 10}
@@ -92,13 +96,13 @@ class Theirs:
 class Ours:
     """The policy that LeRobot saved, read into ours."""
 
-    def __init__(self, folder: Path, openvino: bool) -> None:
+    def __init__(self, folder: Path, precision: str | None) -> None:
         from nextmove.interop import lerobot
         from nextmove.runtime import compiled
 
         self.loaded, self.case = lerobot.load(folder, fps=10.0), load_file(folder / "case.safetensors")
-        if openvino:
-            compiled(self.loaded.policy)
+        if precision:
+            compiled(self.loaded.policy, precision)  # type: ignore[arg-type]
         self.act = self.loaded.report.family == "act"
         given = {name: self.case[name] for name in (STATE, CAMERA)}
         self.given = {name: value[:, None] if self.act else value for name, value in given.items()}
@@ -121,7 +125,9 @@ class Ours:
 def measure(name: str, given: argparse.Namespace, peer: turns.Peer, folder: Path) -> dict[str, Any]:
     """One policy's row."""
     peer("make", run=name)
-    ours = {"torch": Ours(folder / name, openvino=False), "openvino": Ours(folder / name, openvino=True)}
+    ours = {"torch": Ours(folder / name, None), "openvino": Ours(folder / name, "float32")}
+    with suppress(ConfigError):  # no processor without bf16 units
+        ours["openvino-bf16"] = Ours(folder / name, "bf16")
     sides: dict[str, Any] = {"lerobot": partial(peer, "chunk"), **ours}
     found = turns.turns(sides, given.rounds, 2)
     wall, busy = ({side: [both[i] for both in pairs] for side, pairs in found.items()} for i in (0, 1))  # type: ignore[index]
