@@ -8,6 +8,7 @@ import sys
 COMMANDS = {
     "demo": "the whole job in one go: record, train, evaluate, report",
     "record": "record demonstrations of a simulator's scripted expert",
+    "scenes": "draw scenes of simulators with captions, questions and answers, to train vision-language models on",
     "train": "train any system: a policy on a LeRobot-format data set, a generator on text or images",
     "evaluate": "judge a policy on a simulator or offline, a generator on held-out text or images",
     "generate": "draw text or images from a trained generator, or a video of how they come about",
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         return stop.status if isinstance(stop, StoppedError) else 130
 
 
-CONTINUED = ("demo", "record", "train", "evaluate", "compare")
+CONTINUED = ("demo", "record", "scenes", "train", "evaluate", "compare")
 """Commands that go on from what is kept."""
 
 

@@ -9,6 +9,7 @@ from nextmove.jobs.generate import generate
 from nextmove.jobs.inspect import inspect
 from nextmove.jobs.judge import judge_generator
 from nextmove.jobs.record import record
+from nextmove.jobs.scenes import scenes
 from nextmove.jobs.search import search
 from nextmove.jobs.train import train
 
@@ -23,6 +24,7 @@ __all__ = [
     "judge_generator",
     "load_policy",
     "record",
+    "scenes",
     "search",
     "train",
 ]
