@@ -48,7 +48,7 @@ USED_BY: Mapping[Holds, str] = {
     "policy": "`nextmove evaluate` and `nextmove compare --runs` judge it, `nextmove inspect` describes it",
     "generator": "`nextmove evaluate` judges it, `nextmove generate` draws from it, `nextmove inspect` describes it",
     "encoder": "`nextmove inspect` describes it",
-    "vision-language": "`nextmove search` and `nextmove caption` use it, `nextmove inspect` describes it",
+    "vision-language": "`nextmove evaluate`, `ask`, `search` and `caption` use it, `nextmove inspect` describes it",
     "vla": "it cannot be run yet, `nextmove inspect` describes it",
 }
 """What the commands do with it."""

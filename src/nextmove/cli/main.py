@@ -14,6 +14,8 @@ COMMANDS = {
     "generate": "draw text or images from a trained generator, or a video of how they come about",
     "search": "find the images of a folder that a text describes",
     "caption": "say what images show",
+    "ask": "ask a model about images; the answer is written as it comes about",
+    "chat": "talk with a language model, SmolLM2 by default",
     "compare": "train and judge many policies on the same demonstrations and seeds",
     "export-lerobot": "write an ACT or a Diffusion Policy as a checkpoint that LeRobot 0.6 runs",
     "inspect": "look at a data set, a saved model or a LeRobot checkpoint",

@@ -23,6 +23,8 @@ PATHS: dict[Any, Any] = {
 }
 ALIASES = {"task": ("--simulator",), "start": ("--from",)}
 """Other names of options."""
+WHOSE = {"policy": "policies", "generator": "generators", "vision-language": "models that answer about images"}
+"""Whose options of `evaluate` are meant."""
 CHOICES = ("decoder", "trunk", "size", "parts", "backbone")
 """Options of `train` that choose the recipe whose own options are read after."""
 
@@ -71,21 +73,36 @@ def _evaluate(args: Sequence[str]) -> int:
     from nextmove import jobs
     from nextmove.folders import open_folder
 
-    judges = {"policy": signed(jobs.evaluate), "generator": signed(jobs.judge_generator)}
+    judges = {
+        "policy": signed(jobs.evaluate),
+        "generator": signed(jobs.judge_generator),
+        "vision-language": signed(jobs.judge_reader),
+    }
     folder = _folder_among(args)
     if folder is None and {"-h", "--help"} & set(args):
         print("MODEL decides which options there are. Of a policy:\n")
         with suppress(SystemExit):
             _call(judges["policy"], ["--help"], "evaluate")
         print("\nOf a generator of text or images:\n")
-        return _call(judges["generator"], ["--help"], "evaluate")
+        with suppress(SystemExit):
+            _call(judges["generator"], ["--help"], "evaluate")
+        print("\nOf a model that answers questions about images:\n")
+        return _call(judges["vision-language"], ["--help"], "evaluate")
     holds = "policy" if folder is None else open_folder(folder).holds
-    own = judges.pop("generator" if holds == "generator" else "policy")
-    what, other = "generators" if holds == "policy" else "policies", habits.options(*judges.values())
-    names = {arg.partition("=")[0] for arg in args if arg.startswith("--")}
-    apart = [name for name in sorted(names) if name[2:].replace("_", "-") in set(other) - set(habits.options(own))]
-    if apart:
-        return _refuse("evaluate", [f"{name}: for {what}, found a {holds}; leave it out" for name in apart])
+    own = judges.pop(holds if holds in judges else "policy")
+    mine, others = set(habits.options(own)), dict[str, str]()
+    for kind, judge in judges.items():
+        for name in habits.options(judge):
+            others.setdefault(name, WHOSE[kind])
+    names = sorted({arg.partition("=")[0] for arg in args if arg.startswith("--")})
+    apart = [(name, others.get(name[2:].replace("_", "-"))) for name in names]
+    problems = [
+        f"{name}: for {whose}, found a {holds}; leave it out"
+        for name, whose in apart
+        if whose and name[2:].replace("_", "-") not in mine
+    ]
+    if problems:
+        return _refuse("evaluate", problems)
     return _call(own, args, "evaluate")
 
 

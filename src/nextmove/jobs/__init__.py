@@ -1,6 +1,8 @@
-"""The jobs of a user: record, train, evaluate, compare, generate, search and so on. The command line calls these."""
+"""The jobs of a user: record, train, evaluate, compare, generate, ask and so on. The command line calls these."""
 
+from nextmove.jobs.ask import ask
 from nextmove.jobs.caption import caption
+from nextmove.jobs.chat import chat
 from nextmove.jobs.compare import compare
 from nextmove.jobs.demo import demo
 from nextmove.jobs.evaluate import evaluate, load_policy
@@ -8,13 +10,16 @@ from nextmove.jobs.export_lerobot import export_lerobot
 from nextmove.jobs.generate import generate
 from nextmove.jobs.inspect import inspect
 from nextmove.jobs.judge import judge_generator
+from nextmove.jobs.judge_reader import judge_reader
 from nextmove.jobs.record import record
 from nextmove.jobs.scenes import scenes
 from nextmove.jobs.search import search
 from nextmove.jobs.train import train
 
 __all__ = [
+    "ask",
     "caption",
+    "chat",
     "compare",
     "demo",
     "evaluate",
@@ -22,6 +27,7 @@ __all__ = [
     "generate",
     "inspect",
     "judge_generator",
+    "judge_reader",
     "load_policy",
     "record",
     "scenes",

@@ -12,6 +12,7 @@ from torch import nn
 from nextmove import store, weights
 from nextmove.config import ConfigError, nearest
 from nextmove.interop.backbones import backbone_weights, backbones, fill_backbone, weights_file
+from nextmove.jobs.languages import LANGUAGE, language_folder
 from nextmove.systems import find
 
 TOKENIZER = "tokenizer"
@@ -38,6 +39,8 @@ def slots(start: Sequence[str]) -> dict[str, Path]:
         try:
             if slot == BACKBONE:
                 weights_file(place)
+            elif slot == LANGUAGE:
+                language_folder(place)
             else:
                 store.read_config(place)
         except (FileNotFoundError, ConfigError) as problem:

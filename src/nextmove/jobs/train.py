@@ -49,7 +49,9 @@ def train(
         start: SLOT=FOLDER: initialises a part of the model (encoder, codec, decoder, decoder.net ...) with the weights
             and statistics of the same part of a saved model; tokenizer=FOLDER: the tokenizer whose tokens a prior
             learns; backbone=FILE: the weights of the cameras' networks, torchvision's (.safetensors or .pth, which is
-            not unpickled) or efficientnet-lite0, from its package. To freeze the part: --recipe.optim.scales SLOT 0.
+            not unpickled) or efficientnet-lite0, from its package; language=SOURCE: the language model of one that
+            reads images: smollm2, from its package, a .gguf file, or a folder. To freeze the part:
+            --recipe.optim.scales SLOT 0.
         options: What the family chooses of its source: `jobs.tasks.policy.Options`, `text.Options`, `images.Options`.
         recipe: Sizes and settings of the system.
         **fields: Fields of `config` and of `options` by their names: `train("act", "demos", minutes=6, episodes=100)`.

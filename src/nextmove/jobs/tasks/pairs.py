@@ -12,14 +12,17 @@ import numpy as np
 from nextmove import store
 from nextmove.codecs.byte_level import byte_tokenizer, train_captions
 from nextmove.codecs.tokenizer import Tokenizer
+from nextmove.config import ConfigError
 from nextmove.data import DataError, identity
 from nextmove.data.image_fit import Fit
 from nextmove.data.pairs import Pairs
 from nextmove.evaluation.progress import counted_bar
 from nextmove.interop.hf.words import open_tokenizer
 from nextmove.jobs.fit import Task, held_batches
+from nextmove.jobs.languages import LANGUAGE, begin_language, read_language, speaking
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.tasks.asked import Asked
+from nextmove.models.generator import Generator
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.systems import find
 
@@ -58,15 +61,21 @@ def task(asked: Asked, options: Options) -> Task:
     """
     pairs = read(asked.source, options)
     train, test = pairs.split()
+    language, recipe, begun = None, asked.recipe, dict[str, Any]()
+    if source := asked.start.get(LANGUAGE):
+        language = read_language(source)
+        recipe = speaking(find(asked.system).load()() if recipe is None else recipe, language, source)
     for note in train.notes:
         print(f"{asked.source}: {note}")
     if getattr(find(asked.system).load() if asked.recipe is None else asked.recipe, "CAPTIONS", False):
         train, test = captions(train, asked.source), captions(test)
-    codec = tokenizer(options, train)
+    codec = tokenizer(options, train) if language is None else tokenizer_of(language, options)
     check_lengths(train, codec, options.length, asked.source)
     spec = PairSpec(options.side, options.side, codec.classes, options.length, codec.hash, train.index.shape[1])
-    model = store.create(asked.system, spec, asked.recipe)
+    model = store.create(asked.system, spec, recipe)
     model.codec.adopt(codec)
+    if language is not None:
+        begun = {LANGUAGE: begin_language(model, language, asked.start[LANGUAGE])}
     seen, kept = train.parted(asked.holdout, asked.seed)
     facts = {
         "data": asked.source,
@@ -75,6 +84,7 @@ def task(asked: Asked, options: Options) -> Task:
         "tokenizer": options.tokenizer,
         "fit": options.fit,
         "content": content(seen, test),
+        **({"start": begun} if begun else {}),
     }
     return Task(model, seen, held_batches(kept, 64, VALIDATED), facts)
 
@@ -95,6 +105,16 @@ def read(source: str | Path, options: Options) -> Pairs:
     return Pairs.read(
         source, size=size, fit=options.fit, leave_out_broken=options.leave_out_broken, bar=counted_bar("images decoded")
     )
+
+
+def tokenizer_of(language: Generator, options: Options) -> Tokenizer:
+    """The tokenizer of a language model to begin with; raises ConfigError where another is asked for."""
+    if options.tokenizer != "captions":
+        raise ConfigError(f"tokenizer: the language model brings its own, found {options.tokenizer!r}; leave it out")
+    codec = language.text
+    if not isinstance(codec, Tokenizer):
+        raise ConfigError(f"--from language: expected a model with a tokenizer, found one of {language.spec}")
+    return codec
 
 
 def tokenizer(options: Options, train: Pairs) -> Tokenizer:

@@ -18,6 +18,7 @@ from nextmove.decoders.sampling import Sampling
 from nextmove.models.vision_language.reader import Reader
 from nextmove.models.vision_language.wording import IMAGE, Turn, ids_of
 
+GREEDY = Sampling(temperature=0.0)
 ROOM = 256
 """Ids for which there is space behind a prefix at first."""
 
@@ -121,13 +122,34 @@ class Seen:
         """
         model = self.model
         turns = [*(Turn(*shot) for shot in shots), Turn(question, images=self.count - len(shots))]
-        ids = [*model.first()]
-        for i, turn in enumerate(turns):
-            ids += self._ids(model.wording.after) if i and model.wording.after else []
-            ids += model.asked(turn) + (model.said(turn.answer) if i < len(turns) - 1 else [])
+        ids = model.prompt(turns)
         model.check_length(len(ids) + new, question)
         common = len(self.shared) if ids[: len(self.shared)] == self.shared else 0
         thread = self.prefix.branch(len(ids) - common + new) if common else Thread(model.decoder, self.ctx)
         ends = model.ends()
         written = thread.answer(ids[common:], new=new, stop=ends, rng=rng, sampling=sampling)
         return model.codec.stream(i for i in written if i not in ends)
+
+
+@torch.no_grad()
+def answers(model: Reader, images: Tensor, valid: Tensor, rows: Sequence[Sequence[Turn]], *, new: int) -> list[str]:
+    """The likeliest answers to the last question of each row; rows of equal length are answered together.
+
+    images: (B, T, height, width, 3); valid: (B, T) bool, False where a row has no such image.
+
+    Raises ValueError for a text over the context.
+    """
+    prompts = [model.prompt(turns) for turns in rows]
+    said, ends = [""] * len(rows), model.ends()
+    for length in sorted({len(ids) for ids in prompts}):
+        chosen = [i for i, ids in enumerate(prompts) if len(ids) == length]
+        model.check_length(length + new, rows[chosen[0]][-1].question)
+        ctx = model.look(images[chosen], valid[chosen])
+        prompt = torch.tensor([prompts[i] for i in chosen])
+        made = continued(
+            model.decoder, ctx, prompt, new=new, rng=torch.Generator(), sampling=GREEDY, stop=ends, pad=ends[0]
+        )
+        for i, row in zip(chosen, torch.stack([*made], 1).tolist(), strict=True):
+            end = next((k for k, drawn in enumerate(row) if drawn in ends), len(row))
+            said[i] = model.codec.decode(row[:end])
+    return said

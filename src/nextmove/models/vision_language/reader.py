@@ -112,6 +112,14 @@ class Reader(ImageTextModel):
         self.check_length(len(ids), turns[-1].question if turns else "")
         return ids, counts
 
+    def prompt(self, turns: Sequence[Turn]) -> list[int]:
+        """The ids of a conversation up to the last answer."""
+        if len(turns) == 1:
+            return [*self.first(), *self.asked(turns[0])]
+        ids, _ = self.conversation(turns[:-1])
+        between = self.codec.encode(self.wording.after).tolist() if self.wording.after else []
+        return [*ids, *between, *self.asked(turns[-1])]
+
     def batch(self, rows: Sequence[Sequence[Turn]]) -> tuple[Tensor, Tensor]:
         """ids (B, L) of conversations, padded behind, and which of them are answers (B, L)."""
         made = [self.conversation(turns) for turns in rows]

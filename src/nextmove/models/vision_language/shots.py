@@ -74,3 +74,20 @@ def renamed(turns: Sequence[Turn], names: Sequence[str], draws: Tensor) -> tuple
             given[turn.answer] = free[int(draw * len(free))]
         found.append(turn._replace(answer=given[turn.answer]))
     return found, known
+
+
+def explained(turns: Sequence[Turn], examples: int, count: int, rng: Rng) -> list[list[int]]:
+    """At most so many prompts of `examples` rows and a last one, by number: all ask the same, and the answer to the
+    last is among the examples', beside another."""
+    groups: dict[str, list[int]] = {}
+    for i, turn in enumerate(turns):
+        groups.setdefault(turn.question, []).append(i)
+    several = [own for own in groups.values() if len({turns[i].answer for i in own}) > 1 and len(own) > examples]
+    found: list[list[int]] = []
+    for draws in uniform((4 * count, 2 + len(turns)), rng).tolist() if several else []:
+        own = several[int(draws[0] * len(several))]
+        order = sorted(own, key=lambda i: draws[2 + i])[: examples + 1]
+        said = [turns[i].answer for i in order[:-1]]
+        if turns[order[-1]].answer in said and len(set(said)) > 1:
+            found.append(order)
+    return found[:count]

@@ -1,0 +1,193 @@
+"""Asking and judging models that read images, and talking with language models."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.models.test_readers import CODEC, COLOURS, QUESTION, made
+
+from nextmove import jobs, store
+from nextmove.codecs.special import with_tokens
+from nextmove.contracts import Context, seeded
+from nextmove.decoders import Autoregressive
+from nextmove.decoders.sampling import Sampling
+from nextmove.jobs.chat import Chat
+from nextmove.jobs.judge_reader import exchanged
+from nextmove.models.generator import Generator, TextSpec
+from nextmove.models.vision_language.asking import answers
+from nextmove.models.vision_language.llava import llama
+from nextmove.models.vision_language.shots import explained
+from nextmove.models.vision_language.wording import Turn
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Plain colours, half of them held out."""
+    lines = []
+    for i in range(24):
+        name = list(COLOURS)[i % 3]
+        picture = np.full((16, 16, 3), COLOURS[name], np.uint8)
+        picture[i % 16, 0] = i
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+        split = "held-out" if i >= 12 else "train"
+        row = {"image": f"{i}.png", "question": QUESTION, "answer": name, "kind": "colour", "split": split}
+        lines.append(json.dumps(row))
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def saved(system, folder, tmp_path):
+    model = made(system)
+    model.facts = {"data": str(folder), "fit": "stretch"}
+    return store.save(model, tmp_path / "model", facts=model.facts)
+
+
+def test_asking_writes_answers(folder, tmp_path, capsys):
+    model = saved("llava", folder, tmp_path)
+    first, second = jobs.ask(model, (folder / "0.png", QUESTION), also=("Why?",), length=6)
+    assert capsys.readouterr().out == f"{first}\n{second}\n"
+    assert jobs.ask(model, (folder / "0.png", "Why?"), length=6) == [second]
+
+
+def test_what_cannot_be_asked_is_said(folder, tmp_path):
+    model = saved("llava", folder, tmp_path)
+    with pytest.raises(ValueError, match=r"expected a question behind the images, found the file"):
+        jobs.ask(model, (folder / "0.png",))
+    with pytest.raises(ValueError, match=r"question: expected 1 markers <image>, one an image, or none, found 2"):
+        jobs.ask(model, (folder / "0.png", "<image> or <image>?"))
+    with pytest.raises(ValueError, match=r"text: expected at most \d+ ids"):
+        jobs.ask(model, (folder / "0.png", "why " * 200))
+    with pytest.raises(ValueError, match=r"absent\.png: expected an image, found No such file"):
+        jobs.ask(model, (tmp_path / "absent.png", QUESTION))
+
+
+@pytest.mark.parametrize("system", ["llava", "flamingo"])
+def test_a_judgement_counts_what_is_held_out(system, folder, tmp_path, capsys):
+    model = saved(system, folder, tmp_path)
+    report = jobs.judge_reader(model, length=6, episodes=6, shots=2)
+    assert report["exact"]["of"] == report["with_other_images"]["of"] == 12
+    assert report["without_looking"]["right"] == 4
+    assert set(report["by_kind"]) == {"colour"}
+    assert json.loads((model / "evaluation" / "report.json").read_text())["exact"] == report["exact"]
+    assert "data:image/png" in (model / "evaluation" / "report.html").read_text()
+    assert ("few_shot" in report) == (system == "flamingo")
+    if system == "flamingo":
+        assert set(report["gates"].values()) == {0.0}
+        assert report["few_shot"]["with"]["of"] == 6
+        assert "gates |tanh|, from 0: 0.000" in capsys.readouterr().out
+
+
+def test_exact_answers_are_counted(folder, tmp_path, monkeypatch):
+    model = saved("llava", folder, tmp_path)
+
+    def looked(reader, images, valid, rows, *, new):
+        best = images[:, 0].float().mean((1, 2)).argmax(1).tolist()
+        return [f" {list(COLOURS)[i]}" for i in best]
+
+    monkeypatch.setattr(sys.modules["nextmove.jobs.judge_reader"], "answers", looked)
+    report = jobs.judge_reader(model)
+    assert report["exact"]["right"] == 12
+    assert report["with_other_images"]["right"] < 12
+
+
+def test_answers_of_several_lengths_keep_their_rows():
+    model = made("llava").eval()
+    images = torch.randint(0, 255, (3, 1, 16, 16, 3), dtype=torch.uint8)
+    valid = torch.ones(3, 1, dtype=torch.bool)
+    rows = [[Turn(QUESTION)], [Turn("Why is it so?")], [Turn(QUESTION)]]
+    found = answers(model, images, valid, rows, new=5)
+    for i in range(3):
+        assert found[i] == answers(model, images[i : i + 1], valid[:1], rows[i : i + 1], new=5)[0]
+
+
+def test_no_row_keeps_its_image():
+    order = exchanged(9, seeded(0, 1))
+    assert sorted(order.tolist()) == list(range(9))
+    assert not (order == torch.arange(9)).any()
+
+
+def test_examples_explain_the_last_answer():
+    turns = [Turn(QUESTION, name) for name in (*COLOURS, *COLOURS, "red")]
+    found = explained(turns, 3, 8, seeded(0, 1))
+    assert len(found) == 8
+    for own in found:
+        said = [turns[i].answer for i in own]
+        assert len(set(own)) == 4
+        assert said[-1] in said[:-1]
+        assert len(set(said[:-1])) > 1
+    assert explained(turns[:3], 3, 8, seeded(0, 1)) == []
+
+
+@pytest.fixture
+def talker():
+    """An untrained language model whose tokenizer knows chats."""
+    codec = with_tokens(CODEC, ["<|im_start|>", "<|im_end|>"])
+    torch.manual_seed(0)
+    decoder = Autoregressive(llama(32, 2, 2, 48), classes=codec.classes, start=False)
+    from nextmove.contracts import ContextSpec
+
+    built = decoder.build(shape=(160,), context=ContextSpec())
+    spec = TextSpec("tokenizer", 160, classes=codec.classes, tokenizer=codec.hash)
+    return Generator(spec=spec, codec=codec, decoder=built, shape=(160,)).eval()
+
+
+def test_a_conversation_is_read_once(talker):
+    read = []
+    net = talker.tokens.net
+    original = net.read_embedded
+    net.read_embedded = lambda x, *a, **k: (read.append(x.shape[1]), original(x, *a, **k))[1]
+    chat = Chat(talker, system="Be kind.")
+    sampling = Sampling(temperature=0.0)
+    first = "".join(chat.say("Hello", new=8, rng=seeded(0), sampling=sampling))
+    second = "".join(chat.say("And now?", new=8, rng=seeded(0), sampling=sampling))
+    # All but the last id written, which nothing follows yet.
+    assert sum(read) == chat.length - len(chat.thread.unread)
+    net.read_embedded = original
+    ended = "<|im_end|>"
+    head = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+    whole = f"{head}{first}{ended}\n<|im_start|>user\nAnd now?<|im_end|>\n<|im_start|>assistant\n"
+    ids = talker.text.encode(whole)
+    with torch.no_grad():
+        drawn = int(net(ids[None], Context.empty(1))[0][0, -1].argmax())
+    assert second.startswith(talker.text.decode([drawn]).replace(ended, ""))
+
+
+def test_a_conversation_over_the_context_is_refused(talker):
+    chat = Chat(talker)
+    with pytest.raises(ValueError, match=r"expected at most the 160 ids of the model's context in the whole"):
+        chat.say("word " * 200, rng=seeded(0))
+    assert chat.length == 0
+
+
+def test_a_model_without_chats_is_refused():
+    from nextmove.contracts import ContextSpec
+
+    decoder = Autoregressive(llama(32, 2, 2, 48), classes=CODEC.classes, start=False)
+    built = decoder.build(shape=(64,), context=ContextSpec())
+    spec = TextSpec("tokenizer", 64, classes=CODEC.classes, tokenizer=CODEC.hash)
+    plain = Generator(spec=spec, codec=CODEC, decoder=built, shape=(64,))
+    with pytest.raises(ValueError, match="expected one that was trained on chats"):
+        Chat(plain)
+
+
+def test_training_begins_with_a_language_model(folder, tmp_path, talker):
+    from tests.models.test_readers import tiny
+
+    from nextmove.jobs.languages import begin_language, speaking
+    from nextmove.models.vision_language.spec import PairSpec
+
+    for system in ("llava", "flamingo"):
+        recipe = speaking(tiny(system), talker, "it")
+        codec = talker.text
+        model = store.create(system, PairSpec(16, 16, codec.classes, 48, codec.hash), recipe)
+        model.codec.adopt(codec)
+        own = model.net.language.embedding.weight
+        begin_language_from = begin_language
+        assert not torch.equal(own, talker.tokens.net.embedding.weight)
+        with pytest.raises(FileNotFoundError):
+            begin_language_from(model, talker, tmp_path / "absent")
+        assert torch.equal(own, talker.tokens.net.embedding.weight)
+        assert model.ends() == (codec.id_of("<|im_end|>"),)
