@@ -51,7 +51,6 @@ def test_functions_are_short() -> None:
 MANY = {
     "nextmove.jobs": "a function for every command",
     "nextmove.data": "reading, writing and checking data sets, and the corpora of images, each with its errors",
-    "nextmove.jobs": "a job for every command",
     "nextmove.nn": "a class for every kind of network that a recipe names",
     "nextmove.evaluation": "rollouts, errors along episodes and intervals are judged, kept and reported by name",
 }

@@ -62,7 +62,7 @@ class Chat:
 
 
 def chat(
-    model: str | Path = "smollm2",
+    model: str | Path = Path("smollm2"),
     *,
     say: Sequence[str] = (),
     system: str = SYSTEM,
