@@ -18,6 +18,9 @@ from nextmove.nn.mask import Mask, sdpa_mask
 from nextmove.nn.norm import LayerNorm, RmsNorm
 from nextmove.nn.product import Linear, linear
 
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+"""Names of the matrices of queries, keys and values, packed or not."""
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -84,6 +87,8 @@ class Attention(nn.Module):
             self.register_parameter(f"{name}_proj_weight", weight)
         self.in_proj_bias = nn.Parameter(torch.zeros(sum(self.widths))) if self.heads.bias else None
         self.out_proj = Linear(self.widths[0], width, bias=self.heads.out_bias)
+        self.adapters: nn.ModuleDict | None = None
+        """By `PROJECTIONS`, what adds to queries, keys and values (`nn.lora`)."""
         norm = self.heads.norm
         self.query_norm = None if norm is None else norm.build(own)
         self.key_norm = None if norm is None else norm.build(own)
@@ -133,9 +138,17 @@ class Attention(nn.Module):
             biases = (None, None, None) if bias is None else bias.split_with_sizes(self.widths)
             inputs = (query, key, value)
             parts = [self._in_heads(linear(x, w, b)) for x, w, b in zip(inputs, weights, biases, strict=True)]
+        if self.adapters is not None:
+            parts = self._adapted(parts, (query, key, value))
         if self.query_norm is None or self.key_norm is None:
             return parts
         return self.query_norm(parts[0]), self.key_norm(parts[1]), parts[2]
+
+    def _adapted(self, parts: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+        assert self.adapters is not None
+        named = dict(self.adapters.items())
+        zipped = zip(PROJECTIONS, parts, inputs, strict=True)
+        return [part + self._in_heads(named[name](x)) if name in named else part for name, part, x in zipped]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask = None) -> Tensor:
         """y (B, L, D) of queries, keys and values (B, heads, ., E)."""

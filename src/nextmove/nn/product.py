@@ -94,10 +94,18 @@ class _Product(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` with the same parameters and, up to rounding, numbers."""
+    """`nn.Linear` with the same parameters and, up to rounding, numbers; `adapter` (`nn.lora`) adds to its outputs."""
+
+    adapter: nn.Module | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, **options: Any) -> None:
+        super().__init__(in_features, out_features, bias, **options)
+        self.adapter = None
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., K) -> (..., N)."""
         if input.numel() * self.out_features < LEAST:
-            return F.linear(input, self.weight, self.bias)
-        return linear(input, self.weight, self.bias)
+            y = F.linear(input, self.weight, self.bias)
+        else:
+            y = linear(input, self.weight, self.bias)
+        return y if self.adapter is None else y + self.adapter(input)

@@ -79,6 +79,17 @@ def read(path: Path, *, dtype: torch.dtype | None = None, mapped: bool = False) 
     return found | _tied(path, tied, found)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What was written beside the tensors; raises as `read`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as problem:
+        raise ConfigError(f"{path}: not a valid safetensors file ({problem})") from None
+
+
 def checksum(path: Path) -> str:
     """SHA-256, hexadecimal, of a file's content; it is kept beside the file and asked for by `check_whole`."""
     with path.open("rb") as file:
