@@ -44,6 +44,8 @@ SIGHTED = ("clip", "siglip", "blip", "llava", "paligemma", "smolvlm", "idefics3"
 """Beginnings of the model_type of transformers' models that read images."""
 ENCODERS = ("vit", "dinov2", "bert", "t5")
 """Likewise of those that make vectors of images or texts and nothing else."""
+COMPARING = ("clip", "siglip", "blip")
+"""Beginnings of the names of those that put images and texts side by side."""
 USED_BY: Mapping[Holds, str] = {
     "policy": "`nextmove evaluate` and `nextmove compare --runs` judge it, `nextmove inspect` describes it",
     "generator": "`nextmove evaluate` judges it, `nextmove generate` draws from it, `nextmove inspect` describes it",
@@ -109,6 +111,12 @@ class Saved:
         if self.kind in ("lerobot", "flowpolicy"):
             return (lerobot if self.kind == "lerobot" else flowpolicy).load(self.folder, fps=fps)
         raise ConfigError(f"{self.folder}: expected a model of another project that can be run, found {self.whose}")
+
+    @property
+    def compares(self) -> bool:
+        """Whether it puts images and texts side by side (CLIP, SigLIP, BLIP), in place of answering about images."""
+        name = self.config.get("system") if self.kind == "nextmove" else self.config.get("model_type")
+        return str(name).startswith(COMPARING)
 
     @property
     def used_by(self) -> str:

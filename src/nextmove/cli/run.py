@@ -23,8 +23,13 @@ PATHS: dict[Any, Any] = {
 }
 ALIASES = {"task": ("--simulator",), "start": ("--from",)}
 """Other names of options."""
-WHOSE = {"policy": "policies", "generator": "generators", "vision-language": "models that answer about images"}
-"""Whose options of `evaluate` are meant."""
+JUDGES = {
+    "policy": ("evaluate", "policies"),
+    "generator": ("judge_generator", "generators"),
+    "reader": ("judge_reader", "models that answer about images"),
+    "pairs": ("judge_pairs", "models that compare images and texts"),
+}
+"""What is judged -> the job that judges it, and what these are called."""
 CHOICES = ("decoder", "trunk", "size", "parts", "backbone")
 """Options of `train` that choose the recipe whose own options are read after."""
 
@@ -73,37 +78,27 @@ def _evaluate(args: Sequence[str]) -> int:
     from nextmove import jobs
     from nextmove.folders import open_folder
 
-    judges = {
-        "policy": signed(jobs.evaluate),
-        "generator": signed(jobs.judge_generator),
-        "vision-language": signed(jobs.judge_reader),
-    }
+    judges = {name: signed(getattr(jobs, job)) for name, (job, _) in JUDGES.items()}
     folder = _folder_among(args)
     if folder is None and {"-h", "--help"} & set(args):
-        print("MODEL decides which options there are. Of a policy:\n")
-        with suppress(SystemExit):
-            _call(judges["policy"], ["--help"], "evaluate")
-        print("\nOf a generator of text or images:\n")
-        with suppress(SystemExit):
-            _call(judges["generator"], ["--help"], "evaluate")
-        print("\nOf a model that answers questions about images:\n")
-        return _call(judges["vision-language"], ["--help"], "evaluate")
-    holds = "policy" if folder is None else open_folder(folder).holds
-    own = judges.pop(holds if holds in judges else "policy")
-    mine, others = set(habits.options(own)), dict[str, str]()
-    for kind, judge in judges.items():
-        for name in habits.options(judge):
-            others.setdefault(name, WHOSE[kind])
-    names = sorted({arg.partition("=")[0] for arg in args if arg.startswith("--")})
-    apart = [(name, others.get(name[2:].replace("_", "-"))) for name in names]
-    problems = [
-        f"{name}: for {whose}, found a {holds}; leave it out"
-        for name, whose in apart
-        if whose and name[2:].replace("_", "-") not in mine
-    ]
-    if problems:
-        return _refuse("evaluate", problems)
-    return _call(own, args, "evaluate")
+        print("MODEL decides which options there are.")
+        for name, judge in judges.items():
+            print(f"\nOf {JUDGES[name][1]}:\n")
+            with suppress(SystemExit):
+                _call(judge, ["--help"], "evaluate")
+        return 0
+    saved = None if folder is None else open_folder(folder)
+    holds = "policy" if saved is None else saved.holds
+    kind = ("pairs" if saved.compares else "reader") if saved and holds == "vision-language" else holds
+    own = judges.pop(kind if kind in judges else "policy")
+    names = {arg.partition("=")[0] for arg in args if arg.startswith("--")}
+    known = set(habits.options(own))
+    apart = []
+    for flag in sorted(names):
+        others = [JUDGES[n][1] for n, judge in judges.items() if flag[2:].replace("_", "-") in habits.options(judge)]
+        if others and flag[2:].replace("_", "-") not in known:
+            apart.append(f"{flag}: for {' and '.join(others)}, found a {holds}; leave it out")
+    return _refuse("evaluate", apart) if apart else _call(own, args, "evaluate")
 
 
 def _folder_among(args: Sequence[str]) -> str | None:

@@ -10,6 +10,7 @@ from nextmove.jobs.export_lerobot import export_lerobot
 from nextmove.jobs.generate import generate
 from nextmove.jobs.inspect import inspect
 from nextmove.jobs.judge import judge_generator
+from nextmove.jobs.judge_pairs import judge_pairs
 from nextmove.jobs.judge_reader import judge_reader
 from nextmove.jobs.record import record
 from nextmove.jobs.scenes import scenes
@@ -27,6 +28,7 @@ __all__ = [
     "generate",
     "inspect",
     "judge_generator",
+    "judge_pairs",
     "judge_reader",
     "load_policy",
     "record",

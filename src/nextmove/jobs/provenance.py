@@ -169,15 +169,20 @@ NO_HASHES = "the model keeps no hashes of its data"
 def choose_images(model: Any, found: sets.ImageSet) -> tuple[sets.Images, Choice]:
     """Those test images of a source that a model was not trained on; all of them if nothing else is left."""
     assert found.test.ids is not None
-    ids, known = np.unique(found.test.ids), model.facts.get("content")
+    choice = choose_among(model, found.test.ids, found.unit)
+    return found.test.take(np.flatnonzero(np.isin(found.test.ids, choice.episodes))), choice
+
+
+def choose_among(model: Any, ids: Array, unit: str) -> Choice:
+    """Those of these hashes that a model was not trained on; all of them if nothing else is left."""
+    ids, known = np.unique(ids), model.facts.get("content")
     if known is None:
         counts = {**dict.fromkeys(("kept", "new", "seen", "alike"), 0), "unknown": len(ids)}
-        return found.test, Choice(ids, counts, ("unknown",), reason=NO_HASHES, unit=found.unit, who="the model")
+        return Choice(ids, counts, ("unknown",), reason=NO_HASHES, unit=unit, who="the model")
     seen = np.isin(ids, identity.from_hex(known["trained"]))
     kept = np.isin(ids, identity.from_hex(known["held"])) & ~seen
     masks = {"kept": kept, "new": ~(seen | kept), "seen": seen, "alike": np.zeros(len(ids), bool)}
-    choice = _chosen(ids, masks, unit=found.unit, who="the model")
-    return found.test.take(np.flatnonzero(np.isin(found.test.ids, choice.episodes))), choice
+    return _chosen(ids, masks, unit=unit, who="the model")
 
 
 def judge_text(model: Any, test: str) -> Choice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nextmove.config import ConfigError
 from nextmove.data.image_files import image_files
 from nextmove.data.image_fit import read_fitted
 from nextmove.folders import open_folder
-from nextmove.interop.hf.paired import fit, paired
+from nextmove.interop.hf.paired import paired, seen
 
 BATCH = 64
 """Images that are looked at together."""
@@ -36,14 +36,14 @@ class Sighted:
         size = (self.model.spec.height, self.model.spec.width)
         return torch.from_numpy(read_fitted(path, size, self.fit).copy())  # type: ignore[arg-type]
 
+    def can(self, method: str) -> bool:
+        """Whether the model has what it needs for one of its methods."""
+        part = {"embed_images": "reader", "matches": "reader", "caption": "decoder"}[method]
+        return hasattr(self.model, method) and getattr(self.model, part, self) is not None
+
     def able(self, what: str, method: str) -> Sighted:
         """The same; raises ConfigError where the model cannot do it."""
-        lacks = not hasattr(self.model, method)
-        if method == "embed_images":
-            lacks = lacks or getattr(self.model, "reader", self) is None
-        if method == "caption":
-            lacks = lacks or getattr(self.model, "decoder", None) is None
-        if lacks:
+        if not self.can(method):
             raise ConfigError(f"model: expected one that {what}, found {self.whose}, which does not")
         return self
 
@@ -59,7 +59,7 @@ def load_sighted(folder: Path | str) -> Sighted:
         how = str(model.facts.get("fit", "stretch"))
     else:
         model = paired(saved.foreign(), saved.folder)
-        how = fit(saved.folder, str(saved.config.get("model_type")) != "clip")
+        how = seen(saved.folder, str(saved.config.get("model_type")) != "clip")[0]
     try:
         model.codec.encode("")
     except ValueError as problem:
@@ -75,7 +75,7 @@ def pictures_in(folder: Path | str) -> list[Path]:
     return found
 
 
-def in_batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:
+def in_batches(items: Any, size: int = BATCH) -> Iterator[Any]:
     """The items, so many at a time."""
     return (items[i : i + size] for i in range(0, len(items), size))
 

@@ -155,6 +155,11 @@ class Attention(nn.Module):
         attn_mask, causal = sdpa_mask(mask, q.shape[2], k.shape[2], self.heads.window, q.device)
         return self.out_proj(self._product(q, k, v, attn_mask, causal).transpose(1, 2).flatten(2))
 
+    def weights(self, q: Tensor, k: Tensor, mask: Mask = None) -> Tensor:
+        """What `attend` weighs values by, (B, heads, L, S)."""
+        attn_mask, causal = sdpa_mask(mask, q.shape[2], k.shape[2], self.heads.window, q.device)
+        return self._weights(q, self._repeated(k), attn_mask, causal)
+
     def _product(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
         """(B, heads, L, E)."""
         count, shared, scale = self.heads.n_heads, self.heads.n_kv_heads, self.heads.scale
@@ -170,8 +175,15 @@ class Attention(nn.Module):
 
     def _written_out(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
         """The same with what no kernel has: caps on scores, and weights dropped between the two products."""
+        return self.dropout(self._weights(q, self._repeated(k), attn_mask, causal)) @ self._repeated(v)
+
+    def _repeated(self, x: Tensor) -> Tensor:
+        """Keys or values, one for each head of queries."""
         each = self.heads.n_heads // self.heads.n_kv_heads
-        k, v = (k, v) if each == 1 else (k.repeat_interleave(each, 1), v.repeat_interleave(each, 1))
+        return x if each == 1 else x.repeat_interleave(each, 1)
+
+    def _weights(self, q: Tensor, k: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
+        """The softmax of the scores."""
         scores = (q * self.heads.scale) @ k.mT
         if self.heads.cap:
             scores = self.heads.cap * (scores / self.heads.cap).tanh()
@@ -180,7 +192,7 @@ class Attention(nn.Module):
         if attn_mask is not None:
             written = attn_mask.dtype == torch.bool
             scores = scores.masked_fill(~attn_mask, -torch.inf) if written else scores + attn_mask
-        return self.dropout(scores.softmax(3)) @ v
+        return scores.softmax(3)
 
     def _in_heads(self, x: Tensor) -> Tensor:
         """(B, L, heads E) -> (B, heads, L, E)."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from nextmove.config import ConfigError, read_object
+from nextmove.config import ConfigError
 from nextmove.decoders.contrastive import Contrastive
 from nextmove.encoders.pictures import SCALES, Values
+from nextmove.interop.hf.pictures import FILE, read_pictures
 from nextmove.interop.hf.reading import Read
 from nextmove.interop.hf.words import read_tokenizer
 from nextmove.models.vision_language.dual import Dual
@@ -15,7 +16,6 @@ from nextmove.models.vision_language.model import ImageTextModel
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.nn.dual import DualEncoderNet
 
-PREPROCESSOR = "preprocessor_config.json"
 PADDING = 1
 """SigLIP's texts are filled up with this id, which the text tower reads."""
 
@@ -36,7 +36,7 @@ def paired(read: Read, folder: Path) -> ImageTextModel:
         PairSpec(size, size, embedding.num_embeddings, net.text.length),
         net,
         Contrastive("sigmoid" if siglip else "softmax", most=float("inf") if siglip else 100.0, shared=False),
-        values=scaling(folder, "symmetric" if siglip else "clip"),
+        values=seen(folder, siglip)[1],
         fixed=siglip,
         mask=not siglip,
     )
@@ -46,25 +46,18 @@ def paired(read: Read, folder: Path) -> ImageTextModel:
     return made.eval()
 
 
-def fit(folder: Path, siglip: bool) -> str:
-    """How images come to the model's size: as the folder says, else as its family does."""
-    data = _preprocessor(folder)
-    return "crop" if data.get("do_center_crop", not siglip) else "stretch"
+def seen(folder: Path, siglip: bool) -> tuple[Literal["stretch", "crop"], Values]:
+    """How images come to the model's size, and how they are scaled: as the folder says, else as its family does.
 
-
-def scaling(folder: Path, usual: Values) -> Values:
-    """The name of the scaling that a folder's preprocessor has; raises ConfigError for one that has none."""
-    data = _preprocessor(folder)
-    found = tuple(tuple(data[key]) for key in ("image_mean", "image_std") if key in data)
-    if len(found) < 2:
-        return usual
+    Raises ConfigError for a way we do not have.
+    """
+    if not (folder / FILE).is_file():
+        return ("stretch", "symmetric") if siglip else ("crop", "clip")
+    found = read_pictures(folder)
+    if found.filter != "bicubic" or found.square:
+        raise ConfigError(f"{folder / FILE}: expected pictures resized by bicubic weights, not padded, found {found}")
     for name, (mean, std) in SCALES.items():
-        if all(abs(a - b) < 1e-6 for a, b in zip((*mean, *std), (*found[0], *found[1]), strict=True)):
-            return name
+        if all(abs(a - b) < 1e-6 for a, b in zip((*mean, *std), (*found.mean, *found.std), strict=True)):
+            return "stretch" if found.crop is None else "crop", name
     known = ", ".join(SCALES)
-    raise ConfigError(f"{folder / PREPROCESSOR}: image_mean, image_std: expected those of {known}, found {found}")
-
-
-def _preprocessor(folder: Path) -> dict[str, Any]:
-    path = folder / PREPROCESSOR
-    return dict(read_object(path)) if path.is_file() else {}
+    raise ConfigError(f"{folder / FILE}: image_mean, image_std: expected those of {known}, found {found}")

@@ -18,13 +18,14 @@ from nextmove.decoders.autoregressive import Autoregressive, AutoregressiveDecod
 from nextmove.decoders.beams import beam_search
 from nextmove.decoders.distilled import Compared, Distilled, DistilledContrast
 from nextmove.decoders.matching import matching_loss, matching_pairs
-from nextmove.models.vision_language.model import ImageTextModel
+from nextmove.models.vision_language.model import ImageTextModel, patches
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.models.vision_language.text_ids import text_ids
 from nextmove.nn.block import Source
 from nextmove.nn.med import Med, Writer, share
 from nextmove.nn.text_encoder import TextEncoderNet
 from nextmove.nn.vit import VisionTower
+from nextmove.nn.watched import watched
 
 NO_WRITER = "model: expected one that writes captions, found one without a decoder for them"
 
@@ -185,6 +186,22 @@ class BlipModel(ImageTextModel):
         """Probability (B,) that images (B, height, width, 3) and texts belong together, pair by pair."""
         ids, valid = self.ids(texts)
         return self.judge(self.image(self.pixels(images[:, None])), ids, valid).softmax(-1)[:, 1]
+
+    @torch.no_grad()
+    def attention(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, rows, columns) how much each text looks at each patch of its image (B, height, width, 3), sums of 1.
+
+        Of the last layer that looks, over all heads and ids between the first and the last.
+        """
+        tokens = self.image(self.pixels(images[:, None]))
+        text = self.writer.text if self.reader is None else self.reader
+        last: Any = text.stream.blocks[-1].cross
+        with watched(last) as weights:
+            for row, said in zip(tokens, texts, strict=True):
+                ids, valid = self.ids([said])
+                text.read(ids, valid, source=Source(row[None]))
+        each = [patches(found[:, :, 1:-1], self.image.config.extra) for found in weights]
+        return torch.cat(each)
 
     @torch.no_grad()
     def caption(

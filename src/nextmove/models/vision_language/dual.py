@@ -6,6 +6,7 @@ Shapes: B rows, I images, T texts, C width of the space.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +14,11 @@ from torch import Tensor
 from nextmove.contracts import Batch, Rng, joined
 from nextmove.decoders.contrastive import Contrastive, equal_pairs
 from nextmove.encoders.pictures import Values
-from nextmove.models.vision_language.model import ImageTextModel
+from nextmove.models.vision_language.model import ImageTextModel, patches
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.models.vision_language.text_ids import text_ids
 from nextmove.nn.dual import DualEncoderNet
+from nextmove.nn.watched import watched
 
 
 class Dual(ImageTextModel):
@@ -71,6 +73,18 @@ class Dual(ImageTextModel):
     def compare(self, image: Tensor, text: Tensor) -> Tensor:
         """Logits (I, T) of unit vectors (I, C) and (T, C)."""
         return self.net.logits(image, text)
+
+    @torch.no_grad()
+    def attention(self, images: Tensor, texts: Sequence[str] = ()) -> Tensor:
+        """(I, rows, columns) how much of what images (I, height, width, 3) say comes from each patch, sums of 1.
+
+        What stands for an image (its class token, or the query that pools) attends in the last layer, over all heads.
+        """
+        tower = self.net.image
+        layer: Any = tower.stream.blocks[-1].attention if tower.pool is None else tower.pool.attention
+        with watched(layer) as weights:
+            self.embed_images(images)
+        return patches(weights[0][:, :, :1], tower.config.extra)
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
         ids, valid = self.ids(texts, fixed=self.fixed)

@@ -28,6 +28,16 @@ def sized(tower: VisionTower, spec: PairSpec) -> VisionTower:
     return replace(tower, image=spec.height)
 
 
+def patches(weights: Tensor, extra: int) -> Tensor:
+    """(B, rows, columns), sums of 1, of attention weights (B, heads, L, S): means over heads and queries.
+
+    extra: tokens in front of the patches', left out.
+    """
+    found = weights.mean((1, 2))[:, extra:]
+    side = int(found.shape[1] ** 0.5)
+    return (found / found.sum(1, keepdim=True)).view(len(found), side, -1)
+
+
 class ImageTextModel(Model):
     """A model of images and texts; `codec` reads texts and is a file beside the weights."""
 
