@@ -97,7 +97,7 @@ def _evaluate(args: Sequence[str]) -> int:
     for flag in sorted(names):
         others = [JUDGES[n][1] for n, judge in judges.items() if flag[2:].replace("_", "-") in habits.options(judge)]
         if others and flag[2:].replace("_", "-") not in known:
-            apart.append(f"{flag}: for {' and '.join(others)}, found a {holds}; leave it out")
+            apart.append(f"{flag}: for {others[0]}, found a {holds}; leave it out")
     return _refuse("evaluate", apart) if apart else _call(own, args, "evaluate")
 
 
