@@ -68,6 +68,25 @@ def test_it_says_what_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "answered without looking" in said
 
 
+def test_inspect_describes_it(folder: Path) -> None:
+    found = jobs.inspect(folder, deep=True)
+    assert "240 rows about 60 images" in found
+    assert "split held-out 60, train 180" in found
+    assert "answered without looking" in found
+    assert "nothing wrong found" in found
+    assert found.errors == 0
+
+
+def test_inspect_counts_what_is_absent_or_damaged(tmp_path: Path) -> None:
+    (tmp_path / "captions.csv").write_text("image,text\na.png,one\nb.png,two\n")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    assert jobs.inspect(tmp_path).errors == 1
+    found = jobs.inspect(tmp_path, deep=True)
+    assert found.errors == 2
+    assert "a.png: absent" in found
+    assert "b.png: expected an image" in found
+
+
 def test_a_stopped_drawing_goes_on_and_workers_change_nothing(folder: Path) -> None:
     before = files(folder)
     assert len([name for name in before if name.endswith(".png")]) == 60

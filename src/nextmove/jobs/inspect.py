@@ -1,4 +1,4 @@
-"""A look at a folder: data set, saved model, run, or a checkpoint of LeRobot."""
+"""A look at a folder: data set, images with captions, saved model, run, or a checkpoint of LeRobot."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nextmove.folders import Saved, open_folder
 from nextmove.host.found import found
 from nextmove.host.workers import Failure, run_tasks
 from nextmove.jobs import provenance
+from nextmove.jobs.inspect_pairs import describe, is_pairs
 from nextmove.jobs.repeat import at_least
 from nextmove.systems import find
 
@@ -31,7 +32,8 @@ def inspect(folder: str | Path, *, deep: bool = False, workers: int = 2) -> Insp
     """What is in a folder, and what is wrong with it; ends with 1 where it finds errors, with 0 for warnings.
 
     A data set: features, episodes, statistics, and the doctor's findings. A saved model or run: system, parts, sizes,
-    training. A LeRobot checkpoint: which keys are used, ignored (and why), or missing.
+    training. A LeRobot checkpoint: which keys are used, ignored (and why), or missing. A folder of images with a
+    captions file: kinds, splits, absent images, and what of its held-out questions is answered without looking.
 
     Args:
         folder: Data set (LeRobot v3.0 or v2.1), saved model, run, or LeRobot checkpoint.
@@ -46,6 +48,8 @@ def inspect(folder: str | Path, *, deep: bool = False, workers: int = 2) -> Insp
     folder = Path(folder)
     if (folder / "meta" / "info.json").exists():
         return _dataset(folder, deep, workers)
+    if is_pairs(folder):
+        return _pairs(folder, deep)
     try:
         saved = open_folder(folder)
     except FileNotFoundError:
@@ -59,6 +63,13 @@ def inspect(folder: str | Path, *, deep: bool = False, workers: int = 2) -> Insp
     if saved.kind == "openvla":
         return Inspection(_openvla(saved))
     return Inspection(saved.foreign().report)
+
+
+def _pairs(folder: Path, deep: bool) -> Inspection:
+    text, errors = describe(folder, deep)
+    shown = Inspection(text)
+    shown.errors = errors
+    return shown
 
 
 def _dataset(folder: Path, deep: bool, workers: int) -> Inspection:

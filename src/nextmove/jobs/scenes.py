@@ -148,10 +148,7 @@ def _versions(wanted: Sequence[Part]) -> dict[str, Any]:
     """Versions of the simulators' packages."""
     from nextmove.sim.versions import installed
 
-    suites = {part.source.name.partition("/")[0] for part in wanted}
-    return installed(
-        [sim.find(suite if suite != "metaworld" else "metaworld/mt50")[0] for suite in suites], cameras=True
-    )
+    return installed([sim.task(name) for name in sorted({part.source.task for part in wanted})], cameras=True)
 
 
 def _page(out: Path, wanted: Sequence[Part], rows: Sequence[Row], figures: list[list[str]], command: str) -> None:

@@ -11,11 +11,12 @@ from nextmove.sim.base import SimulatorError, load
 from nextmove.sim.scene import Scene, Wish
 from nextmove.sim.tasks import find
 
-TABLES: Mapping[str, str] = {
-    "aloha/table": "nextmove.sim.scene_table:TableScenes",
-    "metaworld/table": "nextmove.sim.scene_table:TableScenes",
-    "pusht/table": "nextmove.sim.scene_pusht:PushTScenes",
+TABLES: Mapping[str, tuple[str, str]] = {
+    "aloha/table": ("nextmove.sim.scene_table:TableScenes", "aloha/transfer-cube"),
+    "metaworld/table": ("nextmove.sim.scene_table:TableScenes", "metaworld/reach"),
+    "pusht/table": ("nextmove.sim.scene_pusht:PushTScenes", "pusht"),
 }
+"""What draws a table, and a task of its simulator."""
 FRAMES, MOMENTS = "nextmove.sim.scene_frames:FrameScenes", 6
 
 
@@ -40,6 +41,8 @@ class Source:
     """`module:name` of what builds its `Drawing`: `name(source, size)`."""
     each: int
     """Scenes of a wish."""
+    task: str
+    """A task of its simulator."""
 
     def open(self, size: int) -> Drawing:
         """What draws it at a height and width of `size`; raises SimulatorError where it is not installed."""
@@ -55,12 +58,12 @@ def sources(names: tuple[str, ...]) -> tuple[Source, ...]:
     found: dict[str, Source] = {}
     for name in names:
         if name in TABLES:
-            found[name] = Source(name, TABLES[name], 1)
+            found[name] = Source(name, TABLES[name][0], 1, TABLES[name][1])
             continue
         try:
             tasks = find(name)
         except SimulatorError as problem:
             close = nearest(name, TABLES)
             raise SimulatorError(f"tasks: expected {', '.join(TABLES)}, or a task{close}: {problem}") from None
-        found |= {task.name: Source(task.name, FRAMES, MOMENTS) for task in tasks}
+        found |= {task.name: Source(task.name, FRAMES, MOMENTS, task.name) for task in tasks}
     return tuple(found.values())
