@@ -68,6 +68,7 @@ def test_logits_equal_torch_at_once_and_token_by_token(kind: str) -> None:
             found, state = ours.net(ids[:, i : i + 1], ctx, state)
             parts.append(found)
     assert isinstance(state, Held)
+    assert ours.net.head._request is not None
     assert state.length == 12
     torch.testing.assert_close(whole, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(torch.cat(parts, 1), expected, atol=1e-4, rtol=0)

@@ -42,7 +42,7 @@ def compile_text(network: nn.Module, precision: Precision) -> None:
         parts = cast(Layered, net.stream).parts()
     except ValueError as problem:
         raise ConfigError(f"runtime: openvino cannot compute this stream: {problem}; take runtime torch") from None
-    net.head = CompiledHead(net.head, net.spoken(), parts.width, precision)
+    net.head = CompiledHead(net.head, net.spoken(), parts.width, precision, network.training)
     net.stream = CompiledStream(net.stream, precision)
 
 
@@ -86,6 +86,7 @@ class CompiledStream(Standing):
 
     def __init__(self, net: nn.Module, precision: Precision) -> None:
         super().__init__(net)
+        self.train(net.training)
         self.precision = precision
         self._request: Any = None
         self._line: weakref.ref[_Line] | None = None
@@ -173,8 +174,11 @@ class CompiledStream(Standing):
 class CompiledHead(Standing):
     """The map from a stream to logits; without weights of its own where it is the embedding."""
 
-    def __init__(self, head: nn.Module | None, product: Product, width: int, precision: Precision) -> None:
+    def __init__(
+        self, head: nn.Module | None, product: Product, width: int, precision: Precision, training: bool
+    ) -> None:
         super().__init__(nn.Module() if head is None else head)
+        self.train(training)
         self.product, self.width, self.precision = product, width, precision
         self._weights = [product.weight] if product.bias is None else [product.weight, product.bias]
         self._request: Any = None
