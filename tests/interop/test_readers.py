@@ -12,7 +12,7 @@ from tests.interop.test_cases import GOLDEN
 from nextmove.contracts import Context
 from nextmove.interop import hf
 
-CASES = ["flamingo", "idefics", "idefics3", "llava", "llava-hub", "smolvlm"]
+CASES = ["flamingo", "idefics", "idefics3", "llava", "llava-hub", "paligemma", "paligemma-hub", "smolvlm"]
 
 
 @pytest.mark.parametrize("name", CASES)
