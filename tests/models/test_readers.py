@@ -224,6 +224,24 @@ def test_what_is_trained_is_chosen():
         made("llava", trains=())
 
 
+@pytest.mark.parametrize("system", ["llava", "flamingo"])
+def test_adapters_are_trained_on_a_frozen_language_model(system, tmp_path):
+    model = made(system, trains=("bridge",), adapters=2)
+    language = {n: w for n, w in model.net.language.named_parameters() if ".gated." not in n}
+    trained = {name for name, weight in language.items() if weight.requires_grad}
+    assert trained == {name for name in language if ".adapter" in name}
+    assert len(trained) == 2 * 2 * 6
+    model.loss(rows(["red", "green", "blue", "red", "green"]), rng=seeded(0, 1))["nll"].backward()
+    assert all(language[name].grad is not None for name in trained if name.endswith("up"))
+    with torch.no_grad():
+        for name in trained:
+            language[name].normal_()
+    batch = rows(["red", "green", "blue", "red", "green"])
+    expected = model.eval().loss(batch, rng=seeded(0, 1))["nll"]
+    store.save(model, tmp_path / "m")
+    torch.testing.assert_close(store.load(tmp_path / "m").loss(batch, rng=seeded(0, 1))["nll"], expected)
+
+
 def test_gates_start_at_nothing_and_learn():
     model = made("flamingo", trains=("bridge",))
     gates = [weight for name, weight in model.named_parameters() if name.endswith(".gate")]

@@ -61,7 +61,7 @@ def begin_language(model: nn.Module, language: Generator, source: Path | str) ->
     """
     part: Any = model.get_submodule("decoder.net.language")
     found = language.tokens.net.state_dict()
-    own = {name for name in part.state_dict() if ".gated." not in name}
+    own = {name for name in part.state_dict() if ".gated." not in name and ".adapter" not in name}
     if own != set(found):
         other = min(own ^ set(found))
         raise ConfigError(f"--from language={source}: {other}: expected in both language models, found in one")

@@ -16,6 +16,7 @@ from nextmove.models.vision_language.shots import Shots
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.models.vision_language.wording import Wording
 from nextmove.nn.interleaved import Interleaved
+from nextmove.nn.lora import Lora, adapt
 from nextmove.nn.perceiver import Perceiver
 from nextmove.nn.prefix import Prefix
 from nextmove.nn.projector import Projector
@@ -37,11 +38,13 @@ def assemble(
     values: Values = "clip",
     patches: bool = True,
     shots: Shots | None = None,
+    adapters: int = 0,
 ) -> Reader:
     """The reader of images of the spec's size and of texts of its length, which the tokens of images lengthen.
 
     trains: parts whose weights are trained, the rest is frozen; gated blocks and the embedding of an image belong to
-    the bridge. patches: leave out the tower's tokens in front of its patches.
+    the bridge. patches: leave out the tower's tokens in front of its patches. adapters: rank of low-rank adapters on
+    the language model's layers, which are trained in any case; 0 = none.
     """
     if (spec.height, spec.width) != (tower.image, tower.image):
         tower = sized(tower, spec)
@@ -66,16 +69,18 @@ def assemble(
         values=values,
         shots=shots,
     )
+    if adapters:
+        adapt(model.net.language, Lora(("stream.blocks.*",), adapters, 2.0 * adapters))
     _freeze(model, trains)
     return model
 
 
 def _freeze(model: Reader, trains: Collection[Trained]) -> None:
     """Takes the gradient off what is not trained; raises ValueError where nothing is."""
-    if not trains:
+    if not trains and not any(".adapter" in name for name, _ in model.named_parameters()):
         raise ValueError("trains: expected a part that is trained, found none")
     language = "decoder.net.language."
     for name, weight in model.named_parameters():
         part = "language" if name.startswith(language) and ".gated." not in name else name.partition(".")[0]
         part = "bridge" if part == "decoder" or ".gated." in name else part
-        weight.requires_grad_(part in trains)
+        weight.requires_grad_(part in trains or ".adapter" in name)

@@ -55,6 +55,8 @@ class Flamingo:
     """How rows of a batch become prompts with examples; None: each stays alone."""
     trains: tuple[Trained, ...] = ("tower", "bridge", "language")
     """Parts whose weights are trained; the bridge is the resampler and the gated blocks."""
+    adapters: int = 0
+    """Rank of low-rank adapters on the language model's layers (`nn.lora`), trained in any case; 0 = none."""
     optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, warmup=100, batch=60, ema=0.999)
 
     @classmethod
@@ -72,7 +74,7 @@ class Flamingo:
             head="tied",
         )
         optim = Optim(lr=1e-4, weight_decay=0.1, warmup=1875, batch=1152, ema=0.0)
-        return cls(tower, Perceiver(heads=own), trunk, 1, own, WORDING, None, ("bridge",), optim)
+        return cls(tower, Perceiver(heads=own), trunk, 1, own, WORDING, None, ("bridge",), optim=optim)
 
     def speaking(self, trunk: Gpt, chat: bool) -> Self:
         """The same around a pretrained language model; chat: one that was trained on ChatML, whose ending it keeps."""
@@ -86,4 +88,7 @@ class Flamingo:
             # A prompt has a text and the images of a row for each example.
             count = self.shots.examples + 1
             spec = replace(spec, length=spec.length * count, images=spec.images * count)
-        return assemble(spec, self.tower, self.resampler, net, self.wording, trains=self.trains, shots=self.shots)
+        return assemble(
+            spec, self.tower, self.resampler, net, self.wording, trains=self.trains, shots=self.shots,
+            adapters=self.adapters,
+        )  # fmt: skip

@@ -59,6 +59,8 @@ class Llava:
     wording: Wording = PLAIN
     trains: tuple[Trained, ...] = ("tower", "bridge", "language")
     """Parts whose weights are trained."""
+    adapters: int = 0
+    """Rank of low-rank adapters on the language model's layers (`nn.lora`), trained in any case; 0 = none."""
     optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, warmup=100, batch=64, ema=0.999)
 
     @classmethod
@@ -73,7 +75,7 @@ class Llava:
         optim = Optim(lr=rate, weight_decay=0.0, warmup=60, batch=batch, ema=0.0)
         trains: tuple[Trained, ...] = ("bridge",) if stage == 1 else ("bridge", "language")
         trunk = replace(llama(width, layers, heads, hidden), norm=RmsNorm(1e-5))
-        return cls(tower, Projector(), Prefix(trunk, 32000), VICUNA, trains, optim)
+        return cls(tower, Projector(), Prefix(trunk, 32000), VICUNA, trains, optim=optim)
 
     def speaking(self, trunk: Gpt, chat: bool) -> Self:
         """The same around a pretrained language model; chat: one that was trained on ChatML."""
@@ -81,4 +83,6 @@ class Llava:
 
     def build(self, spec: PairSpec) -> Reader:
         """The untrained model; raises ValueError for images that are no squares of whole patches."""
-        return assemble(spec, self.tower, self.projector, self.net, self.wording, trains=self.trains)
+        return assemble(
+            spec, self.tower, self.projector, self.net, self.wording, trains=self.trains, adapters=self.adapters
+        )
