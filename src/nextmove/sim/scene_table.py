@@ -148,9 +148,9 @@ def _model(mujoco: Any, name: str, table: Table) -> Any:
     spec = mujoco.MjSpec.from_file(str(Path(found.origin).parent / table.file))
     for body in list(spec.bodies):
         if body.name in table.removed:
-            spec.detach_body(body)
+            _remove(spec, body)
     for key in list(spec.keys):
-        key.delete()
+        _remove(spec, key)
     camera = spec.worldbody.add_camera(name=CAMERA, pos=table.eye, fovy=table.fovy)
     camera.alt.type = mujoco.mjtOrientation.mjORIENTATION_XYAXES
     camera.alt.xyaxes = _axes(table.eye, table.aim)
@@ -166,6 +166,16 @@ def _model(mujoco: Any, name: str, table: Table) -> Any:
     if table.package == "gym_aloha":
         model.geom("table").rgba[:] = TOP  # as it is, black things would hardly be seen
     return model
+
+
+def _remove(spec: Any, part: Any) -> None:
+    """Takes a body or a key out of a model, as MuJoCo before 3.3.1 does it or since."""
+    if hasattr(spec, "delete"):
+        spec.delete(part)
+    elif hasattr(part, "delete"):
+        part.delete()
+    else:
+        spec.detach_body(part)
 
 
 def _geom(kinds: Any, shape: str, side: float) -> dict[str, Any]:
