@@ -1,6 +1,6 @@
 """The parity of every case of a folder as a table of docs/results.md.
 
-    python benchmarks/parity_table.py DIR [--out docs/data/parity-transformers.json]
+    python -m benchmarks.parity_table DIR [--out docs/data/parity-transformers.json]
 
 DIR holds a case a folder, of transformers' models, as `benchmarks/parity.py` runs them; `scripts/results.py write` then
 writes the page. Ends with 1 where a case is further off than 1e-4, gives other texts, or does not load.
@@ -10,38 +10,38 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import torch
+from benchmarks.parity import run
 
 from nextmove.evaluation.machine import machine, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 BOUND = 1e-4
-COLUMNS = ["case", "model", "largest difference", "loss", "gradients", "texts", "tensors used / left aside"]
+COLUMNS = ["case", "model", "largest difference", "loss", "texts", "tensors used / left aside"]
 NOTE = (
     "Whole models from recorded inputs to outputs, in float32, against what transformers 5.5.4 gave (flamingo: "
-    "OpenFlamingo's code; blip-pretrain: the authors'); differences of losses and gradients are relative. Weights are "
+    "OpenFlamingo's code; blip-pretrain: the authors'); the loss difference is relative. Weights are "
     "drawn at random: what is compared is the computation."
 )
 
 
 def measured(case: Path) -> dict[str, Any]:
     """What `benchmarks/parity.py` prints of a case."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "parity.py"), str(case)], capture_output=True, text=True
-    )
-    lines = done.stdout.strip().splitlines()
-    return json.loads(lines[-1]) if lines else {"case": case.name, "error": done.stderr.strip().splitlines()[-1:]}
+    with tempfile.TemporaryDirectory() as folder:
+        return run(case.resolve(), Path(folder))
 
 
 def row(case: Path, found: dict[str, Any]) -> list[str]:
     """A line of the table."""
     config = case / "config.json"
     model = json.loads(config.read_text()).get("architectures", ["–"])[0] if config.is_file() else "–"
-    numbers = [found.get(key) for key in ("max_abs_diff", "loss_diff", "grad_diff")]
+    numbers = [found.get(key) for key in ("max_abs_diff", "loss_diff")]
     shown = ["–" if value is None else f"{value:.1e}" for value in numbers]
     texts = {True: "equal", False: "other", None: "–"}[found.get("greedy_equal")]
     return [f"`{case.name}`", model, *shown, texts, f"{found.get('keys_used')} / {found.get('keys_ignored')}"]
@@ -63,6 +63,7 @@ def main() -> int:
     cases = sorted(path.parent for path in arguments.folder.glob("*/io.safetensors"))
     if not cases:
         parser.error(f"folder: expected cases, folders with io.safetensors, found none in {arguments.folder}")
+    torch.set_num_threads(1)
     rows, bad = [], []
     for case in cases:
         found = measured(case)
@@ -71,7 +72,7 @@ def main() -> int:
         bad += [case.name] if wrong(found) else []
     table = {
         "title": "Models of transformers, run by our parts",
-        "command": "python benchmarks/parity_table.py DIR",
+        "command": "python -m benchmarks.parity_table DIR",
         "note": NOTE,
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
