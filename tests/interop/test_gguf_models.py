@@ -16,6 +16,7 @@ from nextmove.decoders.sampling import Sampling
 from nextmove.folders import open_folder
 from nextmove.interop import gguf, hf
 from nextmove.interop.packaged import PACKAGED, Packaged
+from nextmove.runtime import compiled
 from nextmove.weights.packed import joined
 
 IDS = torch.arange(24).view(2, 12)
@@ -113,6 +114,20 @@ def test_packed_matrices_are_those_of_the_network(tmp_path):
             assert torch.equal(joined(packed[name]).values(), weight)
         else:
             assert torch.equal(weights[name], weight)
+
+
+@pytest.mark.parametrize("pack", [q8_0, float32])
+def test_kept_as_packed_it_says_what_the_unpacked_says(pack, tmp_path):
+    path = converted(folder_of("llama", tmp_path), "llama", tmp_path / "a.gguf", pack)
+    whole, (kept, size) = gguf.load(path), gguf.load_kept(path)
+    matrices = [weight for weight in whole.decoder.parameters() if weight.dim() > 1]
+    assert size == sum(weight.numel() for weight in matrices) * (34 / 32 if pack is q8_0 else 4)
+    assert torch.equal(kept.logits(IDS), whole.logits(IDS))
+    assert not any(weight.dim() > 1 and not weight.is_meta for weight in kept.decoder.parameters())
+    pytest.importorskip("openvino", reason="needs openvino")
+    with torch.inference_mode():
+        expected = whole.logits(IDS)
+        torch.testing.assert_close(compiled(kept.model) and kept.logits(IDS), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.config import ConfigError, nearest
 from nextmove.interop.hf.language import Language, assemble
 from nextmove.interop.weights import naming
+from nextmove.nn.quantised import keep_packed
 from nextmove.weights.gguf import Gguf, read_gguf
 from nextmove.weights.packed import Packed
 
@@ -127,6 +128,15 @@ def load_packed(path: Path | str) -> tuple[Language, dict[str, tuple[Packed, ...
         if name in matrices:
             kept[ours] = (*kept.get(ours, ()), file.packed(name))
     return language, kept
+
+
+def load_kept(path: Path | str) -> tuple[Language, int]:
+    """The model with its matrices kept as packed and unpacked at every use, and the bytes they take; raises as `load`.
+
+    A runtime (`runtime.compiled`) unpacks them once, into the precision it computes in.
+    """
+    language, packed = load_packed(path)
+    return language, keep_packed(language.decoder, packed)
 
 
 def open_file(path: Path | str) -> File:
