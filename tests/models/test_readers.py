@@ -242,6 +242,27 @@ def test_adapters_are_trained_on_a_frozen_language_model(system, tmp_path):
     torch.testing.assert_close(store.load(tmp_path / "m").loss(batch, rng=seeded(0, 1))["nll"], expected)
 
 
+def test_tiles_are_seen_beside_the_whole():
+    torch.manual_seed(0)
+    recipe = replace(tiny("llava"), tiles=2)
+    model = store.create("llava", PairSpec(32, 32, CODEC.classes, 48, CODEC.hash), recipe)
+    model.codec.adopt(CODEC)
+    assert model.each == 4 + 4 * (4 + 1)
+    images = torch.randint(0, 255, (2, 1, 32, 32, 3), dtype=torch.uint8)
+    ctx = model.look(images)
+    assert ctx.tokens.shape == (2, model.each, 32)
+    batch = rows(["red", "blue"]) | {"images": images}
+    model.loss(batch, rng=seeded(0, 1))["nll"].backward()
+    assert model.tiles.newline.grad.abs().sum() > 0
+    changed = images.clone()
+    changed[0, 0, 16:, 16:] = 255 - changed[0, 0, 16:, 16:]
+    apart = (model.look(changed).tokens - ctx.tokens).abs().amax(-1)[0]
+    # The whole picture, and the last two of the last two rows of the grid.
+    seen = (apart[4:].view(4, 5) > 1e-6).nonzero().tolist()
+    assert seen == [[2, 2], [2, 3], [3, 2], [3, 3]]
+    assert apart[:4].min() > 0
+
+
 def test_gates_start_at_nothing_and_learn():
     model = made("flamingo", trains=("bridge",))
     gates = [weight for name, weight in model.named_parameters() if name.endswith(".gate")]

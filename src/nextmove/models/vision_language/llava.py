@@ -59,6 +59,8 @@ class Llava:
     wording: Wording = PLAIN
     trains: tuple[Trained, ...] = ("tower", "bridge", "language")
     """Parts whose weights are trained."""
+    tiles: int = 1
+    """Tiles along each side of an image, which the tower sees one by one beside the whole (1.6); 1 = none."""
     adapters: int = 0
     """Rank of low-rank adapters on the language model's layers (`nn.lora`), trained in any case; 0 = none."""
     optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, warmup=100, batch=64, ema=0.999)
@@ -84,5 +86,6 @@ class Llava:
     def build(self, spec: PairSpec) -> Reader:
         """The untrained model; raises ValueError for images that are no squares of whole patches."""
         return assemble(
-            spec, self.tower, self.projector, self.net, self.wording, trains=self.trains, adapters=self.adapters
-        )
+            spec, self.tower, self.projector, self.net, self.wording, trains=self.trains, adapters=self.adapters,
+            tiles=self.tiles,
+        )  # fmt: skip

@@ -22,6 +22,7 @@ from nextmove.models.vision_language.shots import Shots
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.models.vision_language.wording import Turn, Wording, ending, ids_of
 from nextmove.nn.places import patch_mask
+from nextmove.nn.tiles import Tiles, tiled
 
 
 class Reader(ImageTextModel):
@@ -41,11 +42,13 @@ class Reader(ImageTextModel):
         each: int = 1,
         values: Values = "clip",
         shots: Shots | None = None,
+        tiles: Tiles | None = None,
     ) -> None:
         """skip: tokens of the tower that are left out in front; each: ids that stand for an image in a text."""
         super().__init__(spec, values=values)
         self.tower, self.bridge, self.decoder = tower, bridge, decoder
         self.wording, self.skip, self.each, self.shots = wording, skip, each, shots
+        self.tiles = tiles
         self.stop: tuple[int, ...] = ()
         """Ids that end an answer where `wording` names no token."""
 
@@ -63,9 +66,24 @@ class Reader(ImageTextModel):
         if self.tower is None:
             raise ValueError("images: expected a model with a vision tower, found one without")
         tower: Any = self.tower
+        if self.tiles is not None:
+            return self._tiled(pixels, valid)
         own = None if pixels_valid is None else patch_mask(pixels_valid.flatten(0, 1), tower.config.patch)
         tokens: Tensor = tower(pixels.flatten(0, 1), own)[:, self.skip :]
         return self.shown(tokens.reshape(*pixels.shape[:2], *tokens.shape[1:]), valid)
+
+    def _tiled(self, pixels: Tensor, valid: Tensor | None) -> Context:
+        """The context of images larger than the tower's, by their tiles."""
+        tower, tiles = self.tower, self.tiles
+        assert tower is not None
+        assert tiles is not None
+        parts = tiled(pixels.flatten(0, 1), pixels.shape[-2] // tiles.rows)
+        tokens: Tensor = tower(parts.flatten(0, 1))[:, self.skip :]
+        y: Tensor = self.bridge(tokens)
+        y = tiles(y.reshape(*parts.shape[:2], *y.shape[1:]))
+        y = y.reshape(*pixels.shape[:2], *y.shape[1:])
+        mask = None if valid is None or bool(valid.all()) else valid.repeat_interleave(y.shape[2], 1)
+        return Context(len(y), tokens=y.flatten(1, 2), mask=mask)
 
     def shown(self, tokens: Tensor, valid: Tensor | None = None) -> Context:
         """The context of what a tower gives of images, (B, T, S, C), or (B, T, F, S, C) of F frames each."""
