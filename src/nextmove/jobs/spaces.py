@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 
 from nextmove import data
+from nextmove.geometry import KINDS
 from nextmove.jobs.held import near
+from nextmove.jobs.standing import EVEN, offsets
 from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.matching import columns, kept
 
 LOOKED_AT = 1 << 16
 """Frames of which state and action are compared."""
+SHOWN = 3
+"""Joints that are named."""
 CHOICES = "--recipe.actions.space absolute, relative or deltas chooses otherwise"
 
 
@@ -39,6 +43,8 @@ def settle(recipe: Any, spec: PolicySpec, dataset: data.Dataset) -> tuple[Any, s
                 "displacements do"
             ),
         )
+    elif asked.space == "auto" and (lost := _lost(found, spec, dataset)):
+        found, why = replace(asked, space="absolute").resolve(spec, None), lost
     elif asked.space == "auto":
         why = f"action and {asked.reference} share the names of joints"
     return replace(recipe, actions=found), f"actions: {named(found, spec)} ({why}); {CHOICES}"
@@ -55,6 +61,25 @@ def named(actions: Any, spec: PolicySpec) -> str:
     if actions.rotation != "none":
         text += f", {len(actions.rotation_at)} rotation(s) from {actions.rotation} to {actions.rotation_shown}"
     return text
+
+
+def _lost(actions: Any, spec: PolicySpec, dataset: data.Dataset) -> str:
+    """In which joints relative actions would say more of where they stand than of where they go; empty for none."""
+    match = columns(spec, actions.reference, actions.keep)
+    assert match is not None
+    wide = 0 if actions.rotation == "none" else KINDS[actions.rotation]
+    turned = {at + k for at in actions.rotation_at for k in range(wide)}  # no differences of numbers
+    shares = offsets(dataset, actions.reference, [-1 if i in turned else j for i, j in enumerate(match)])
+    worst = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] > EVEN]
+    if not worst:
+        return ""
+    named = [spec.action_names[i] if spec.action_names else str(i) for i in worst]
+    others = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+    return (
+        f"action and {actions.reference} share names, but relative actions would mostly say how far "
+        f"{', '.join(named[:SHOWN])}{others} stop short of their targets, not where they go: "
+        f"{100 * shares[worst[0]]:.0f} % of {named[0]}'s difference due now"
+    )
 
 
 def _commands_places(actions: Any, spec: PolicySpec, dataset: data.Dataset) -> bool:
