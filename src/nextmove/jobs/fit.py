@@ -76,23 +76,9 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         )  # fmt: skip
 
     result = training.train(
-        model,
-        batches,
-        out=out,
-        config=config,
-        optim=optim,
-        validation=task.held or None,
-        data=partial(identity, task),
+        model, batches, out=out, config=config, optim=optim, validation=task.held or None, data=partial(identity, task)
     )
-    facts = task.known | {
-        "seed": config.seed,
-        "optim": encode(optim),
-        "steps": result.step,
-        "budget": config.budget,
-        "minutes": round(result.elapsed / 60, 2),
-        "loss": round(result.loss, 6) if math.isfinite(result.loss) else None,
-        "finished": time.strftime("%Y-%m-%d", time.gmtime()) if result.finished else None,
-    }
+    facts = _facts(task, config, result)
     result.give(model)
     model.facts = facts
     if result.first:
@@ -103,6 +89,19 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         message += f"{saved}, finished" if result.finished else f"{result.checkpoint} and, unfinished, {saved}"
         raise StoppedError(message, result.stopped or signal.SIGINT)
     return model.eval()
+
+
+def _facts(task: Task, config: training.TrainConfig, result: training.Result) -> dict[str, Any]:
+    """What a saved model says of its training."""
+    return task.known | {
+        "seed": config.seed,
+        "optim": encode(task.model.card.recipe.optim),
+        "steps": result.step,
+        "budget": config.budget,
+        "minutes": round(result.elapsed / 60, 2),
+        "loss": round(result.loss, 6) if math.isfinite(result.loss) else None,
+        "finished": time.strftime("%Y-%m-%d", time.gmtime()) if result.finished else None,
+    }
 
 
 def identity(task: Task) -> dict[str, Any]:

@@ -35,16 +35,8 @@ def settle(recipe: Any, spec: PolicySpec, dataset: data.Dataset) -> tuple[Any, s
         why = "as the points are shown"
     elif asked.space == "auto" and found.space == "absolute":
         why = f"action and {asked.reference} share no names of joints"
-    elif asked.space == "auto" and not _commands_places(found, spec, dataset):
-        found, why = (
-            replace(asked, space="absolute").resolve(spec, None),
-            (
-                f"action and {asked.reference} share names, but the actions lie nowhere near it, as velocities and "
-                "displacements do"
-            ),
-        )
-    elif asked.space == "auto" and (lost := _lost(found, spec, dataset)):
-        found, why = replace(asked, space="absolute").resolve(spec, None), lost
+    elif asked.space == "auto" and (against := _against(found, spec, dataset)):
+        found, why = replace(asked, space="absolute").resolve(spec, None), against
     elif asked.space == "auto":
         why = f"action and {asked.reference} share the names of joints"
     return replace(recipe, actions=found), f"actions: {named(found, spec)} ({why}); {CHOICES}"
@@ -63,7 +55,15 @@ def named(actions: Any, spec: PolicySpec) -> str:
     return text
 
 
-def _lost(actions: Any, spec: PolicySpec, dataset: data.Dataset) -> str:
+def _against(actions: Any, spec: PolicySpec, dataset: data.Dataset) -> str:
+    """Why actions are not relative to a state of their names; empty if they are."""
+    if not _commands_places(actions, spec, dataset):
+        shared = f"action and {actions.reference} share names"
+        return f"{shared}, but the actions lie nowhere near it, as velocities and displacements do"
+    return _short(actions, spec, dataset)
+
+
+def _short(actions: Any, spec: PolicySpec, dataset: data.Dataset) -> str:
     """In which joints relative actions would say more of where they stand than of where they go; empty for none."""
     match = columns(spec, actions.reference, actions.keep)
     assert match is not None
