@@ -33,7 +33,7 @@ class Blip:
 
     CAPTIONS: ClassVar[bool] = True
     """Learns from captions, not from questions."""
-    image: VisionTower = VisionTower(64, 8, 192, 6, 6, norm=LayerNorm(1e-6))
+    image: VisionTower = VisionTower(64, 8, 128, 4, 4, norm=LayerNorm(1e-6))
     text: Med = Med(128, 3, 4)
     space: int = 64
     """Width of the space that images and texts are compared in."""

@@ -28,9 +28,9 @@ from nextmove.nn.vit import VisionTower
 
 SMALL = DualEncoder(
     VisionTower(
-        64, 8, 192, 6, 6, DenseMlp(activation="quick_gelu"), LayerNorm(), patch_bias=False, pre_norm=True, normed=False
+        64, 8, 128, 4, 4, DenseMlp(activation="quick_gelu"), LayerNorm(), patch_bias=False, pre_norm=True, normed=False
     ),
-    TextEncoder(128, 4, 4, out=128, causal=True, pool="end", feedforward=DenseMlp(activation="quick_gelu")),
+    TextEncoder(128, 3, 4, out=128, causal=True, pool="end", feedforward=DenseMlp(activation="quick_gelu")),
 )
 """For images of 64 px."""
 

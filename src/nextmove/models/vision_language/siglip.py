@@ -29,8 +29,8 @@ from nextmove.nn.text_encoder import TextEncoder
 from nextmove.nn.vit import VisionTower
 
 SMALL = DualEncoder(
-    VisionTower(64, 8, 192, 6, 6, DenseMlp(), LayerNorm(1e-6), class_token=False, pool="attention"),
-    TextEncoder(192, 4, 6, out=192, pool="mean", norm=LayerNorm(1e-6), out_bias=True),
+    VisionTower(64, 8, 128, 4, 4, DenseMlp(), LayerNorm(1e-6), class_token=False, pool="attention"),
+    TextEncoder(128, 3, 4, out=128, pool="mean", norm=LayerNorm(1e-6), out_bias=True),
     project=False,
     bias=True,
     scale=math.log(10),
