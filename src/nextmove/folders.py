@@ -138,11 +138,12 @@ def open_folder(folder: Path | str) -> Saved:
     Raises FileNotFoundError for a folder without one, and ConfigError naming its config.json for a damaged one or one
     of nobody known, and for a package that is not installed.
     """
-    from nextmove.interop.packaged import PACKAGED
+    if not Path(folder).exists():
+        # Only for what is no path: whoever loads a policy of this house imports no other project's formats.
+        from nextmove.interop.packaged import PACKAGED
 
-    if str(folder) in PACKAGED and not Path(folder).exists():
-        model = PACKAGED[str(folder)]
-        return Saved("gguf", model.file(), {}, model.licence)
+        if model := PACKAGED.get(str(folder)):
+            return Saved("gguf", model.file(), {}, model.licence)
     if Path(folder).suffix == ".gguf" and Path(folder).is_file():
         return Saved("gguf", Path(folder), {})
 

@@ -53,7 +53,7 @@ def damage(path: Path) -> None:
 
 
 def train(root: Path, **options: Any) -> Any:
-    return jobs.train("bc-z", root, out=root.parent / "run", steps=1, recipe=RECIPE, threads=1, **options)
+    return jobs.train("bc-z", root, out=root.parent / "run", steps=1, recipe=RECIPE, threads=1, bf16="off", **options)
 
 
 def test_a_training_makes_the_store_and_gives_the_numbers_of_decoding(
@@ -61,7 +61,9 @@ def test_a_training_makes_the_store_and_gives_the_numbers_of_decoding(
 ) -> None:
     policy = train(root)
     assert "frames: decoding 72" in capsys.readouterr().out
-    other = jobs.train("bc-z", root, out=tmp_path / "b", steps=1, recipe=RECIPE, threads=1, frame_store_gb=0)
+    other = jobs.train(
+        "bc-z", root, out=tmp_path / "b", steps=1, recipe=RECIPE, threads=1, bf16="off", frame_store_gb=0
+    )
     assert "--frame-store-gb is 0" in capsys.readouterr().out
     assert policy.facts["loss"] == other.facts["loss"]
 
@@ -116,7 +118,7 @@ def test_frames_are_kept_at_the_size_that_the_encoder_resizes_to(root: Path, tmp
     losses = []
     for gb in (20, 0):
         out = tmp_path / str(gb)
-        policy = jobs.train("bc-z", root, out=out, steps=1, recipe=recipe, threads=1, frame_store_gb=gb)
+        policy = jobs.train("bc-z", root, out=out, steps=1, recipe=recipe, threads=1, bf16="off", frame_store_gb=gb)
         losses.append(policy.facts["loss"])
     assert [path.name for path in (root / ".frames").glob("obs*")] == [f"{CAMERA}-36x40"]
     assert losses[0] == losses[1]
@@ -146,6 +148,6 @@ def test_workers_are_started_only_where_something_is_decoded(
     monkeypatch.setattr("nextmove.jobs.fit.Loader", loader)
     for gb, workers in ((20, 0), (0, 1)):
         out = tmp_path / str(gb)
-        jobs.train("bc-z", root, out=out, steps=1, recipe=RECIPE, threads=1, frame_store_gb=gb, workers=1)
+        jobs.train("bc-z", root, out=out, steps=1, recipe=RECIPE, threads=1, bf16="off", frame_store_gb=gb, workers=1)
         assert used.pop() == workers
         assert ("workers: 0 in place of 1" in capsys.readouterr().out) == (workers == 0)

@@ -12,12 +12,15 @@ from tests.models.test_policies import make
 from torch import nn
 
 from nextmove import store
+from nextmove.codecs.byte_level import byte_tokenizer
 from nextmove.models.generator import ImageSpec, PriorSpec, TextSpec
 from nextmove.models.image.vqvae import VqVae
+from nextmove.models.vision_language.spec import PairSpec
 from nextmove.systems import SYSTEMS, find
 
 BUILT = [system.name for system in SYSTEMS if system.state == "built"]
 TEXT, IMAGE = TextSpec(unit="characters", length=16, vocabulary=tuple("abc")), ImageSpec(16, 16)
+WORDS = byte_tokenizer()
 
 
 def made(system: str) -> Any:
@@ -26,6 +29,10 @@ def made(system: str) -> Any:
     if family == "policy":
         return make(system)
     torch.manual_seed(0)
+    if family == "vision-language":
+        model = store.create(system, PairSpec(64, 64, WORDS.classes, 32, WORDS.hash))
+        model.codec.adopt(WORDS)
+        return model
     prior = system == "vqgan-prior"
     return store.create(system, TEXT if family == "text" else PriorSpec(IMAGE, VqVae()) if prior else IMAGE)
 
