@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.models.test_readers import CODEC, COLOURS, QUESTION, made
+from tests.models.test_reader_models import CODEC, COLOURS, QUESTION, made
 
 from nextmove import jobs, store
 from nextmove.codecs.special import with_tokens
@@ -174,7 +174,7 @@ def test_a_model_without_chats_is_refused():
 
 
 def test_training_begins_with_a_language_model(folder, tmp_path, talker):
-    from tests.models.test_readers import tiny
+    from tests.models.test_reader_models import tiny
 
     from nextmove.jobs.languages import begin_language, speaking
     from nextmove.models.vision_language.spec import PairSpec
