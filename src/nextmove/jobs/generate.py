@@ -99,7 +99,7 @@ def generate(
         top_k: Tokens: keep the k likeliest; 0 keeps all.
         top_p: Tokens: keep the likeliest of this total probability.
         seed: Decides the draws.
-        runtime: Text: what computes the network: torch, or openvino, several times as fast (`pip install openvino`).
+        runtime: Text: what computes the network: torch, or openvino, which is faster (`pip install openvino`).
         precision: Text, of openvino: float32, bf16, or int8 for the weights; how often the likeliest token is still
             float32's is measured on what was written and printed.
         threads: Threads of the arithmetic.
