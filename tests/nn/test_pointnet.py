@@ -57,7 +57,7 @@ def test_a_far_point_changes_the_answer():
 @pytest.mark.parametrize("color", [False, True])
 def test_gradients_are_those_of_all_points(color):
     """In training only points that reach a maximum are passed back; a cloud may hold one point many times."""
-    net, points = build(color), torch.randn(2, 3, 700, 6)
+    net, points = build(color), torch.randn(2, 6, 700, 6)
     points[0, 0, 100:] = points[0, 0, :1]
     net(points).square().sum().backward()
     found = [p.grad.clone() for p in net.parameters()]

@@ -8,7 +8,7 @@ How it is composed: 512 points and the robot's state of each of two steps, each 
 (two segments, both calls with gradient) around the 1-D U-Net. `published()` has the paper's widths; `interop` loads the
 authors' weights into them.
 
-Deviations: a U-Net that a CPU trains, a sixteenth of the published one, and five times the learning rate in batches of
+Deviations: a U-Net that a CPU trains, a fiftieth of the published one, and five times the learning rate in batches of
 half the size, for the steps are fewer; a dimension that is constant in the data is encoded as 0, as everywhere here.
 """
 
@@ -30,8 +30,8 @@ TIMING = Timing(n_obs_steps=2, horizon=4, n_action_steps=3, align="first_observa
 STATE = State(("observation.state",), view="plain", scaling="min_max", noise=0.0, hidden=(64, 64))
 SEEN = Observation((Cloud(), STATE))
 SPACE = ActionSpace(scaling="min_max", per_step=False, space="absolute")
-TRUNK = UNet1d(widths=(128, 256, 512), time_width=128)
-PUBLISHED = replace(TRUNK, widths=(512, 1024, 2048))
+TRUNK = UNet1d(widths=(64, 128, 256), time_width=64)
+PUBLISHED = replace(TRUNK, widths=(512, 1024, 2048), time_width=128)
 PAPER = Optim(lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, warmup=500, batch=128, clip=0.0)
 OPTIM = replace(PAPER, lr=5e-4, warmup=100, batch=64, clip=1.0)
 RULE = Consistency(
