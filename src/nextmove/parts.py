@@ -76,6 +76,7 @@ PARTS: tuple[type, ...] = (
     nn.Rnn,
     nn.Gpt,
     nn.Expert,
+    nn.Continued,
     attention.Heads,
     norm.LayerNorm,
     norm.RmsNorm,

@@ -184,7 +184,8 @@ class AutoregressiveDecoder(Resampled, nn.Module):
 
     def _known(self, ctx: Context, length: int, known: Known | None) -> tuple[Tensor, Tensor, int]:
         """ids (B, L), which of them are fixed, and the length of the prefix fixed in all rows."""
-        device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
+        here = torch.device("cpu") if ctx.memory is None else ctx.memory.count.device
+        device = next((p.device for p in self.net.parameters()), here)
         ids = torch.zeros(ctx.batch, length, dtype=torch.long, device=device)
         fixed = torch.zeros_like(ids, dtype=torch.bool)
         if known is None:

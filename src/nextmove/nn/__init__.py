@@ -1,5 +1,6 @@
 """Networks: plain modules of shapes; they know no loss and no sampler."""
 
+from nextmove.nn.continued import Continued
 from nextmove.nn.count import count
 from nextmove.nn.detr import ActVaeEncoder, Detr
 from nextmove.nn.dit import Dit
@@ -14,6 +15,7 @@ from nextmove.nn.unet2d import UNet2d
 
 __all__ = [
     "ActVaeEncoder",
+    "Continued",
     "Detr",
     "Dit",
     "Expert",

@@ -7,10 +7,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from nextmove.contracts import ContextSpec, Decoder
 from nextmove.encoders import Observation
+from nextmove.encoders.reading import Reading
 from nextmove.models.policy import suited
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.spec import PolicySpec, Timing
+from nextmove.nn.continued import follow
 
 
 @runtime_checkable
@@ -31,8 +33,8 @@ class Recipe(Protocol):
         ...
 
     @property
-    def encoder(self) -> Observation:
-        """What it looks at."""
+    def encoder(self) -> Observation | Reading:
+        """What it looks at, or reads."""
         ...
 
     @property
@@ -70,5 +72,6 @@ def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
         shape=shape,
         estimator=None if estimator is None else estimator.build(spec.inputs),
     )
+    follow(policy.decoder, getattr(encoder, "language", None))
     policy.recipe = replace(recipe, actions=actions)  # type: ignore[type-var]
     return policy
