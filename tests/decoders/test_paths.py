@@ -94,6 +94,7 @@ def test_zero_terminal_snr_ends_in_pure_noise_and_keeps_the_first_level():
 def test_timestep_is_scaled_time_or_edm_noise():
     assert Linear().node(0.25).timestep == 250
     assert Cosine(time_scale=99.0).node(0.5).timestep == 49.5
+    assert Linear(1.0, reverse=True).node(0.25).timestep == 0.75, "pi0 tells its network how much noise there is"
     path = VE(time_scale=1.0)
     assert path.node(1 - 0.5 / 80).timestep == pytest.approx(math.log(0.5) / 4)
     sigma = torch.tensor([0.002, 1.0, 80.0])

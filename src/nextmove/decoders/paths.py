@@ -96,6 +96,8 @@ class Linear(_Path):
     """a = t, b = 1 - t: flow matching and rectified flow (Lipman et al. 2023, eq. 22; Liu et al. 2023, eq. 1)."""
 
     time_scale: float = 1000.0
+    reverse: bool = False
+    """Whether the network is told 1 - t, of noise 1 and of data 0 (pi0's code, SmolVLA's)."""
 
     def a(self, t: Tensor) -> Tensor:
         return t
@@ -110,7 +112,7 @@ class Linear(_Path):
         return -torch.ones_like(t)
 
     def timestep(self, t: Tensor) -> Tensor:
-        return t * self.time_scale
+        return (1 - t if self.reverse else t) * self.time_scale
 
     def time_of(self, lam: Tensor) -> Tensor:
         return torch.sigmoid(lam)
