@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ _REORDER = _lookup("ops.mkldnn._reorder_linear_weight") if _lookup("_C._has_mkld
 _POINTWISE = _lookup("ops.mkldnn._linear_pointwise") if _REORDER is not None else None
 _WRAPPED: Callable[[Tensor], bool] | None = _lookup("_C._functorch.is_functorch_wrapped_tensor")
 _TANGENTS = _lookup("autograd.forward_ad")
+_DISPATCH = _lookup("utils._python_dispatch.TorchDispatchMode")
 _NORM, _MULTIPLY, _LERP, _COPY = map(_lookup, ("_foreach_norm", "_foreach_mul_", "_foreach_lerp_", "_foreach_copy_"))
 
 
@@ -51,6 +53,21 @@ def transformed(x: Tensor) -> bool:
     if level is None or _WRAPPED is None:
         return True
     return bool(level >= 0) or _WRAPPED(x)
+
+
+def watched(see: Callable[[Any], None]) -> AbstractContextManager[Any] | None:
+    """Inside, `see` is called with what each operator returns, backward passes included; None where torch cannot."""
+    if _DISPATCH is None:
+        return None
+
+    class Watch(_DISPATCH):  # type: ignore[misc, valid-type]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            see(found)
+            return found
+
+    watch: AbstractContextManager[Any] = Watch()
+    return watch
 
 
 def norms(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from nextmove.contracts import KeyValue, Memory
+from nextmove.contracts import KeyValue, Memory, _torch
 from nextmove.contracts.layers import Bearings, StreamParts
 from nextmove.nn.attention import as_heads
 from nextmove.nn.block import AdaLN, Block, Source, modulated
@@ -45,6 +46,8 @@ class Stream(nn.Module):
         adaptive = first.condition and norm is not None
         self.adaptive = AdaLN(first.condition, first.width, 1, 2) if adaptive else None
         self.rotary, self.head = rotary, as_heads(first.heads).resolved(first.width).head_dim
+        self.recompute = False
+        """As of `contracts.blocks.Blocks`."""
         if not isinstance(rotary, Rotary | None) and len(rotary) != len(blocks):
             raise ValueError(f"rotary: expected one for each of {len(blocks)} layers, found {len(rotary)}")
         self.crosses = [bool(block.cross) and not block.cross_optional for block in blocks]
@@ -75,14 +78,15 @@ class Stream(nn.Module):
         mask = self._mask(mask, memory, valid, x.shape[1])
         rotations, layers = self._rotations(x, positions, memory, valid), []
         own = self._sources(x, memory) if source is None and memory is not None and any(self.crosses) else None
-        gated = self.gated
+        gated, again = self.gated, self.recompute and torch.is_grad_enabled()
         for i, block in enumerate(self.blocks if depth is None else self.blocks[:depth]):
             if gated is not None and str(i) in gated:
                 x, _ = gated[str(i)](x, source=source)
             past = None if memory is None else memory.layers[i]
             source = source if own is None else own[i]
             # By position: keywords would be packed and unpacked at every block.
-            x, past = block(x, mask, past, rotations[i], position, source, condition)
+            arguments = (x, mask, past, rotations[i], position, source, condition)
+            x, past = _recomputed(block, *arguments) if again else block(*arguments)
             if remember:
                 layers.append(past)
         if self.norm is not None and depth is None:
@@ -171,6 +175,16 @@ class Stream(nn.Module):
             return positions
         positions = torch.arange(x.shape[1], device=x.device) if valid is None else valid.cumsum(1) - 1
         return positions if memory is None else memory.count[:, None] + positions
+
+
+def _recomputed(block: nn.Module, *arguments: Any) -> tuple[Tensor, KeyValue | None]:
+    """What a block answers; its gradient computes it a second time, dropout included."""
+    if _torch.transformed(arguments[0]):
+        raise ValueError(
+            "gradient_checkpointing: expected a loss without derivatives of its own, found one that differentiates its "
+            "network (as MeanFlow's does); leave it out"
+        )
+    return checkpoint(block, *arguments, use_reentrant=False)
 
 
 def _remembered(x: Tensor, layers: list[KeyValue | None], before: Memory | None, valid: Tensor | None) -> Memory:

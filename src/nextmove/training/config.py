@@ -31,6 +31,12 @@ class TrainConfig:
     start, are at least 1.1 times as fast in it; a resumed run keeps its choice."""
     accumulate: int = 1
     """Parts into which each batch is cut to save memory; draws, and so results, do not depend on it."""
+    gradient_checkpointing: bool = False
+    """Compute transformer blocks a second time in the backward pass in place of keeping what they computed: less memory
+    for a quarter to a third more time; gradients are the same."""
+    predict: bool = True
+    """Try a few rows before the first step, print how much memory and time steps will take, and at the end what they
+    took."""
     log_every: int = 50
     """Steps averaged in a line of the log, at least 1."""
     validate_every: int = 0

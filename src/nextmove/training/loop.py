@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from nextmove.contracts import Batch, Optim
+from nextmove.contracts.blocks import recomputed
 from nextmove.host.signals import Interrupt
 from nextmove.training.config import TrainConfig
 from nextmove.training.distributed import alone, device_of
@@ -65,20 +66,20 @@ def train(
     if not callable(getattr(model, "loss", None)):
         raise ValueError(f"model: expected a method loss(batch, *, rng), found none on {type(model).__name__}")
     device = device_of(config.device)
-    with alone(Path(out)) as world, _settings(model, config.threads, device, optim), Interrupt() as interrupt:
+    with alone(Path(out)) as world, _settings(model, config, device, optim), Interrupt() as interrupt:
         run = Run(model, Path(out), config, optim, world, device, validation or (), save_model, data)
         run.go(batches, interrupt, on_step)
         return run.result()
 
 
 @contextmanager
-def _settings(model: nn.Module, threads: int, device: torch.device, optim: Optim) -> Iterator[None]:
+def _settings(model: nn.Module, config: TrainConfig, device: torch.device, optim: Optim) -> Iterator[None]:
     """Threads and frozen parameters of the run; the caller's, its random state and the model's mode come back after."""
     before, mode = torch.get_num_threads(), model.training
-    torch.set_num_threads(threads)
+    torch.set_num_threads(config.threads)
     try:
         forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
-        with forked, frozen(model, optim.scales):
+        with forked, frozen(model, optim.scales), recomputed(model, config.gradient_checkpointing):
             yield
     finally:
         torch.set_num_threads(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,21 @@ def batch_size(batch: Batch) -> int:
 def numbers(batch: Batch) -> dict[str, Tensor]:
     """The tensors of a batch: what it holds besides them, such as instructions, is left out."""
     return {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+
+
+def tensors(batch: Batch) -> Iterator[Tensor]:
+    """All tensors of a batch, also in what it holds of other mappings."""
+    for value in batch.values():
+        if isinstance(value, Mapping):
+            yield from tensors(value)
+        elif isinstance(value, Tensor):
+            yield value
+
+
+def first_rows(batch: Batch, count: int) -> Batch:
+    """The first rows of a batch, as many as there are."""
+    total = batch_size(batch)
+    return batch if count >= total else _cut(batch, slice(0, count), total)
 
 
 def part(batch: Batch, index: int, count: int) -> Batch:

@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +27,7 @@ from nextmove.training.log import Log, Meter
 from nextmove.training.optim import Update, factors, trainable, undecayed
 from nextmove.training.parts import Peeked
 from nextmove.training.precision import choose
+from nextmove.training.prediction import Forecast
 from nextmove.training.progress import Watch
 from nextmove.training.report import Best, Result, StepReport
 from nextmove.training.schedule import BudgetClock, rate
@@ -68,6 +69,7 @@ class Run:
         held = list(validation)
         notices = self._open(out, bool(held))
         self.take = Step(model, self.update, config=config, world=world, device=device)
+        self.forecast = Forecast(self.take, config)
         self.judge = Validation(held, seed=config.seed, world=world, device=device)
         self.shown: dict[str, float] = {}
         watch = Watch(config.progress if world.first else "off")
@@ -130,7 +132,10 @@ class Run:
         """Steps until the budget is used or somebody asks to stop; validates and saves on the way and at the end."""
         try:
             source = Peeked(batches(self.step, self.world.rank, self.world.size))
-            self._announce(self._settle(source))
+            why = self._settle(source)
+            due = self.clock.progress(self.step) < 1
+            said = self.forecast.make(self.step, source.first(self.step), self.take.mixed) if due else []
+            self._announce(why, said)
             self._loop(source, interrupt, on_step)
         except DivergedError as problem:
             self.log.write("diverged", self.step, message=str(problem))
@@ -178,7 +183,10 @@ class Run:
         self.stopped = interrupt.asked
         source.close()
         self._show()
-        self.log.write("end", self.step, finished=self.finished, elapsed=self.clock.elapsed)
+        if said := self.forecast.close():
+            self.log.watch.say(said)
+        took = {"took": asdict(self.forecast.taken)} if self.forecast.taken else {}
+        self.log.write("end", self.step, finished=self.finished, elapsed=self.clock.elapsed, **took)
 
     def _advance(self, source: Peeked, progress: float) -> StepReport:
         """One step, counted."""
@@ -190,6 +198,7 @@ class Run:
         self.ema.update(self.step)
         seconds, loss = time.perf_counter() - began, sum(terms.values())
         self.clock.stepped(self.clock.elapsed - before)
+        self.forecast.stepped(seconds - wait)
         named = {f"term/{name}": value for name, value in terms.items()}
         self.meter.add({"loss": loss, **named, **numbers, "seconds": seconds, "wait": wait})
         if self.step % self.config.log_every == 0:
@@ -257,12 +266,16 @@ class Run:
         progress = min(1.0, self.clock.progress(self.step))
         self.log.watch.show(self.step, progress, self.clock.left(self.step), self.shown or self.meter.means())
 
-    def _announce(self, why: str) -> None:
+    def _announce(self, why: str, said: Sequence[str]) -> None:
         facts = {"config": encode(self.config), "optim": encode(self.optim), "world": self.world.size}
         facts |= {"parameters": sum(p.numel() for p in self.update.parameters)}
+        if self.forecast.foreseen is not None:
+            facts["predicted"] = asdict(self.forecast.foreseen)
         self.log.write("start", self.step, **facts, bf16=self.mixed, bf16_why=why, torch=torch.__version__)
         if self.config.bf16 == "auto" and self.world.first:
             self.log.watch.say(f"the loss is computed in {'bf16' if self.mixed else 'float32'}: {why}")
+        for sentence in said:
+            self.log.watch.say(sentence)
 
     def result(self) -> Result:
         """The result so far."""
