@@ -58,6 +58,8 @@ class Reading:
     """Names in order; none: all, in file order."""
     absent: Literal["masked", "black"] = "masked"
     """What an optional camera that is not there becomes: nothing, or a black picture (pi0-FAST of openpi)."""
+    blanks: int = 0
+    """Places for pictures that nobody has, behind those there are; only the ids around them are read (SmolVLA)."""
     prompt: Prompt = Prompt()
     front: int = 0
     """Ids of the words that stand in front of the images (OpenVLA: 1)."""
@@ -215,6 +217,7 @@ class ReadingEncoder(nn.Module):
         heard = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.to(like.device).bool()
         parts = [(words[:, : config.front], heard[:, : config.front])]
         parts += [part for picture, own in self._looked(pictures) for part in self._framed(picture, own)]
+        parts += [mark for around in config.around for mark in self._marks(around, len(ids))] * config.blanks
         token = None
         if self.state is not None:
             if state is None:

@@ -165,7 +165,9 @@ class Attention(nn.Module):
         count, shared, scale = self.heads.n_heads, self.heads.n_kv_heads, self.heads.scale
         if self.heads.cap or (self.training and self.dropout.p):
             return self._written_out(q, k, v, attn_mask, causal)
-        if shared == count:
+        if shared == count or torch.compiler.is_compiling():
+            # Other runtimes know no shared keys.
+            k, v = self._repeated(k), self._repeated(v)
             return F.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=causal, scale=scale)
         if q.shape[2] > 1:
             return F.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=causal, scale=scale, enable_gqa=True)
@@ -180,7 +182,7 @@ class Attention(nn.Module):
     def _repeated(self, x: Tensor) -> Tensor:
         """Keys or values, one for each head of queries."""
         each = self.heads.n_heads // self.heads.n_kv_heads
-        return x if each == 1 else x.repeat_interleave(each, 1)
+        return x if each == 1 else x[:, :, None].expand(-1, -1, each, -1, -1).flatten(1, 2)
 
     def _weights(self, q: Tensor, k: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
         """The softmax of the scores."""

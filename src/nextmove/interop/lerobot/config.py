@@ -35,7 +35,7 @@ def _norms(**modes: Norm) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class Shared:
     """Keys every policy has."""
 
     type: str
@@ -53,6 +53,17 @@ class Common:
     pretrained_path: str | None = None
     pretrained_revision: str | None = None
     normalization_mapping: dict[str, Norm] = field(default_factory=dict)
+
+    @property
+    def cameras(self) -> dict[str, Feature]:
+        """In file order, which decides the order of their tokens and channels."""
+        return {name: feature for name, feature in self.input_features.items() if feature.type == "VISUAL"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common(Shared):
+    """Keys of the policies whose images a residual network reads."""
+
     vision_backbone: str = "resnet18"
     pretrained_backbone_weights: str | None = BACKBONE
 
@@ -67,11 +78,6 @@ class Common:
     def layers(self) -> Layers:
         """Of the network of images."""
         return BACKBONES[self.vision_backbone]
-
-    @property
-    def cameras(self) -> dict[str, Feature]:
-        """In file order, which decides the order of their tokens and channels."""
-        return {name: feature for name, feature in self.input_features.items() if feature.type == "VISUAL"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +268,7 @@ class Roles:
     unused: tuple[str, ...]
 
 
-def roles(config: Common) -> Roles:
+def roles(config: Shared) -> Roles:
     """The parts the features play; raises ConfigError for a missing or misshapen one."""
     inputs = config.input_features
     if inputs.get(STATE, Feature("ENV", ())).type != "STATE":

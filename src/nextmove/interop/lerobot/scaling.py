@@ -17,7 +17,7 @@ from nextmove import weights
 from nextmove.codecs import Scaled
 from nextmove.codecs.scaled import STATISTICS, Mode
 from nextmove.config import ConfigError, decode, nearest, read_object
-from nextmove.interop.lerobot.config import ACTION, Common, Feature, Norm
+from nextmove.interop.lerobot.config import ACTION, Feature, Norm, Shared
 
 PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
 NORMALISER, UNNORMALISER = "normalizer_processor", "unnormalizer_processor"
@@ -66,12 +66,14 @@ _PRE: dict[str, type] = {RENAME: _Rename, BATCH: _Nothing, DEVICE: _Device, NORM
 _POST: dict[str, type] = {UNNORMALISER: _Normaliser, DEVICE: _Device}
 
 
-def from_processors(folder: Path, config: Common) -> Scales:
+def from_processors(folder: Path, config: Shared, also: Mapping[str, type] | None = None) -> Scales:
     """The scales that policy_preprocessor.json, policy_postprocessor.json and their state files describe.
 
-    Raises ConfigError for a step that is not known, naming it, and for absent statistics.
+    also: further steps that a policy's preprocessor may have, and their config. Raises ConfigError for a step that is
+    not known, naming it, and for absent statistics.
     """
-    pre, post = (_steps(folder, file, known) for file, known in zip(PROCESSORS, (_PRE, _POST), strict=True))
+    known = ({**_PRE, **(also or {})}, _POST)
+    pre, post = (_steps(folder, file, own) for file, own in zip(PROCESSORS, known, strict=True))
     names = [name for name, _, _ in pre]
     for file, steps, needed in ((PROCESSORS[0], pre, NORMALISER), (PROCESSORS[1], post, UNNORMALISER)):
         found = [name for name, _, _ in steps]
@@ -145,7 +147,7 @@ def _by_feature(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return stats
 
 
-def from_weights(tensors: Mapping[str, Tensor], config: Common) -> Scales:
+def from_weights(tensors: Mapping[str, Tensor], config: Shared) -> Scales:
     """The scales of a checkpoint whose weights hold `normalize_inputs.buffer_...` and the like.
 
     A feature's buffer has "_" where the feature's name has "."; the names in config.json say which is meant. Raises
