@@ -159,6 +159,10 @@ class ReadingEncoder(nn.Module):
 
     def forward(self, inputs: Mapping[str, Any], *, batch: int, rng: Rng | None = None) -> Context:
         """The context of the latest step; raises ValueError naming what is absent, and a text that is too long."""
+        if "prefix" in inputs:
+            from nextmove.encoders.kept_prefix import resumed
+
+            return resumed(self, inputs)
         present(inputs, self.inputs)
         seen = [self.seen(inputs, name, batch) for name in self.cameras]
         state = self.shown(inputs)

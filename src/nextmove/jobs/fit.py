@@ -20,6 +20,7 @@ from nextmove.contracts import Batch, Optim
 from nextmove.data import Augment, Loader, Source
 from nextmove.host.signals import StoppedError
 from nextmove.training import checkpoint
+from nextmove.training.distributed import World
 from nextmove.training.parts import batch_size, numbers
 
 PLACES = ("data", "teacher")
@@ -41,6 +42,8 @@ class Task:
     augment: Augment | None = None
     later: Callable[[], dict[str, Any]] = dict
     """More facts, which are worked out when a checkpoint is first written or read."""
+    prepare: Callable[[Task, World], Task] | None = None
+    """What is left to be done once the model has the weights that it begins with."""
 
     @property
     def known(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def train(
     at_least(0, workers=workers)
     share(holdout=holdout)
     out = Path(out) if out else Path("runs") / system
-    with nothing_left(out), alone(writable_dir(out)):
+    with nothing_left(out), alone(writable_dir(out)) as world:
         if not config.resume:
             checkpoint.require_new(out)
         torch.manual_seed(config.seed)
@@ -86,4 +86,5 @@ def train(
         begun |= begin(task.model, {slot: folder for slot, folder in asked.start.items() if slot not in begun})
         if begun:
             task.facts["start"] = begun
+        task = task if task.prepare is None else task.prepare(task, world)
         return fit(task, out, config, workers=workers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from nextmove import data, store
 from nextmove.contracts import TASK, Feature
 from nextmove.data.cameras import Camera
 from nextmove.data.order import check_order, check_rate
+from nextmove.data.prefix_store import Dtype
 from nextmove.data.record import recorded_with
 from nextmove.data.stats import check_finite
 from nextmove.data.suspects import suspects
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.frames import filmed
+from nextmove.jobs.prefixes import prefixed
 from nextmove.jobs.robot import inputs_of, known_by, number_features, read_features
 from nextmove.jobs.scales import Columns
 from nextmove.jobs.simulators import DEMONSTRATED
@@ -45,6 +47,11 @@ class Options:
     frame_store_gb: float = 20.0
     """Disk that decoded frames of the cameras may take, GB: they are decoded once, at the size that is trained on, and
     read by this run and later ones from the folder .frames of the data set; 0 decodes whenever a frame is asked for."""
+    prefix_cache: str = ""
+    """Folder in which keys and values of every frame's prefix are kept, for trainings that leave the vision-language
+    model as it is: they are made once, and no step calls it. Empty: every step does."""
+    prefix_dtype: Dtype = "float32"
+    """How they are kept: float32, with which gradients are the same, or bfloat16, on half of the disk."""
 
 
 def task(asked: Asked, options: Options) -> Task:
@@ -73,7 +80,8 @@ def task(asked: Asked, options: Options) -> Task:
     seen = windows(dataset, policy, chosen, frames.cameras)
     policy.fit(Columns(seen))
     apart = windows(dataset, policy, held, frames.cameras)
-    judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) else []
+    kept = options.prefix_cache
+    judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) and not kept else []
     facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
     if simulator := recorded_with(dataset.root):
@@ -83,7 +91,8 @@ def task(asked: Asked, options: Options) -> Task:
     def later() -> dict[str, Any]:
         return {"content": provenance.content(dataset, known_by(policy), chosen, held)}
 
-    return Task(policy, seen, judged, facts, later=later)
+    into = partial(prefixed, seen=seen, held=apart, folder=kept, dtype=options.prefix_dtype)
+    return Task(policy, seen, judged, facts, later=later, prepare=into if kept else None)
 
 
 def _read(dataset: data.Dataset, names: Sequence[str]) -> None:
