@@ -103,7 +103,7 @@ def test_a_config_that_is_no_object_is_named(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(system="pi0"), "'pi0' is planned"),
+        (lambda c: c.update(system="akt"), "no system is called 'akt', did you mean 'act'"),
         (lambda c: c.update(system="act"), "recipe.kind: expected 'Act', found 'BC'"),
         (lambda c: c["recipe"].update(timming={}), "recipe: unknown key 'timming', did you mean 'timing'"),
         (lambda c: c["recipe"]["timing"].update(horizon=0), "timing.horizon: expected at least 1, found 0"),

@@ -31,7 +31,7 @@ FAMILIES: Mapping[Family, Holds] = {
     "text": "generator",
     "image": "generator",
     "vision-language": "vision-language",
-    "vision-language-action": "vla",
+    "vision-language-action": "policy",
 }
 WHAT: Mapping[Holds, str] = {
     "policy": "a policy",

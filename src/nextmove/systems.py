@@ -31,6 +31,11 @@ class System:
     """Class of the recipe in `file`; empty while planned."""
 
     @property
+    def acts(self) -> bool:
+        """Whether it is a policy."""
+        return self.family in ("policy", "vision-language-action")
+
+    @property
     def state(self) -> Literal["built", "planned"]:
         """Whether it can be trained."""
         return "built" if self.recipe else "planned"
@@ -53,6 +58,10 @@ def _image(name: str, title: str, file: str, recipe: str, sentence: str, since: 
 
 def _policy(name: str, title: str, file: str, recipe: str, sentence: str, since: str) -> System:
     return System(name, title, "policy", sentence, since, f"models/policy/{file}.py", recipe)
+
+
+def _acting(name: str, title: str, file: str, recipe: str, sentence: str, since: str) -> System:
+    return System(name, title, "vision-language-action", sentence, since, f"models/policy/{file}.py", recipe)
 
 
 def _sighted(name: str, title: str, file: str, recipe: str, sentence: str, since: str) -> System:
@@ -326,8 +335,15 @@ SYSTEMS: tuple[System, ...] = (
         "actions as words of a vision-language model",
     ),
     System("openvla", "OpenVLA", "vision-language-action", "Bins + Prefix + Autoregressive", "the same, open"),
-    System("pi0", "pi0", "vision-language-action", "Scaled + Prefix + Flow", "a flow expert beside the language model"),
-    System("pi05", "pi0.5", "vision-language-action", "Scaled + Prefix + Flow", "knowledge kept, state in words"),
+    _acting("pi0", "pi0", "pi0", "Pi0", "Reading + Expert + Flow", "a flow expert beside the language model"),
+    _acting(
+        "pi05",
+        "pi0.5",
+        "pi05",
+        "Pi05",
+        "Reading(state in words) + Expert(adaptive) + Flow",
+        "the state in words, and an expert that the time steers",
+    ),
     System(
         "pi0-fast", "pi0-FAST", "vision-language-action", "Fast + Prefix + Autoregressive", "compressed action tokens"
     ),

@@ -16,7 +16,7 @@ from nextmove.cli.run import exchange
 from nextmove.config import ConfigError
 from nextmove.jobs.tasks.looking import recipe_for
 from nextmove.sim import SUITES
-from nextmove.systems import SYSTEMS, built, find
+from nextmove.systems import SYSTEMS, System, built, find
 
 
 def test_help_and_import_load_no_torch() -> None:
@@ -47,10 +47,12 @@ def test_unknown_command_suggests(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'train'" in capsys.readouterr().err
 
 
-def test_unknown_system_and_planned_system(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_system_and_planned_system(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["train", "flow-polcy", "x"]) == 1
     assert "did you mean 'flow-policy'" in capsys.readouterr().err
-    assert main(["train", "pi0", "x"]) == 1
+    planned = System("later", "Later", "policy", "all of it", "everything")
+    monkeypatch.setattr("nextmove.systems.SYSTEMS", (*SYSTEMS, planned))
+    assert main(["train", "later", "x"]) == 1
     assert "planned, not built" in capsys.readouterr().err
 
 
@@ -72,7 +74,7 @@ def test_systems_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["systems", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["name"] for row in rows] == [system.name for system in SYSTEMS]
-    assert {row["state"] for row in rows} == {"built", "planned"}
+    assert [row["state"] for row in rows] == ["built" if system.recipe else "planned" for system in SYSTEMS]
     assert all(row["family"] and row["sentence"] for row in rows)
 
 

@@ -179,7 +179,7 @@ def test_published_sizes():
         }
     layer = 1024 * (2048 + 256 + 256 + 2048) + 3 * 1024 * 4096
     assert count(nets["pi0"].stream) == 18 * (layer + 2 * 1024) + 1024
-    assert count(nets["pi05"].stream) == 18 * (layer + 2 * 3 * 1024 * 1025) + 2 * 1024 * 1025
+    assert count(nets["pi05"].stream) == 18 * (layer + 2 * 3 * 1024 * 1025) + 3 * 1024 * 1025
     sizes = {1: 720 * 320, 0: 320 * 320}
     layers = sum(720 * 960 * 2 + 2 * sizes[i % 2 == 0] + 3 * 720 * 2048 + 2 * 720 for i in range(16))
     assert count(nets["smolvla"].stream) == layers + 720

@@ -137,7 +137,7 @@ def _train(args: list[str]) -> int:
     system, rest = find(args[0]), args[1:]
     decoder, trunk, size, parts, backbone = (_value(rest, f"--{name}") for name in CHOICES)
     source = next((arg for arg in rest if (Path(arg) / "meta" / "info.json").is_file()), None)
-    inputs = inputs_in(Path(source)) if source and system.family == "policy" else None
+    inputs = inputs_in(Path(source)) if source and system.acts else None
     recipe = own = recipe_for(system.name, inputs, size=size, parts=parts, backbone=backbone)
     recipe = exchange(recipe, decoder, trunk)
     brought = changed(getattr(own, "actions", None), getattr(recipe, "actions", None), "recipe.actions")

@@ -52,7 +52,7 @@ class ComparedRun:
         """From SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS; raises ConfigError, also where it cannot be sampled so."""
         system, at, sampling = text.partition("@")
         known = find(system)
-        if known.family != "policy":
+        if not known.acts:
             raise ConfigError(f"entries: expected policies, found {system!r}, a system of {known.family}")
         decoder = known.load()().decoder
         sampler, _, steps = sampling.rpartition(":")

@@ -49,6 +49,8 @@ class Expert:
     every part (pi0.5)."""
     periods: tuple[float, float] = (4e-3, 4.0)
     """Shortest and longest period of a time's sinusoid, for times in [0, 1] (Black et al. 2024)."""
+    last_gate: bool = False
+    """Whether the time's map for the last norm has rows for a gate too, which nothing reads (pi0.5, as published)."""
     causal: bool = False
     """Whether an action attends to none after it (SmolVLA)."""
     joint_every: int = 1
@@ -64,7 +66,7 @@ class Expert:
     @classmethod
     def pi05(cls) -> Expert:
         """pi0.5's, whose norms the time scales, shifts and gates (Physical Intelligence 2025)."""
-        return replace(cls.pi0(), time="adaptive")
+        return replace(cls.pi0(), time="adaptive", last_gate=True)
 
     @classmethod
     def smolvla(cls) -> Expert:
@@ -125,7 +127,7 @@ class ExpertNet(nn.Module):
         self.adaptive = adaptive
         blocks = config.blocks(memory)
         self.every = memory.layers // len(blocks)
-        self.stream = Stream(blocks, norm=config._norm, rotary=config.rotary)
+        self.stream = Stream(blocks, norm=config._norm, rotary=config.rotary, last=2 + config.last_gate)
         self.head = Linear(width, out)
 
     def forward(self, x: Tensor, t: Tensor | None, ctx: Context) -> Tensor:
@@ -135,16 +137,24 @@ class ExpertNet(nn.Module):
         if self.state is not None:
             if ctx.vector is None:
                 raise ValueError(f"context.vector: expected width {self.spec.vector}, found none")
-            h = torch.cat([self.state(ctx.vector)[:, None], h], 1)
+            h = torch.cat([self.state(ctx.vector.to(self.state.weight))[:, None], h], 1)
         memory = self._memory(ctx, h.shape[1])
         mask = self._mask(memory, h.shape[1])
-        h, _ = self.stream(h, mask=mask, memory=memory, condition=condition, remember=False)
-        y: Tensor = self.head(h[:, h.shape[1] - actions :])
-        return y
+        # The maps around the stream may be wider numbers than its own.
+        block: Any = self.stream.blocks[0]
+        inner = block.feedforward.down.weight
+        condition = None if condition is None else condition.to(inner)
+        h, _ = self.stream(h.to(inner), mask=mask, memory=memory, condition=condition, remember=False)
+        y: Tensor = self.head(h[:, h.shape[1] - actions :].to(self.head.weight))
+        return y.to(x.dtype)
 
     def _embed(self, x: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The actions' tokens (B, H, W) and the activated condition (B, W)."""
-        h = self.action(x) if self.query is None else self.query[: x.shape[1]].expand(len(x), -1, -1)  # type: ignore[misc]
+        if self.action is None:
+            assert self.query is not None
+            h = self.query[: x.shape[1]].expand(len(x), -1, -1)
+        else:
+            h = self.action(x.to(self.action.weight))
         if self.time is None:
             return h, None
         sinusoids = self._sinusoids(t, h)

@@ -35,16 +35,18 @@ class Stream(nn.Module):
         norm: Any = None,
         rotary: Rotary | Sequence[Rotary] | None = None,
         gated: Mapping[int, Block] | None = None,
+        last: int = 2,
     ) -> None:
         """rotary: of all layers, or of each; gated: by the number of a block, the one in front of it that attends to
-        the source alone (Flamingo)."""
+        the source alone (Flamingo); last: rows of a condition's map for the last norm: 2, or 3 with a gate that nothing
+        reads (pi0.5, as published)."""
         super().__init__()
         first = blocks[0]
         self.width = first.width
         self.blocks = nn.ModuleList(block.build() for block in blocks)
         self.norm = None if norm is None else norm.build(first.width)
         adaptive = first.condition and norm is not None
-        self.adaptive = AdaLN(first.condition, first.width, 1, 2) if adaptive else None
+        self.adaptive = AdaLN(first.condition, first.width, 1, last) if adaptive else None
         self.rotary, self.head = rotary, as_heads(first.heads).resolved(first.width).head_dim
         self.recompute = False
         """As of `contracts.blocks.Blocks`."""

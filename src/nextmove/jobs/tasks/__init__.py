@@ -27,6 +27,7 @@ FAMILIES: dict[Family, Trained] = {
     "text": Trained(text.Options, text.task),
     "image": Trained(images.Options, images.task),
     "policy": Trained(policy.Options, policy.task),
+    "vision-language-action": Trained(policy.Options, policy.task),
     "vision-language": Trained(pairs.Options, pairs.task),
 }
 

@@ -96,6 +96,11 @@ def _sized(system: str, kind: Any, size: str | None, inputs: Mapping[str, Featur
 def _names(recipe: Any, parts: str) -> list[str]:
     if not hasattr(recipe, "encoder"):
         raise ConfigError(f"--parts: {type(recipe).__name__} looks at nothing; leave it out")
+    if not hasattr(recipe.encoder, "parts"):
+        raise ConfigError(
+            f"--parts: {type(recipe).__name__} reads cameras, instruction and state by a language model; leave it out "
+            "(--recipe.encoder.cameras names the cameras)"
+        )
     names = [name.strip() for name in parts.split(",")]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"--parts: expected each part once, found {twice} twice in {parts!r}")
@@ -138,7 +143,7 @@ def _through(recipe: Any, name: str) -> Any:
         return replace(part, camera=exchanged(part.camera)) if hasattr(part, "camera") else part
 
     encoder: Any = getattr(recipe, "encoder", None)
-    looked = (*encoder.parts, encoder.estimator) if encoder else ()
+    looked = (*encoder.parts, encoder.estimator) if hasattr(encoder, "parts") else ()
     if not any(isinstance(part, Camera) or hasattr(part, "camera") for part in looked):
         raise ConfigError(f"--backbone: {type(recipe).__name__} looks at no camera here; leave it out, or add --parts")
     parts, estimator = tuple(map(exchanged, encoder.parts)), exchanged(encoder.estimator)

@@ -79,3 +79,15 @@ def seeing(recipe: R, inputs: Mapping[str, Feature], *, steps: int = 1, batch: i
         optim=replace(own.optim, batch=batch, lr=lr),
     )
     return found
+
+
+def reading(recipe: R, inputs: Mapping[str, Feature]) -> R:
+    """A recipe whose language model reads the cameras in colour, and of states what the robot measures of itself."""
+    own, state = cast(Any, recipe), own_state(inputs)
+    encoder = replace(own.encoder, cameras=cameras(inputs))
+    if state is not None:
+        encoder = replace(encoder, states=state.features)
+    elif encoder.state in ("vector", "token"):
+        encoder = replace(encoder, state="none")
+    found: R = replace(own, encoder=encoder)
+    return found
