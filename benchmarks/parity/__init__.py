@@ -24,17 +24,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.parity import blip, filters, language, policy, reading, towers
+from benchmarks.parity import blip, filters, language, policy, reading, rt1, towers
 from benchmarks.parity.answers import Answers, compare
 from safetensors.torch import load_file
 from tests.golden.materialise import materialise
 from torch import Tensor
 
-from nextmove.config import ConfigError
+from nextmove.config import ConfigError, read_object
 from nextmove.folders import open_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 IO = "io.safetensors"
+CASE = "case.json"
+"""What a case says of sizes and options that its reference has in its code."""
 READERS = ("flamingo", "idefics", "idefics3", "llava", "paligemma", "smolvlm")
 POLICIES = {"act": policy.act, "diffusion": policy.diffusion, "flowpolicy": policy.flowpolicy}
 FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
@@ -46,6 +48,7 @@ FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
     **dict.fromkeys(("bert", "t5"), towers.texts),
     **dict.fromkeys(("clip", "siglip"), towers.pairs),
     **dict.fromkeys(("blip", "blip-pretrain"), blip.answers),
+    "rt1": rt1.answers,
 }
 
 
@@ -53,6 +56,9 @@ def family(folder: Path) -> str:
     """The name in `FAMILIES` of a case; raises ConfigError for one that none knows."""
     if (folder / filters.PARAMS).is_file():
         return "filters"
+    described = folder / CASE
+    if described.is_file() and (name := read_object(described).get("family")) in FAMILIES:
+        return str(name)
     saved = open_folder(folder)
     name = str(saved.config.get("type") or saved.config.get("model_type") or saved.kind)
     if name not in FAMILIES:

@@ -68,7 +68,7 @@ def _group(name: str) -> str:
 
 def _difference(group: str, found: Tensor, want: Tensor, unit: Tensor) -> float:
     """Losses and gradients relative to what is expected, outputs in their unit."""
-    apart = (found - want).abs()
+    apart = (found - want.to(found)).abs()
     if group == "max_abs_diff":
         return float((apart / unit.clamp_min(1)).max())
     return float(apart.max()) / max(float(want.abs().max()), 1e-12)

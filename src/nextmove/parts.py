@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from nextmove import decoders, encoders, nn
+from nextmove.decoders.categorical import Categorical
 from nextmove.decoders.contrastive import Contrastive
 from nextmove.decoders.distilled import Distilled
+from nextmove.encoders.sentence import Sentence
 from nextmove.models.generator import ImageSpec, PriorSpec, TextSpec
 from nextmove.models.policy import PolicySpec
 from nextmove.models.vision_language.spec import PairSpec
@@ -27,6 +29,7 @@ from nextmove.nn import (
     relative,
     resnet,
     small_resnet,
+    stepwise,
     text_encoder,
     vit,
 )
@@ -55,6 +58,7 @@ VIEWS: dict[str, Any] = {
     "filmed-camera": encoders.FilmedCamera,
     "cloud": encoders.Cloud,
     "instruction": encoders.Instruction,
+    "sentence": Sentence,
     "estimated-state": encoders.StateEstimator,
 }
 """What a policy may look at."""
@@ -65,13 +69,18 @@ BACKBONES: dict[str, Any] = {
     "resnet34": resnet.ResNet(34),
     "vit": vit.Vit(),
     "efficientnet-lite0": efficientnet.EfficientNetLite(),
+    "efficientnet-b3": efficientnet.EfficientNet(padding="same"),
 }
 """Networks of cameras."""
+INSTRUCTIONS: dict[str, Any] = {"bytes": encoders.Instruction(), "minilm": Sentence()}
+"""What reads instructions."""
 PARTS: tuple[type, ...] = (
     *DECODERS.values(),
     *TRUNKS.values(),
     decoders.Latent,
     decoders.Autoregressive,
+    Categorical,
+    stepwise.Stepwise,
     nn.Lstm,
     nn.Rnn,
     nn.Gpt,
@@ -82,6 +91,7 @@ PARTS: tuple[type, ...] = (
     norm.RmsNorm,
     feedforward.DenseMlp,
     feedforward.GatedMlp,
+    feedforward.LinearMap,
     nn.ActVaeEncoder,
     pixelcnn.MaskedCnn,
     pixelcnn.GatedCnn,

@@ -320,11 +320,12 @@ SYSTEMS: tuple[System, ...] = (
         "VisionTower + Projector(shuffle) + Prefix(Gpt) + Autoregressive",
         "few tokens an image, for small language models",
     ),
-    System(
+    _acting(
         "rt1",
         "RT-1",
-        "vision-language-action",
-        "EfficientNet + Bins + Direct(categorical)",
+        "rt1",
+        "Rt1",
+        "FilmedCamera(EfficientNet, TokenLearner) + Bins + Stepwise + Categorical",
         "one transformer for many tasks",
     ),
     System(

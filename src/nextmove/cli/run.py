@@ -30,7 +30,7 @@ JUDGES = {
     "pairs": ("judge_pairs", "models that compare images and texts"),
 }
 """What is judged -> the job that judges it, and what these are called."""
-CHOICES = ("decoder", "trunk", "size", "parts", "backbone")
+CHOICES = ("decoder", "trunk", "size", "parts", "backbone", "instruction")
 """Options of `train` that choose the recipe whose own options are read after."""
 
 
@@ -135,10 +135,10 @@ def _train(args: list[str]) -> int:
     from nextmove.jobs.tasks.looking import inputs_in, recipe_for
 
     system, rest = find(args[0]), args[1:]
-    decoder, trunk, size, parts, backbone = (_value(rest, f"--{name}") for name in CHOICES)
+    decoder, trunk, size, parts, backbone, instruction = (_value(rest, f"--{name}") for name in CHOICES)
     source = next((arg for arg in rest if (Path(arg) / "meta" / "info.json").is_file()), None)
     inputs = inputs_in(Path(source)) if source and system.acts else None
-    recipe = own = recipe_for(system.name, inputs, size=size, parts=parts, backbone=backbone)
+    recipe = own = recipe_for(system.name, inputs, size=size, parts=parts, backbone=backbone, instruction=instruction)
     recipe = exchange(recipe, decoder, trunk)
     brought = changed(getattr(own, "actions", None), getattr(recipe, "actions", None), "recipe.actions")
     if brought and not {"-h", "--help"} & set(rest):
@@ -159,7 +159,7 @@ def trainer(system: str, recipe: Any) -> Callable[..., Any]:
 def choices(recipe: Any) -> dict[str, str]:
     """Those of `CHOICES` that a recipe leaves open, with their help."""
     from nextmove.jobs.tasks.looking import SIZES
-    from nextmove.parts import BACKBONES, DECODERS, TRUNKS, VIEWS
+    from nextmove.parts import BACKBONES, DECODERS, INSTRUCTIONS, TRUNKS, VIEWS
 
     found = {}
     if hasattr(getattr(recipe, "decoder", None), "trunk"):
@@ -175,6 +175,10 @@ def choices(recipe: Any) -> dict[str, str]:
             "what the robot measures of itself. Default: state and camera where the data have cameras, else all states."
         )
         found["backbone"] = f"The network of its cameras: {', '.join(BACKBONES)}."
+        found["instruction"] = (
+            f"What reads its instruction: {', '.join(INSTRUCTIONS)}; bytes: trained along, minilm: frozen, from its "
+            "package."
+        )
     return found
 
 

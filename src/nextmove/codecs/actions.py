@@ -142,5 +142,5 @@ class Actions(nn.Module):
         x = self.encode(value[:, rows], obs)
         weight = self.relative.known(nn.functional.pad(weight, (0, 0, before, after)))
         if self.bins is not None:
-            return Known(x, weight.flatten(1))
+            return Known(x, self.bins.by_id(weight))
         return Known(x, nn.functional.pad(weight, (0, self.pad)))

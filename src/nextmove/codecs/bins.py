@@ -85,6 +85,10 @@ class Bins(nn.Module):
         place = (x.reshape(*x.shape[:-1], -1, self.width).to(self.low) + 0.5) / self.bins
         return torch.lerp(self.low, self.high, place)
 
+    def by_id(self, weight: Tensor) -> Tensor:
+        """What counts (B, H, A) column by column as (B, H A), id by id."""
+        return weight.flatten(1)
+
     def _check(self, values: Tensor) -> None:
         if values.shape[-1] != self.width:
             raise ValueError(f"values: expected a last dimension of width {self.width}, found {values.shape[-1]}")

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from nextmove.contracts import Feature, Numbers, Rng
 from nextmove.encoders.part import chosen, present
 from nextmove.encoders.pictures import Jitter, Pictures, Values
-from nextmove.nn.efficientnet import EfficientNetLite
+from nextmove.nn.efficientnet import EfficientNet, EfficientNetLite
 from nextmove.nn.embedding import grid, table
 from nextmove.nn.resnet import MapTokens, ResNet, SpatialSoftmax
 from nextmove.nn.small_resnet import SmallResNet
+from nextmove.nn.token_learner import TokenLearner
 from nextmove.nn.vit import Vit
 
 
@@ -34,11 +35,15 @@ class Camera:
     """Resize bytes to whole levels, at which frames are kept; off, to any number, as LeRobot does."""
     crop: tuple[int, int] | None = None
     """Height and width of the part that is read, px: anywhere in training, the middle else; none: all of it."""
-    backbone: ResNet | SmallResNet | Vit | EfficientNetLite = ResNet()
-    pool: Literal["keypoints", "average", "tokens"] = "keypoints"
-    """What becomes of the last feature maps: places of keypoints or means, one vector a step; or a token for each of
-    their places, which a network that reads tokens with positions attends to (ACT)."""
+    averaged: bool = True
+    """Resizing to fewer pixels takes the mean of all that it joins; off, of the nearest four alone, as RT-1 does."""
+    backbone: ResNet | SmallResNet | Vit | EfficientNetLite | EfficientNet = ResNet()
+    pool: Literal["keypoints", "average", "tokens", "learned"] = "keypoints"
+    """What becomes of the last feature maps: places of keypoints or means, one vector a step; a token for each of their
+    places, which a network that reads tokens with positions attends to (ACT); or a few learned ones (RT-1)."""
     keypoints: int = 32
+    learned: int = 8
+    """Learned tokens of an image."""
     width: int = 512
     """Of tokens; the width of the network that reads them."""
     shared: bool = False
@@ -52,6 +57,10 @@ class Camera:
     def build(self, inputs: Mapping[str, Feature]) -> CameraEncoder:
         """The part; raises ValueError naming a camera that is absent, not in colour, or smaller than the crop."""
         found = chosen(inputs, self.features, "image", "camera")
+        if self.whole and not self.averaged:
+            raise ValueError("camera.averaged: expected true for whole levels, at which frames are kept, found false")
+        if self.pool == "tokens" and getattr(self.backbone, "padding", "same") != "same":
+            raise ValueError("camera.backbone.padding: expected 'same' where each place is a token, found another")
         for name, feature in found.items():
             if feature.width != 3:
                 raise ValueError(f"camera: {name}: expected (height, width, 3), found {feature.shape}")
@@ -64,6 +73,10 @@ class Camera:
                     f"camera: {name}: expected more than {stride} x {stride} px for keypoints, found "
                     f"{tuple(self.crop or size)}: in maps of one value they stand still; resize, or pool average"
                 )
+        if self.pool == "learned":
+            from nextmove.encoders.learned_tokens import LearnedTokenEncoder
+
+            return LearnedTokenEncoder(self, found, self.network)
         kind = TokenCameraEncoder if self.pool == "tokens" else CameraEncoder
         return kind(self, found, self.network)
 
@@ -72,6 +85,9 @@ class Camera:
         backbone = self.backbone.build()
         if self.pool == "tokens":
             return nn.Sequential(backbone, MapTokens(backbone.out, self.width))
+        if self.pool == "learned":
+            project = nn.Conv2d(backbone.out, self.width, 1, bias=False)
+            return nn.Sequential(backbone, project, TokenLearner(self.width, self.learned))
         if self.pool == "average":
             return nn.Sequential(backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         width = 2 * self.keypoints
@@ -80,7 +96,8 @@ class Camera:
     def pictures(self) -> Pictures:
         """What a camera's images pass before its network."""
         return Pictures(
-            resize=self.resize, crop=self.crop, jitter=self.jitter, values=self.values, whole=self.whole
+            resize=self.resize, crop=self.crop, jitter=self.jitter, values=self.values, whole=self.whole,
+            averaged=self.averaged,
         )  # fmt: skip
 
 
@@ -92,9 +109,9 @@ class CameraEncoder(nn.Module):
         self.config, self.cameras, self.inputs = config, dict(cameras), dict(cameras)
         self.pictures = nn.ModuleList(config.pictures() for _ in cameras)
         self.networks = nn.ModuleList(network() for _ in range(1 if config.shared else len(cameras)))
-        widths = {"keypoints": 2 * config.keypoints, "average": config.backbone.out, "tokens": config.width}
-        self.out = widths[config.pool]
-        self.width = self.out * len(cameras)
+        widths = {"keypoints": 2 * config.keypoints, "average": config.backbone.out}
+        self.out = widths.get(config.pool, config.width)
+        self.width = self.out * (len(cameras) if config.pool in widths else 1)
 
     @property
     def sizes(self) -> dict[str, tuple[int, int]]:
@@ -132,10 +149,10 @@ class CameraEncoder(nn.Module):
         if tuple(image.shape[2:]) not in (shape, (*(resize or shape[:2]), shape[2])):
             raise ValueError(f"{name}: expected images {shape}, found {tuple(image.shape[2:])}")
         network = self.networks[0 if self.config.shared else i]
-        shown: Tensor = network(self.pictures[i](image, rng), *self.conditions(inputs, batch, steps))
+        shown: Tensor = network(self.pictures[i](image, rng), *self.conditions(inputs, batch, steps, rng))
         return shown
 
-    def conditions(self, inputs: Mapping[str, Any], batch: int, steps: int) -> tuple[Tensor, ...]:
+    def conditions(self, inputs: Mapping[str, Any], batch: int, steps: int, rng: Rng | None) -> tuple[Tensor, ...]:
         """What the networks read beside the images, (B steps, ...): nothing here."""
         return ()
 

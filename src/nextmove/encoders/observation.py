@@ -19,6 +19,7 @@ from nextmove.encoders.cloud import Cloud
 from nextmove.encoders.filmed_camera import FilmedCamera
 from nextmove.encoders.instruction import Instruction
 from nextmove.encoders.part import Part, TokenPart
+from nextmove.encoders.sentence import Sentence
 from nextmove.encoders.state import State, StateEncoder
 from nextmove.encoders.state_estimator import StateEstimator
 from nextmove.encoders.views import Points
@@ -28,7 +29,7 @@ from nextmove.encoders.views import Points
 class Observation:
     """What a policy looks at: parts in the order in which each step shows them."""
 
-    parts: tuple[State | Camera | FilmedCamera | Cloud | Instruction, ...] = (State(),)
+    parts: tuple[State | Camera | FilmedCamera | Cloud | Instruction | Sentence, ...] = (State(),)
     tokens: bool = False
     """Each observed step is a token, in place of one vector of all steps."""
     estimator: StateEstimator | None = None

@@ -68,10 +68,12 @@ class Pictures(nn.Module):
         jitter: Jitter | None = None,
         values: Values = "imagenet",
         whole: bool = True,
+        averaged: bool = True,
     ) -> None:
-        """whole: resize uint8 to whole levels; off, as floating values."""
+        """whole: resize uint8 to whole levels; off, as floating values. averaged: as of `contracts.pixels.resized`."""
         super().__init__()
         self.resize, self.crop, self.jitter, self.whole = resize, crop, jitter or Jitter(), whole
+        self.averaged = averaged
         mean, std = SCALES[values]
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
@@ -86,7 +88,7 @@ class Pictures(nn.Module):
         x = image.flatten(0, 1)
         top = 1.0 if x.is_floating_point() else 255.0
         if self.resize and tuple(x.shape[1:3]) != self.resize:
-            x = resized(x if self.whole else x.to(self.mean), self.resize)
+            x = resized(x if self.whole else x.to(self.mean), self.resize, averaged=self.averaged)
         x = self.cropped(x, batch, steps, rng)
         x = x.to(self.mean)
         if rng is not None and self.jitter:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nextmove.contracts import KeyValue
 from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.dropout import Dropout
-from nextmove.nn.feedforward import DenseMlp, GatedMlp
+from nextmove.nn.feedforward import DenseMlp, GatedMlp, LinearMap
 from nextmove.nn.mask import Mask
 from nextmove.nn.norm import LayerNorm, RmsNorm
 from nextmove.nn.product import Linear
@@ -29,7 +29,7 @@ class Block:
 
     width: int
     heads: int | Heads
-    feedforward: DenseMlp | GatedMlp = DenseMlp()
+    feedforward: DenseMlp | GatedMlp | LinearMap = DenseMlp()
     norm: LayerNorm | RmsNorm = LayerNorm()
     place: Literal["before", "after", "both"] = "before"
     """Where the norms are: before each part (pre-norm, as GPT-2 and ViT), after the sum (post-norm, as Vaswani et al.

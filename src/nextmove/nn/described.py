@@ -89,7 +89,9 @@ def _attention(attention: Attention, rotary: int) -> AttentionParts:
     )  # fmt: skip
 
 
-def _feedforward(part: FeedForward) -> FeedForwardParts:
+def _feedforward(part: nn.Module) -> FeedForwardParts:
+    if not isinstance(part, FeedForward):
+        raise ValueError(f"block: expected a feed-forward part with hidden units, found {type(part).__name__}")
     up = part.up
     gate = "" if not isinstance(up, GatedLinear) else "first" if up.first else "second"
     return FeedForwardParts(product(up), product(part.down), up.kind, gate)

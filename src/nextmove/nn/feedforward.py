@@ -76,6 +76,30 @@ class GatedMlp:
         return FeedForward(up, hidden, width, self.bias, dropout)
 
 
+@dataclass(frozen=True)
+class LinearMap:
+    """A linear map alone, without hidden units (RT-1, Brohan et al. 2022)."""
+
+    bias: bool = True
+
+    def build(self, width: int, dropout: float = 0.0) -> Mapped:
+        """The module (..., W) -> (..., W); dropout: of what it answers."""
+        return Mapped(width, self.bias, dropout)
+
+
+class Mapped(Linear):
+    """dropout(a linear map of x)."""
+
+    def __init__(self, width: int, bias: bool, dropout: float) -> None:
+        super().__init__(width, width, bias)
+        self.dropout = Dropout(dropout) if dropout else None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., W) -> (..., W)."""
+        y = super().forward(input)
+        return self.dropout(y) if self.dropout is not None and self.training else y
+
+
 class FeedForward(nn.Module):
     """down(dropout(up(x))), the activation within `up`."""
 

@@ -110,16 +110,20 @@ class ResidualNetwork(nn.Module):
         """The blocks of all stages in order."""
         return [block for i in range(len(WIDTHS)) for block in getattr(self, f"layer{i + 1}")]
 
-    def stem(self, x: Tensor) -> Tensor:
+    def first(self, x: Tensor) -> Tensor:
         """What the first block reads, (B, 64, height / 4, width / 4), rounded up."""
         return F.max_pool2d(F.relu(normed(self.conv1, self.bn1, x), inplace=True), 3, 2, 1)
 
+    def last(self, x: Tensor) -> Tensor:
+        """What becomes of the last block's maps: nothing more."""
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         """The last stage's feature maps."""
-        x = self.stem(x)
+        x = self.first(x)
         for block in self.blocks:
             x = block(x)
-        return x
+        return self.last(x)
 
 
 class SpatialSoftmax(nn.Module):

@@ -11,13 +11,14 @@ from nextmove.config import ConfigError, nearest
 from nextmove.contracts import Feature
 from nextmove.contracts.features import listed
 from nextmove.data.layout import read_info
-from nextmove.encoders import Camera, State, StateEstimator
+from nextmove.encoders import Camera, Instruction, State, StateEstimator
 from nextmove.encoders.pictures import Values
+from nextmove.encoders.sentence import Sentence
 from nextmove.jobs.robot import inputs_of
 from nextmove.models.policy import sight
 from nextmove.models.policy.policy import Policy
 from nextmove.nn.efficientnet import EfficientNetLite
-from nextmove.parts import BACKBONES, VIEWS
+from nextmove.parts import BACKBONES, INSTRUCTIONS, VIEWS
 from nextmove.systems import find
 
 SEES = ("camera", "filmed-camera")
@@ -36,6 +37,7 @@ def recipe_for(
     size: str | None = None,
     parts: str | None = None,
     backbone: str | None = None,
+    instruction: str | None = None,
 ) -> Any:
     """The recipe of a system for what a robot shows.
 
@@ -46,9 +48,10 @@ def recipe_for(
         parts: Names of parts with commas between. None: cameras and the robot's own state where there are cameras, else
             states.
         backbone: Name of the cameras' network. None: the recipe's own.
+        instruction: Name of what reads the instruction. None: the recipe's own.
 
     Raises:
-        ConfigError: for a size, part or network that there is not.
+        ConfigError: for a size, part, network or reader that there is not.
     """
     kind, known = find(system).load(), inputs or {}
     names = None if parts is None else _names(kind(), parts)
@@ -58,7 +61,8 @@ def recipe_for(
     if sees and size is None and hasattr(recipe, "seeing"):
         recipe = recipe.seeing(known)
     recipe = recipe if names is None else _looking(recipe, names, known)
-    return recipe if backbone is None else _through(recipe, backbone)
+    recipe = recipe if backbone is None else _through(recipe, backbone)
+    return recipe if instruction is None else _told(recipe, instruction)
 
 
 def inputs_in(source: Path) -> dict[str, Feature] | None:
@@ -148,6 +152,24 @@ def _through(recipe: Any, name: str) -> Any:
         raise ConfigError(f"--backbone: {type(recipe).__name__} looks at no camera here; leave it out, or add --parts")
     parts, estimator = tuple(map(exchanged, encoder.parts)), exchanged(encoder.estimator)
     return replace(recipe, encoder=replace(encoder, parts=parts, estimator=estimator))
+
+
+def _told(recipe: Any, name: str) -> Any:
+    """The recipe with another network that reads its instruction."""
+    if name not in INSTRUCTIONS:
+        known = ", ".join(INSTRUCTIONS)
+        raise ConfigError(f"--instruction: expected one of {known}; found {name!r}{nearest(name, INSTRUCTIONS)}")
+    reader, encoder, readers = INSTRUCTIONS[name], getattr(recipe, "encoder", None), (Instruction, Sentence)
+
+    def exchanged(part: Any) -> Any:
+        if isinstance(part, readers):
+            return reader
+        return replace(part, instruction=reader) if hasattr(part, "instruction") else part
+
+    parts = tuple(map(exchanged, getattr(encoder, "parts", ())))
+    if not any(isinstance(part, readers) or hasattr(part, "instruction") for part in parts):
+        raise ConfigError(f"--instruction: {type(recipe).__name__} reads none here; leave it out, or add --parts")
+    return replace(recipe, encoder=replace(encoder, parts=parts))  # type: ignore[type-var]
 
 
 _STATE = {sight.OWN: Feature("state", (1,))}

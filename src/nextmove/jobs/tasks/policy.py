@@ -24,6 +24,7 @@ from nextmove.jobs.frames import filmed
 from nextmove.jobs.prefixes import prefixed
 from nextmove.jobs.robot import inputs_of, known_by, number_features, read_features
 from nextmove.jobs.scales import Columns
+from nextmove.jobs.sentences import begin_sentences
 from nextmove.jobs.simulators import DEMONSTRATED
 from nextmove.jobs.spaces import settle
 from nextmove.jobs.tasks.asked import Asked
@@ -64,6 +65,7 @@ def task(asked: Asked, options: Options) -> Task:
     asked_for = asked.recipe or recipe_for(asked.system, spec.inputs)
     recipe, chosen_space = settle(asked_for, spec, dataset)
     policy = store.create(asked.system, spec, recipe)
+    begun = begin_sentences(policy)
     if looks := described(policy):
         print(looks)
     print(chosen_space)
@@ -86,6 +88,8 @@ def task(asked: Asked, options: Options) -> Task:
     facts["held_episodes"] = held.tolist()
     if simulator := recorded_with(dataset.root):
         facts[DEMONSTRATED] = simulator
+    if begun:
+        facts["start"] = begun
 
     @cache
     def later() -> dict[str, Any]:

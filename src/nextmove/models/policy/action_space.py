@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from nextmove.codecs import Actions, Bins, Scaled
+from nextmove.codecs.levels import Levels
 from nextmove.codecs.poses import Pose
 from nextmove.codecs.relative import Relative
 from nextmove.contracts.features import listed
@@ -32,6 +33,12 @@ class ActionSpace:
     """Statistics for each step of the horizon on its own."""
     bins: int = 0
     """Number of uniform bins a dimension is cut into; 0 keeps actions continuous."""
+    levels: bool = False
+    """Ids stand for evenly spaced values, the ends among them, in place of the middles of bins (RT-1)."""
+    choices: tuple[tuple[int, int], ...] = ()
+    """First dimension and number of those in a row of which one is chosen, written as one id; of `levels`."""
+    ranges: tuple[tuple[float, float], ...] = ()
+    """Low and high of each dimension, in the robot's units, in place of those found in data; of `levels`."""
     space: Literal["auto", "shown", "absolute", "relative", "deltas"] = "auto"
     """`relative` to the reference's present value; `deltas`: each action to the one before; `shown`: relative where the
     encoder shows points seen from the reference, else absolute; `auto`: relative there and where reference and action
@@ -83,6 +90,10 @@ class ActionSpace:
             raise ValueError(f"actions.width: expected at least the robot's {made}, found {self.width}")
         if self.width and self.bins:
             raise ValueError("actions.width: expected 0 with bins, whose ids are not padded")
+        if (self.choices or self.ranges or self.levels) and not (self.bins and self.levels):
+            raise ValueError("actions.levels: expected bins and levels where there are choices or ranges, found none")
+        if self.ranges and space != "absolute":
+            raise ValueError(f"actions.ranges: expected absolute actions, whose numbers they bound, found {space} ones")
         return replace(self, space=space, frame=frame)
 
     def codec(self, spec: PolicySpec, timing: Timing, shown: State | None) -> Actions:
@@ -90,10 +101,10 @@ class ActionSpace:
         relative = self._relative(spec, timing, shown)
         made = relative.made
         return Actions(
-            Scaled(timing.horizon * made if self.per_step else made, mode=self.scaling),
+            Scaled(timing.horizon * made if self.per_step else made, mode="identity" if self.ranges else self.scaling),
             relative,
             per_step=self.per_step,
-            bins=Bins(bins=self.bins, width=made) if self.bins else None,
+            bins=self._bins(made),
             pad=max(0, self.width - made),
             mask_padding=self.mask_padding,
         )
@@ -101,7 +112,13 @@ class ActionSpace:
     def shape(self, spec: PolicySpec, timing: Timing) -> tuple[int, ...]:
         """Of x, without the batch: (H, M), or (H M,) ids; M is the action's width, but for rotations."""
         made = self._relative(spec, timing, None).made
-        return (timing.horizon * made,) if self.bins else (timing.horizon, self.width or made)
+        ids = made - sum(count - 1 for _, count in self.choices)
+        return (timing.horizon * ids,) if self.bins else (timing.horizon, self.width or made)
+
+    def _bins(self, made: int) -> Bins | None:
+        if not self.levels:
+            return Bins(bins=self.bins, width=made) if self.bins else None
+        return Levels(bins=self.bins, width=made, choices=self.choices, ranges=self.ranges)
 
     def _relative(self, spec: PolicySpec, timing: Timing, shown: State | None) -> Relative:
         relative = self.space in ("relative", "deltas")

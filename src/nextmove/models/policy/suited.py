@@ -7,6 +7,7 @@ from typing import Any
 
 from nextmove.codecs.scaled import end
 from nextmove.decoders import Autoregressive, MeanFlow
+from nextmove.decoders.categorical import Categorical
 from nextmove.decoders.reach import check_reach, reach, refuse
 from nextmove.nn import Lstm
 
@@ -16,7 +17,7 @@ def check(actions: Any, decoder: Any) -> None:
 
     A decoder of ids needs bins, as many as its classes; any other needs none, and data that end where it does.
     """
-    ids = isinstance(decoder, Autoregressive)
+    ids = isinstance(decoder, Autoregressive | Categorical)
     if ids and actions.bins != decoder.classes:
         refuse(
             f"actions.bins: expected {decoder.classes}, one for each of decoder.classes, found {actions.bins}; choose "
@@ -38,8 +39,8 @@ def suited(recipe: Any) -> Any:
     actions, decoder = getattr(recipe, "actions", None), recipe.decoder
     if actions is None:
         return recipe
-    if not isinstance(decoder, Autoregressive):
-        actions = replace(actions, bins=0)
+    if not isinstance(decoder, Autoregressive | Categorical):
+        actions = replace(actions, bins=0, levels=False, choices=(), ranges=())
     if reach(decoder) < end(actions.scaling):
         actions = replace(actions, scaling="min_max")
     return replace(recipe, actions=actions)
