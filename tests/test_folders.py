@@ -109,7 +109,6 @@ def test_a_config_of_nobody_known_and_a_folder_without_one_are_named(tmp_path: P
 
 JUDGES = "`nextmove evaluate` and `nextmove compare --runs` judge it"
 DRAWS = "`nextmove generate` draws from it"
-LATER = "cannot be run yet, `nextmove inspect` describes it"
 INSPECT = ("inspect", "PLACE")
 EVALUATE = ("evaluate", "PLACE", "--out", "OUT", "--episodes", "1", "--workers", "0", "--video", "0")
 JUDGE = ("evaluate", "PLACE", "--out", "OUT")
@@ -137,7 +136,7 @@ ANSWERS: list[tuple[str, tuple[str, ...], int, str]] = [
     ("text", JUDGE, 1, "nowhere"),
     ("image", JUDGE, 1, "nowhere"),
     ("tokenizer", JUDGE, 1, "nowhere"),
-    ("openvla", JUDGE, 1, LATER),
+    ("openvla", JUDGE, 1, "image_resize_strategy: only 'resize-naive' is supported"),
     ("gpt2", JUDGE, 1, "gpt2: tokenizer: its tokenizer.json is absent"),
     ("words", JUDGE, 1, "words does not say what it was trained on; expected --data"),
     ("words", (*JUDGE, "--data", "TEXT"), 0, "nats per token"),
@@ -149,10 +148,10 @@ ANSWERS: list[tuple[str, tuple[str, ...], int, str]] = [
     ("tokenizer", WRITE, 1, "found a tokenizer"),
     ("act", WRITE, 1, JUDGES),
     ("flowpolicy", WRITE, 1, JUDGES),
-    ("openvla", WRITE, 1, LATER),
+    ("openvla", WRITE, 1, JUDGES),
     ("text", COMPARE, 1, DRAWS),
     ("gpt2", COMPARE, 1, DRAWS),
-    ("openvla", COMPARE, 1, LATER),
+    ("openvla", COMPARE, 1, "image_resize_strategy"),
     ("flowpolicy", COMPARE, 1, "pusht: point_cloud: expected points"),
 ]
 

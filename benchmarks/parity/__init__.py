@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.parity import blip, filters, language, policy, reading, rt1, towers
+from benchmarks.parity import blip, filters, language, openvla, policy, reading, rt1, towers
 from benchmarks.parity.answers import Answers, compare
 from safetensors.torch import load_file
 from tests.golden.materialise import materialise
@@ -49,6 +49,8 @@ FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
     **dict.fromkeys(("clip", "siglip"), towers.pairs),
     **dict.fromkeys(("blip", "blip-pretrain"), blip.answers),
     "rt1": rt1.answers,
+    "openvla": openvla.answers,
+    "openvla_oft": openvla.tuned,
 }
 
 

@@ -13,7 +13,7 @@ from nextmove.host.found import found
 from nextmove.systems import Family, find
 
 Kind = Literal["nextmove", "lerobot", "flowpolicy", "hf", "openvla", "gguf"]
-Holds = Literal["policy", "generator", "encoder", "vision-language", "vla"]
+Holds = Literal["policy", "generator", "encoder", "vision-language"]
 
 PLACES = ("model", ".", "pretrained_model", "checkpoints/last/pretrained_model")
 """Where a model lies in a folder: in a run of ours, as it is, in a training step or a run of LeRobot."""
@@ -23,7 +23,7 @@ HOLDS: Mapping[Kind, Holds] = {
     "lerobot": "policy",
     "flowpolicy": "policy",
     "hf": "generator",
-    "openvla": "vla",
+    "openvla": "policy",
     "gguf": "generator",
 }
 FAMILIES: Mapping[Family, Holds] = {
@@ -38,7 +38,6 @@ WHAT: Mapping[Holds, str] = {
     "generator": "a generator of text or images",
     "encoder": "an encoder of images or texts",
     "vision-language": "a model of images and texts",
-    "vla": "a vision-language-action model",
 }
 SIGHTED = ("clip", "siglip", "blip", "llava", "paligemma", "smolvlm", "idefics3", "idefics", "flamingo")
 """Beginnings of the model_type of transformers' models that read images."""
@@ -51,7 +50,6 @@ USED_BY: Mapping[Holds, str] = {
     "generator": "`nextmove evaluate` judges it, `nextmove generate` draws from it, `nextmove inspect` describes it",
     "encoder": "`nextmove inspect` describes it",
     "vision-language": "`nextmove evaluate`, `ask`, `search` and `caption` use it, `nextmove inspect` describes it",
-    "vla": "it cannot be run yet, `nextmove inspect` describes it",
 }
 """What the commands do with it."""
 
@@ -102,14 +100,15 @@ class Saved:
         fps: actions a second, which folders of policies do not say. Raises ConfigError naming the key or tensor that is
         wrong, and for a model that cannot be run yet.
         """
-        from nextmove.interop import flowpolicy, gguf, hf, lerobot
+        from nextmove.interop import flowpolicy, gguf, hf, lerobot, openvla
 
         if self.kind == "gguf":
             return gguf.load(self.folder)
         if self.kind == "hf":
             return hf.load(self.folder)
-        if self.kind in ("lerobot", "flowpolicy"):
-            return (lerobot if self.kind == "lerobot" else flowpolicy).load(self.folder, fps=fps)
+        policies = {"lerobot": lerobot, "flowpolicy": flowpolicy, "openvla": openvla}
+        if self.kind in policies:
+            return policies[self.kind].load(self.folder, fps=fps)
         raise ConfigError(f"{self.folder}: expected a model of another project that can be run, found {self.whose}")
 
     @property

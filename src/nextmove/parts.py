@@ -15,6 +15,7 @@ from nextmove.models.vision_language.spec import PairSpec
 from nextmove.nn import (
     attention,
     autoencoder,
+    chunk_head,
     critic,
     dcgan,
     dual,
@@ -86,6 +87,7 @@ PARTS: tuple[type, ...] = (
     nn.Gpt,
     nn.Expert,
     nn.Continued,
+    chunk_head.ChunkHead,
     attention.Heads,
     norm.LayerNorm,
     norm.RmsNorm,

@@ -60,12 +60,12 @@ def _policy(name: str, title: str, file: str, recipe: str, sentence: str, since:
     return System(name, title, "policy", sentence, since, f"models/policy/{file}.py", recipe)
 
 
-def _acting(name: str, title: str, file: str, recipe: str, sentence: str, since: str) -> System:
-    return System(name, title, "vision-language-action", sentence, since, f"models/policy/{file}.py", recipe)
-
-
 def _sighted(name: str, title: str, file: str, recipe: str, sentence: str, since: str) -> System:
     return System(name, title, "vision-language", sentence, since, f"models/vision_language/{file}.py", recipe)
+
+
+def _acting(name: str, title: str, file: str, recipe: str, sentence: str, since: str) -> System:
+    return System(name, title, "vision-language-action", sentence, since, f"models/policy/{file}.py", recipe)
 
 
 SYSTEMS: tuple[System, ...] = (
@@ -335,7 +335,22 @@ SYSTEMS: tuple[System, ...] = (
         "Bins + Prefix + Autoregressive",
         "actions as words of a vision-language model",
     ),
-    System("openvla", "OpenVLA", "vision-language-action", "Bins + Prefix + Autoregressive", "the same, open"),
+    _acting(
+        "openvla",
+        "OpenVLA",
+        "openvla",
+        "OpenVla",
+        "Reading(two VisionTowers, Gpt) + EdgeBins + Continued + Autoregressive",
+        "the same, open, with two towers that see one picture",
+    ),
+    _acting(
+        "openvla-oft",
+        "OpenVLA-OFT",
+        "openvla_oft",
+        "OpenVlaOft",
+        "Reading(two VisionTowers, Gpt) + Continued(whole) + Regression L1",
+        "a chunk in one pass, as numbers in place of words",
+    ),
     _acting("pi0", "pi0", "pi0", "Pi0", "Reading + Expert + Flow", "a flow expert beside the language model"),
     _acting(
         "pi05",

@@ -78,6 +78,7 @@ WRITERS = {
     "evaluation/video.py mp4: av.open": "into memory",
     "host/lock.py _take: os.write": "the owner of a lock, in the file that it holds",
     "host/memory.py forget_peak: os.write": "tells the kernel to count the peak of memory anew; no file of anybody",
+    "interop/openvla/exporting.py _write_part: torch.save": "into memory",
     "jobs/repeat.py writable_dir: tempfile.TemporaryFile": "tries whether the folder takes a file, and leaves none",
     "training/checkpoint.py remove: os.rename": "a folder half removed must not look whole",
 }

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.codecs.bins import Bins
+from nextmove.codecs.edge_bins import EdgeBins
 from nextmove.codecs.relative import Relative
 from nextmove.codecs.scaled import Parts, Scaled
 from nextmove.contracts import Known, Numbers
@@ -34,7 +35,7 @@ class Actions(nn.Module):
         relative: Relative | None = None,
         *,
         per_step: bool = False,
-        bins: Bins | None = None,
+        bins: Bins | EdgeBins | None = None,
         pad: int = 0,
         mask_padding: bool = False,
     ) -> None:
@@ -75,7 +76,7 @@ class Actions(nn.Module):
     def take(self, found: Summary, quantiles: Array | None = None, size: Array | float = 0.0) -> None:
         """The same from statistics that were found already, as `Scaled.take`."""
         self.scale.take(found, quantiles, size)
-        if self.bins is not None and math.isinf(self.end):
+        if isinstance(self.bins, Bins) and math.isinf(self.end):
             ends = torch.from_numpy(np.stack([found.low, found.high])).float()
             self.bins.fit(self.scale.encode(ends).reshape(-1, self.bins.width))
 

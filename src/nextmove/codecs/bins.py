@@ -16,11 +16,7 @@ class Bins(nn.Module):
 
     Bin i covers [low + i w, low + (i + 1) w), w = (high - low) / bins, the last one its upper edge too; it is decoded
     to its centre, so an error inside the range is at most w / 2. Values outside are clamped to the end bins and
-    counted.
-
-    OpenVLA (Kim et al. 2024) digitises with numpy.linspace(-1, 1, 256) as the bin *edges*: its numbers 1 to 255 stand
-    for 255 bins of width 2 / 255 and 256 for the value 1 alone, which is decoded as the last bin. That is bins=255
-    here; its token of bin i is the (i + 1)-th from the end of the vocabulary.
+    counted. OpenVLA counts edges in place of bins: `edge_bins.EdgeBins`.
     """
 
     low: Tensor

@@ -67,11 +67,14 @@ class Scaled(nn.Module):
     back_shift: Tensor
     back_scale: Tensor
 
-    def __init__(self, width: int, *, mode: Mode = "mean_std", name: str = "values") -> None:
+    def __init__(self, width: int, *, mode: Mode = "mean_std", name: str = "values", clip: bool = False) -> None:
+        """clip: what is encoded is cut to [-1, 1] (OpenVLA; Kim et al. 2024, section 3.2)."""
         super().__init__()
         if mode not in STATISTICS:
             raise ValueError(f"mode: expected one of {', '.join(STATISTICS)}; found {mode!r}")
-        self.width, self.mode, self.name = width, mode, name
+        if clip and mode == "mean_std":
+            raise ValueError("clip: expected a mode whose data lie in [-1, 1], found mean_std")
+        self.width, self.mode, self.name, self.clip = width, mode, name, clip
         for buffer in BUFFERS:
             # NaN marks what was never fitted.
             value = float(buffer.endswith("scale")) if mode == "identity" else torch.nan
@@ -81,7 +84,7 @@ class Scaled(nn.Module):
     @property
     def end(self) -> float:
         """Largest magnitude of the fitted data in model space, infinite where the mode sets it no end."""
-        return end(self.mode)
+        return 1.0 if self.clip else end(self.mode)
 
     def fit(self, values: Array, *, size: Array | float = 0.0) -> list[int]:
         """Statistics of `values` (N, D), exact, in float64; returns the dimensions that are `constant`.
@@ -186,6 +189,26 @@ class Scaled(nn.Module):
         # Halving is exact, so these are 2 (raw - first) / width - 1 and (x + 1) width / 2 + first to the last bit.
         self._store(first, width / 2, torch.full_like(first, -1.0), back_first, back_width / 2)
 
+    def set_ranges(self, low: Array, high: Array, scaled: Array, *, eps: float = 1e-8) -> list[int]:
+        """[low, high] (D,) to [-1, 1] where `scaled` (D,) bool, elsewhere numbers as they are; OpenVLA's formulas.
+
+        A range of 0 is shifted, not divided by, and decoded as its value; returns those dimensions. eps is added to a
+        range when encoding. Raises ValueError for statistics of another width, or not finite.
+        """
+        parts = {"low": np.asarray(low, np.float64), "high": np.asarray(high, np.float64)}
+        for key, value in {**parts, "mask": np.asarray(scaled)}.items():
+            if value.shape != (self.width,):
+                raise ValueError(f"{self.name}.{key}: expected {self.width} values, found shape {value.shape}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{self.name}.{key}: expected finite values, found {value.tolist()}")
+        low, extent = parts["low"], parts["high"] - parts["low"]
+        flat = extent == 0
+        shift, way_in = np.where(scaled, low, 0.0), np.where(scaled & ~flat, (extent + eps) / 2, 1.0)
+        offset = np.where(scaled & ~flat, -1.0, 0.0)
+        back = np.where(scaled, extent / 2, 1.0)
+        self._store(*(torch.from_numpy(part).float() for part in (shift, way_in, offset, shift, back)))
+        return [int(dim) for dim in np.flatnonzero(flat & np.asarray(scaled, bool))]
+
     def affine(self, scale: Tensor, offset: Tensor) -> None:
         """The map x = raw * scale + offset, both (D,), of another project."""
         zero = torch.zeros_like(offset)
@@ -194,7 +217,8 @@ class Scaled(nn.Module):
     def encode(self, raw: Tensor) -> Tensor:
         """Data (..., D) to model space."""
         self._check(raw)
-        return (raw - self.shift) / self.scale + self.offset
+        x = (raw - self.shift) / self.scale + self.offset
+        return x.clamp(-1, 1) if self.clip else x
 
     def decode(self, x: Tensor) -> Tensor:
         """Model space (..., D) to data."""

@@ -15,17 +15,18 @@ from torch import Tensor, nn
 from nextmove.contracts import Rng, uniform
 from nextmove.contracts.pixels import resized
 
-Values = Literal["imagenet", "clip", "symmetric", "efficientnet-lite", "unit"]
+Values = Literal["imagenet", "imagenet-bf16", "clip", "symmetric", "efficientnet-lite", "unit"]
 SCALES: dict[Values, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet-bf16": ((0.484375, 0.455078125, 0.40625), (0.228515625, 0.2236328125, 0.224609375)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "efficientnet-lite": ((127 / 255,) * 3, (128 / 255,) * 3),
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 """What is taken off values in [0, 1], and what they are divided by. ImageNet's and CLIP's are their images' mean and
-deviation, ImageNet's those that published residual networks were trained with; EfficientNet-Lite's are (x - 127) / 128
-of 0 to 255."""
+deviation, ImageNet's those that published residual networks were trained with, and once more as OpenVLA's processor
+has them, rounded to bf16; EfficientNet-Lite's are (x - 127) / 128 of 0 to 255."""
 GRAY = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in a colour's lightness (ITU-R BT.601)."""
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))

@@ -68,12 +68,17 @@ class Reading:
     (pi0.5)."""
     states: tuple[str, ...] = ("observation.state",)
     state_scaling: Mode = "mean_std"
+    state_clip: bool = False
+    """Whether scaled states are cut to [-1, 1] (OpenVLA-OFT)."""
     state_width: int = 0
     """Width D that scaled states are padded to with zeros; 0 = as they are."""
     state_map: Projector = Projector(1)
     """What makes a token of a state."""
     state_place: Literal["last", "images"] = "last"
     """Where its token stands: behind all, seen by nothing in front of it; or behind the images, among the rest."""
+    told: tuple[int, ...] = ()
+    """Ids that count with the words' in their mean, by which towers with `film` are steered (OpenVLA-OFT: those between
+    words and actions, and behind them)."""
     order: Literal["whole", "causal"] = "whole"
     """Whether all tokens but a last state see each other (PaliGemma), or each what is before it (OpenVLA)."""
     read: bool = True
@@ -83,6 +88,8 @@ class Reading:
     def __post_init__(self) -> None:
         if len(self.values) != len(self.towers):
             raise ValueError(f"encoder.values: expected one for each of {len(self.towers)} towers, found {self.values}")
+        if any(tower.film not in (0, self.language.width) for tower in self.towers):
+            raise ValueError(f"encoder.towers.film: expected 0 or the words' width {self.language.width}, found others")
         if len({(tower.image, tower.side) for tower in self.towers}) > 1:
             raise ValueError("encoder.towers: expected one size of image and as many patches, found several")
         if self.language.positions != "rotary":
@@ -134,7 +141,9 @@ class ReadingEncoder(nn.Module):
         if config.state_width and own > config.state_width:
             raise ValueError(f"encoder.state_width: expected at least the states' {own}, found {config.state_width}")
         self.state_width = (config.state_width or own) if own else 0
-        self.scale = Scaled(own, mode=config.state_scaling, name="encoder.state") if own else None
+        self.scale = (
+            Scaled(own, mode=config.state_scaling, name="encoder.state", clip=config.state_clip) if own else None
+        )
         self.state = config.state_map.build(self.state_width, width) if config.state == "token" else None
 
     @property
@@ -220,7 +229,8 @@ class ReadingEncoder(nn.Module):
         words = self.language.embed(ids)
         heard = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.to(like.device).bool()
         parts = [(words[:, : config.front], heard[:, : config.front])]
-        parts += [part for picture, own in self._looked(pictures) for part in self._framed(picture, own)]
+        seen = self.looked(pictures, self._steering(words, heard))
+        parts += [part for picture, own in seen for part in self._framed(picture, own)]
         parts += [mark for around in config.around for mark in self._marks(around, len(ids))] * config.blanks
         token = None
         if self.state is not None:
@@ -238,21 +248,46 @@ class ReadingEncoder(nn.Module):
             return x, valid, None
         return x, valid, torch.arange(x.shape[1], device=x.device) == x.shape[1] - 1
 
-    def _looked(self, pictures: Sequence[tuple[Tensor, Tensor | None]]) -> list[tuple[Tensor, Tensor | None]]:
-        """The tokens (B, N, W) of each picture, in one call of each tower, and whose rows have it."""
-        if not pictures:
-            return []
-        assert self.bridge is not None
-        own, towers = next(self.towers.parameters()), zip(self.towers, self.config.values, strict=True)
+    def _steering(self, words: Tensor, heard: Tensor) -> Tensor | None:
+        """The mean word (B, W) of a text (B, L, W), where towers are steered by it."""
+        if not any(tower.film for tower in self.config.towers):
+            return None
+        beside = [part for part, _ in self._marks(self.config.told, len(words))]
+        weight = heard[..., None].to(words)
+        whole = torch.cat([words * weight, *beside], 1).sum(1)
+        return whole / (weight.sum(1) + len(self.config.told))
+
+    def looked(
+        self, pictures: Sequence[tuple[Tensor, Tensor | None]], steering: Tensor | None = None
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """The tokens (B, N, W) of each picture, in one call of each tower, and whose rows have it.
+
+        Pictures are (B, 3, S, S) in [0, 1], or all of them tokens already. steering: (B, W), of towers with `film`.
+        """
+        if not pictures or pictures[0][0].dim() == 3:
+            return list(pictures)
+        own = next(self.towers.parameters())
         pixels = torch.cat([picture for picture, _ in pictures]).to(own.device)
-        found = []
-        for tower, values in towers:
-            mean, std = (pixels.new_tensor(part)[:, None, None] for part in SCALES[values])
-            net: Any = tower
-            found.append(net(((pixels - mean) / std).to(own))[:, net.config.extra :])
-        tokens: Tensor = self.bridge(torch.cat(found, -1)) * self.config.image_scale
-        rows = tokens.to(self.language.embedding.weight).chunk(len(pictures))
+        by = None if steering is None else steering.repeat(len(pictures), 1)
+        rows = self.tokens(self.features([part.to(own) for part in self.scaled(pixels)], by)).chunk(len(pictures))
         return [(row, mask) for row, (_, mask) in zip(rows, pictures, strict=True)]
+
+    def features(self, pixels: Sequence[Tensor], steering: Tensor | None = None) -> Tensor:
+        """What the towers tell of each patch, side by side (B, N, C), of pictures scaled as each of them reads them."""
+        nets: Any = self.towers
+        found = [net(own, condition=steering)[:, net.config.extra :] for net, own in zip(nets, pixels, strict=True)]
+        return torch.cat(found, -1)
+
+    def tokens(self, features: Tensor) -> Tensor:
+        """The language model's tokens (B, N, W) of `features`."""
+        assert self.bridge is not None
+        y: Tensor = self.bridge(features) * self.config.image_scale
+        return y.to(self.language.embedding.weight)
+
+    def scaled(self, pixels: Tensor) -> list[Tensor]:
+        """Pictures (N, 3, S, S) in [0, 1] as each tower reads them."""
+        pairs = ([pixels.new_tensor(part)[:, None, None] for part in SCALES[own]] for own in self.config.values)
+        return [(pixels - mean) / std for mean, std in pairs]
 
     def _framed(self, tokens: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         """An image's tokens between the ids around it, with what of them counts."""

@@ -49,6 +49,9 @@ class Block:
     condition: int = 0
     """Width C of a condition that shifts and scales what enters each part and gates what it adds (adaLN of DiT; with
     `RmsNorm`, pi0.5's); its maps start at 0, so that the block starts as the identity. 0 = none."""
+    film: int = 0
+    """Width C of a condition by which the stream is scaled and shifted behind self-attention, x (1 + scale) + shift
+    (Perez et al. 2018; OpenVLA-OFT, Kim et al. 2025); its maps start at 0. 0 = none."""
     dropout: float = 0.0
     """Of what each part adds."""
     attention_dropout: float = 0.0
@@ -65,6 +68,8 @@ class Block:
             )
         if self.condition and self.cross_optional:
             raise ValueError("cross_optional: expected a block without condition, found one that has it")
+        if self.film and (self.condition or not self.attention):
+            raise ValueError("film: expected a block with self-attention and no other condition, found another")
 
     def build(self) -> TransformerBlock:
         """The module; raises ValueError if the heads do not divide `width`."""
@@ -173,6 +178,7 @@ class TransformerBlock(nn.Module):
         super().__init__()
         width, parts = config.width, config.attention + bool(config.cross) + 1
         self.adaptive = AdaLN(config.condition, width, parts) if config.condition else None
+        self.film = AdaLN(config.film, width, 1, 2) if config.film else None
         self.attention_branch = Branch(config) if config.attention else None
         self.attention = self._attention(config) if config.attention else None
         self.cross_branch = Branch(config) if config.cross else None
@@ -211,6 +217,8 @@ class TransformerBlock(nn.Module):
             asked = h if position is None else h + position
             y, past = part(asked, asked, h, mask, past, rotate)
             x = branch.join(x, y, by)
+            if parts.get("film") is not None:
+                x = modulated(x, parts["film"](condition)[0])
         part = parts.get("cross")
         if part is not None and (source is not None or not self.cross_optional):
             if source is None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec, Memory
 from nextmove.nn.embedding import sinusoid
@@ -45,6 +46,9 @@ class Continued:
     """What makes a token of a noisy number (OpenVLA-OFT's diffusion), which takes a placeholder's place."""
     head: Any = None
     """Config whose `build(width, out)` is the module (B, H, n W) -> (B, H, out); none: a linear map."""
+    others: bool = False
+    """Whether the last class stands for all other ids, so that the loss counts the whole vocabulary, as language models
+    are trained (RT-2, OpenVLA); it is never drawn."""
 
     def build_tokens(self, *, length: int, classes: int, context: ContextSpec, start: bool = True) -> ContinuedNet:
         """The network (ids (B, L) in 0..K, ctx, memory) -> (logits (B, L, K), memory), K being the start symbol."""
@@ -100,8 +104,9 @@ class ContinuedNet(Following):
         super().__init__()
         self.config, self.classes = config, classes
         ids = [first + step * i for first, count, step in config.vocabulary for i in range(count)]
-        if ids and len(ids) != classes:
-            raise ValueError(f"vocabulary: expected {classes} ids, one for each class, found {len(ids)}")
+        if len(ids) + config.others != classes and (ids or config.others):
+            each = "each class but the last" if config.others else "each class"
+            raise ValueError(f"vocabulary: expected {classes - config.others} ids, one for {each}, found {len(ids)}")
         if len({*ids}) < len(ids) or any(i < 0 for i in ids):
             raise ValueError("vocabulary: expected different ids from 0 on, found one twice or below 0")
         with torch.device("cpu"):
@@ -122,7 +127,8 @@ class ContinuedNet(Following):
     def last(self, ids: Tensor, ctx: Context, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """As `forward`, but the logits (B, 1, K) of the last class only."""
         h, state = self.read(ids, ctx, state)
-        return self.logits(h[:, -1:]), state
+        found = self._own(h[:, -1:])
+        return F.pad(found, (0, int(self.config.others)), value=-torch.inf), state
 
     def read(self, ids: Tensor, ctx: Context, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """What the language model makes of classes (B, L), the start symbol first: (B, L, W), and the memory."""
@@ -138,7 +144,15 @@ class ContinuedNet(Following):
         return h[:, extra:], state
 
     def logits(self, h: Tensor) -> Tensor:
-        """(..., K) of what `read` gives: of the ids that are classes alone."""
+        """(..., K) of what `read` gives: of the ids that are classes alone, and of all others together."""
+        if not self.config.others:
+            return self._own(h)
+        assert self.table is not None
+        whole, rows = self.language.logits(h), self.table.to(h.device)
+        rest = whole.index_fill(-1, rows, -torch.inf).logsumexp(-1, keepdim=True)
+        return torch.cat([whole[..., rows], rest], -1)
+
+    def _own(self, h: Tensor) -> Tensor:
         if self.table is None:
             return self.language.logits(h)[..., : self.classes]
         spoken, cap = self.language.spoken(), self.language.config.logit_cap

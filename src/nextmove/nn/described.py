@@ -48,7 +48,8 @@ def product(linear: nn.Module) -> Product:
 def layer_parts(block: TransformerBlock, rotary: int) -> LayerParts:
     """One block; raises ValueError for one with cross-attention, a condition, gates or norms behind the sum."""
     attention, first, last = block.attention, block.attention_branch, block.feedforward_branch
-    if attention is None or first is None or block.cross is not None or block.adaptive is not None:
+    others = (block.cross, block.adaptive, block.film)
+    if attention is None or first is None or any(part is not None for part in others):
         raise ValueError("block: expected self-attention and feed-forward only, found other parts")
     return LayerParts(_branch(first), _attention(attention, rotary), _branch(last), _feedforward(block.feedforward))
 

@@ -6,6 +6,7 @@ Shapes: S tokens of an image, C their width, W width of the language model, r si
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -35,11 +36,15 @@ class Projector:
     bias: bool = True
     shuffle: int = 1
     """Side r of the blocks of tokens that become one (SmolVLM)."""
+    widen: int = 0
+    """How many times as wide as the tokens the first of several maps makes them (OpenVLA: 4); 0 = W at once."""
 
     def __post_init__(self) -> None:
         for name in ("layers", "shuffle"):
             if getattr(self, name) < 1:
                 raise ValueError(f"projector.{name}: expected at least 1, found {getattr(self, name)}")
+        if self.widen and self.layers < 2:
+            raise ValueError(f"projector.widen: expected several maps, of which the first widens, found {self.layers}")
 
     def tokens(self, count: int) -> int:
         """How many tokens leave it of so many."""
@@ -57,7 +62,9 @@ class ProjectorNet(nn.Module):
         super().__init__()
         self.shuffle, self.activation = config.shuffle, ACTIVATIONS[config.activation]
         first = source * config.shuffle**2
-        self.maps = nn.ModuleList(Linear(width if i else first, width, bias=config.bias) for i in range(config.layers))
+        inner = config.widen * source or width
+        widths = [first, *(width if i else inner for i in range(config.layers - 1)), width]
+        self.maps = nn.ModuleList(Linear(a, b, bias=config.bias) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """Raises ValueError for tokens that cannot be shuffled."""

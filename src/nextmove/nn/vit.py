@@ -44,7 +44,9 @@ class VisionTower:
     resize: Resize = "none"
     """How images of other sizes get positions: "none", "bicubic", "antialias" or "buckets" (`nn.places`)."""
     class_token: bool = True
-    """A learned token in front, with a position of its own."""
+    """A learned token in front."""
+    class_position: bool = True
+    """Whether it has a position of its own; without one it stands as it is (timm's towers with registers)."""
     registers: int = 0
     """Learned tokens R behind the class token, without positions (Darcet et al. 2023)."""
     mask_token: bool = False
@@ -63,6 +65,8 @@ class VisionTower:
     """The vector of an image: its class token; by attention with a query of its own (SigLIP); the patches' mean."""
     layer_scale: float = 0.0
     """Start of a learned factor per channel of what each part adds (DINOv2); 0 = none."""
+    film: int = 0
+    """Width of a condition, as words are one, by which every block scales and shifts (`block.Block`); 0 = none."""
     dropout: float = 0.0
 
     @property
@@ -75,8 +79,8 @@ class VisionTower:
         """One of its blocks."""
         p = self.dropout
         return Block(
-            self.width, self.heads, self.feedforward, self.norm, layer_scale=self.layer_scale, dropout=p,
-            attention_dropout=p, hidden_dropout=p,
+            self.width, self.heads, self.feedforward, self.norm, layer_scale=self.layer_scale, film=self.film,
+            dropout=p, attention_dropout=p, hidden_dropout=p,
         )  # fmt: skip
 
     @property
@@ -113,8 +117,8 @@ class VisionTowerNet(nn.Module):
         self.config, width = config, config.width
         self.normed = config.depth == config.layers and (config.normed or not config.post_norm)
         self.embed = nn.Conv2d(config.channels, width, config.patch, config.patch, bias=config.patch_bias)
-        learned = config.image > 0
-        self.places = Places(config.side, width, config.resize, first=int(config.class_token)) if learned else None
+        learned, first = config.image > 0, int(config.class_token and config.class_position)
+        self.places = Places(config.side, width, config.resize, first=first) if learned else None
         self.class_token = _token(width) if config.class_token else None
         self.registers = _token(config.registers, width) if config.registers else None
         self.mask_token = nn.Parameter(torch.zeros(width)) if config.mask_token else None
@@ -122,16 +126,23 @@ class VisionTowerNet(nn.Module):
         self.stream = Stream([config.block] * config.layers, norm=config.norm if config.post_norm else None)
         self.pool = AttentionPool(config.block) if config.pool == "attention" else None
 
-    def forward(self, images: Tensor, valid: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        valid: Tensor | None = None,
+        hidden: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
         """Tokens (B, S, W) of the configured `layer`.
 
         valid: (B, rows, columns) bool, False for patches of padding, which are not attended to (`nn.places.patch_mask`
-        makes it of pixels); hidden: likewise, True for patches that the mask token stands for. Raises ValueError for
-        images of another size or number of channels than the tower reads.
+        makes it of pixels); hidden: likewise, True for patches that the mask token stands for; condition: (B, `film`).
+        Raises ValueError for images of another size or number of channels than the tower reads.
         """
         x = self.embedded(images, valid, hidden)
         mask = None if valid is None or bool(valid.all()) else key_mask(self._seen(valid))
-        h, _ = self.stream(x, mask=mask, remember=False, depth=None if self.normed else self.config.depth)
+        depth = None if self.normed else self.config.depth
+        h, _ = self.stream(x, mask=mask, remember=False, depth=depth, condition=condition)
         return h
 
     def embedded(self, images: Tensor, valid: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
@@ -150,7 +161,8 @@ class VisionTowerNet(nn.Module):
         else:
             x = x + self.places(rows, columns, valid)
         if self.class_token is not None:
-            own = self.class_token if self.places is None else self.class_token + self.places.front()[0]
+            placed = self.places is not None and self.places.first
+            own = self.class_token + self.places.front()[0] if placed else self.class_token  # type: ignore[union-attr]
             front.append(own.expand(len(x), 1, -1))
         if self.registers is not None:
             front.append(self.registers.expand(len(x), -1, -1))
@@ -219,12 +231,18 @@ class VitNetwork(VisionTowerNet):
         """W."""
         return self.config.width
 
-    def forward(self, images: Tensor, valid: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        valid: Tensor | None = None,
+        hidden: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
         """What the last block knows of each patch."""
         height, width = images.shape[-2:]
         patch = self.config.patch
         whole = F.pad(images, (0, -width % patch, 0, -height % patch))
-        tokens = super().forward(whole, valid, hidden)
+        tokens = super().forward(whole, valid, hidden, condition)
         return tokens.mT.reshape(len(images), self.config.width, -1, whole.shape[-1] // patch)
 
 

@@ -19,7 +19,6 @@ from nextmove.interop.hf.tensors import Checkpoint, read_folder
 from nextmove.interop.hf.words import read_tokenizer, stop_ids
 from nextmove.interop.report import Report
 from nextmove.interop.weights import fill, naming
-from nextmove.models.vision_language.reader import Reader
 from nextmove.weights import check_filled, without_storage
 
 
@@ -45,7 +44,8 @@ class Joined:
 
     name: str
     config: Any
-    model: Reader
+    model: Any
+    """A `Reader`, or a policy whose parts have these layouts."""
     parts: tuple[Part, ...]
     aside: tuple[str, ...] = ()
     """Keys of config.json that change no logits."""

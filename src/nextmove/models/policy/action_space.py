@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from nextmove.codecs import Actions, Bins, Scaled
+from nextmove.codecs.edge_bins import EdgeBins
 from nextmove.codecs.levels import Levels
 from nextmove.codecs.poses import Pose
 from nextmove.codecs.relative import Relative
@@ -39,6 +40,10 @@ class ActionSpace:
     """First dimension and number of those in a row of which one is chosen, written as one id; of `levels`."""
     ranges: tuple[tuple[float, float], ...] = ()
     """Low and high of each dimension, in the robot's units, in place of those found in data; of `levels`."""
+    edges: bool = False
+    """Whether `bins` counts the edges of bins over [-1, 1], as OpenVLA does (codecs/edge_bins.py, `EdgeBins`)."""
+    clip: bool = False
+    """Whether scaled actions are cut to [-1, 1]."""
     space: Literal["auto", "shown", "absolute", "relative", "deltas"] = "auto"
     """`relative` to the reference's present value; `deltas`: each action to the one before; `shown`: relative where the
     encoder shows points seen from the reference, else absolute; `auto`: relative there and where reference and action
@@ -94,14 +99,16 @@ class ActionSpace:
             raise ValueError("actions.levels: expected bins and levels where there are choices or ranges, found none")
         if self.ranges and space != "absolute":
             raise ValueError(f"actions.ranges: expected absolute actions, whose numbers they bound, found {space} ones")
+        if self.edges and not (self.bins and self.clip):
+            raise ValueError("actions.edges: expected bins, and actions that are clipped to [-1, 1], found others")
         return replace(self, space=space, frame=frame)
 
     def codec(self, spec: PolicySpec, timing: Timing, shown: State | None) -> Actions:
         """The codec of a resolved space."""
         relative = self._relative(spec, timing, shown)
-        made = relative.made
+        made, mode = relative.made, "identity" if self.ranges else self.scaling
         return Actions(
-            Scaled(timing.horizon * made if self.per_step else made, mode="identity" if self.ranges else self.scaling),
+            Scaled(timing.horizon * made if self.per_step else made, mode=mode, clip=self.clip),
             relative,
             per_step=self.per_step,
             bins=self._bins(made),
@@ -115,7 +122,9 @@ class ActionSpace:
         ids = made - sum(count - 1 for _, count in self.choices)
         return (timing.horizon * ids,) if self.bins else (timing.horizon, self.width or made)
 
-    def _bins(self, made: int) -> Bins | None:
+    def _bins(self, made: int) -> Bins | EdgeBins | None:
+        if self.edges:
+            return EdgeBins(edges=self.bins, width=made)
         if not self.levels:
             return Bins(bins=self.bins, width=made) if self.bins else None
         return Levels(bins=self.bins, width=made, choices=self.choices, ranges=self.ranges)

@@ -18,10 +18,12 @@ def check(actions: Any, decoder: Any) -> None:
     A decoder of ids needs bins, as many as its classes; any other needs none, and data that end where it does.
     """
     ids = isinstance(decoder, Autoregressive | Categorical)
-    if ids and actions.bins != decoder.classes:
+    # The last class of a vocabulary with others is no bin.
+    classes = decoder.classes - getattr(decoder.trunk, "others", False) if ids else 0
+    if ids and actions.bins != classes:
         refuse(
-            f"actions.bins: expected {decoder.classes}, one for each of decoder.classes, found {actions.bins}; choose "
-            f"--recipe.actions.bins {decoder.classes}"
+            f"actions.bins: expected {classes}, one for each of decoder.classes, found {actions.bins}; choose "
+            f"--recipe.actions.bins {classes}"
         )
     if not ids and actions.bins:
         refuse(
@@ -29,7 +31,7 @@ def check(actions: Any, decoder: Any) -> None:
             f"{actions.bins}; choose --recipe.actions.bins 0, or action-tokens"
         )
     if not ids:
-        check_reach(decoder, end(actions.scaling), f"actions.scaling {actions.scaling}")
+        check_reach(decoder, _end(actions), f"actions.scaling {actions.scaling}")
     if isinstance(decoder, MeanFlow) and isinstance(decoder.trunk, Lstm):
         refuse("decoder.trunk: MeanFlow differentiates forward, which torch's LSTM cannot; choose another --trunk")
 
@@ -40,7 +42,12 @@ def suited(recipe: Any) -> Any:
     if actions is None:
         return recipe
     if not isinstance(decoder, Autoregressive | Categorical):
-        actions = replace(actions, bins=0, levels=False, choices=(), ranges=())
-    if reach(decoder) < end(actions.scaling):
+        actions = replace(actions, bins=0, levels=False, choices=(), ranges=(), edges=False)
+    if reach(decoder) < _end(actions):
         actions = replace(actions, scaling="min_max")
     return replace(recipe, actions=actions)
+
+
+def _end(actions: Any) -> float:
+    """Largest magnitude of actions in model space."""
+    return 1.0 if actions.clip else end(actions.scaling)
