@@ -194,3 +194,15 @@ def test_a_diverged_actor_is_stopped():
 
     with pytest.raises(ValueError, match="finite"):
         Receding(Nan(), seeded(0)).step(see(0))
+
+
+def test_it_says_beforehand_which_observations_it_reads():
+    actor = Counting()
+    control, said = Receding(actor, seeded(0)), []
+    for value in range(12):
+        looks = control.looks
+        said.append(looks)
+        control.step(see(value if looks else -1.0))
+    assert said == [True, False, True, True, True, False, True, True, True, False, True, True]
+    states = [shown["observation.state"][0, :, 0].tolist() for shown in actor.shown]
+    assert states == [[0, 0, 0], [2, 3, 4], [6, 7, 8]]

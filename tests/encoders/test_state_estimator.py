@@ -108,6 +108,25 @@ def test_the_loss_of_a_policy_teaches_the_estimator():
     assert error < 0.25 * spread
 
 
+def test_numbers_that_are_not_estimated_are_shown_at_their_mean():
+    named = {**INPUTS, POINTS: Feature("state", (4,), ("ax", "ay", "bx", "by"))}
+    spec = PolicySpec(named, 2, 10.0)
+    recipe = FlowPolicy(encoder=Observation(estimator=replace(ESTIMATOR, numbers=("by", "0"))))
+    made = store.create("flow-policy", spec, replace(recipe, decoder=replace(recipe.decoder, trunk=Mlp(16, 1))))
+    made.fit(Batches([batch(64)]))
+    estimator, shown = made.train().estimator, batch(8, seed=2)
+    assert estimator.estimate(shown).shape == (8, 2, 2)
+    mean = batch(64)[POINTS].mean((0, 1))
+    trained, terms = estimator.trained(shown, seeded(3))
+    for found in (estimator(shown)[POINTS], trained[POINTS], estimator.trained(shown, None)[0][POINTS]):
+        torch.testing.assert_close(found[..., [1, 2]], mean[[1, 2]].expand(8, 2, 2), rtol=1e-4, atol=1e-4)
+        assert found[..., [0, 3]].std() > 0
+    told = estimator.scale.encode(shown[POINTS])[:2, :, [0, 3]]
+    torch.testing.assert_close(terms["estimate"], (estimator.estimate(shown)[:2] - told).abs().mean())
+    with pytest.raises(ValueError, match=r"some of observation.environment_state, found 'cx'; it has ax, ay, bx, by"):
+        replace(ESTIMATOR, numbers=("cx",)).build(named)
+
+
 def test_the_command_line_asks_for_it_among_the_parts():
     recipe = recipe_for("flow-policy", parts="estimated-state")
     assert recipe.encoder == Observation(estimator=StateEstimator())

@@ -201,3 +201,21 @@ def test_a_package_that_is_not_installed_is_named_with_what_installs_it(monkeypa
     monkeypatch.setitem(sys.modules, "metaworld", None)
     with pytest.raises(sim.SimulatorError, match=r"needs metaworld .*pip install metaworld==3\.1\.1 packaging"):
         sim.make(replace(EVERY[0], settings={"env": "button-press-v3"}))
+
+
+def test_cameras_that_nobody_reads_are_not_drawn(drawn):
+    view = "observation.images.corner2"
+    rows = []
+    for blinks in (False, True):
+        with closing(sim.make("metaworld/reach", {view: (32, 32)})) as env:
+            env.reset(seed=1)
+            found = []
+            for step in range(4):
+                env.seeing = not (blinks and step % 2)
+                found.append(env.step(np.full(4, 0.5))[0])
+            assert env.reset(seed=1)[0][view].any()
+            rows.append(found)
+    for step, (seen, blinked) in enumerate(zip(*rows, strict=True)):
+        assert numbers(seen).tolist() == numbers(blinked).tolist()
+        assert blinked[view].any() == (step % 2 == 0)
+        assert step % 2 or (seen[view] == blinked[view]).all()

@@ -84,6 +84,10 @@ class BatchedEnsembling:
         """The latest whole chunk (H, A) of row `row`, None before its first."""
         return self._plans.plan(row)
 
+    def looks(self, row: int) -> bool:
+        """Whether row `row` reads its next observation: every one."""
+        return self._plans.looks(row)
+
     def step(self, observations: Sequence[Observation | None]) -> list[Action | None]:
         """One action (A,) for every row; rows whose observation is None rest and get None."""
         made = self._plans.step(observations)

@@ -70,6 +70,11 @@ class _Row:
         self.plan, self.ticks = None, 0
         self.rng = rng or self.rng
 
+    @property
+    def looks(self) -> bool:
+        """Whether a plan will be made from the next observation: not while it has as many later ones to look at."""
+        return len(self.queue) < (self.seen.maxlen or 1)
+
     def see(self, observation: Observation, lasting: bool) -> None:
         """Adds an observation to the history; the first one fills all of it.
 
@@ -77,9 +82,9 @@ class _Row:
         (`lasting` says whether later ones are).
         """
         self.ticks += 1
+        if not self.looks:
+            return
         steps = self.seen.maxlen or 1
-        if len(self.queue) >= steps:
-            return  # The next plan comes after as many ticks, and looks at `steps` later observations.
         if self.queue or lasting:
             observation = {k: v if isinstance(v, str) else np.asarray(v).copy() for k, v in observation.items()}
         self.seen.extend([observation] * (1 if self.seen else steps))
@@ -108,6 +113,10 @@ class BatchedReceding:
     def plan(self, row: int) -> Action | None:
         """The latest whole chunk (H, A) of row `row`, None before its first."""
         return self._rows[row].plan
+
+    def looks(self, row: int) -> bool:
+        """Whether row `row` reads its next observation; what it does not read, no camera need take."""
+        return self._rows[row].looks
 
     def step(self, observations: Sequence[Observation | None]) -> list[Action | None]:
         """One action (A,) for every row; rows whose observation is None rest and get None."""
@@ -173,6 +182,11 @@ class Receding:
     def plan(self) -> Action | None:
         """The latest whole chunk (H, A), None before the first."""
         return self._one.plan(0)
+
+    @property
+    def looks(self) -> bool:
+        """Whether the next observation is read; one that is not need not be taken."""
+        return self._one.looks(0)
 
     def reset(self, rng: torch.Generator | None = None) -> None:
         """Starts an episode with nothing seen and nothing planned, drawing from `rng` (the former one if absent)."""

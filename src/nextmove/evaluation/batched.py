@@ -12,7 +12,7 @@ from nextmove.control import BatchedEnsembling, BatchedReceding, suited_rows
 from nextmove.evaluation.episode import Env, EpisodeResult, Trace
 from nextmove.evaluation.keys import Key, by_task
 from nextmove.evaluation.latency import TimedActor
-from nextmove.evaluation.worlds import Makers
+from nextmove.evaluation.worlds import Makers, look
 from nextmove.host.signals import check
 from nextmove.host.workers import Failure, SetupError, why
 
@@ -103,7 +103,9 @@ class Batched:
                         failure = slot.start(index, key)
                         if failure is not None:
                             yield index, failure
-            for slot, action in zip(slots, control.step([slot.observation for slot in slots]), strict=True):
+            actions = control.step([slot.observation for slot in slots])
+            for row, (slot, action) in enumerate(zip(slots, actions, strict=True)):
+                look(slot.env, control.looks(row))
                 if slot.trace is not None and (result := slot.step(action)) is not None:
                     yield slot.index, result
             tick += 1

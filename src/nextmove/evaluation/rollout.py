@@ -18,7 +18,7 @@ from nextmove.evaluation.keys import Key, episodes
 from nextmove.evaluation.latency import TimedActor, torch_threads
 from nextmove.evaluation.progress import progress_bar
 from nextmove.evaluation.replay import with_videos
-from nextmove.evaluation.worlds import Makers, Worlds
+from nextmove.evaluation.worlds import Makers, Worlds, look
 from nextmove.host.workers import Failure, run_tasks
 
 
@@ -70,6 +70,7 @@ class _Exact:
             trace, over = Trace(env, key[1], key[0]), False
             while not over and len(trace.rewards) < (self.max_steps or env.max_steps):
                 action = controller.step(observation)
+                look(env, getattr(controller, "looks", True))
                 observation, reward, terminated, truncated, info = env.step(action)
                 trace.add(action, reward, info)
                 over = terminated or truncated

@@ -10,6 +10,12 @@ Makers = Mapping[str, Callable[[], Env]]
 """What makes the environment of each task, by the task's name."""
 
 
+def look(env: Env, on: bool) -> None:
+    """Tells an environment that can leave its cameras out whether its next observation will be read."""
+    if hasattr(env, "seeing"):
+        env.seeing = on
+
+
 class Worlds:
     """The environment of the task that is played now; the one before is closed, since some simulators hold only one."""
 

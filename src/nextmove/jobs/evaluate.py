@@ -20,7 +20,7 @@ from nextmove.jobs.computing import Runtime, check_runtime
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import training_record
 from nextmove.jobs.repeat import Call, repeatable, writable_dir
-from nextmove.jobs.simulated import HELD_OUT, judge, played, report, several
+from nextmove.jobs.simulated import HELD_OUT, exchanged, judge, played, report, several
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
 from nextmove.runtime import Precision, compiled
@@ -90,6 +90,7 @@ def evaluate(
     precision: Precision = "float32",
     video: int = 4,
     blind: bool = False,
+    shuffled: bool = False,
     device: str = "cpu",
     out: str | Path | None = None,
 ) -> dict[str, Any]:
@@ -118,6 +119,8 @@ def evaluate(
         video: Episodes of each task with a video.
         blind: Judge it a second time on the same episodes with noise in place of its cameras' images, and report both
             with a paired test: what it solves then, it solves without seeing.
+        shuffled: Judge it once more on the same episodes of a suite with the instruction of another of its tasks, which
+            every seed draws: what it solves then, it solves without listening.
         device: cpu or cuda, where torch plans; each process loads the policy there.
         out: Folder of the report; default MODEL/evaluation.
 
@@ -132,7 +135,7 @@ def evaluate(
     if data is None:
         call.leave_out("windows", "for offline judging, which needs --data")
     else:
-        call.leave_out("task episodes seed workers batched video", "for a simulator, found --data")
+        call.leave_out("task episodes seed workers batched video shuffled", "for a simulator, found --data")
     if batched and runtime == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
     fps = several(task, batched)[0].fps if data is None else sets.open_dataset(data).fps
@@ -142,6 +145,9 @@ def evaluate(
     asked += [given for given, usual in ((precision, "float32"), (device, "cpu")) if given != usual]
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
     policies = {name: make()} | ({f"{name}-blind": make(blind=True)} if blind else {})
+    ways = ["", *(["blind"] if blind else []), *(["shuffled"] if shuffled else [])]
+    if shuffled:
+        exchanged(policies[name], several(task, batched), name)
     float32 = precise.Float32(precision, reference)
     out = writable_dir(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
@@ -150,13 +156,14 @@ def evaluate(
         else:
             entries = []
             with ExitStack() as until_all_are_judged:
-                for shown, policy in policies.items():
-                    how, place = ([*asked, "blind"], "rollouts-blind") if policy.blind else (asked, "rollouts")
+                for way in ways:
+                    shown, place = (f"{name}-{way}", f"rollouts-{way}") if way else (name, "rollouts")
+                    policy, how = policies[shown if way == "blind" else name], [*asked, *([way] if way else [])]
                     kept = until_all_are_judged.enter_context(keeping(out / place, played(model, task, batched, how)))
                     entry = judge(
                         partial(make, blind=policy.blind), policy, name=shown, simulator=task,
                         seeds=range(seed, seed + episodes), workers=workers, batched=batched, video=video,
-                        run=Path(model), kept=kept,
+                        run=Path(model), kept=kept, shuffled=way == "shuffled",
                     )  # fmt: skip
                     entries.append(float32.beside(entry, policy, partial(precise.of_task, task=task, seed=seed)))
             again, title = call.command(always="episodes seed"), f"{name} on {task}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from nextmove import control, evaluation, sim
 from nextmove.config import ConfigError
-from nextmove.contracts import seeded
+from nextmove.contracts import TASK, seeded
 from nextmove.evaluation.kept import Kept
 from nextmove.evaluation.latency import TimedActor
 from nextmove.evaluation.summary import at_end
@@ -19,6 +19,7 @@ from nextmove.jobs import provenance
 from nextmove.jobs.robot import fits_task, sensors
 from nextmove.jobs.simulators import JUDGED, demonstrations_caution, loudly, simulators_caution
 from nextmove.models.policy import Policy
+from nextmove.sim.shuffled import Shuffled
 from nextmove.sim.versions import installed
 
 HELD_OUT = 100_000
@@ -37,15 +38,18 @@ def judge(
     video: int = 0,
     run: str | Path | None = None,
     kept: Kept | None = None,
+    shuffled: bool = False,
 ) -> evaluation.Entry:
     """One policy's entry of a report: rollouts on all seeds of a task or suite, its latency alone, its training.
 
-    policy: what `make` makes, where the caller has it already; kept: where finished rollouts are kept.
+    policy: what `make` makes, where the caller has it already; kept: where finished rollouts are kept; shuffled: every
+    task is given the instruction of another.
     """
     if not seeds:
         raise ConfigError("episodes: expected at least 1, found 0")
     tasks = several(simulator, batched)
     policy = policy or make()
+    told = exchanged(policy, tasks, name) if shuffled else {}
     for remark in dict.fromkeys(fits_task(policy, task) for task in tasks):
         print(remark, end="\n" if remark else "")
     simulator_now = installed(tasks, cameras=any(any(sensors(policy, task).values()) for task in tasks))
@@ -53,14 +57,25 @@ def judge(
     for task in tasks:
         _try(policy, task, seeds[0])
     results = evaluation.rollout(
-        {task.name: partial(sim.make, task, **sensors(policy, task)) for task in tasks}, make, list(seeds),
+        {task.name: partial(sim.make, task, **sensors(policy, task), **told.get(task.name, {})) for task in tasks},
+        make, list(seeds),
         workers=workers, batched=batched, video=video, progress=True, kept=kept,
     )  # fmt: skip
     entry = evaluation.Entry(
         name, results, latency=timed(policy, simulator, seeds[0]), **provenance.training_record(policy, run)
     )
-    shown = provenance.demonstrated(policy, simulator, seeds)
-    return replace(entry, facts={**entry.facts, provenance.SHOWN: shown, JUDGED: simulator_now})
+    facts = {**entry.facts, provenance.SHOWN: provenance.demonstrated(policy, simulator, seeds), JUDGED: simulator_now}
+    return replace(entry, facts=facts | ({"instruction": "that of another task of the suite"} if shuffled else {}))
+
+
+def exchanged(policy: Policy, tasks: Sequence[sim.Task], name: str) -> dict[str, dict[str, Any]]:
+    """By task the setting of `sim.make` by which it is given another's instruction.
+
+    Raises ConfigError for a policy that reads none, SimulatorError where tasks have no others.
+    """
+    if TASK not in policy.inputs:
+        raise ConfigError(f"shuffled: {name} reads no instruction, only {', '.join(policy.inputs)}; leave it out")
+    return {task.name: {"told": Shuffled.of(task, tasks)} for task in tasks}
 
 
 def several(simulator: str, batched: bool) -> tuple[sim.Task, ...]:

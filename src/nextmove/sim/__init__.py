@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nextmove.sim.base import POINTS, Asked, Episode, Simulator, SimulatorError, Task, load
@@ -30,13 +30,17 @@ __all__ = [
 ]
 
 
-def make(name: str | Task, cameras: Asked = (), points: int = 0) -> Environment:
+def make(
+    name: str | Task, cameras: Asked = (), points: int = 0, told: Callable[[int], str] | None = None
+) -> Environment:
     """The environment of a task; `cameras` adds images to the observations, `points` a cloud of so many points.
 
     Args:
         name: The task's name, or the task itself.
         cameras: (height, width) by name, or names, which then have the table's sizes; a name may be the last part of a
             camera's feature. A simulator renders at this size or refuses it.
+        points: Points of a cloud.
+        told: What is said in the episode of a seed in place of the task's instruction, such as `shuffled.Shuffled`.
 
     Raises SimulatorError for an unknown name or camera, a suite of several tasks, a size that the simulator does not
     render, points of a task without a cloud, or naming what to install.
@@ -44,7 +48,7 @@ def make(name: str | Task, cameras: Asked = (), points: int = 0) -> Environment:
     one = name if isinstance(name, Task) else task(name)
     sized = one.sized(cameras)
     cloud = {"points": points} if one.clouds(points) else {}
-    return Environment(one, load(one.make)(one, sized, **cloud), sized, points)
+    return Environment(one, load(one.make)(one, sized, **cloud), sized, points, told)
 
 
 def demonstrate(name: str | Task, number: int, *, cameras: Asked = (), points: int = 0, **settings: Any) -> Episode:

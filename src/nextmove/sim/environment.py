@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,16 @@ class Environment:
     """
 
     def __init__(
-        self, task: Task, simulator: Simulator, cameras: dict[str, Size] | None = None, points: int = 0
+        self,
+        task: Task,
+        simulator: Simulator,
+        cameras: dict[str, Size] | None = None,
+        points: int = 0,
+        told: Callable[[int], str] | None = None,
     ) -> None:
+        """told: what is said in the episode of a seed in place of the task's instruction."""
         self.task, self.simulator, self.cameras = task, simulator, dict(cameras or {})
+        self._told, self.instruction = told, task.instruction
         entries = {**task.features, **task.clouds(points)}
         numbers = {n: ("float32", tuple(f["shape"])) for n, f in entries.items() if n != "action"}
         self._shapes = numbers | {n: ("uint8", (*size, 3)) for n, size in self.cameras.items()}
@@ -41,8 +49,20 @@ class Environment:
         """Whether success lasts and ends an episode."""
         return self.task.holds
 
+    @property
+    def seeing(self) -> bool:
+        """Whether cameras look; where a simulator can leave them out, images are zeros while nobody reads them."""
+        return bool(getattr(self.simulator, "seeing", True))
+
+    @seeing.setter
+    def seeing(self, on: bool) -> None:
+        if hasattr(self.simulator, "seeing"):
+            self.simulator.seeing = on
+
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
-        """The first observation of episode `seed`."""
+        """The first observation of episode `seed`, at which cameras look."""
+        self.seeing = True
+        self.instruction = self._told(seed) if self._told else self.task.instruction
         observation, info = self.simulator.reset(seed=seed)
         self._steps = 0
         return self._checked(observation), info
@@ -90,4 +110,4 @@ class Environment:
                 raise SimulatorError(
                     f"{self.task.name}: {name}: expected {dtype} {shape}, found {value.dtype} {value.shape}"
                 )
-        return {**observation, "task": self.task.instruction}
+        return {**observation, "task": self.instruction}

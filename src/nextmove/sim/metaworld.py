@@ -74,6 +74,8 @@ class MetaWorld:
         self._views = Views(self._env.model, self._env.data)
         self._cameras = {name: (name.rpartition(".")[2], size) for name, size in cameras.items()}
         self._cloud, self._points = task.cloud, points
+        self.seeing = True
+        """Whether cameras and points are computed; off, they are zeros."""
 
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
         """Variation `seed`, the hand where the task has it."""
@@ -112,6 +114,9 @@ class MetaWorld:
     def _observe(self, numbers: Array) -> Observation:
         found = numbers.astype(np.float32)
         seen: Observation = {"observation.state": found[:HAND], "observation.environment_state": found[HAND:]}
+        if not self.seeing:
+            blank = {name: np.zeros((*size, 3), np.uint8) for name, (_, size) in self._cameras.items()}
+            return seen | blank | ({POINTS: np.zeros((self._points, 3), np.float32)} if self._points else {})
         if self._points and self._cloud:
             cloud, views = self._cloud, self._views
             depth = views.depth(cloud.camera, cloud.size)
