@@ -219,3 +219,16 @@ def test_cameras_that_nobody_reads_are_not_drawn(drawn):
         assert numbers(seen).tolist() == numbers(blinked).tolist()
         assert blinked[view].any() == (step % 2 == 0)
         assert step % 2 or (seen[view] == blinked[view]).all()
+
+
+@pytest.mark.parametrize("task", ["reach", "window-open"])
+def test_reflections_that_are_left_out_are_in_no_image(drawn, task):
+    cameras = list(sim.task("metaworld/reach").cameras)
+    with closing(sim.make(f"metaworld/{task}")) as env:
+        env.reset(seed=2)
+        for _ in range(5):
+            env.step([0.3, 0.5, -0.4, 1.0])
+        found = [env.simulator.image(name.rpartition(".")[2], (96, 96)) for name in cameras]
+        env.simulator._views._unmirrored = ()
+        for name, image in zip(cameras, found, strict=True):
+            assert (image == env.simulator.image(name.rpartition(".")[2], (96, 96))).all(), name

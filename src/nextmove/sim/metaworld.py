@@ -25,6 +25,8 @@ _NOW = 18
 """Numbers of it that are of now; as many follow of a step ago, then the goal."""
 _UPRIGHT = {"corner2": "corner4"}
 """Where LeRobot puts corner2, so that the hand fills more of the image, is where the package has its corner4."""
+_UNMIRRORED = ("corner4", "topview", "behindGripper", "gripperPOV")
+"""Cameras of the package that do not see what the floor reflects."""
 _TURNED = ("corner", "corner3", "corner4")
 """Cameras of the package that are mounted upside down."""
 
@@ -71,7 +73,7 @@ class MetaWorld:
     def __init__(self, task: Task, cameras: Cameras, points: int = 0) -> None:
         """points: of a cloud, which is `observation.point_cloud`, (points, 3) m; 0: none."""
         self._env = world(task)
-        self._views = Views(self._env.model, self._env.data)
+        self._views = Views(self._env.model, self._env.data, unmirrored=_UNMIRRORED)
         self._cameras = {name: (name.rpartition(".")[2], size) for name, size in cameras.items()}
         self._cloud, self._points = task.cloud, points
         self.seeing = True

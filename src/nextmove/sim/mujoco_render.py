@@ -43,12 +43,14 @@ _FONT = 150
 class Views:
     """The cameras of one scene, as it is now, at any size."""
 
-    def __init__(self, model: Any, data: Any, *, hidden: Sequence[int] = ()) -> None:
+    def __init__(self, model: Any, data: Any, *, hidden: Sequence[int] = (), unmirrored: Sequence[str] = ()) -> None:
         """model, data: MjModel and its MjData, which are read at every call.
 
-        hidden: groups of geoms that are not drawn beside MuJoCo's own choice, such as collision shapes.
+        hidden: groups of geoms that are not drawn beside MuJoCo's own choice, such as collision shapes. unmirrored:
+        cameras that see no mirror, of which MuJoCo draws the whole scene once more all the same.
         """
         self._model, self._data, self._hidden = model, data, tuple(hidden)
+        self._unmirrored = tuple(unmirrored)
         self._opened: _Opened | None = None
 
     @property
@@ -62,8 +64,7 @@ class Views:
         Raises SimulatorError for a camera that the scene lacks, and where no OpenGL is to be had: what is missing and
         how to install it.
         """
-        colours, _ = self._open(size).draw(self._camera(camera), size, depth=False)
-        return colours
+        return self._draw(camera, size, depth=False)[0]
 
     def depth(self, camera: str, size: Size) -> npt.NDArray[np.float32]:
         """Metres along the optical axis, (height, width); errors are those of `rgb`."""
@@ -71,7 +72,7 @@ class Views:
 
     def rgbd(self, camera: str, size: Size) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         """`rgb` and `depth` of the same moment, drawn once."""
-        colours, inverse = self._open(size).draw(self._camera(camera), size, depth=True)
+        colours, inverse = self._draw(camera, size, depth=True)
         planes = self._model.vis.map
         near, far = (float(plane) * float(self._model.stat.extent) for plane in (planes.znear, planes.zfar))
         metres = near * far / (near + (far - near) * inverse.astype(np.float64))
@@ -97,6 +98,10 @@ class Views:
         if self._opened is not None:
             self._opened.close()
         self._opened = None
+
+    def _draw(self, camera: str, size: Size, *, depth: bool) -> tuple[Any, Any]:
+        number = self._camera(camera)
+        return self._open(size).draw(number, size, depth=depth, mirrors=camera not in self._unmirrored)
 
     def _camera(self, name: str) -> int:
         names = self.cameras
@@ -141,7 +146,7 @@ class _Opened:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
 
-    def draw(self, camera: int, size: Size, *, depth: bool) -> tuple[Any, Any]:
+    def draw(self, camera: int, size: Size, *, depth: bool, mirrors: bool = True) -> tuple[Any, Any]:
         """The image, and how near each pixel is (1 at the near plane, 0 at the far one) if asked for."""
         mujoco, (height, width) = self._mujoco, size
         self._gl.make_current()
@@ -152,6 +157,7 @@ class _Opened:
         view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
         everything = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self._model, self._data, self._options, None, view, everything, self._scene)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = mirrors
         area = mujoco.MjrRect(0, 0, width, height)
         mujoco.mjr_render(area, self._scene, self._context)
         colours = np.empty((height, width, 3), np.uint8)
