@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nextmove import store
 from nextmove.codecs.byte_level import CAPTION_TOKENS, train_captions
 from nextmove.codecs.tokenizer import Tokenizer
+from nextmove.config import ConfigError
 from nextmove.contracts import Optim
 from nextmove.data import DataError
 from nextmove.jobs.fit import fit
@@ -22,7 +23,14 @@ from nextmove.jobs.tasks import FAMILIES
 from nextmove.jobs.tasks.asked import Asked
 from nextmove.jobs.tasks.pairs import Options, task
 from nextmove.models.model import Model
+from nextmove.models.vision_language.blip import Blip
+from nextmove.models.vision_language.llava import Llava, llama
+from nextmove.models.vision_language.siglip import Siglip
 from nextmove.models.vision_language.spec import PairSpec
+from nextmove.nn.med import Med
+from nextmove.nn.prefix import Prefix
+from nextmove.nn.text_encoder import TextEncoder
+from nextmove.nn.vit import VisionTower
 from nextmove.training import TrainConfig
 
 COLOURS = ("red", "green", "blue", "white", "black", "yellow", "orange", "purple", "brown", "gray")
@@ -133,3 +141,53 @@ def test_systems_that_learn_from_captions_leave_questions_out(
     (folder / "captions.jsonl").write_text("\n".join(lines))
     with pytest.raises(DataError, match="expected captions to learn from, found 9 questions and no caption"):
         task(Asked(system, str(folder)), Options(side=16))
+
+
+def test_rows_of_an_image_come_together(folder: Path, tmp_path: Path) -> None:
+    made = task(Asked("clip", str(folder), Naming(), holdout=0.2), Options(side=8, vocabulary=300, together=2))
+    assert len(made.source) == 8
+    batch = made.source.batch([3, 0])
+    assert len(batch["text"]) == 4
+    assert batch["image_ids"][::2].tolist() == batch["image_ids"][1::2].tolist()
+    every = made.source.batch(range(8))
+    assert sorted(every["text"]) == sorted(row.text for row in made.source.pairs.rows)  # type: ignore[attr-defined]
+    model = fit(made, tmp_path / "run", TrainConfig(steps=3, progress="off"))
+    model.seen.clear()
+    model = fit(made, tmp_path / "other", TrainConfig(steps=3, progress="off", bf16="off"))
+    trained = json.loads((tmp_path / "other" / "model" / "config.json").read_text())["facts"]
+    assert trained["together"] == 2
+    assert len(model.seen) % Naming().optim.batch == 0
+    with pytest.raises(DataError, match="together: expected a divisor of the 4 rows of a batch, found 3"):
+        task(Asked("clip", str(folder), Naming()), Options(side=8, vocabulary=300, together=3))
+
+
+@pytest.mark.parametrize("system", ["siglip", "blip"])
+def test_a_reader_begins_with_the_tower_of_a_trained_model(folder: Path, tmp_path: Path, system: str) -> None:
+    codec = train_captions([f"a {colour} square" for colour in COLOURS], 300)
+    spec = PairSpec(8, 8, codec.classes, 16, codec.hash)
+    other = store.create(system, spec, small(system))
+    other.codec.adopt(codec)
+    store.save(other, tmp_path / "sighted")
+    sight = replace(Llava().tower, image=8, patch=4, width=16, layers=1, heads=2)
+    recipe = replace(Llava(), tower=sight, net=Prefix(llama(16, 1, 2, 24)))
+    made = task(
+        Asked("llava", str(folder), recipe, start={"tower": tmp_path / "sighted"}), Options(side=8, vocabulary=300)
+    )
+    tower = other.net.image if system == "siglip" else other.image
+    images = torch.rand(2, 1, 8, 8, 3)
+    model = made.model.eval()
+    assert model.tower.config.layer == -2
+    assert "tower" in made.facts["start"]
+    torch.testing.assert_close(model.pixels(images), other.pixels(images))
+    pixels = model.pixels(images)
+    torch.testing.assert_close(model.tower(pixels), tower.stream.blocks[0](tower.embedded(pixels))[0])
+    assert made.model.card.recipe.values == {"siglip": "symmetric", "blip": "clip"}[system]
+    with pytest.raises(ConfigError, match=r"--from tower=.*: Naming has no image tower to begin with"):
+        task(Asked("clip", str(folder), Naming(), start={"tower": tmp_path / "sighted"}), Options(side=8))
+
+
+def small(system: str) -> Any:
+    tower = VisionTower(8, 4, 16, 2, 2, class_token=system == "blip", pool="class" if system == "blip" else "attention")
+    if system == "blip":
+        return replace(Blip(), image=tower, text=Med(16, 1, 2), space=8)
+    return replace(Siglip(), net=replace(Siglip().net, image=tower, text=TextEncoder(16, 1, 2, out=16, pool="mean")))

@@ -10,6 +10,7 @@ from nextmove.codecs.byte_level import train_captions
 from nextmove.contracts import Context, ContextSpec, seeded
 from nextmove.decoders.sampling import Sampling
 from nextmove.models.vision_language.asking import Seen, Thread
+from nextmove.models.vision_language.branches import joined, sharing
 from nextmove.models.vision_language.flamingo import Flamingo
 from nextmove.models.vision_language.llava import Llava, llama
 from nextmove.models.vision_language.paligemma import PaliGemma, gemma
@@ -337,3 +338,32 @@ def test_a_whole_prefix_sees_what_follows_in_it():
         changed[0, 5] = (changed[0, 5] + 1) % 50
         after = net.read(changed, Context.empty(1), prefix=prefix)[0]
     assert (after - before).abs().amax(-1)[0, :5].max() == 0
+
+
+def test_questions_about_an_image_are_branches_of_one_row():
+    model = made("llava", net=Prefix(llama(32, 2, 2, 48)), trains=("tower", "bridge", "language"))
+    colours = ["red", "red", "green", "red", "green", "blue"]
+    batch = rows(colours) | {"text": ["red", "yes it is", "green", "warm", "no", "blue"]}
+    batch["prompt"] = [QUESTION, "Is it red?", QUESTION, QUESTION, "Is it red?", QUESTION]
+    numbers = torch.tensor([list(COLOURS).index(name) for name in colours])
+    first = torch.tensor([colours.index(name) for name in colours])
+    batch["images"] = batch["images"][first]
+
+    def found(**more):
+        model.zero_grad()
+        loss = model.loss(batch | more, rng=seeded(0, 1))["nll"]
+        loss.backward()
+        return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    loss, grads = found()
+    joined_loss, joined_grads = found(image_ids=numbers[:, None])
+    torch.testing.assert_close(joined_loss, loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(joined_grads, grads, rtol=1e-4, atol=1e-6)
+    asked = [model.conversation([Turn(*row)]) for row in zip(batch["prompt"], batch["text"], strict=True)]
+    assert sharing(asked, numbers[:, None], model.net.image) == [[0, 1, 3], [2, 4], [5]]
+    several = joined(asked, [[0, 1, 3], [2, 4], [5]])
+    begun = [int((own == 0).sum()) for own in several.branch]
+    assert min(begun[:2]) > model.each  # the images, and what all questions begin with
+    assert int((several.branch >= 0).sum()) == sum(len(ids) for ids, _ in asked) - 2 * begun[0] - begun[1]
+    marked = [model.conversation([Turn(f"Is it {name}? <image>", "no")]) for name in ("red", "blue")]
+    assert sharing(marked, torch.zeros(2, 1), model.net.image) == [[0], [1]]

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from nextmove.nn import attention
 from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.mask import CAUSAL, block_mask, key_mask
 from nextmove.nn.norm import RmsNorm
@@ -258,3 +260,25 @@ def test_a_floating_mask_is_added_to_the_scores(heads):
     torch.testing.assert_close(attention(x, x, x, added + 3)[0], attention(x, x, x, seen)[0])
     added[..., 0] += 3
     assert not torch.allclose(attention(x, x, x, added)[0], attention(x, x, x, seen)[0])
+
+
+@pytest.mark.parametrize("heads", [Heads(4), Heads(4, 2), Heads(4, 1, window=3)])
+@pytest.mark.parametrize("mask", [CAUSAL, None, "keys"])
+def test_scores_written_out_in_bf16_are_those_of_the_kernel(heads, mask, monkeypatch):
+    ours, x = Attention(16, heads), torch.randn(2, 6, 16, requires_grad=True)
+    mask = key_mask(torch.tensor([[True] * 6, [True] * 4 + [False] * 2])) if mask == "keys" else mask
+
+    def found(longest):
+        monkeypatch.setattr(attention, "WRITTEN", longest)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = ours(x, x, x, mask)[0]
+        return y.float(), torch.autograd.grad(y.float().square().sum(), x)[0]
+
+    kernel = []
+    own = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **o: kernel.append(1) or own(*a, **o))
+    torch.testing.assert_close(found(8), expected := found(0), rtol=0.05, atol=0.05)
+    assert len(kernel) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x, x, x, mask)[0], expected[0], rtol=0.05, atol=0.05)
+    assert len(kernel) == 2

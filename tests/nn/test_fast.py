@@ -219,3 +219,29 @@ def test_products_are_linear_maps_with_their_gradients(small, slow, shape, bias,
     torch.testing.assert_close(tangent, F.linear(x, weight.flatten(1)), rtol=1e-4, atol=1e-4)
     with torch.autocast("cpu", torch.bfloat16):
         assert ours().dtype == torch.bfloat16
+
+
+def test_frozen_weights_are_narrowed_once_under_autocast() -> None:
+    layer = product.Linear(512, 512).requires_grad_(False)
+    x = torch.randn(3, 512, requires_grad=True)
+
+    def found() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        return y, torch.autograd.grad(y.float().sum(), x)[0]
+
+    y, grad = found()
+    narrow = layer.weight.bfloat16()
+    assert torch.equal(y, F.linear(x.bfloat16(), narrow, layer.bias.bfloat16()))
+    torch.testing.assert_close(grad, narrow.float().sum(0).expand(3, -1), rtol=0.02, atol=0.02)
+    before = product._narrow._found[layer.weight][2]
+    found()
+    assert product._narrow._found[layer.weight][2] is before
+    layer.weight.mul_(2)
+    torch.testing.assert_close(found()[1], 2 * grad, rtol=0.02, atol=0.02)
+    count = len(product._narrow)
+    trained = product.Linear(512, 512)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained(x).float().sum().backward()  # type: ignore[no-untyped-call]
+    assert trained.weight.grad is not None
+    assert len(product._narrow) == count

@@ -74,7 +74,7 @@ class Pictures(nn.Module):
         """whole: resize uint8 to whole levels; off, as floating values. averaged: as of `contracts.pixels.resized`."""
         super().__init__()
         self.resize, self.crop, self.jitter, self.whole = resize, crop, jitter or Jitter(), whole
-        self.averaged = averaged
+        self.averaged, self.values = averaged, values
         mean, std = SCALES[values]
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)

@@ -74,7 +74,7 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
 
     def batches(start: int, rank: int, world: int) -> Loader:
         return Loader(
-            task.source, batch=optim.batch, seed=config.seed, start=start, rank=rank, world=world, workers=workers,
+            task.source, batch=optim.batch // getattr(task.source, "each", 1), seed=config.seed, start=start, rank=rank, world=world, workers=workers,
             augment=task.augment,
         )  # fmt: skip
 

@@ -20,6 +20,8 @@ from nextmove.nn.product import Linear, linear
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 """Names of the matrices of queries, keys and values, packed or not."""
+WRITTEN = 512
+"""Queries and keys of which scores are written out at most where that is faster."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,12 @@ class Attention(nn.Module):
     def weights(self, q: Tensor, k: Tensor, mask: Mask = None) -> Tensor:
         """What `attend` weighs values by, (B, heads, L, S)."""
         attn_mask, causal = sdpa_mask(mask, q.shape[2], k.shape[2], self.heads.window, q.device)
-        return self._weights(q, self._repeated(k), attn_mask, causal)
+        return self._weights(q, k, attn_mask, causal)
 
     def _product(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
         """(B, heads, L, E)."""
         count, shared, scale = self.heads.n_heads, self.heads.n_kv_heads, self.heads.scale
-        if self.heads.cap or (self.training and self.dropout.p):
+        if self.heads.cap or (self.training and self.dropout.p) or _faster_written_out(q, k):
             return self._written_out(q, k, v, attn_mask, causal)
         if shared == count or torch.compiler.is_compiling():
             # Other runtimes know no shared keys.
@@ -177,16 +179,23 @@ class Attention(nn.Module):
 
     def _written_out(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
         """The same with what no kernel has: caps on scores, and weights dropped between the two products."""
-        return self.dropout(self._weights(q, self._repeated(k), attn_mask, causal)) @ self._repeated(v)
+        return self._of_each(self.dropout(self._weights(q, k, attn_mask, causal)), v)
 
     def _repeated(self, x: Tensor) -> Tensor:
         """Keys or values, one for each head of queries."""
         each = self.heads.n_heads // self.heads.n_kv_heads
         return x if each == 1 else x[:, :, None].expand(-1, -1, each, -1, -1).flatten(1, 2)
 
+    def _of_each(self, x: Tensor, y: Tensor) -> Tensor:
+        """x (B, heads, L, .) times each head's keys or values y (B, shared heads, ., .), which are not copied."""
+        if x.shape[1] == y.shape[1]:
+            return x @ y
+        grouped = x.reshape(len(x), y.shape[1], -1, x.shape[3])
+        return (grouped @ y).view(*x.shape[:3], -1)
+
     def _weights(self, q: Tensor, k: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
         """The softmax of the scores."""
-        scores = (q * self.heads.scale) @ k.mT
+        scores = self._of_each(q * self.heads.scale, k.mT)
         if self.heads.cap:
             scores = self.heads.cap * (scores / self.heads.cap).tanh()
         if causal:
@@ -200,3 +209,12 @@ class Attention(nn.Module):
         """(B, L, heads E) -> (B, heads, L, E)."""
         batch, length, _ = x.shape
         return x.view(batch, length, -1, self.heads.head_dim).transpose(1, 2)
+
+
+def _faster_written_out(q: Tensor, k: Tensor) -> bool:
+    """Whether both products and the softmax are faster one by one: in bf16 with gradients on a CPU, where torch's one
+    kernel computes them by way of float32, up to the length from which it saves too much memory."""
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or q.device.type != "cpu":
+        return False
+    narrow = torch.is_autocast_enabled("cpu") or q.dtype == torch.bfloat16
+    return narrow and q.shape[2] <= WRITTEN and k.shape[2] <= WRITTEN

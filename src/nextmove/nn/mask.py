@@ -53,6 +53,14 @@ def block_mask(valid: Tensor, block: Tensor, queries: int = 0) -> Tensor:
     return ((valid[:, None] & earlier) | itself)[:, None]
 
 
+def branch_mask(branch: Tensor) -> Tensor:
+    """(B, 1, L, L) from the number of each position's branch (B, L): position i attends to j <= i of its own branch and
+    of number 0, which all branches go on from. A row of it has as many keys as the branch is long up to there."""
+    own, other = branch[:, :, None], branch[:, None]
+    order = torch.ones(branch.shape[1], branch.shape[1], dtype=torch.bool, device=branch.device).tril()
+    return (order & ((own == other) | (other == 0)))[:, None]
+
+
 def sdpa_mask(mask: Mask, queries: int, keys: int, window: int, device: torch.device) -> tuple[Tensor | None, bool]:
     """The mask as `scaled_dot_product_attention` takes it, broadcasting to (B, heads, L, S), and its `is_causal`.
 

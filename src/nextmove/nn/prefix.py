@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Memory
 from nextmove.nn.gpt import Gpt, GptNet
-from nextmove.nn.mask import CAUSAL, Mask, block_mask
+from nextmove.nn.mask import CAUSAL, Mask, block_mask, branch_mask
 
 
 class Sight(NamedTuple):
@@ -57,6 +57,11 @@ class PrefixNet(nn.Module):
             length=length, classes=classes, context=ContextSpec(), start=False
         )
 
+    @property
+    def branches(self) -> bool:
+        """Whether several texts may go on from one beginning in one row."""
+        return not self.config.whole
+
     def forward(self, ids: Tensor, ctx: Context, state: Sight | None = None) -> tuple[Tensor, Sight]:
         """Logits (B, L, K) of the id after each, and the state that the next call goes on from."""
         h, state = self.read(ids, ctx, state)
@@ -72,12 +77,19 @@ class PrefixNet(nn.Module):
         return self.language.logits(h)
 
     def read(
-        self, ids: Tensor, ctx: Context, state: Sight | None = None, *, prefix: Tensor | None = None
+        self,
+        ids: Tensor,
+        ctx: Context,
+        state: Sight | None = None,
+        *,
+        prefix: Tensor | None = None,
+        branch: Tensor | None = None,
     ) -> tuple[Tensor, Sight]:
         """What the language model makes of ids (B, L): (B, L, W), and the state.
 
         prefix: (B, L) bool, what sees all of itself where there is such a prefix; None: all ids without a state, none
-        behind one. Raises ValueError where a row's images have other numbers of tokens than there are places for them.
+        behind one. branch: (B, L) integers, 0 for what all see and another for each text that goes on from there
+        without seeing the others (`nn.mask.branch_mask`); read without a state. Raises ValueError where a row's images have other numbers of tokens than there are places for them.
         """
         memory, used = (None, ids.new_zeros(len(ids))) if state is None else state
         place = ids == self.image
@@ -89,6 +101,9 @@ class PrefixNet(nn.Module):
             before = 0 if memory is None else memory.length
             positions = torch.arange(before, before + ids.shape[1], device=ids.device) + self.config.first
         mask = self._mask(prefix, memory, place)
+        if branch is not None:
+            mask = branch_mask(branch)
+            positions = mask[:, 0].sum(-1) - 1 + self.config.first
         h, memory = self.language.read_embedded(x, Context.empty(len(ids)), memory, positions=positions, mask=mask)
         return h, Sight(memory, used)
 

@@ -26,7 +26,7 @@ ROWS, LEAST = 64, 1 << 20
 """Most rows and fewest weights for which a copy is faster; of four rows and more a quarter of the weights do."""
 WORK = 1 << 21
 """Fewest rows x weights for which oneDNN is faster than a slow MKL: it takes microseconds to set out."""
-_copies = Kept()
+_copies, _narrow = Kept(), Kept()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -35,7 +35,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     matrix = weight if weight.dim() == 2 else weight.flatten(1)
     # Looking any closer costs a small product a tenth of its time.
     if work < LEAST or not _plain(x, weight):
-        return F.linear(x, matrix, bias)
+        return F.linear(x, _narrowed(x, matrix, weight), bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         large = work >= WORK and slow_mkl()
         y: Tensor = _Product.apply(x, matrix, bias) if large else F.linear(x, matrix, bias)  # type: ignore[no-untyped-call]
@@ -49,6 +49,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def packed(weight: Tensor) -> Tensor:
     """The copy of a weight (N, ...) in oneDNN's order, made anew where the weights have changed."""
     copy: Tensor = _copies.of(lambda: _torch.packed(weight.detach().flatten(1), ROWS), weight)
+    return copy
+
+
+def _narrowed(x: Tensor, matrix: Tensor, weight: Tensor) -> Tensor:
+    """The matrix in the dtype of a CPU's autocast, which keeps no copy of frozen weights from one step to the next."""
+    if weight.requires_grad or not x.requires_grad or not torch.is_autocast_enabled("cpu"):
+        return matrix
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or weight.numel() < LEAST // 4:
+        return matrix
+    if torch.compiler.is_compiling() or not lasting(weight):
+        return matrix
+    copy: Tensor = _narrow.of(lambda: matrix.detach().to(torch.get_autocast_dtype("cpu")), weight)
     return copy
 
 

@@ -16,12 +16,14 @@ from nextmove.config import ConfigError
 from nextmove.data import DataError, identity
 from nextmove.data.image_fit import Fit
 from nextmove.data.pairs import Pairs
+from nextmove.data.together import Together
 from nextmove.evaluation.progress import counted_bar
 from nextmove.interop.hf.words import open_tokenizer
 from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.languages import LANGUAGE, begin_language, read_language, speaking
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.tasks.asked import Asked
+from nextmove.jobs.towers import TOWER, begin_tower, read_tower, seeing
 from nextmove.models.generator import Generator
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.systems import find
@@ -45,12 +47,15 @@ class Options:
     """Ids of a tokenizer fitted on the texts, at most."""
     length: int = 64
     """Most ids of a text, special ones counted."""
+    together: int = 1
+    """Rows of one image that come together in a batch: models that read images as a prefix read it once for all."""
     leave_out_broken: bool = False
     """Leave out rows whose images are absent or cannot be read, which are counted and named."""
 
     def __post_init__(self) -> None:
         at_least(1, side=self.side)
         at_least(4, length=self.length)
+        at_least(1, together=self.together)
 
 
 def task(asked: Asked, options: Options) -> Task:
@@ -65,6 +70,9 @@ def task(asked: Asked, options: Options) -> Task:
     if source := asked.start.get(LANGUAGE):
         language = read_language(source)
         recipe = speaking(find(asked.system).load()() if recipe is None else recipe, language, source)
+    tower = read_tower(asked.start[TOWER]) if TOWER in asked.start else None
+    if tower is not None:
+        recipe = seeing(find(asked.system).load()() if recipe is None else recipe, tower, asked.start[TOWER])
     for note in train.notes:
         print(f"{asked.source}: {note}")
     if getattr(find(asked.system).load() if asked.recipe is None else asked.recipe, "CAPTIONS", False):
@@ -76,6 +84,8 @@ def task(asked: Asked, options: Options) -> Task:
     model.codec.adopt(codec)
     if language is not None:
         begun = {LANGUAGE: begin_language(model, language, asked.start[LANGUAGE])}
+    if tower is not None:
+        begun[TOWER] = begin_tower(model, tower, asked.start[TOWER])
     seen, kept = train.parted(asked.holdout, asked.seed)
     facts = {
         "data": asked.source,
@@ -83,10 +93,12 @@ def task(asked: Asked, options: Options) -> Task:
         "kinds": dict(sorted(Counter(row.kind for row in seen.rows).items())),
         "tokenizer": options.tokenizer,
         "fit": options.fit,
+        **({"together": options.together} if options.together > 1 else {}),
         "content": content(seen, test),
         **({"start": begun} if begun else {}),
     }
-    return Task(model, seen, held_batches(kept, 64, VALIDATED), facts)
+    source = seen if options.together == 1 else Together(seen, options.together, model.card.recipe.optim.batch)
+    return Task(model, source, held_batches(kept, 64, VALIDATED), facts)
 
 
 def captions(pairs: Pairs, source: str = "") -> Pairs:

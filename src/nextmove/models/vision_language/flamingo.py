@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from nextmove.contracts import Optim
+from nextmove.encoders.pictures import Values
 from nextmove.models.vision_language.assemble import Trained, assemble
 from nextmove.models.vision_language.llava import llama
 from nextmove.models.vision_language.reader import Reader
@@ -55,6 +56,8 @@ class Flamingo:
     """How rows of a batch become prompts with examples; None: each stays alone."""
     trains: tuple[Trained, ...] = ("tower", "bridge", "language")
     """Parts whose weights are trained; the bridge is the resampler and the gated blocks."""
+    values: Values = "clip"
+    """How pixels are scaled (`encoders.pictures.SCALES`); a tower that it begins with brings its own."""
     adapters: int = 0
     """Rank of low-rank adapters on the language model's layers (`nn.lora`), trained in any case; 0 = none."""
     optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, warmup=100, batch=60, ema=0.999)
@@ -90,5 +93,5 @@ class Flamingo:
             spec = replace(spec, length=spec.length * count, images=spec.images * count)
         return assemble(
             spec, self.tower, self.resampler, net, self.wording, trains=self.trains, shots=self.shots,
-            adapters=self.adapters,
+            adapters=self.adapters, values=self.values,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from nextmove.contracts import Optim
+from nextmove.encoders.pictures import Values
 from nextmove.models.vision_language.assemble import Trained, assemble
 from nextmove.models.vision_language.reader import Reader
 from nextmove.models.vision_language.spec import PairSpec
@@ -61,6 +62,8 @@ class Llava:
     """Parts whose weights are trained."""
     tiles: int = 1
     """Tiles along each side of an image, which the tower sees one by one beside the whole (1.6); 1 = none."""
+    values: Values = "clip"
+    """How pixels are scaled (`encoders.pictures.SCALES`); a tower that it begins with brings its own."""
     adapters: int = 0
     """Rank of low-rank adapters on the language model's layers (`nn.lora`), trained in any case; 0 = none."""
     optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, warmup=100, batch=64, ema=0.999)
@@ -87,5 +90,5 @@ class Llava:
         """The untrained model; raises ValueError for images that are no squares of whole patches."""
         return assemble(
             spec, self.tower, self.projector, self.net, self.wording, trains=self.trains, adapters=self.adapters,
-            tiles=self.tiles,
+            tiles=self.tiles, values=self.values,
         )  # fmt: skip

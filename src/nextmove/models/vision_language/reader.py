@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nextmove.contracts import Batch, Context, Rng
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
 from nextmove.encoders.pictures import Values
+from nextmove.models.vision_language.branches import joined, sharing
 from nextmove.models.vision_language.model import ImageTextModel
 from nextmove.models.vision_language.shots import Shots
 from nextmove.models.vision_language.spec import PairSpec
@@ -140,25 +141,23 @@ class Reader(ImageTextModel):
 
     def batch(self, rows: Sequence[Sequence[Turn]]) -> tuple[Tensor, Tensor]:
         """ids (B, L) of conversations, padded behind, and which of them are answers (B, L)."""
-        made = [self.conversation(turns) for turns in rows]
-        longest = max(len(ids) for ids, _ in made)
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        counts = torch.zeros_like(ids, dtype=torch.bool)
-        for i, (own, answer) in enumerate(made):
-            ids[i, : len(own)], counts[i, : len(own)] = torch.tensor(own), torch.tensor(answer)
-        return ids.to(self.device), counts.to(self.device)
+        made = joined([self.conversation(turns) for turns in rows], [[i] for i in range(len(rows))])
+        return made.ids.to(self.device), made.counts.to(self.device)
 
     def loss(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
         """{nll: mean cross entropy of the answers' ids, the ending one counted}.
 
         batch: `images` (B, T, height, width, 3), `images_valid` (B, T), and lists of B texts, `prompt` and `text`.
-        With `shots` several rows become one conversation.
+        With `shots` several rows become one conversation. Rows with equal `image_ids` (B, T), where the batch has them,
+        share what they begin with (`branches`).
         """
         images, valid = batch["images"], batch["images_valid"]
         each = valid.sum(1).tolist()
         turns = [Turn(*row) for row in zip(batch["prompt"], batch["text"], each, strict=True)]
         heard: list[list[bool]] | None = None
         rows = [[turn] for turn in turns]
+        if self.shots is None and getattr(self.net, "branches", False) and "image_ids" in batch:
+            return self._loss_in_branches(rows, batch)
         if self.shots is not None:
             order, rows, heard = self.shots.gathered(turns, rng)
             images, valid = (part[order].flatten(1, 2) for part in (images, valid))
@@ -170,6 +169,17 @@ class Reader(ImageTextModel):
             # Questions are padded by nothing: all that stands in front of the answer is the prefix.
             options["prefix"] = (counts.cumsum(1) == 0)[:, :-1]
         return self.decoder.loss_where(self.look(images, valid), ids, counts, **options)
+
+    def _loss_in_branches(self, rows: Sequence[Sequence[Turn]], batch: Batch) -> dict[str, Tensor]:
+        """The loss where rows that show the same images are branches of one."""
+        asked = [self.conversation(turns) for turns in rows]
+        groups = sharing(asked, batch["image_ids"], self.net.image)
+        made = joined(asked, groups)
+        ids, counts, branch = (part.to(self.device) for part in made)
+        first = torch.tensor([group[0] for group in groups], device=batch["images"].device)
+        images, valid = (batch[name][first] for name in ("images", "images_valid"))
+        several = {"branch": branch[:, :-1]} if len(groups) < len(rows) else {}
+        return self.decoder.loss_where(self.look(images, valid), ids, counts, **several)
 
     def check_length(self, count: int, text: str) -> None:
         """Raises ValueError for more ids than the context has, naming the text."""
