@@ -72,9 +72,11 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         print(f"workers: 0 in place of {workers}: nothing is decoded, and batches are gathered faster than handed over")
         workers = 0
 
+    rows = optim.batch // getattr(task.source, "each", 1)
+
     def batches(start: int, rank: int, world: int) -> Loader:
         return Loader(
-            task.source, batch=optim.batch // getattr(task.source, "each", 1), seed=config.seed, start=start, rank=rank, world=world, workers=workers,
+            task.source, batch=rows, seed=config.seed, start=start, rank=rank, world=world, workers=workers,
             augment=task.augment,
         )  # fmt: skip
 

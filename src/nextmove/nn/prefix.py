@@ -89,7 +89,9 @@ class PrefixNet(nn.Module):
 
         prefix: (B, L) bool, what sees all of itself where there is such a prefix; None: all ids without a state, none
         behind one. branch: (B, L) integers, 0 for what all see and another for each text that goes on from there
-        without seeing the others (`nn.mask.branch_mask`); read without a state. Raises ValueError where a row's images have other numbers of tokens than there are places for them.
+        without seeing the others (`nn.mask.branch_mask`); read without a state.
+
+        Raises ValueError where a row's images have other numbers of tokens than there are places for them.
         """
         memory, used = (None, ids.new_zeros(len(ids))) if state is None else state
         place = ids == self.image
