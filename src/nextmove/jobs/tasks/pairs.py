@@ -97,8 +97,8 @@ def task(asked: Asked, options: Options) -> Task:
         "content": content(seen, test),
         **({"start": begun} if begun else {}),
     }
-    source = seen if options.together == 1 else Together(seen, options.together, model.card.recipe.optim.batch)
-    return Task(model, source, held_batches(kept, 64, VALIDATED), facts)
+    rows = seen if options.together == 1 else Together(seen, options.together, model.card.recipe.optim.batch)
+    return Task(model, rows, held_batches(kept, 64, VALIDATED), facts)
 
 
 def captions(pairs: Pairs, source: str = "") -> Pairs:

@@ -47,13 +47,13 @@ def joined(rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> Joined:
     """The rows of each group as branches of one."""
     made = [_joined([rows[i] for i in group]) for group in groups]
     longest = max(len(ids) for ids, _, _ in made)
-    ids, counts, branch = (torch.zeros(len(made), longest, dtype=torch.long) for _ in range(3))
-    for i, parts in enumerate(made):
-        for table, part in zip((ids, counts, branch), parts, strict=True):
-            table[i, : len(part)] = torch.tensor(part)
-        # Padding is a branch of its own.
-        branch[i, len(parts[0]) :] = -1
-    return Joined(ids, counts.bool(), branch)
+    ids = torch.zeros(len(made), longest, dtype=torch.long)
+    counts, branch = torch.zeros_like(ids, dtype=torch.bool), torch.full_like(ids, -1)
+    # Padding is a branch of its own.
+    for i, (own, answers, numbers) in enumerate(made):
+        ids[i, : len(own)], counts[i, : len(own)] = torch.tensor(own), torch.tensor(answers)
+        branch[i, : len(own)] = torch.tensor(numbers)
+    return Joined(ids, counts, branch)
 
 
 def _joined(rows: Sequence[Row]) -> tuple[list[int], list[bool], list[int]]:
