@@ -24,7 +24,7 @@ class AttentionPool(nn.Module):
         super().__init__()
         self.probe = nn.Parameter(torch.randn(block.width))
         self.attention = Attention(block.width, block.heads)
-        self.rest = replace(block, attention=False).build()
+        self.rest = replace(block, attention=False, film=0).build()
 
     def forward(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
         """(B, W) of tokens (B, S, W), of which `valid` (B, S) marks those that count."""
