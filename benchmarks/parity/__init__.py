@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.parity import blip, filters, language, openvla, policy, reading, rt1, towers
+from benchmarks.parity import blip, filters, language, openvla, policy, reading, rt1, smolvla, towers
 from benchmarks.parity.answers import Answers, compare
 from safetensors.torch import load_file
 from tests.golden.materialise import materialise
@@ -51,6 +51,7 @@ FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
     "rt1": rt1.answers,
     "openvla": openvla.answers,
     "openvla_oft": openvla.tuned,
+    "smolvla": smolvla.answers,
 }
 
 

@@ -100,13 +100,13 @@ class Saved:
         fps: actions a second, which folders of policies do not say. Raises ConfigError naming the key or tensor that is
         wrong, and for a model that cannot be run yet.
         """
-        from nextmove.interop import flowpolicy, gguf, hf, lerobot, openvla
+        from nextmove.interop import flowpolicy, gguf, hf, lerobot_types, openvla
 
         if self.kind == "gguf":
             return gguf.load(self.folder)
         if self.kind == "hf":
             return hf.load(self.folder)
-        policies = {"lerobot": lerobot, "flowpolicy": flowpolicy, "openvla": openvla}
+        policies = {"lerobot": lerobot_types, "flowpolicy": flowpolicy, "openvla": openvla}
         if self.kind in policies:
             return policies[self.kind].load(self.folder, fps=fps)
         raise ConfigError(f"{self.folder}: expected a model of another project that can be run, found {self.whose}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from nextmove.config import ConfigError
 from nextmove.contracts import seeded
-from nextmove.interop import lerobot
+from nextmove.interop import lerobot_types
 from nextmove.jobs.evaluate import load_policy
 from nextmove.models.policy import Policy
 
@@ -23,7 +24,7 @@ def export_lerobot(
     steps: int = 0,
     execute: int = 0,
 ) -> Path:
-    """Writes an ACT or a Diffusion Policy as a folder that LeRobot 0.6 loads and that acts the same there.
+    """Writes an ACT, a Diffusion Policy or a SmolVLA as a folder that LeRobot 0.6 loads and that acts the same there.
 
     What LeRobot has no place for is named, with the option of `nextmove train` that makes a policy exportable. The
     folder is read back and its plans are compared with the policy's before this ends.
@@ -43,8 +44,8 @@ def export_lerobot(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: expected a new folder, found one that holds something")
     policy = load_policy(model, sampler=sampler, steps=steps, execute=execute)
-    config = lerobot.export(policy, folder)
-    apart = difference(policy, lerobot.load(folder, fps=policy.spec.fps).policy)
+    config = lerobot_types.export(policy, folder)
+    apart = difference(policy, lerobot_types.load(folder, fps=policy.spec.fps).policy)
     print(f"{folder}: {config.type} for LeRobot 0.6; read back, its plans are {apart:.1e} from the policy's (spread 1)")
     if not apart < 1e-3:
         raise ConfigError(f"{folder}: expected the policy's plans, found plans {apart:.3g} away; do not use it")
@@ -53,10 +54,12 @@ def export_lerobot(
 
 def difference(policy: Policy, other: Policy) -> float:
     """The largest difference of their plans on drawn observations and equal noise, in the model's space."""
-    rng, obs = seeded(0), {}
+    rng, obs = seeded(0), dict[str, Any]()
     for name, feature in policy.inputs.items():
         shape = (ROWS, policy.n_obs_steps, *feature.shape)
-        if feature.type == "image":
+        if feature.type == "text":
+            obs[name] = ["push the block"] * ROWS
+        elif feature.type == "image":
             obs[name] = torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8)
         else:
             obs[name] = torch.rand(shape, generator=rng)

@@ -15,11 +15,14 @@ from nextmove.nn.mish import Mish
 from nextmove.nn.product import Linear
 
 
-def sinusoid(value: Tensor, width: int, span: float = 10000.0) -> Tensor:
-    """(B,) numbers as (B, width): sines, then cosines, frequencies 1 to 1 / span (Vaswani et al. 2017, in halves)."""
+def sinusoid(value: Tensor, width: int, span: float = 10000.0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(B,) numbers as (B, width): sines, then cosines, frequencies 1 to 1 / span (Vaswani et al. 2017, in halves).
+
+    dtype: of angles; in float32 one of a thousand rad is 1e-4 off.
+    """
     half = width // 2
-    steps = torch.arange(half, device=value.device, dtype=torch.float32)
-    angle = value.float()[:, None] * torch.exp(steps * (-math.log(span) / (half - 1)))
+    steps = torch.arange(half, device=value.device, dtype=dtype)
+    angle = value.to(dtype)[:, None] * torch.exp(steps * (-math.log(span) / (half - 1)))
     return torch.cat([angle.sin(), angle.cos()], -1)
 
 

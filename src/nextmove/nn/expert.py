@@ -169,8 +169,8 @@ class ExpertNet(nn.Module):
         if t.dim() != 2 or t.shape[1] != self.times:
             raise ValueError(f"t: expected (B, {self.times}), found {tuple(t.shape)}")
         shortest, longest = self.periods
-        turns = t * (2 * math.pi / shortest)
-        rows = [sinusoid(turns[:, i], like.shape[2], longest / shortest) for i in range(self.times)]
+        turns, exact = t.double() * (2 * math.pi / shortest), torch.float64
+        rows = [sinusoid(turns[:, i], like.shape[2], longest / shortest, exact) for i in range(self.times)]
         return torch.cat(rows, 1).to(like)
 
     def _memory(self, ctx: Context, length: int) -> Memory:

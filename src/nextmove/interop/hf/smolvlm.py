@@ -33,6 +33,7 @@ class SmolVlmConfig:
     tie_word_embeddings: bool = False
     vocab_size: int | None = None
     image_seq_len: int | None = None
+    is_encoder_decoder: bool = False
 
 
 def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> Read:

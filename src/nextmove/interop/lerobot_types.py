@@ -1,0 +1,27 @@
+"""Who reads and writes which of LeRobot's policies, by the `type` of their config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nextmove.config import read_object
+from nextmove.encoders.reading import ReadingEncoder
+from nextmove.interop import lerobot, smolvla
+from nextmove.interop.report import Loaded
+from nextmove.models.policy import Policy
+
+LOADS: dict[str, Callable[..., Loaded]] = {"smolvla": smolvla.load}
+"""Vision-language-action models; all others are `lerobot`'s."""
+
+
+def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
+    """The policy of a folder whose config.json is LeRobot's; fps and errors as of `lerobot.load`."""
+    kind = str(read_object(Path(folder) / "config.json").get("type"))
+    return LOADS.get(kind, lerobot.load)(folder, fps=fps)
+
+
+def export(policy: Policy, folder: Path | str) -> Any:
+    """Writes a policy as a new folder of LeRobot's and returns its config; raises ConfigError for one it has not."""
+    return (smolvla if isinstance(policy.encoder, ReadingEncoder) else lerobot).export(policy, folder)
