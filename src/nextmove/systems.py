@@ -363,7 +363,14 @@ SYSTEMS: tuple[System, ...] = (
     System(
         "pi0-fast", "pi0-FAST", "vision-language-action", "Fast + Prefix + Autoregressive", "compressed action tokens"
     ),
-    System("smolvla", "SmolVLA", "vision-language-action", "Scaled + Prefix + Flow", "small enough for a laptop"),
+    _acting(
+        "smolvla",
+        "SmolVLA",
+        "smolvla",
+        "SmolVla",
+        "Reading(half a language model, state as a token) + Expert(every other layer cross) + Flow",
+        "half a language model and few tokens an image: small enough for a laptop",
+    ),
 )
 
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 from nextmove.codecs.scaled import Mode
 from nextmove.config import ConfigError
 from nextmove.contracts import TASK, Feature, Optim
-from nextmove.decoders import Sampler
 from nextmove.encoders.prompt import Prompt
 from nextmove.interop.hf import joined, vision
 from nextmove.interop.hf.config import read, side
@@ -18,7 +17,8 @@ from nextmove.interop.lerobot.config import ACTION, STATE
 from nextmove.interop.smolvla.config import SmolVlaConfig, hidden
 from nextmove.models.policy import PolicySpec, Timing
 from nextmove.models.policy.action_space import ActionSpace
-from nextmove.models.policy.smolvla import FROZEN, SmolVla, flow, reads
+from nextmove.models.policy.pi0 import flow
+from nextmove.models.policy.smolvla import FROZEN, SmolVla, reads
 from nextmove.nn import Expert
 from nextmove.nn.attention import Heads
 from nextmove.nn.feedforward import GatedMlp
@@ -73,9 +73,7 @@ def composed(
         Timing(1, config.chunk_size, config.n_action_steps),
         encoder,
         ActionSpace(per_step=False, space="absolute", width=config.max_action_dim, mask_padding=True),
-        replace(
-            flow(_expert(config, layers, width, heads, family.trunk.norm)), sampler=Sampler(steps=config.num_steps)
-        ),
+        flow(_expert(config, layers, width, heads, family.trunk.norm), config.num_steps),
         _optim(config),
     )
     return Composed(recipe, _spec(config, fps), heads, aside)

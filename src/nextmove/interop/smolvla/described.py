@@ -13,7 +13,8 @@ from nextmove.interop.lerobot.config import ACTION, STATE, Feature
 from nextmove.interop.lerobot.refused import Refused
 from nextmove.interop.smolvla.config import EMPTY, KNOWN, SmolVlaConfig, hidden
 from nextmove.models.policy import Policy
-from nextmove.models.policy.smolvla import flow, reads
+from nextmove.models.policy.pi0 import flow
+from nextmove.models.policy.smolvla import reads
 from nextmove.nn import Expert, Gpt
 from nextmove.nn.attention import as_heads
 from nextmove.nn.rope import Rotary

@@ -23,14 +23,14 @@ from dataclasses import dataclass, field
 
 from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Flow
-from nextmove.decoders.paths import Linear
-from nextmove.decoders.times import Beta
 from nextmove.encoders.framed import Framed
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.pi0 import flow
 from nextmove.models.policy.policy import Policy
+from nextmove.models.policy.sight import reading
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.nn import Expert, Gpt
 from nextmove.nn.attention import Heads
@@ -68,11 +68,6 @@ def sight(image: int, patch: int, width: int, layers: int, heads: int, hidden: i
     )  # fmt: skip
 
 
-def flow(expert: Expert) -> Flow:
-    """Flow matching in which the network is told how much noise there is, and noisy times are drawn more often."""
-    return Flow(trunk=expert, path=Linear(1.0, reverse=True), times=Beta())
-
-
 SMALL = Heads(4, 2, 32, bias=False, out_bias=False)
 TINY = Expert(96, 4, feedforward=GatedMlp(256), norm=RmsNorm(1e-5), time="token", causal=True, joint_every=2)
 
@@ -90,7 +85,7 @@ class SmolVla:
     optim: Optim = Optim(lr=5e-4, weight_decay=1e-10, batch=32, clip=10.0)
 
     @classmethod
-    def published(cls) -> SmolVla:
+    def published(cls, inputs: Mapping[str, Feature] | None = None) -> SmolVla:
         """The released model's sizes, 450,046,176 parameters, of which the expert's 98 M are trained."""
         heads = Heads(15, 5, 64, bias=False, out_bias=False)
         prompt = Prompt(classes=49280)
@@ -103,8 +98,8 @@ class SmolVla:
         )
 
     def seeing(self, inputs: Mapping[str, Feature]) -> SmolVla:
-        """The same: it looks at all cameras, and of states at the robot's own."""
-        return self
+        """The same for the cameras in colour and the robot's own state (`sight.reading`)."""
+        return reading(self, inputs)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot; raises ValueError for one without a camera, an instruction or a state."""
