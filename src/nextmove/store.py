@@ -53,6 +53,8 @@ def save(model: Any, folder: Path | str, *, facts: Mapping[str, Any] | None = No
         "spec": encode(card.spec),
         "facts": dict(facts or {}),
     }
+    if model.adapters is not None:
+        config["adapters"] = encode(model.adapters)
     tensors, file = model.state_dict(), folder / "model.safetensors"
     weights.write(file, tensors)
     config["sha256"] = weights.checksum(file)
@@ -77,6 +79,7 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = None, mapped: bool =
     """
     from nextmove import weights
     from nextmove.decoders.reach import as_saved
+    from nextmove.nn.lora import Lora, adapt
     from nextmove.nn.renamed import up_to_date
     from nextmove.parts import PARTS, SPECS
 
@@ -88,6 +91,9 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = None, mapped: bool =
         spec = decode(kind, config["spec"], parts=(*PARTS, *SPECS, *recipes(_kinds(config["spec"]))), where="spec")
         with as_saved(str(folder)), weights.without_storage():
             model = create(config["system"], spec, recipe)
+            if "adapters" in config:
+                model.adapters = decode(Lora, config["adapters"], where="adapters")
+                adapt(model, model.adapters)
     tensors = weights.read(file, dtype=dtype, mapped=mapped)
     weights.assign(model, up_to_date(model, tensors, config["format"]), where=str(file))
     weights.check_filled(model, str(file))

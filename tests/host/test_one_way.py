@@ -110,7 +110,7 @@ def writing(module: ast.Module) -> Iterator[str]:
         constants = [v.value for v in (*call.args, *(k.value for k in call.keywords)) if isinstance(v, ast.Constant)]
         opens = name in ("open", "fdopen") and any(isinstance(v, str) and MODE.fullmatch(v) for v in constants)
         renames = name == "replace" and callee != name and len(call.args) == 1 and not call.keywords
-        ours = callee in imported or callee in ("store.save", "self.state.save", "state.save")
+        ours = callee in imported or callee in ("store.save", "adapters.save", "self.state.save", "state.save")
         if not ours and (opens or renames or {name, callee} & (WRITES | {"os.write"})):
             yield f"{function}: {callee}"
 

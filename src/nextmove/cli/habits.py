@@ -52,7 +52,6 @@ TRAIN = {
     "eval-freq": OPTION + "--validate-every",
     "log-freq": OPTION + "--log-every",
     "save-freq": OPTION + "--save-every",
-    "data": DATA,
     "data-dir": DATA,
     "dataset": DATA,
 }

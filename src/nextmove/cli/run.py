@@ -44,6 +44,7 @@ def run(command: str, args: Sequence[str]) -> int:
         from nextmove.cli import tasks
 
         return tasks.show(args)
+    args = _sourced(list(args)) if command == "train" else args
     problems = habits.foreign(command, args)
     if problems:
         return _refuse(f"train {args[0]}" if command == "train" and args[0][0] != "-" else command, problems)
@@ -139,11 +140,40 @@ def _train(args: list[str]) -> int:
     source = next((arg for arg in rest if (Path(arg) / "meta" / "info.json").is_file()), None)
     inputs = inputs_in(Path(source)) if source and system.acts else None
     recipe = own = recipe_for(system.name, inputs, size=size, parts=parts, backbone=backbone, instruction=instruction)
+    if whole := _whole(rest) if system.acts else None:
+        from nextmove.jobs.tuned import recipe_of
+
+        if given := [name for name in CHOICES if _value(rest, f"--{name}") is not None]:
+            raise ConfigError(f"--{given[0]}: the policy of --from {whole} brings its own; leave it out")
+        recipe = own = recipe_of(whole, system.name)
     recipe = exchange(recipe, decoder, trunk)
     brought = changed(getattr(own, "actions", None), getattr(recipe, "actions", None), "recipe.actions")
     if brought and not {"-h", "--help"} & set(rest):
         print(f"--decoder {decoder} brings with it {', '.join(brought)}")
     return _call(trainer(system.name, recipe), rest, f"train {system.name}")
+
+
+def _sourced(args: list[str]) -> list[str]:
+    """The arguments of `train SYSTEM --data SOURCE` with the source in its place behind the system."""
+    source = _value(args, "--data")
+    if source is None or args[0].startswith("-"):
+        return args
+    at = next(i for i, arg in enumerate(args) if arg.partition("=")[0] == "--data")
+    rest = args[:at] + args[at + (1 if "=" in args[at] else 2) :]
+    return [rest[0], source, *rest[1:]]
+
+
+def _whole(args: Sequence[str]) -> Path | None:
+    """The folder of a whole policy among what `--from` is given."""
+    given = False
+    for arg in args:
+        name, _, value = arg.partition("=")
+        if arg.startswith("--"):
+            given = name in ("--from", "--start")
+        found = value if arg.startswith("--") else arg
+        if given and found and "=" not in found and Path(found).is_dir():
+            return Path(found)
+    return None
 
 
 def trainer(system: str, recipe: Any) -> Callable[..., Any]:

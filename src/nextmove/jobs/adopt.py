@@ -13,6 +13,7 @@ from nextmove import store, weights
 from nextmove.config import ConfigError, nearest
 from nextmove.interop.backbones import backbone_weights, backbones, fill_backbone, weights_file
 from nextmove.jobs.languages import LANGUAGE, language_folder
+from nextmove.jobs.tuned import WHOLE, whole_folder
 from nextmove.systems import find
 
 TOKENIZER = "tokenizer"
@@ -23,15 +24,19 @@ BACKBONE = "backbone"
 
 
 def slots(start: Sequence[str]) -> dict[str, Path]:
-    """SLOT=FOLDER, each slot once and each folder with a model, which is looked for here, before any data are read.
+    """SLOT=FOLDER, or a FOLDER alone (slot `tuned.WHOLE`), each slot once and each folder with a model, which is looked
+
+    for here, before any data are read.
 
     Raises ConfigError naming what is neither, and FileNotFoundError for a folder without a model.
     """
     found: dict[str, Path] = {}
     for entry in start:
         slot, _, folder = entry.partition("=")
+        if "=" not in entry and Path(entry).is_dir():
+            slot, folder = WHOLE, entry
         if not slot or not folder:
-            raise ConfigError(f"--from: expected SLOT=FOLDER, such as encoder=runs/act, found {entry!r}")
+            raise ConfigError(f"--from: expected SLOT=FOLDER, such as encoder=runs/act, found {entry!r}, no folder")
         if slot in found:
             raise ConfigError(f"--from: expected {slot} once, found it twice")
         found[slot] = Path(folder)
@@ -41,6 +46,8 @@ def slots(start: Sequence[str]) -> dict[str, Path]:
                 weights_file(place)
             elif slot == LANGUAGE:
                 language_folder(place)
+            elif slot == WHOLE:
+                whole_folder(place)
             else:
                 store.read_config(place)
         except (FileNotFoundError, ConfigError) as problem:

@@ -19,6 +19,8 @@ from nextmove.config import encode
 from nextmove.contracts import Batch, Optim
 from nextmove.data import Augment, Loader, Source
 from nextmove.host.signals import StoppedError
+from nextmove.models import adapters
+from nextmove.nn.lora import merge
 from nextmove.training import checkpoint
 from nextmove.training.distributed import World
 from nextmove.training.parts import batch_size, numbers
@@ -55,7 +57,8 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
     """Trains the model, saves it with its averaged weights as OUT/model and returns it with them.
 
     A finished run whose budget is not raised is left as it is: its saved model is returned. A signal ends the training
-    with what there is, saved as well; StoppedError then says where.
+    with what there is, saved as well; StoppedError then says where. Adapters are saved as OUT/adapters.safetensors, and
+    merged into the model.
     """
     model = task.model
     done = _done(model, identity(task), out, config) if config.resume else None
@@ -86,6 +89,11 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
     facts = _facts(task, config, result)
     result.give(model)
     model.facts = facts
+    if model.adapters is not None:
+        if result.first:
+            adapters.save(model, out / "adapters.safetensors", model.adapters)
+        merge(model)
+        model.adapters = None
     if result.first:
         store.save(model.eval(), out / "model", facts=facts)
     if result.stopped or not result.finished:

@@ -14,6 +14,7 @@ from nextmove.jobs.fit import fit
 from nextmove.jobs.repeat import at_least, nothing_left, share, writable_dir
 from nextmove.jobs.tasks import Asked, trained
 from nextmove.jobs.tasks.named import named
+from nextmove.jobs.tuned import adapted
 from nextmove.training import TrainConfig, checkpoint
 from nextmove.training.distributed import alone
 
@@ -27,6 +28,8 @@ def train(
     workers: int = 0,
     config: TrainConfig | None = None,
     start: Sequence[str] = (),
+    lora: int = 0,
+    lora_names: tuple[str, ...] = ("*",),
     options: Any = None,
     recipe: Any = None,
     **fields: Any,
@@ -51,7 +54,10 @@ def train(
             learns; backbone=FILE: the weights of the cameras' networks, torchvision's (.safetensors or .pth, which is
             not unpickled) or efficientnet-lite0, from its package; language=SOURCE: the language model of one that
             reads images: smollm2, from its package, a .gguf file, or a folder. To freeze the part:
-            --recipe.optim.scales SLOT 0.
+            --recipe.optim.scales SLOT 0. A FOLDER alone: a whole policy, ours or LeRobot's, with its recipe.
+        lora: Rank of low-rank adapters, which are trained in place of all else, saved apart as OUT/adapters.safetensors
+            and merged into OUT/model; 0 = none.
+        lora_names: Patterns of the names of the layers that have one (`*` for any letters): encoder.language.*.
         options: What the family chooses of its source: `jobs.tasks.policy.Options`, `text.Options`, `images.Options`.
         recipe: Sizes and settings of the system.
         **fields: Fields of `config` and of `options` by their names: `train("act", "demos", minutes=6, episodes=100)`.
@@ -73,7 +79,7 @@ def train(
     of_run, of_source = named(fields, TrainConfig, family.options)
     config = TrainConfig(**of_run) if config is None else replace(config, **of_run)
     options = family.options(**of_source) if options is None else replace(options, **of_source)
-    at_least(0, workers=workers)
+    at_least(0, workers=workers, lora=lora)
     share(holdout=holdout)
     out = Path(out) if out else Path("runs") / system
     with nothing_left(out), alone(writable_dir(out)) as world:
@@ -86,5 +92,7 @@ def train(
         begun |= begin(task.model, {slot: folder for slot, folder in asked.start.items() if slot not in begun})
         if begun:
             task.facts["start"] = begun
+        if lora:
+            task.facts["adapters"] = adapted(task.model, lora, lora_names)
         task = task if task.prepare is None else task.prepare(task, world)
         return fit(task, out, config, workers=workers)

@@ -10,6 +10,7 @@ from torch import nn
 
 from nextmove.contracts import Decoder
 from nextmove.decoders.reach import check_reach, reach
+from nextmove.nn.lora import Lora
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Model(nn.Module):
     recipe: object | None
     """The recipe it was built by, with what that left to be decided, where anything was; None elsewhere."""
     facts: dict[str, Any]
+    adapters: Lora | None
+    """How it was adapted, where it has adapters that its recipe did not put there."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.card, self.recipe, self.facts = None, None, {}
+        self.card, self.recipe, self.facts, self.adapters = None, None, {}, None

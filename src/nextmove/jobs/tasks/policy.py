@@ -29,6 +29,7 @@ from nextmove.jobs.simulators import DEMONSTRATED
 from nextmove.jobs.spaces import settle
 from nextmove.jobs.tasks.asked import Asked
 from nextmove.jobs.tasks.looking import described, recipe_for
+from nextmove.jobs.tuned import WHOLE, begin_whole, recipe_of
 from nextmove.models.policy import Policy, PolicySpec
 
 FINDINGS = 12
@@ -48,6 +49,9 @@ class Options:
     frame_store_gb: float = 20.0
     """Disk that decoded frames of the cameras may take, GB: they are decoded once, at the size that is trained on, and
     read by this run and later ones from the folder .frames of the data set; 0 decodes whenever a frame is asked for."""
+    keep_scales: bool = False
+    """Beside --from FOLDER: keep the statistics by which that policy scales states and actions, for more data of the
+    same robot; otherwise they are those of the data."""
     prefix_cache: str = ""
     """Folder in which keys and values of every frame's prefix are kept, for trainings that leave the vision-language
     model as it is: they are made once, and no step calls it. Empty: every step does."""
@@ -62,7 +66,9 @@ def task(asked: Asked, options: Options) -> Task:
     """
     dataset = data.open_dataset(asked.source)
     spec = spec_of(dataset)
-    asked_for = asked.recipe or recipe_for(asked.system, spec.inputs)
+    whole = asked.start.get(WHOLE)
+    known = recipe_of(whole, asked.system) if whole else None
+    asked_for = asked.recipe or known or recipe_for(asked.system, spec.inputs)
     recipe, chosen_space = settle(asked_for, spec, dataset)
     policy = store.create(asked.system, spec, recipe)
     begun = begin_sentences(policy)
@@ -86,6 +92,8 @@ def task(asked: Asked, options: Options) -> Task:
     judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) and not kept else []
     facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
+    if whole:
+        facts["start"] = {WHOLE: begin_whole(policy, whole, keep_scales=options.keep_scales)}
     if simulator := recorded_with(dataset.root):
         facts[DEMONSTRATED] = simulator
     if begun:
