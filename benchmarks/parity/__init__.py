@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.parity import blip, filters, language, openvla, policy, reading, rt1, smolvla, towers
+from benchmarks.parity import blip, fast, filters, language, openvla, policy, reading, rt1, smolvla, towers
 from benchmarks.parity.answers import Answers, compare
 from safetensors.torch import load_file
 from tests.golden.materialise import materialise
@@ -43,6 +43,7 @@ FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
     **POLICIES,
     **dict.fromkeys(("gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3_text"), language.answers),
     "filters": filters.answers,
+    "fast": fast.answers,
     **dict.fromkeys(READERS, reading.answers),
     **dict.fromkeys(("vit", "dinov2", "dinov2_with_registers"), towers.images),
     **dict.fromkeys(("bert", "t5"), towers.texts),
@@ -59,6 +60,8 @@ def family(folder: Path) -> str:
     """The name in `FAMILIES` of a case; raises ConfigError for one that none knows."""
     if (folder / filters.PARAMS).is_file():
         return "filters"
+    if (folder / fast.CONFIG).is_file():
+        return "fast"
     described = folder / CASE
     if described.is_file() and (name := read_object(described).get("family")) in FAMILIES:
         return str(name)

@@ -1,4 +1,4 @@
-"""The codec of action windows: relative to the robot if asked for, scaled, and in bins for token models.
+"""The codec of action windows: relative to the robot if asked for, scaled, and as ids for token models.
 
 Shapes: B batch, T observation steps, H horizon, A action width, M width of what is scaled (A but for rotations).
 """
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from nextmove.codecs.bins import Bins
 from nextmove.codecs.edge_bins import EdgeBins
+from nextmove.codecs.fast_rule import Rule
+from nextmove.codecs.fast_tokens import FastTokens
 from nextmove.codecs.relative import Relative
 from nextmove.codecs.scaled import Parts, Scaled
 from nextmove.contracts import Known, Numbers
@@ -27,6 +29,7 @@ class Actions(nn.Module):
     as the scale. per_step: each step of the horizon has statistics of its own, so that near steps are not scaled by the
     spread of far ones. pad: zeros that are appended to each action, up to a width that does not depend on the robot
     (pi0's 32); they count nothing in a loss. mask_padding: steps beyond the end of an episode count nothing either.
+    bins, fast: what makes ids of scaled actions, one of them at most.
     """
 
     def __init__(
@@ -36,11 +39,12 @@ class Actions(nn.Module):
         *,
         per_step: bool = False,
         bins: Bins | EdgeBins | None = None,
+        fast: FastTokens | None = None,
         pad: int = 0,
         mask_padding: bool = False,
     ) -> None:
         super().__init__()
-        self.scale, self.bins, self.per_step = scale, bins, per_step
+        self.scale, self.bins, self.fast, self.per_step = scale, bins, fast, per_step
         self.relative = relative or Relative(scale.width)
         self.width, self.pad, self.mask_padding = self.relative.width, pad, mask_padding
 
@@ -59,12 +63,24 @@ class Actions(nn.Module):
         """Features of the observation that relative actions are computed with."""
         return self.relative.inputs
 
+    @property
+    def tokens(self) -> Bins | EdgeBins | FastTokens | None:
+        """What makes ids of scaled actions."""
+        return self.fast if self.bins is None else self.bins
+
+    @property
+    def rule(self) -> Rule | None:
+        """Which ids may follow which, where not all of them may."""
+        return None if self.fast is None else self.fast.rule
+
     def fit(self, numbers: Numbers) -> None:
-        """Fits the scale on the actions of all training windows, and bins on what becomes of them."""
+        """Fits the scale on the actions of all training windows, and bins or pieces on what becomes of them."""
         if self.relative.plain:
             self.take(*numbers.acted(self.per_step, self.scale.levels))
         else:
             self.fit_parts(lambda: (self._measured(part["action"], part) for part in numbers.parts()))
+        if self.fast is not None:
+            self.fast.fit(self._scaled(self.relative.apply(part["action"], part)) for part in numbers.parts())
 
     def _measured(self, action: Tensor, obs: Mapping[str, Tensor]) -> tuple[Array, Array]:
         return self.values(action, obs).numpy(), self.size(action, obs).numpy()
@@ -91,21 +107,23 @@ class Actions(nn.Module):
         return largest.repeat(action.shape[1]) if self.per_step and largest.dim() else largest
 
     def encode(self, action: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
-        """Raw actions (B, H, A) to model space: (B, H, M + pad), or (B, H M) ids with bins."""
-        x = self.relative.apply(action, obs)
-        x = self.scale.encode(x.flatten(1)).view_as(x) if self.per_step else self.scale.encode(x)
-        if self.bins is not None:
-            return self.bins.encode(x)
+        """Raw actions (B, H, A) to model space: (B, H, M + pad), or (B, L) ids."""
+        x = self._scaled(self.relative.apply(action, obs))
+        if self.tokens is not None:
+            return self.tokens.encode(x)
         return nn.functional.pad(x, (0, self.pad)) if self.pad else x
 
     def decode(self, x: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """Model space to raw actions (B, H, A)."""
-        if self.bins is not None:
-            x = self.bins.decode(x)
+        if self.tokens is not None:
+            x = self.tokens.decode(x)
         if self.pad:
             x = x[..., : -self.pad]
         x = self.scale.decode(x.flatten(1)).view_as(x) if self.per_step else self.scale.decode(x)
         return self.relative.undo(x, obs)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return self.scale.encode(x.flatten(1)).view_as(x) if self.per_step else self.scale.encode(x)
 
     def weight(self, is_pad: Tensor | None) -> Tensor | None:
         """Which entries of x count in a loss: (B, H), or (B, H, M + pad) where width is padded; None: all of them."""
@@ -119,8 +137,10 @@ class Actions(nn.Module):
         """What is known of a plan in the robot's units, its first row `first` rows into the horizon, in model space.
 
         Rows that are not known repeat the nearest known one with weight 0. Raises ValueError for steps in the past or
-        beyond the horizon, of another width, or not finite, and for weights outside of 0 to 1.
+        beyond the horizon, of another width, or not finite, for weights outside of 0 to 1, and with FAST.
         """
+        if self.fast is not None:
+            raise ValueError("known: expected none, for each of FAST's ids says something of all steps, found some")
         value, weight = known.value, known.weight
         if known.start < 0:
             raise ValueError(f"known.start: expected steps from now on, 0 or more, found {known.start}, in the past")

@@ -23,7 +23,7 @@ def train_bpe(corpus: str, size: int) -> Tokenizer:
     if size < 256:
         raise ValueError(f"size: expected at least the 256 bytes, found {size}")
     utf8(corpus)
-    whole = _byte_level(models.BPE())
+    whole = byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=size, initial_alphabet=sorted(spelling()), show_progress=False, special_tokens=[]
     )
@@ -46,7 +46,7 @@ def train_captions(texts: Sequence[str], size: int) -> Tokenizer:
     table = {token: i + len(CAPTION_TOKENS) for token, i in whole["model"]["vocab"].items()}
     pairs = [tuple(pair) for pair in whole["model"]["merges"]]
     numbered = {token: i for i, token in enumerate(CAPTION_TOKENS)}
-    out = _byte_level(models.BPE({**numbered, **table}, pairs))
+    out = byte_level(models.BPE({**numbered, **table}, pairs))
     out.add_special_tokens([AddedToken(token, special=True) for token in CAPTION_TOKENS])
     out.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", numbered["<s>"]), ("</s>", numbered["</s>"])]
@@ -78,7 +78,7 @@ def bpe(vocabulary: Sequence[str], merges: Sequence[str], split: Split = "gpt2")
         if len(pair) != 2 or any(part not in table for part in (*pair, "".join(pair))):
             raise ValueError(f"merges: expected pairs of pieces whose join is a piece, found {merge!r}")
         pairs.append((pair[0], pair[1]))
-    whole = _byte_level(models.BPE(table, pairs, ignore_merges=split == "llama3"))
+    whole = byte_level(models.BPE(table, pairs, ignore_merges=split == "llama3"))
     own = whole.pre_tokenizer
     if split == "digits":
         whole.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), own])
@@ -93,7 +93,7 @@ def bpe(vocabulary: Sequence[str], merges: Sequence[str], split: Split = "gpt2")
 
 def byte_tokenizer() -> Tokenizer:
     """A tokenizer that needs no training: ids 0 to 255 are the bytes, then <pad>, <s> in front and </s> behind."""
-    whole = _byte_level(models.BPE({c: i for i, c in enumerate(spelling())}, []))
+    whole = byte_level(models.BPE({c: i for i, c in enumerate(spelling())}, []))
     whole.add_special_tokens([AddedToken(token, special=True) for token in ("<pad>", "<s>", "</s>")])
     whole.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 257), ("</s>", 258)]
@@ -101,7 +101,7 @@ def byte_tokenizer() -> Tokenizer:
     return Tokenizer(whole.to_str())
 
 
-def _byte_level(model: Any) -> Backend:
+def byte_level(model: Any) -> Backend:
     """A tokenizer over bytes that adds nothing to the text."""
     whole = Backend(model)
     whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -5,7 +5,7 @@ Shapes: B batch, T observation steps, H horizon, A action width, L tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -132,6 +132,11 @@ class ActionCodec(Protocol):
     @property
     def end(self) -> float:
         """Largest magnitude of the fitted data in model space, infinite where their scaling sets it no end."""
+        ...
+
+    @property
+    def rule(self) -> Callable[[int, Tensor], Tensor] | None:
+        """Of ids that do not all fit each other: (i, ids (B, i)) to those (B, K) that may follow."""
         ...
 
     def fit(self, numbers: Numbers) -> None:

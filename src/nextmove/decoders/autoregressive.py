@@ -41,6 +41,9 @@ class Autoregressive(OneWay):
     start: bool = True
     """Whether the id K comes in front of every sequence. Without it, as in most published language models, the first
     id must be known and is not counted."""
+    ends: bool = False
+    """Whether the id K - 1 ends a sequence; behind it rows are padded with -1, and the loss is the mean over rows of
+    the mean over a row's own ids (openpi's pi0-FAST)."""
 
     def __post_init__(self) -> None:
         if self.classes < 0:
@@ -88,6 +91,9 @@ class AutoregressiveDecoder(Resampled, nn.Module):
 
         weight: (B, L), or (B, n) with n a divisor of L, each counting for L / n ids in a row (one action step).
         """
+        if self.config.ends and weight is None:
+            weight = (x >= 0) / (x >= 0).sum(1, keepdim=True).clamp(min=1)
+        x = self._ids(x)
         weight = None if weight is None else self._by_id(weight, x.shape[1])
         logits = self.logits(ctx, x)
         given = x.shape[1] - logits.shape[1]
@@ -118,10 +124,15 @@ class AutoregressiveDecoder(Resampled, nn.Module):
 
     def log_prob(self, ctx: Context, ids: Tensor) -> Tensor:
         """log p (B, L) of each id given those before it, at temperature 1 and without filters; 0 for a given first."""
+        ids = self._ids(ids)
         logits = self.logits(ctx, ids)
         given = ids.shape[1] - logits.shape[1]
         found = logits.log_softmax(-1).gather(-1, ids[:, given:, None])[..., 0]
         return F.pad(found, (given, 0))
+
+    def _ids(self, x: Tensor) -> Tensor:
+        """x (B, L) with ids in the places of padding, which no id before it depends on."""
+        return x.clamp(min=0) if self.config.ends else x
 
     def logits(self, ctx: Context, ids: Tensor) -> Tensor:
         """(B, L, K) in float32 or wider, position i given the ids before i; without a start symbol from i = 1 on."""
@@ -133,7 +144,13 @@ class AutoregressiveDecoder(Resampled, nn.Module):
         return ids.new_full((ids.shape[0], int(self.config.start)), self.config.classes)
 
     def sample(self, ctx: Context, *, shape: Sequence[int], rng: Rng, pad: int = 0, **options: Any) -> Tensor:
-        """ids (B, L) int64, shape (L,); `pad` where all rows have stopped; arguments as in `stream`."""
+        """ids (B, L) int64, shape (L,); `pad` where all rows have stopped; arguments as in `stream`.
+
+        Where sequences end, rows stop by themselves and are padded with the end.
+        """
+        if self.config.ends:
+            pad = self.config.classes - 1
+            options.setdefault("stop", (pad,))
         ids = torch.stack(list(self.stream(ctx, shape=shape, rng=rng, pad=pad, **options)), 1)
         return F.pad(ids, (0, shape[0] - ids.shape[1]), value=pad)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nextmove import store, weights
+from nextmove.codecs.fast import Fast
 from nextmove.config import ConfigError, nearest
 from nextmove.interop.backbones import backbone_weights, backbones, fill_backbone, weights_file
 from nextmove.jobs.languages import LANGUAGE, language_folder
@@ -87,6 +88,9 @@ def begin(model: nn.Module, start: Mapping[str, Path]) -> dict[str, str | None]:
         with torch.no_grad():
             for name, value in expected.items():
                 value.copy_(found[name])
+        for own, other in zip(mine.modules(), theirs.modules(), strict=True):
+            if isinstance(own, Fast):
+                own.adopt(other)
         hashes[slot] = store.weights_hash(folder)
         print(f"{slot}: begins with the weights and statistics of {folder}")
     return hashes

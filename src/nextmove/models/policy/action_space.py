@@ -1,4 +1,4 @@
-"""The space in which actions are generated: absolute, relative or deltas, rotations, scaled, in bins, padded."""
+"""The space in which actions are generated: absolute, relative or deltas, rotations, scaled, as ids, padded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Literal
 from nextmove.codecs import Actions, Bins, Scaled
 from nextmove.codecs.edge_bins import EdgeBins
 from nextmove.codecs.levels import Levels
+from nextmove.codecs.fast import Fast
+from nextmove.codecs.fast_tokens import FastTokens
 from nextmove.codecs.poses import Pose
 from nextmove.codecs.relative import Relative
 from nextmove.contracts.features import listed
@@ -44,6 +46,12 @@ class ActionSpace:
     """Whether `bins` counts the edges of bins over [-1, 1], as OpenVLA does (codecs/edge_bins.py, `EdgeBins`)."""
     clip: bool = False
     """Whether scaled actions are cut to [-1, 1]."""
+    fast: int = 0
+    """Most pieces of FAST's tokenizer, which is fitted on the scaled actions (codecs/fast.py); 0 = without."""
+    fast_scale: float = 10.0
+    """What FAST multiplies a window's frequencies by before it rounds them: larger is finer, with more ids."""
+    fast_length: int = 0
+    """Most ids of a window that FAST writes, its end counted; 0 = as many as it may need."""
     space: Literal["auto", "shown", "absolute", "relative", "deltas"] = "auto"
     """`relative` to the reference's present value; `deltas`: each action to the one before; `shown`: relative where the
     encoder shows points seen from the reference, else absolute; `auto`: relative there and where reference and action
@@ -93,8 +101,12 @@ class ActionSpace:
         made = spec.action + sum(KINDS[p.shown] - KINDS[p.kind] for p in self._poses(spec, found if relative else None))
         if self.width and self.width < made:
             raise ValueError(f"actions.width: expected at least the robot's {made}, found {self.width}")
-        if self.width and self.bins:
-            raise ValueError("actions.width: expected 0 with bins, whose ids are not padded")
+        if self.width and self.classes:
+            raise ValueError("actions.width: expected 0 with bins or FAST, whose ids are not padded")
+        if self.bins and self.fast:
+            raise ValueError(f"actions.fast: expected 0 with {self.bins} bins, found {self.fast}; choose one of them")
+        if self.mask_padding and self.fast:
+            raise ValueError("actions.mask_padding: expected false with FAST, whose ids belong to no step, found true")
         if (self.choices or self.ranges or self.levels) and not (self.bins and self.levels):
             raise ValueError("actions.levels: expected bins and levels where there are choices or ranges, found none")
         if self.ranges and space != "absolute":
@@ -112,13 +124,16 @@ class ActionSpace:
             relative,
             per_step=self.per_step,
             bins=self._bins(made),
+            fast=self._fast(timing, made) if self.fast else None,
             pad=max(0, self.width - made),
             mask_padding=self.mask_padding,
         )
 
     def shape(self, spec: PolicySpec, timing: Timing) -> tuple[int, ...]:
-        """Of x, without the batch: (H, M), or (H M,) ids; M is the action's width, but for rotations."""
+        """Of x, without the batch: (H, M), or (L,) ids, H M with bins; M is the action's width, but for rotations."""
         made = self._relative(spec, timing, None).made
+        if self.fast:
+            return (self._fast(timing, made).length,)
         ids = made - sum(count - 1 for _, count in self.choices)
         return (timing.horizon * ids,) if self.bins else (timing.horizon, self.width or made)
 
@@ -128,6 +143,15 @@ class ActionSpace:
         if not self.levels:
             return Bins(bins=self.bins, width=made) if self.bins else None
         return Levels(bins=self.bins, width=made, choices=self.choices, ranges=self.ranges)
+
+    @property
+    def classes(self) -> int:
+        """Number of different ids, the end's of FAST among them; 0 where actions are numbers."""
+        return self.fast + 1 if self.fast else self.bins
+
+    def _fast(self, timing: Timing, made: int) -> FastTokens:
+        fast = Fast(vocabulary=self.fast, scale=self.fast_scale)
+        return FastTokens(fast, horizon=timing.horizon, width=made, length=self.fast_length)
 
     def _relative(self, spec: PolicySpec, timing: Timing, shown: State | None) -> Relative:
         relative = self.space in ("relative", "deltas")

@@ -54,7 +54,7 @@ def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
     Raises ConfigError for an action space and a decoder that contradict each other, and ValueError naming an input that
     the encoder needs and the robot lacks, with those present.
     """
-    timing, decoder = recipe.timing, recipe.decoder
+    timing, decoder = recipe.timing, suited.completed(recipe.actions, recipe.decoder)
     suited.check(recipe.actions, decoder)
     if not spec.inputs:
         raise ValueError("inputs: expected at least one observed feature ('observation.state', ...), found none")

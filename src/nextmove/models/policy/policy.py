@@ -176,6 +176,8 @@ class Policy(Model):
         if known is not None:
             known = decided(known, rows=ctx.batch, like=like)
             known = self.codec.known(known, obs, first=self.timing.first, horizon=self.horizon)
+        if self.codec.rule is not None:
+            options.setdefault("allowed", self.codec.rule)
         sample: Callable[..., Tensor] = self.decoder.sample
         x = sample(ctx, shape=self.shape, rng=rng, known=known, **options)
         return self.codec.decode(x, obs)

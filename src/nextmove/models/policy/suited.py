@@ -15,25 +15,40 @@ from nextmove.nn import Lstm
 def check(actions: Any, decoder: Any) -> None:
     """Refuses (`decoders.reach.refuse`) an `ActionSpace` and a decoder config that contradict each other.
 
-    A decoder of ids needs bins, as many as its classes; any other needs none, and data that end where it does.
+    A decoder of ids needs ids, as many as its classes; any other needs none, and data that end where it does.
     """
     ids = isinstance(decoder, Autoregressive | Categorical)
+    if ids and not decoder.classes:
+        refuse("actions.bins: expected bins or FAST for a decoder of ids, found neither; choose --recipe.actions.bins 256")
     # The last class of a vocabulary with others is no bin.
     classes = decoder.classes - getattr(decoder.trunk, "others", False) if ids else 0
-    if ids and actions.bins != classes:
+    if ids and actions.fast and (actions.classes != classes or not getattr(decoder, "ends", False)):
+        refuse(
+            f"actions.fast: expected decoder.classes {actions.classes} and decoder.ends, one id more than FAST's pieces, "
+            f"found {classes} without ends or with others; choose --recipe.decoder.classes 0, which settles both"
+        )
+    if ids and not actions.fast and actions.bins != classes:
         refuse(
             f"actions.bins: expected {classes}, one for each of decoder.classes, found {actions.bins}; choose "
             f"--recipe.actions.bins {classes}"
         )
-    if not ids and actions.bins:
-        refuse(
-            f"actions.bins: expected 0, for {type(decoder).__name__} generates numbers and no ids of bins, found "
-            f"{actions.bins}; choose --recipe.actions.bins 0, or action-tokens"
-        )
+    for name in ("bins", "fast"):
+        if not ids and (found := getattr(actions, name)):
+            refuse(
+                f"actions.{name}: expected 0, for {type(decoder).__name__} generates numbers and no ids, found "
+                f"{found}; choose --recipe.actions.{name} 0, or action-tokens"
+            )
     if not ids:
         check_reach(decoder, _end(actions), f"actions.scaling {actions.scaling}")
     if isinstance(decoder, MeanFlow) and isinstance(decoder.trunk, Lstm):
         refuse("decoder.trunk: MeanFlow differentiates forward, which torch's LSTM cannot; choose another --trunk")
+
+
+def completed(actions: Any, decoder: Any) -> Any:
+    """A decoder config with the number of classes that the ids of an `ActionSpace` have, where it leaves that open."""
+    if isinstance(decoder, Autoregressive) and not decoder.classes:
+        return replace(decoder, classes=actions.classes, ends=bool(actions.fast))
+    return decoder
 
 
 def suited(recipe: Any) -> Any:
@@ -42,7 +57,7 @@ def suited(recipe: Any) -> Any:
     if actions is None:
         return recipe
     if not isinstance(decoder, Autoregressive | Categorical):
-        actions = replace(actions, bins=0, levels=False, choices=(), ranges=(), edges=False)
+        actions = replace(actions, bins=0, levels=False, choices=(), ranges=(), edges=False, fast=0)
     if reach(decoder) < _end(actions):
         actions = replace(actions, scaling="min_max")
     return replace(recipe, actions=actions)
