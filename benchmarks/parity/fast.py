@@ -27,7 +27,9 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     fitted = Fast(vocabulary=published.vocabulary, scale=published.scale)
     fitted.fit(list(io["in.fit_actions"]))
     if json.loads(fitted.text) != json.loads(published.text):
-        raise ConfigError(f"{folder / FILE}: expected the tokenizer that is fitted on the case's actions, found another")
+        raise ConfigError(
+            f"{folder / FILE}: expected the tokenizer that is fitted on the case's actions, found another"
+        )
     found = {"out.min_token": torch.tensor([fitted.least]), "out.fit_max_int": torch.tensor([fitted.largest])}
     texts: dict[str, Tensor] = {}
     steps, width = io["in.actions"].shape[1:]

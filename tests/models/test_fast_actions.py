@@ -106,7 +106,10 @@ def test_a_codec_begins_with_another_ones_pieces(tmp_path):
         (replace(SMALL, actions=replace(SPACE, mask_padding=True)), "ids belong to no step"),
         (replace(SMALL, actions=replace(SPACE, fast=0)), "expected bins or FAST for a decoder of ids, found neither"),
         (replace(SMALL, decoder=replace(DECODER, classes=200)), r"expected decoder\.classes 201 and decoder\.ends"),
-        (FlowPolicy(actions=SPACE, decoder=Flow(trunk=Mlp())), r"actions\.fast: expected 0, for Flow generates numbers"),
+        (
+            FlowPolicy(actions=SPACE, decoder=Flow(trunk=Mlp())),
+            r"actions\.fast: expected 0, for Flow generates numbers",
+        ),
     ],
 )
 def test_what_contradicts_it_is_refused(recipe, error):

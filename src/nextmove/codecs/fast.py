@@ -1,4 +1,4 @@
-"""FAST: chunks of actions as few tokens, the cosine transform's rounded coefficients joined by BPE (Pertsch et al. 2025).
+"""FAST: chunks of actions as few ids, the cosine transform's rounded coefficients joined by BPE (Pertsch et al. 2025).
 
 Shapes: B chunks, T steps, D width, N = T D numbers of a chunk.
 """
@@ -50,8 +50,8 @@ class Fast(nn.Module):
     """A chunk (T, D) is transformed along time (orthonormal DCT-II), multiplied by `scale` and rounded; the integers,
     lowest frequencies of all dimensions first, are the characters of a text whose BPE pieces are the ids.
 
-    All of it in float64: scipy keeps a dtype, and in float32 numbers near a half become other integers. Integers below the
-    fitted range are raised to it; a character that was not seen in fitting has no piece and is left out, as in the
+    All of it in float64: scipy keeps a dtype, and in float32 numbers near a half become other integers. Integers below
+    the fitted range are raised to it; a character that was not seen in fitting has no piece and is left out, as in the
     published code (`nearest` finds the nearest that has one).
     """
 
@@ -112,8 +112,8 @@ class Fast(nn.Module):
         least, largest = min(int(row.min()) for row in rows), max(int(row.max()) for row in rows)
         if largest - least > self.vocabulary:
             raise ValueError(
-                f"fast: expected a vocabulary of at least {largest - least}, one piece for each integer from {least} to "
-                f"{largest}, found {self.vocabulary}; a smaller scale than {self.scale:g} makes fewer"
+                f"fast: expected a vocabulary of at least {largest - least}, one piece for each integer from {least} "
+                f"to {largest}, found {self.vocabulary}; a smaller scale than {self.scale:g} makes fewer"
             )
         whole = byte_level(models.BPE())
         whole.post_processor = processors.ByteLevel(trim_offsets=False)
@@ -139,7 +139,7 @@ class Fast(nn.Module):
         self.take(other.text, other.least, other.largest)
 
     def integers(self, raw: Tensor) -> Ints:
-        """round(scale DCT(x)) of chunks (B, T, D), in float64 and halves to even; raises ValueError for values not finite."""
+        """round(scale DCT(x)) of chunks (B, T, D), in float64, halves to even; raises ValueError for infinite ones."""
         if raw.dim() != 3:
             raise ValueError(f"actions: expected chunks (B, T, D), found shape {tuple(raw.shape)}")
         if not bool(torch.isfinite(raw).all()):
@@ -160,7 +160,9 @@ class Fast(nn.Module):
     def spell(self, symbols: Ints) -> list[list[int]]:
         """The ids of characters' numbers (B, ...), row by row; raises ValueError for one that is no character."""
         if symbols.size and symbols.max() >= LARGEST:
-            raise ValueError(f"actions: expected integers below {self.least + LARGEST}, found {symbols.max() + self.least}")
+            raise ValueError(
+                f"actions: expected integers below {self.least + LARGEST}, found {symbols.max() + self.least}"
+            )
         texts = [_text(row) for row in symbols.reshape(len(symbols), -1)]
         return [found.ids for found in self.backend.encode_batch(texts)]
 

@@ -79,8 +79,8 @@ def _moves(spelled: Sequence[bytes], top: int) -> tuple[dict[bytes, int], Tensor
     going_on = [i for i, piece in enumerate(spelled) if piece and piece[0] & 0xC0 == 0x80]
     while new:
         for state in new:
-            steps = ((i, _step(state, spelled[i], top)) for i in (going_on if state else range(len(spelled))))
-            found[state] = {i: step for i, step in steps if step is not None}
+            tried = ((i, _step(state, spelled[i], top)) for i in (going_on if state else range(len(spelled))))
+            found[state] = {i: step for i, step in tried if step is not None}
         new = {rest for steps in found.values() for rest, _ in steps.values()} - {*found}
     states = {state: i for i, state in enumerate(sorted(found, key=lambda state: (len(state), state)))}
     after = np.full((len(states), len(spelled)), -1)

@@ -57,17 +57,18 @@ class FastTokens(nn.Module):
         return self.moved / max(self.seen, 1)
 
     def fit(self, windows: Iterable[Tensor]) -> None:
-        """Fits the pieces on scaled windows (B, H, M), part by part; raises ValueError as `Fast.fit`, and where `length`
+        """Fits the pieces on scaled windows (B, H, M) that come part by part.
 
-        is too short for any window or the pieces are more than the vocabulary.
+        Raises ValueError as `Fast.fit`, and where `length` is too short for any window or the pieces are more than the
+        vocabulary.
         """
         rows = [row for part in windows for row in part]
         self.fast.fit(rows[:: -(-len(rows) // FITTED)] if rows else rows)
         self.__dict__.pop("rule", None)
         if self.fast.pieces > self.fast.vocabulary:
             raise ValueError(
-                f"fast: expected a vocabulary of at least {self.fast.pieces} pieces for integers from {self.fast.least} "
-                f"to {self.fast.largest}, found {self.fast.vocabulary}"
+                f"fast: expected a vocabulary of at least {self.fast.pieces} pieces for integers from "
+                f"{self.fast.least} to {self.fast.largest}, found {self.fast.vocabulary}"
             )
         assert self.rule
 

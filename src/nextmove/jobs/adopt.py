@@ -89,7 +89,7 @@ def begin(model: nn.Module, start: Mapping[str, Path]) -> dict[str, str | None]:
             for name, value in expected.items():
                 value.copy_(found[name])
         for own, other in zip(mine.modules(), theirs.modules(), strict=True):
-            if isinstance(own, Fast):
+            if isinstance(own, Fast) and isinstance(other, Fast):
                 own.adopt(other)
         hashes[slot] = store.weights_hash(folder)
         print(f"{slot}: begins with the weights and statistics of {folder}")

@@ -7,9 +7,9 @@ from typing import Literal
 
 from nextmove.codecs import Actions, Bins, Scaled
 from nextmove.codecs.edge_bins import EdgeBins
-from nextmove.codecs.levels import Levels
 from nextmove.codecs.fast import Fast
 from nextmove.codecs.fast_tokens import FastTokens
+from nextmove.codecs.levels import Levels
 from nextmove.codecs.poses import Pose
 from nextmove.codecs.relative import Relative
 from nextmove.contracts.features import listed

@@ -19,13 +19,15 @@ def check(actions: Any, decoder: Any) -> None:
     """
     ids = isinstance(decoder, Autoregressive | Categorical)
     if ids and not decoder.classes:
-        refuse("actions.bins: expected bins or FAST for a decoder of ids, found neither; choose --recipe.actions.bins 256")
+        refuse(
+            "actions.bins: expected bins or FAST for a decoder of ids, found neither; choose --recipe.actions.bins 256"
+        )
     # The last class of a vocabulary with others is no bin.
     classes = decoder.classes - getattr(decoder.trunk, "others", False) if ids else 0
     if ids and actions.fast and (actions.classes != classes or not getattr(decoder, "ends", False)):
         refuse(
-            f"actions.fast: expected decoder.classes {actions.classes} and decoder.ends, one id more than FAST's pieces, "
-            f"found {classes} without ends or with others; choose --recipe.decoder.classes 0, which settles both"
+            f"actions.fast: expected decoder.classes {actions.classes} and decoder.ends, one id more than FAST's "
+            f"pieces, found {classes} without ends or with others; --recipe.decoder.classes 0 settles both"
         )
     if ids and not actions.fast and actions.bins != classes:
         refuse(
