@@ -328,12 +328,13 @@ SYSTEMS: tuple[System, ...] = (
         "FilmedCamera(EfficientNet, TokenLearner) + Bins + Stepwise + Categorical",
         "one transformer for many tasks",
     ),
-    System(
+    _acting(
         "rt2",
         "RT-2",
-        "vision-language-action",
-        "Bins + Prefix + Autoregressive",
-        "actions as words of a vision-language model",
+        "rt2",
+        "Rt2",
+        "Reading(LLaVA's, PaliGemma's or SmolVLM's parts) + Bins + Continued + Autoregressive",
+        "actions as words of a vision-language model, which goes on answering questions",
     ),
     _acting(
         "openvla",

@@ -31,5 +31,5 @@ def word_by_word(
         cameras=cameras,
     )  # fmt: skip
     space = min(SPACE, said.family.classes - 1)
-    made = OpenVla(encoder=reading, decoder=words(said.vocabulary, space, said.config.n_action_bins))
+    made = OpenVla(encoder=reading, decoder=words(said.vocabulary, space, bins=said.config.n_action_bins))
     return replace(made, actions=replace(made.actions, bins=said.config.n_action_bins))

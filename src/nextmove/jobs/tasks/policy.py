@@ -22,12 +22,14 @@ from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.frames import filmed
 from nextmove.jobs.prefixes import prefixed
+from nextmove.jobs.readers import READER, begin_reader, read_reader, reading
 from nextmove.jobs.robot import inputs_of, known_by, number_features, read_features
 from nextmove.jobs.scales import Columns
 from nextmove.jobs.sentences import begin_sentences
 from nextmove.jobs.simulators import DEMONSTRATED
 from nextmove.jobs.spaces import settle
 from nextmove.jobs.tasks.asked import Asked
+from nextmove.jobs.tasks.cotraining import cotrained
 from nextmove.jobs.tasks.looking import described, recipe_for
 from nextmove.jobs.tuned import WHOLE, begin_whole, recipe_of
 from nextmove.models.policy import Policy, PolicySpec
@@ -57,6 +59,9 @@ class Options:
     model as it is: they are made once, and no step calls it. Empty: every step does."""
     prefix_dtype: Dtype = "float32"
     """How they are kept: float32, with which gradients are the same, or bfloat16, on half of the disk."""
+    pairs: str = ""
+    """Folder of images with questions and answers (captions.jsonl) that are trained on beside the robot's data, so that
+    the vision-language model keeps what it knows (rt2)."""
 
 
 def task(asked: Asked, options: Options) -> Task:
@@ -69,9 +74,14 @@ def task(asked: Asked, options: Options) -> Task:
     whole = asked.start.get(WHOLE)
     known = recipe_of(whole, asked.system) if whole else None
     asked_for = asked.recipe or known or recipe_for(asked.system, spec.inputs)
+    reader = read_reader(asked.start[READER]) if READER in asked.start else None
+    if reader is not None:
+        asked_for = reading(asked_for, reader, asked.start[READER])
     recipe, chosen_space = settle(asked_for, spec, dataset)
     policy = store.create(asked.system, spec, recipe)
     begun = begin_sentences(policy)
+    if reader is not None:
+        begun = {**begun, READER: begin_reader(policy, reader, asked.start[READER])}
     if looks := described(policy):
         print(looks)
     print(chosen_space)
@@ -87,6 +97,7 @@ def task(asked: Asked, options: Options) -> Task:
     look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
     seen = windows(dataset, policy, chosen, frames.cameras)
     policy.fit(Columns(seen))
+    source, beside = cotrained(policy, seen, options.pairs)
     apart = windows(dataset, policy, held, frames.cameras)
     kept = options.prefix_cache
     judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) and not kept else []
@@ -98,13 +109,14 @@ def task(asked: Asked, options: Options) -> Task:
         facts[DEMONSTRATED] = simulator
     if begun:
         facts["start"] = begun
+    facts |= beside
 
     @cache
     def later() -> dict[str, Any]:
         return {"content": provenance.content(dataset, known_by(policy), chosen, held)}
 
     into = partial(prefixed, seen=seen, held=apart, folder=kept, dtype=options.prefix_dtype)
-    return Task(policy, seen, judged, facts, later=later, prepare=into if kept else None)
+    return Task(policy, source, judged, facts, later=later, prepare=into if kept else None)
 
 
 def _read(dataset: data.Dataset, names: Sequence[str]) -> None:

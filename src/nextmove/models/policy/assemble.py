@@ -48,8 +48,8 @@ class Recipe(Protocol):
         ...
 
 
-def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
-    """The untrained policy of these parts; its `recipe` names the action space that was decided on.
+def assemble(spec: PolicySpec, recipe: Recipe, kind: type[Policy] = Policy) -> Policy:
+    """The untrained policy of these parts, of a `kind`; its `recipe` names the action space that was decided on.
 
     Raises ConfigError for an action space and a decoder that contradict each other, and ValueError naming an input that
     the encoder needs and the robot lacks, with those present.
@@ -63,7 +63,7 @@ def assemble(spec: PolicySpec, recipe: Recipe) -> Policy:
     encoder = recipe.encoder.build(spec.inputs, steps=timing.n_obs_steps, along=actions.frame == "object")
     shape = actions.shape(spec, timing)
     estimator = recipe.encoder.estimator
-    policy = Policy(
+    policy = kind(
         spec=spec,
         timing=timing,
         encoder=encoder,

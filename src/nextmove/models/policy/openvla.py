@@ -57,9 +57,9 @@ def sight(side: int = 64, patch: int = 8, width: int = 96, layers: int = 2) -> t
     return replace(first, layer_scale=1.0), replace(first, class_token=False, registers=0)
 
 
-def words(vocabulary: int, lead: int, bins: int = BINS) -> Autoregressive:
-    """A decoder that writes bins as the last ids of a vocabulary, backwards, behind the id `lead`."""
-    trunk = Continued(vocabulary=((vocabulary - 1, bins, -1),), lead=(lead,), others=True)
+def words(vocabulary: int, *lead: int, bins: int = BINS) -> Autoregressive:
+    """A decoder that writes bins as the last ids of a vocabulary, backwards, behind the ids `lead`."""
+    trunk = Continued(vocabulary=((vocabulary - 1, bins, -1),), lead=lead, others=True)
     return Autoregressive(trunk, classes=bins + 1, sampling=GREEDY)
 
 
@@ -110,7 +110,7 @@ class OpenVla:
     optim: Optim = Optim(lr=5e-4, betas=(0.9, 0.98), weight_decay=0.01, warmup=100, batch=32, ema=0.999)
 
     @classmethod
-    def published(cls) -> OpenVla:
+    def published(cls, inputs: Mapping[str, Feature] | None = None) -> OpenVla:
         """The 7B model: 7,541,237,184 weights."""
         optim = Optim(lr=2e-5, weight_decay=0.0, warmup=0, batch=2048, ema=0.0)
         return cls(encoder=large(), decoder=words(TOKENIZER, SPACE), optim=optim)

@@ -68,7 +68,7 @@ class OpenVlaOft:
     optim: Optim = Optim(lr=5e-4, betas=(0.9, 0.98), weight_decay=0.01, warmup=100, batch=32, ema=0.999)
 
     @classmethod
-    def published(cls) -> OpenVlaOft:
+    def published(cls, inputs: Mapping[str, Feature] | None = None) -> OpenVlaOft:
         """The 7B model as it was tuned for LIBERO."""
         optim = Optim(lr=5e-4, weight_decay=0.0, warmup=0, batch=64, ema=0.0)
         return cls(encoder=reading(large(), END, SPACE), decoder=Regression(trunk(4096, END, SPACE), "l1"), optim=optim)
