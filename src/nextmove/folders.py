@@ -3,7 +3,7 @@ config.json; llama.cpp's by its ending, or by the name of a package that brings 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,18 +12,21 @@ from nextmove.config import ConfigError, read_object
 from nextmove.host.found import found
 from nextmove.systems import Family, find
 
-Kind = Literal["nextmove", "lerobot", "flowpolicy", "hf", "openvla", "gguf"]
+Kind = Literal["nextmove", "lerobot", "flowpolicy", "hf", "openvla", "openpi", "gguf"]
 Holds = Literal["policy", "generator", "encoder", "vision-language"]
 
 PLACES = ("model", ".", "pretrained_model", "checkpoints/last/pretrained_model")
 """Where a model lies in a folder: in a run of ours, as it is, in a training step or a run of LeRobot."""
 FLOWPOLICY = ("agent_pos_dim", "action_dim")
 """Keys without which FlowPolicy's policy cannot be built."""
+OPENPI = ("action_dim", "action_horizon", "paligemma_variant")
+"""Keys that openpi's conversion to PyTorch writes."""
 HOLDS: Mapping[Kind, Holds] = {
     "lerobot": "policy",
     "flowpolicy": "policy",
     "hf": "generator",
     "openvla": "policy",
+    "openpi": "policy",
     "gguf": "generator",
 }
 FAMILIES: Mapping[Family, Holds] = {
@@ -73,6 +76,7 @@ class Saved:
             "flowpolicy": "FlowPolicy",
             "hf": f"transformers ({self.config.get('model_type')})",
             "openvla": "OpenVLA",
+            "openpi": "openpi",
             "gguf": "llama.cpp (GGUF)",
         }
         return names[self.kind]
@@ -100,15 +104,18 @@ class Saved:
         fps: actions a second, which folders of policies do not say. Raises ConfigError naming the key or tensor that is
         wrong, and for a model that cannot be run yet.
         """
-        from nextmove.interop import flowpolicy, gguf, hf, lerobot_types, openvla
+        from nextmove.interop import flowpolicy, gguf, hf, lerobot_types, openvla, pi
 
         if self.kind == "gguf":
             return gguf.load(self.folder)
         if self.kind == "hf":
             return hf.load(self.folder)
-        policies = {"lerobot": lerobot_types, "flowpolicy": flowpolicy, "openvla": openvla}
+        policies: Mapping[str, Callable[..., Any]] = {
+            "lerobot": lerobot_types.load, "flowpolicy": flowpolicy.load, "openvla": openvla.load,
+            "openpi": pi.load_openpi,
+        }  # fmt: skip
         if self.kind in policies:
-            return policies[self.kind].load(self.folder, fps=fps)
+            return policies[self.kind](self.folder, fps=fps)
         raise ConfigError(f"{self.folder}: expected a model of another project that can be run, found {self.whose}")
 
     @property
@@ -163,7 +170,10 @@ def _kind(path: Path, config: Mapping[str, Any]) -> Kind:
         return "openvla" if config["model_type"] == "openvla" else "hf"
     if all(name in config for name in FLOWPOLICY):
         return "flowpolicy"
+    if all(name in config for name in OPENPI):
+        return "openpi"
     raise ConfigError(
-        f"{path}: expected a model of nextmove (key 'format'), LeRobot ('type'), transformers ('model_type') or "
-        f"FlowPolicy ({' and '.join(map(repr, FLOWPOLICY))}), found {sorted(config)[:8]}"
+        f"{path}: expected a model of nextmove (key 'format'), LeRobot ('type'), transformers ('model_type'), "
+        f"FlowPolicy ({' and '.join(map(repr, FLOWPOLICY))}) or openpi ({', '.join(map(repr, OPENPI))}), found "
+        f"{sorted(config)[:8]}"
     )

@@ -80,6 +80,8 @@ class Scaled(nn.Module):
             value = float(buffer.endswith("scale")) if mode == "identity" else torch.nan
             self.register_buffer(buffer, torch.full((width,), value))
         self._ready = mode == "identity"
+        self.still: list[int] = []
+        """Dimensions whose quantiles `set` found equal: they are shifted, not divided."""
 
     @property
     def end(self) -> float:
@@ -171,7 +173,8 @@ class Scaled(nn.Module):
         """Statistics as LeRobot stores them ("mean" and "std", "min" and "max", "q01" and "q99", ...), its formulas.
 
         back: those of the way back, if they differ. eps is added to a spread when encoding and stands for a range of
-        0; `legacy` has the formulas of releases up to 0.3.3, where it is added to the range, when encoding only.
+        0 where least and largest are equal; where quantiles are, numbers are shifted and not divided (`still`).
+        `legacy` has the formulas of releases up to 0.3.3, where it is added to the range, when encoding only.
         Raises ValueError naming an absent, misshapen or infinite statistic.
         """
         if self.mode == "identity":
@@ -185,7 +188,12 @@ class Scaled(nn.Module):
         if legacy:
             width = width + eps
         else:
+            flat = width == 0
             width, back_width = (torch.where(w == 0, torch.full_like(w, eps), w) for w in (width, back_width))
+            if self.mode in ("quantiles", "quantile10"):
+                # What moves a little beyond its quantiles is no number of the size of 1 / eps.
+                width = torch.where(flat, 2.0, width)
+                self.still = [int(dim) for dim in flat.nonzero()]
         # Halving is exact, so these are 2 (raw - first) / width - 1 and (x + 1) width / 2 + first to the last bit.
         self._store(first, width / 2, torch.full_like(first, -1.0), back_first, back_width / 2)
 

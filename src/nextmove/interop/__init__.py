@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nextmove.interop import flowpolicy, gguf, hf, lerobot, openvla, smolvla
+from nextmove.interop import flowpolicy, gguf, hf, lerobot, openvla, pi, smolvla
 from nextmove.interop.report import Loaded, Report
 
-__all__ = ["Loaded", "Report", "flowpolicy", "gguf", "hf", "lerobot", "openvla", "smolvla"]
+__all__ = ["Loaded", "Report", "flowpolicy", "gguf", "hf", "lerobot", "openvla", "pi", "smolvla"]

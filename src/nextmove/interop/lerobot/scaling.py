@@ -34,6 +34,8 @@ class Scales:
     """Raw name -> name the policy knows."""
     used: tuple[str, ...] = ()
     """Tensors of the weights that hold statistics."""
+    steps: Mapping[str, Any] = field(default_factory=dict)
+    """Configs of the steps that only some policies have, by name."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,15 @@ _PRE: dict[str, type] = {RENAME: _Rename, BATCH: _Nothing, DEVICE: _Device, NORM
 _POST: dict[str, type] = {UNNORMALISER: _Normaliser, DEVICE: _Device}
 
 
-def from_processors(folder: Path, config: Shared, also: Mapping[str, type] | None = None) -> Scales:
+def from_processors(
+    folder: Path, config: Shared, also: Mapping[str, type] | None = None, behind: Mapping[str, type] | None = None
+) -> Scales:
     """The scales that policy_preprocessor.json, policy_postprocessor.json and their state files describe.
 
-    also: further steps that a policy's preprocessor may have, and their config. Raises ConfigError for a step that is
-    not known, naming it, and for absent statistics.
+    also, behind: further steps that a policy's preprocessor and postprocessor may have, and their config. Raises
+    ConfigError for a step that is not known, naming it, and for absent statistics.
     """
-    known = ({**_PRE, **(also or {})}, _POST)
+    known = ({**_PRE, **(also or {})}, {**_POST, **(behind or {})})
     pre, post = (_steps(folder, file, own) for file, own in zip(PROCESSORS, known, strict=True))
     names = [name for name, _, _ in pre]
     for file, steps, needed in ((PROCESSORS[0], pre, NORMALISER), (PROCESSORS[1], post, UNNORMALISER)):
@@ -94,7 +98,8 @@ def from_processors(folder: Path, config: Shared, also: Mapping[str, type] | Non
     inputs = {n: _input(n, feature, forward, stats) for n, feature in config.input_features.items()}
     action = _codec(ACTION, config.output_features[ACTION], modes[0])
     action.set(stats.get(ACTION, {}), back=back.get(ACTION, {}), eps=forward.eps)
-    return Scales(inputs, action, map_)
+    others = {name: step for name, step, _ in (*pre, *post) if name in {**(also or {}), **(behind or {})}}
+    return Scales(inputs, action, map_, steps=others)
 
 
 def _input(name: str, feature: Feature, step: _Normaliser, stats: Mapping[str, Any]) -> Scaled:

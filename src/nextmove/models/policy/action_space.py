@@ -18,7 +18,7 @@ from nextmove.geometry import KINDS, Rotation
 from nextmove.models.policy.matching import columns, kept, share_names
 from nextmove.models.policy.spec import PolicySpec, Timing
 
-Scaling = Literal["mean_std", "min_max", "quantiles"]
+Scaling = Literal["mean_std", "min_max", "quantiles", "quantile10", "identity"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,110 @@
+"""A pi0 or pi0.5 of ours as a config.json of LeRobot's, or every reason why there is none: `composed` backwards."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from nextmove.decoders import Flow
+from nextmove.decoders.times import Beta
+from nextmove.encoders.framed import Framed
+from nextmove.encoders.reading import Reading
+from nextmove.interop.lerobot.config import ACTION, STATE, Feature, Norm
+from nextmove.interop.lerobot.refused import Refused
+from nextmove.interop.pi.composed import WORDS
+from nextmove.interop.pi.config import KINDS, VARIANTS, Pi0Config, Stack
+from nextmove.models.policy import Policy
+from nextmove.models.policy.pi0 import flow
+from nextmove.models.policy.pi05 import TOLD
+from nextmove.nn import Expert
+from nextmove.nn.attention import as_heads
+
+
+def described(policy: Policy) -> Pi0Config:
+    """The config; raises ConfigError with all that LeRobot has no place for."""
+    refused, encoder, decoder = Refused("export"), policy.encoder, policy.decoder
+    reading, own = getattr(encoder, "config", None), getattr(decoder, "config", None)
+    if not isinstance(reading, Reading) or not isinstance(own, Flow) or not isinstance(own.trunk, Expert):
+        raise refused.problem("a policy that is neither pi0 nor pi0.5")
+    five = reading.state == "words"
+    _check_prefix(reading, five, refused)
+    usual = flow(own.trunk)
+    for field in ("path", "target", "drop", "min_snr", "pairing", "prefix"):
+        refused.unless(getattr(own, field) == getattr(usual, field), f"decoder.{field} {getattr(own, field)!r}")
+    refused.unless(isinstance(own.times, Beta), f"decoder.times {own.times!r}; train with Beta")
+    refused.unless(own.trunk.time == ("adaptive" if five else "token"), f"decoder.trunk.time {own.trunk.time!r}")
+    refused.unless(not five or own.trunk.last_gate, "no rows for the last gate; train with --trunk.last-gate")
+    refused.unless(not own.trunk.layers and own.trunk.joint_every == 1, "an expert that reads other layers")
+    codec: Any = policy.codec
+    refused.unless(not codec.per_step, "a scale for each step; train with --recipe.actions.no-per-step")
+    relative = codec.relative
+    fits = relative.plain or (relative.space == "relative" and not relative.poses and relative.frame is None)
+    refused.unless(fits, f"actions {codec.space}; train with --recipe.actions.space absolute")
+    refused.unless(codec.pad + codec.relative.made >= policy.spec.action, "actions that are not padded")
+    refused.check()
+    return _config(policy, reading, own, "pi05" if five else "pi0")
+
+
+def _check_prefix(reading: Reading, five: bool, refused: Refused) -> None:
+    usual = Reading(reading.language)
+    for field in ("values", "framed", "image_scale", "front", "state_place", "order", "read", "around", "absent"):
+        found, expected = getattr(reading, field), getattr(usual, field)
+        refused.unless(found == expected, f"encoder.{field} {found!r}; train with {expected!r}")
+    assert usual.framed == Framed()
+    refused.unless(five or reading.state == "vector", f"the state shown as {reading.state!r}")
+    told = TOLD if five else WORDS
+    refused.unless(reading.prompt.template == told, f"the prompt {reading.prompt.template!r}; train with {told!r}")
+    refused.unless(reading.prompt.clean == five, "words that are cleaned otherwise")
+    refused.unless(reading.prompt.classes > 0, "words read as bytes; train with a tokenizer's file")
+    refused.unless(len(reading.states) == 1, f"several states {reading.states}")
+
+
+def _config(policy: Policy, reading: Reading, own: Flow, kind: str) -> Pi0Config:
+    decoder: Any = policy.decoder
+    codec: Any = policy.codec
+    trunk: Any = own.trunk
+    inputs: dict[str, Feature] = {}
+    for name, feature in policy.encoder.inputs.items():
+        if feature.type == "image":
+            inputs[name] = Feature("VISUAL", (3, *feature.shape[:2]))
+        elif feature.type == "state":
+            inputs[STATE] = Feature("STATE", feature.shape)
+    times: Any = own.times
+    relative = codec.relative.space == "relative"
+    kept = tuple(n for n, c in zip(policy.spec.action_names, codec.relative.columns, strict=False) if c < 0)
+    width = trunk.width
+    return KINDS[kind](
+        type=kind,
+        paligemma_variant=_variant(reading.language.width, reading.language, "gemma_2b"),
+        action_expert_variant=_variant(width, trunk, "gemma_300m"),
+        input_features=inputs,
+        output_features={ACTION: Feature("ACTION", (policy.spec.action,))},
+        device="cpu",
+        push_to_hub=False,
+        chunk_size=policy.timing.horizon,
+        n_action_steps=policy.timing.n_action_steps,
+        max_state_dim=reading.state_width or max(32, inputs[STATE].shape[0]),
+        max_action_dim=policy.spec.action + codec.pad,
+        num_inference_steps=decoder.sampler.steps,
+        time_sampling_beta_alpha=times.power,
+        time_sampling_scale=1 - times.floor,
+        time_sampling_offset=times.floor,
+        min_period=trunk.periods[0],
+        max_period=trunk.periods[1],
+        use_relative_actions=relative,
+        relative_exclude_joints=kept if relative else ("gripper",),
+        action_feature_names=policy.spec.action_names or None,
+        image_resolution=(reading.towers[0].image, reading.towers[0].image),
+        normalization_mapping={
+            "VISUAL": "IDENTITY",
+            "STATE": cast(Norm, reading.state_scaling.upper()),
+            "ACTION": cast(Norm, codec.scale.mode.upper()),
+        },
+        tokenizer_max_length=reading.prompt.length,
+    )  # fmt: skip
+
+
+def _variant(width: int, net: Any, default: str) -> str:
+    """The name of these sizes; sizes that have no name go under the usual one, as LeRobot has names alone."""
+    heads = as_heads(net.heads)
+    found = Stack(width, net.layers or VARIANTS[default].layers, net.feedforward.hidden, heads.n_heads)
+    return next((name for name, known in VARIANTS.items() if known == found), default)
