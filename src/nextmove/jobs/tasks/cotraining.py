@@ -13,16 +13,18 @@ from nextmove.models.policy import Policy
 from nextmove.models.policy.cotrained import PAIRS, CotrainedPolicy
 
 
-def cotrained(policy: Policy, source: Source, folder: str) -> tuple[Source, dict[str, Any]]:
+def cotrained(policy: Policy, source: Source, folder: str, cache: str = "") -> tuple[Source, dict[str, Any]]:
     """The source with a row of a folder of questions beside each of its own, and what the model's card says of them.
 
-    Without a folder the source itself. Raises ConfigError for a policy that answers nothing, and DataError for a folder
-    that is none of questions.
+    Without a folder the source itself. Raises ConfigError for a policy that answers nothing and for a `cache` of
+    prefixes, which questions would change, and DataError for a folder that is none of questions.
     """
     if not folder:
         return source, {}
     if not isinstance(policy, CotrainedPolicy):
         raise ConfigError(f"--pairs {folder}: expected a policy that answers questions too (rt2), found another")
+    if cache:
+        raise ConfigError(f"--pairs {folder}: expected no --prefix-cache, for answers change what reads; leave one out")
     side = policy.encoder.config.towers[0].image  # type: ignore[attr-defined]
     pairs, held = Pairs.read(folder, size=(side, side), bar=counted_bar("images decoded")).split()
     for note in pairs.notes:

@@ -33,6 +33,7 @@ from nextmove.jobs.tasks.cotraining import cotrained
 from nextmove.jobs.tasks.looking import described, recipe_for
 from nextmove.jobs.tuned import WHOLE, begin_whole, recipe_of
 from nextmove.models.policy import Policy, PolicySpec
+from nextmove.models.vision_language.reader import Reader
 
 FINDINGS = 12
 """Lines about the data at the start of a training."""
@@ -72,12 +73,8 @@ def task(asked: Asked, options: Options) -> Task:
     dataset = data.open_dataset(asked.source)
     spec = spec_of(dataset)
     whole = asked.start.get(WHOLE)
-    known = recipe_of(whole, asked.system) if whole else None
-    asked_for = asked.recipe or known or recipe_for(asked.system, spec.inputs)
     reader = read_reader(asked.start[READER]) if READER in asked.start else None
-    if reader is not None:
-        asked_for = reading(asked_for, reader, asked.start[READER])
-    recipe, chosen_space = settle(asked_for, spec, dataset)
+    recipe, chosen_space = settle(_asked_for(asked, spec, reader), spec, dataset)
     policy = store.create(asked.system, spec, recipe)
     begun = begin_sentences(policy)
     if reader is not None:
@@ -97,19 +94,17 @@ def task(asked: Asked, options: Options) -> Task:
     look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
     seen = windows(dataset, policy, chosen, frames.cameras)
     policy.fit(Columns(seen))
-    source, beside = cotrained(policy, seen, options.pairs)
+    source, beside = cotrained(policy, seen, options.pairs, options.prefix_cache)
     apart = windows(dataset, policy, held, frames.cameras)
     kept = options.prefix_cache
     judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) and not kept else []
     facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
     if whole:
-        facts["start"] = {WHOLE: begin_whole(policy, whole, keep_scales=options.keep_scales)}
+        begun = {**begun, WHOLE: begin_whole(policy, whole, keep_scales=options.keep_scales)}
     if simulator := recorded_with(dataset.root):
         facts[DEMONSTRATED] = simulator
-    if begun:
-        facts["start"] = begun
-    facts |= beside
+    facts |= beside | ({"start": begun} if begun else {})
 
     @cache
     def later() -> dict[str, Any]:
@@ -117,6 +112,14 @@ def task(asked: Asked, options: Options) -> Task:
 
     into = partial(prefixed, seen=seen, held=apart, folder=kept, dtype=options.prefix_dtype)
     return Task(policy, source, judged, facts, later=later, prepare=into if kept else None)
+
+
+def _asked_for(asked: Asked, spec: PolicySpec, reader: Reader | None) -> Any:
+    """The recipe: that which is asked for, that of the whole policy begun with, or the system's; around a reader."""
+    whole = asked.start.get(WHOLE)
+    known = recipe_of(whole, asked.system) if whole else None
+    found = asked.recipe or known or recipe_for(asked.system, spec.inputs)
+    return found if reader is None else reading(found, reader, asked.start[READER])
 
 
 def _read(dataset: data.Dataset, names: Sequence[str]) -> None:
