@@ -20,6 +20,7 @@ from nextmove.models.vision_language.smolvlm import SmolVlm
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.models.vision_language.wording import CHAT, PLAIN, Turn, Wording
 from nextmove.nn.attention import Heads
+from nextmove.nn.norm import RmsNorm
 from nextmove.nn.perceiver import Perceiver
 from nextmove.nn.prefix import Prefix
 from nextmove.nn.projector import Projector, pixel_shuffled
@@ -367,3 +368,15 @@ def test_questions_about_an_image_are_branches_of_one_row():
     assert int((several.branch >= 0).sum()) == sum(len(ids) for ids, _ in asked) - 2 * begun[0] - begun[1]
     marked = [model.conversation([Turn(f"Is it {name}? <image>", "no")]) for name in ("red", "blue")]
     assert sharing(marked, torch.zeros(2, 1), model.net.image) == [[0], [1]]
+
+
+def test_gradients_are_finite_through_a_deep_language_model_that_begins_with_an_image():
+    deep = replace(llama(32, 30, 2, 48), norm=RmsNorm(1e-5))
+    model = made("flamingo", trunk=deep, trains=("tower", "bridge"))
+    with torch.no_grad():
+        for name, weight in model.net.language.stream.blocks.named_parameters():
+            if weight.dim() == 2:
+                weight.mul_(8)  # as large as trained ones
+    model.loss(rows(["red", "green", "blue", "red", "red"]), rng=seeded(0, 1))["nll"].backward()
+    assert model.net.mark.grad.isfinite().all()
+    assert model.net.mark.grad.norm() < 1e4
