@@ -374,7 +374,7 @@ def test_gradients_are_finite_through_a_deep_language_model_that_begins_with_an_
     deep = replace(llama(32, 30, 2, 48), norm=RmsNorm(1e-5))
     model = made("flamingo", trunk=deep, trains=("tower", "bridge"))
     with torch.no_grad():
-        for name, weight in model.net.language.stream.blocks.named_parameters():
+        for weight in model.net.language.stream.blocks.parameters():
             if weight.dim() == 2:
                 weight.mul_(8)  # as large as trained ones
     model.loss(rows(["red", "green", "blue", "red", "red"]), rng=seeded(0, 1))["nll"].backward()

@@ -52,7 +52,7 @@ class InterleavedNet(nn.Module):
         self.image = classes if config.image < 0 else config.image
         self.readable = max(classes, self.image + 1)
         """Ids that may be read; those from `classes` on are never written."""
-        # As other ids are embedded: in front of everything a vector of 0 stays 0 through all norms, whose gradients there
+        # As other ids are embedded: in front of all a vector of 0 stays 0 through every norm, whose gradients there
         # multiply to infinity in a deep language model.
         self.mark = nn.Parameter(torch.randn(config.trunk.width) * 0.02) if config.image < 0 else None
         self.language: GptNet = config.trunk.build_tokens(
