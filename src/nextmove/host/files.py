@@ -51,6 +51,11 @@ def sync_tree(path: Path) -> None:
     sync(path)
 
 
+def scratch(path: Path, process: int) -> Path:
+    """The temporary path beside `path` at which a process makes it."""
+    return path.with_name(f".{path.name}.{process}.part")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; the file or folder made there takes its name when the block succeeds.
@@ -60,16 +65,16 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, glob.escape(path.name))
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = scratch(path, os.getpid())
     try:
         with naming(path):
-            yield scratch
-            sync_tree(scratch)
-            os.replace(scratch, path)
+            yield part
+            sync_tree(part)
+            os.replace(part, path)
     except BaseException as problem:
-        _remove(scratch)
-        if isinstance(problem, OSError) and str(problem.filename).startswith(str(scratch)):
-            name = str(path) + str(problem.filename)[len(str(scratch)) :]
+        _remove(part)
+        if isinstance(problem, OSError) and str(problem.filename).startswith(str(part)):
+            name = str(path) + str(problem.filename)[len(str(part)) :]
             raise OSError(problem.errno, problem.strerror, name) from problem
         raise
     with suppress(OSError):  # not every system lets one sync a folder

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from torch import Tensor
 
 from nextmove import weights
 from nextmove.config import ConfigError
-from nextmove.host.files import full, read_json, remove_leftovers, replacing, write_json
+from nextmove.host.files import full, read_json, remove_leftovers, replacing, scratch, write_json
+from nextmove.training.distributed import World
 
 FORMAT = 1
 OLD = ".old-"
+SHARES = "shares"
+"""Folder with the tensors of several processes, each of which has written its share."""
 
 
 class CheckpointError(ValueError):
@@ -78,6 +82,41 @@ def _write(
             extra(part)
 
 
+def write_shares(
+    folder: Path,
+    kind: str,
+    step: int,
+    write: Callable[[Path], None],
+    facts: Mapping[str, Any],
+    world: World,
+    *,
+    keep: int = 1,
+) -> Path:
+    """As `write` where several processes each write a share; all of them call it.
+
+    write: writes this process's share into a folder.
+    """
+    final = folder / f"{kind}-{step}"
+    if world.sum([world.first and final.is_dir()])[0]:
+        return final
+    part = scratch(final, int(world.sum([os.getpid() if world.first else 0])[0]))
+    with ExitStack() as stack:
+        if world.first:
+            stack.enter_context(replacing(final))
+            part.mkdir()
+        world.wait()
+        write(part / SHARES)
+        world.wait()
+        if world.first:
+            sums = {path.name: weights.checksum(path) for path in sorted((part / SHARES).iterdir())}
+            write_json(part / "state.json", {"format": FORMAT, "step": step, **facts, SHARES: sums})
+    if world.first:
+        kept = steps(folder, kind)[-keep:]
+        remove(folder, kind, lambda found: found not in kept and found < step)
+    world.wait()
+    return final
+
+
 def steps(folder: Path, kind: str) -> list[int]:
     """Steps of the complete checkpoints of a kind, oldest first."""
     numbers = (path.name.removeprefix(f"{kind}-") for path in folder.glob(f"{kind}-*") if path.is_dir())
@@ -121,19 +160,24 @@ def tidy(folder: Path) -> None:
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and facts of a checkpoint; raises DamagedError naming the file that cannot be read.
 
-    CheckpointError where it is of another format.
+    CheckpointError where it is of another format. Of shares the tensors are left to `sharded.read`, and their files are
+    `SHARES` of the facts.
     """
     try:
         facts = read_json(path / "state.json")
-        tensors = weights.read(path / "state.safetensors")
+        shared = facts.get(SHARES) if isinstance(facts, dict) else None
+        tensors = {} if shared else weights.read(path / "state.safetensors")
     except (OSError, ValueError) as problem:
         raise DamagedError(f"{path}: cannot be read ({problem})") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else facts
         raise CheckpointError(f"{path}: format: expected {FORMAT}, found {found!r}")
     try:
-        weights.check_whole(path / "state.safetensors", facts.get("sha256"), "state.json")
-    except ConfigError as problem:
+        for name, expected in (shared or {}).items():
+            weights.check_whole(path / SHARES / name, expected, "state.json")
+        if not shared:
+            weights.check_whole(path / "state.safetensors", facts.get("sha256"), "state.json")
+    except (ConfigError, OSError) as problem:
         raise DamagedError(f"{path}: cannot be read ({problem})") from None
     return tensors, facts
 

@@ -34,6 +34,9 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     """Compute transformer blocks a second time in the backward pass in place of keeping what they computed: less memory
     for a quarter to a third more time; gradients are the same."""
+    sharded: bool = False
+    """Under torchrun: weights, gradients and moments lie in shares on the processes (FSDP2), in place of copies; each
+    process writes its share of a checkpoint, which any number of processes resumes; losses are the same."""
     predict: bool = True
     """Try a few rows before the first step, print how much memory and time steps will take, and at the end what they
     took."""

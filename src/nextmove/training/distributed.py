@@ -56,6 +56,8 @@ class World:
 
     rank: int = 0
     size: int = 1
+    sharded: bool = False
+    """Whether weights lie in shares on the processes, in place of copies (`training.sharded`)."""
     buffers: Buffers = field(default_factory=Buffers, compare=False, repr=False)
 
     @property
@@ -82,9 +84,13 @@ class World:
         return found.view(-1, *rows.shape[1:]).to(rows.dtype, copy=True)
 
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replaces every gradient by its mean over the processes; None counts as 0 unless it is None on all."""
+        """Replaces every gradient by its mean over the processes; None counts as 0 unless it is None on all.
+
+        Shares are means already.
+        """
         if self.size == 1:
             return
+        parameters = [p for p in parameters if not hasattr(p, "to_local")] if self.sharded else parameters
         used = self.sum([float(p.grad is not None) for p in parameters])
         grads = []
         for p in (p for p, count in zip(parameters, used, strict=True) if count):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.contracts import _torch
+from nextmove.training.sharded import local
 
 
 def decay(step: int, cap: float = 0.9999) -> float:
@@ -36,10 +37,15 @@ class Ema:
         # What deepcopy finds in its memo it does not copy.
         shared = {id(p): p for p in model.parameters() if not p.requires_grad}
         self.model = copy.deepcopy(model, shared).requires_grad_(False).eval() if cap else model
-        mine = dict(self.model.named_parameters())
-        self._average: list[Tensor] = [mine[name] for name in live]
-        self._live: list[Tensor] = list(live.values())
-        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True)) if cap else []
+        self.bind(model)
+
+    def bind(self, model: nn.Module) -> None:
+        """Averages the parameters that the model has from now on, which may be shares of what they were."""
+        live, mine = dict(model.named_parameters()), dict(self.model.named_parameters())
+        names = [name for name, p in live.items() if p.requires_grad]
+        self._average: list[Tensor] = [local(mine[name]) for name in names]
+        self._live: list[Tensor] = [local(live[name]) for name in names]
+        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True)) if self.cap else []
 
     @torch.no_grad()
     def update(self, step: int) -> None:

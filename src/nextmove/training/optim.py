@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nextmove.config import nearest
 from nextmove.contracts import Optim, _torch
+from nextmove.training.sharded import local, put
 
 UNDECAYED = (
     nn.Embedding,
@@ -141,13 +142,13 @@ class Update:
 
     def culprit(self) -> str | None:
         """The first parameter whose gradient is not finite."""
-        grads = ((name, p.grad) for name, p in self.named.items())
+        grads = ((name, None if p.grad is None else local(p.grad)) for name, p in self.named.items())
         return next((name for name, g in grads if g is not None and not g.isfinite().all()), None)
 
     def apply(self, rate: float, norm: float) -> float:
         """One step at `rate` of the peak learning rate, gradients scaled down to norm `clip`; returns the rate."""
         if self.clip > 0 and norm > self.clip:
-            grads = [p.grad for p in self.parameters if p.grad is not None]
+            grads = [local(p.grad) for p in self.parameters if p.grad is not None]
             _torch.multiply_(grads, self.clip / (norm + 1e-6))
         lr = rate * self.peak
         for group in self.adamw.param_groups:
@@ -167,5 +168,7 @@ class Update:
         for name, p in self.named.items():
             if f"step/{name}" not in state:
                 continue
-            moments = {k: torch.empty_like(p).copy_(state[f"{k}/{name}"]) for k in ("exp_avg", "exp_avg_sq")}
+            moments = {k: torch.empty_like(p) for k in ("exp_avg", "exp_avg_sq")}
+            for kind, moment in moments.items():
+                put(moment, state[f"{kind}/{name}"])
             self.adamw.state[p] = {"step": state[f"step/{name}"].to(p.device, torch.float32).clone(), **moments}

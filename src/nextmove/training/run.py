@@ -8,13 +8,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from nextmove import weights
 from nextmove.config import encode
 from nextmove.contracts import Batch, Optim
 from nextmove.host.files import full, room
@@ -31,6 +32,7 @@ from nextmove.training.prediction import Forecast
 from nextmove.training.progress import Watch
 from nextmove.training.report import Best, Result, StepReport
 from nextmove.training.schedule import BudgetClock, rate
+from nextmove.training.sharded import Shares, whole
 from nextmove.training.state import Data, Save, State
 from nextmove.training.step import DivergedError, Step
 from nextmove.training.validation import Validation
@@ -55,12 +57,21 @@ class Run:
         data: Data,
     ) -> None:
         self.clock, self.meter = BudgetClock(config), Meter()
-        self.model, self.config, self.optim, self.world = model.to(device).train(), config, optim, world
+        self.model, self.config, self.optim = model.to(device).train(), config, optim
         self.folder, self.save_model = out / "checkpoints", save_model
         world.share(model.state_dict().values())
-        self.update = Update(trainable(model), optim, undecayed=undecayed(model), factors=factors(model, optim.scales))
+        self.world = world = replace(world, sharded=config.sharded and world.size > 1)
+        apart, rates = undecayed(model), factors(model, optim.scales)
         self.ema = Ema(model, optim.ema)
-        self.state = State(model, self.ema, self.update, optim=optim, seed=config.seed, data=data)
+        self.shares: Shares | None = None
+        frozen = None
+        if world.sharded:
+            frozen = {n: weights.digest(p) for n, p in model.named_parameters() if not p.requires_grad}
+            model = self._share(device, save_model)
+        self.update = Update(trainable(model), optim, undecayed=apart, factors=rates)
+        self.state = State(
+            model, self.ema, self.update, optim=optim, seed=config.seed, data=data, world=world, frozen=frozen
+        )
         self.step, self.loss, self.finished, self.stopped = 0, math.nan, False, 0
         self.validation: float | None = None
         self.best: Best | None = None
@@ -77,6 +88,17 @@ class Run:
         self.log = Log(out, watch, active=world.first, events=config.tensorboard, keep=keep)
         for notice in notices:
             self.log.notice(self.step, notice)
+
+    def _share(self, device: torch.device, save_model: Save | None) -> nn.Module:
+        """Spreads the weights and their averages over the processes; the model that is trained from now on."""
+        if save_model is not None:
+            raise ValueError("save_model: expected none for weights in shares, of which no process has all")
+        self.shares = Shares(self.model, device)
+        self.ema.model = self.shares.of(self.ema.model) if self.optim.ema else self.shares.live
+        self.ema.bind(self.shares.live)
+        self.shares.empty()
+        self.model = self.shares.live
+        return self.model
 
     def _open(self, out: Path, judged: bool) -> list[str]:
         """Restores the last checkpoint, or checks that none would be overwritten; a notice to the user."""
@@ -133,7 +155,7 @@ class Run:
         try:
             source = Peeked(batches(self.step, self.world.rank, self.world.size))
             why = self._settle(source)
-            due = self.clock.progress(self.step) < 1
+            due = self.clock.progress(self.step) < 1 and not self.world.sharded
             said = self.forecast.make(self.step, source.first(self.step), self.take.mixed) if due else []
             self._announce(why, said)
             self._loop(source, interrupt, on_step)
@@ -160,8 +182,11 @@ class Run:
 
     def _settle(self, source: Peeked) -> str:
         """Decides for bf16 or against it, trying it with the first batch where that is the question; returns why."""
+        asked = self.config.bf16
+        if self.world.sharded and asked == "auto" and self.take.device.type == "cpu":
+            asked = "off"  # A trial takes as many turns as it has time for, and all processes would have to be in it.
         chosen = choose(
-            self.config.bf16, self.take.device, lambda: self.take.tried(self.step, source.first(self.step)), self.mixed
+            asked, self.take.device, lambda: self.take.tried(self.step, source.first(self.step)), self.mixed
         )
         # Of several processes that measure the first decides.
         self.mixed = bool(self.world.sum([self.world.first and chosen.bf16])[0])
@@ -229,7 +254,7 @@ class Run:
         self.log.validation(self.step, loss, terms, best=better, elapsed=self.clock.elapsed)
         if better:
             self.best = Best(self.step, loss)
-            if self.world.first:
+            if self.world.first or self.world.sharded:
                 self.state.save_best(self.folder, self.step, {"validation": loss}, self.save_model)
             self.world.wait()
         self.clock.spent("validation", self.clock.elapsed - began)
@@ -237,7 +262,7 @@ class Run:
     def _save(self) -> None:
         began, wall = self.clock.elapsed, time.monotonic()
         self.world.share(self.model.buffers())
-        if self.world.first:
+        if self.world.first or self.world.sharded:
             self.state.save(self.folder, self.step, self._facts(), self.save_model)
         self.world.wait()
         self.checkpoint = checkpoint.newest(self.folder, "last")
@@ -279,13 +304,17 @@ class Run:
 
     def result(self) -> Result:
         """The result so far."""
-        averages = {name: value.clone() for name, value in self.state.averages().items()}
-        weights = {name: averages.get(name, value) for name, value in self.ema.model.state_dict().items()}
+        averages = {name: whole(value) for name, value in self.state.averages().items()}
+        state = self.ema.model.state_dict()
+        if self.shares is not None:
+            state = {name: whole(value) if name not in averages else value for name, value in state.items()}
+            self.shares.collect()
+        found = {name: averages.get(name, value) for name, value in state.items()}
         return Result(
             step=self.step,
             elapsed=self.clock.elapsed,
             loss=self.meter.means()["loss"] if self.meter.count else self.loss,
-            ema=weights,
+            ema=found,
             finished=self.finished,
             stopped=self.stopped,
             validation=self.validation,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from nextmove import weights
 from nextmove.config import encode
 from nextmove.contracts import Optim
-from nextmove.training import checkpoint
+from nextmove.training import checkpoint, sharded
+from nextmove.training.distributed import World
 from nextmove.training.ema import Ema
 from nextmove.training.optim import Update
 
 Data = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 """Plain JSON values that tell a run's data from others, or what gives them."""
+ALONE = World()
 Save = Callable[[nn.Module, Path], Any]
 
 
@@ -42,8 +44,13 @@ class State:
         optim: Optim,
         seed: int,
         data: Data = None,
+        world: World = ALONE,
+        frozen: Mapping[str, str] | None = None,
     ) -> None:
-        self.model, self.ema, self.update = model, ema, update
+        """frozen: hashes of the frozen parameters, where their values lie in shares."""
+        self.model, self.ema, self.update, self.world = model, ema, update, world
+        if frozen is not None:
+            self.frozen = dict(frozen)
         card = getattr(model, "card", None)
         self._identity = {"card": None if card is None else vars(card), "optim": optim, "seed": seed}
         self._data = data
@@ -64,14 +71,29 @@ class State:
 
     def save(self, folder: Path, step: int, facts: Mapping[str, Any], save_model: Save | None) -> Path:
         """Writes all of it as FOLDER/last-STEP, with the averaged model in `model` if there is a `save_model`."""
-        content = {**self.identity, **facts, "frozen": self.frozen}
         # Two: should one be damaged, the run goes on from the other.
-        return checkpoint.write(folder, "last", step, self._tensors(), content, self._extra(save_model), keep=2)
+        return self._write(folder, "last", step, self._tensors(), facts, save_model, keep=2)
 
     def save_best(self, folder: Path, step: int, facts: Mapping[str, Any], save_model: Save | None) -> Path:
         """Writes the averaged weights as FOLDER/best-STEP."""
+        return self._write(folder, "best", step, self.averages(), facts, save_model)
+
+    def _write(
+        self,
+        folder: Path,
+        kind: str,
+        step: int,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        save_model: Save | None,
+        keep: int = 1,
+    ) -> Path:
         content = {**self.identity, **facts, "frozen": self.frozen}
-        return checkpoint.write(folder, "best", step, self.averages(), content, self._extra(save_model))
+        if not self.world.sharded:
+            return checkpoint.write(folder, kind, step, tensors, content, self._extra(save_model), keep=keep)
+        content["moved"] = [name for name in self.update.named if f"adamw/step/{name}" in tensors]
+        write = partial(sharded.write, tensors=tensors)
+        return checkpoint.write_shares(folder, kind, step, write, content, self.world, keep=keep)
 
     def restore(self, path: Path) -> dict[str, Any]:
         """Restores a checkpoint and returns its facts; raises CheckpointError naming the first difference."""
@@ -84,15 +106,29 @@ class State:
                 value, known = shared, {key: known[key] for key in shared} if known else {}
             checkpoint.check_facts(path, value, known, name)
         self._check_frozen(path, facts.get("frozen", {}))
-        moments = {name: value for name, value in found.items() if name.startswith("adamw/")}
         own = self._weights()
+        if checkpoint.SHARES in facts:
+            self._take_shares(path, own, facts.get("moved", []))
+            return facts
+        moments = {name: value for name, value in found.items() if name.startswith("adamw/")}
         checkpoint.check_tensors(path, own, {k: v for k, v in found.items() if k not in moments})
         checkpoint.check_tensors(path, self._moments(moments), moments)
         with torch.no_grad():
             for name, value in own.items():
-                value.copy_(found[name])
+                sharded.put(value, found[name])
         self.update.restore({name.removeprefix("adamw/"): value for name, value in moments.items()})
         return facts
+
+    def _take_shares(self, path: Path, own: Mapping[str, Tensor], moved: Sequence[str]) -> None:
+        """Reads what several processes have written, into what this one has of it."""
+        parts = {f"adamw/step/{name}": torch.zeros(()) for name in moved}
+        for kind in ("exp_avg", "exp_avg_sq"):
+            parts |= {f"adamw/{kind}/{name}": torch.empty_like(self.update.named[name]) for name in moved}
+        try:
+            sharded.read(path / checkpoint.SHARES, {**own, **parts}, self.world)
+        except (KeyError, ValueError, RuntimeError) as problem:
+            raise checkpoint.CheckpointError(f"{path}: {problem}: another model's checkpoint?") from None
+        self.update.restore({name.removeprefix("adamw/"): value for name, value in parts.items()})
 
     def bytes(self) -> int:
         """What a checkpoint takes on the disk, about, once every parameter has been moved."""

@@ -16,6 +16,7 @@ from nextmove.training.config import TrainConfig
 from nextmove.training.distributed import World
 from nextmove.training.optim import Update
 from nextmove.training.parts import part, to
+from nextmove.training.sharded import norm as norm_of
 
 NOISE, VALIDATION, DROPOUT = 2, 3, 4
 """Third words of the seeds (seed, step, what); 1 is the data's augmentation."""
@@ -60,7 +61,8 @@ class Step:
         self.update.zero()
         names, values = self._gradients(step, batch)
         self.world.mean_gradients(self.update.parameters)
-        *numbers, norm = torch.cat([values, self.update.norm().reshape(1)]).tolist()
+        found = norm_of(self.update.parameters, self.world) if self.world.sharded else self.update.norm()
+        *numbers, norm = torch.cat([values, found.reshape(1).to(values)]).tolist()
         means = [value / self.world.size for value in self.world.sum(numbers)]
         terms = dict(zip(names, means, strict=True))
         self._check(step, terms, norm)

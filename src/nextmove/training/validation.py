@@ -33,8 +33,9 @@ class Validation:
         try:
             for index, batch in enumerate(self.batches):
                 mine = index % self.world.size == self.world.rank
-                # Batch 0 tells every process the names of the terms, so that all sum over the same ones.
-                if not mine and index:
+                # Batch 0 tells every process the names of the terms, so that all sum over the same ones; where weights
+                # lie in shares, each has to be there whenever one calls the model.
+                if not mine and index and not self.world.sharded:
                     continue
                 placed, rng = to(batch, self.device), seeded(self.seed, index, VALIDATION)
                 with autocast(self.device, self.mixed):
