@@ -361,8 +361,8 @@ SYSTEMS: tuple[System, ...] = (
         "Reading(state in words) + Expert(adaptive) + Flow",
         "the state in words, and an expert that the time steers",
     ),
-    System(
-        "pi0-fast", "pi0-FAST", "vision-language-action", "Fast + Prefix + Autoregressive", "compressed action tokens"
+    _acting(
+        "pi0-fast", "pi0-FAST", "pi0_fast", "Pi0Fast", "Reading + FastTokens + Autoregressive", "a chunk in few words"
     ),
     _acting(
         "smolvla",

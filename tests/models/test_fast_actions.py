@@ -36,6 +36,7 @@ def batch(rows: int = 64, seed: int = 0) -> dict[str, Tensor]:
 
 
 def policy(**changes: Any) -> Any:
+    torch.manual_seed(0)
     made = store.create("action-tokens", SPEC, replace(SMALL, **changes))
     made.fit([batch()])
     return made
@@ -50,10 +51,10 @@ def test_ids_have_ends_and_rows_count_alike():
     torch.testing.assert_close(made.codec.decode(x, rows), rows["action"], atol=0.2, rtol=0)
     ctx = made.context(rows)
     own = made.decoder.log_prob(ctx, x).masked_fill(x < 0, 0.0).sum(1) / (x >= 0).sum(1)
-    torch.testing.assert_close(made.loss(rows, rng=seeded(0))["nll"], -own.mean())
+    torch.testing.assert_close(made.loss(rows, rng=seeded(0))["nll"], -own.mean(), rtol=1e-4, atol=0)
     # What stands behind the end changes nothing.
     torch.testing.assert_close(
-        made.decoder.loss_at(ctx, torch.nn.functional.pad(x, (0, 3), value=-1))["nll"], -own.mean()
+        made.decoder.loss_at(ctx, torch.nn.functional.pad(x, (0, 3), value=-1))["nll"], -own.mean(), rtol=1e-4, atol=0
     )
     assert made.counts(rows, rng=seeded(0)) == {}
 

@@ -42,12 +42,17 @@ class Autoregressive(OneWay):
     """Whether the id K comes in front of every sequence. Without it, as in most published language models, the first
     id must be known and is not counted."""
     ends: bool = False
-    """Whether the id K - 1 ends a sequence; behind it rows are padded with -1, and the loss is the mean over rows of
-    the mean over a row's own ids (openpi's pi0-FAST)."""
+    """Whether the last id ends a sequence; behind it rows are padded with -1, and the loss is the mean over rows of the
+    mean over a row's own ids (openpi's pi0-FAST). Where the last class is all other ids, it is the one before."""
 
     def __post_init__(self) -> None:
         if self.classes < 0:
             raise ValueError(f"classes: expected 0 or more, found {self.classes}")
+
+    @property
+    def end(self) -> int:
+        """The id that ends a sequence, where one does."""
+        return self.classes - 1 - bool(getattr(self.trunk, "others", False))
 
     def build(self, *, shape: tuple[int, ...], context: ContextSpec) -> AutoregressiveDecoder:
         """The decoder of ids (B, L), shape (L,)."""
@@ -149,7 +154,7 @@ class AutoregressiveDecoder(Resampled, nn.Module):
         Where sequences end, rows stop by themselves and are padded with the end.
         """
         if self.config.ends:
-            pad = self.config.classes - 1
+            pad = self.config.end
             options.setdefault("stop", (pad,))
         ids = torch.stack(list(self.stream(ctx, shape=shape, rng=rng, pad=pad, **options)), 1)
         return F.pad(ids, (0, shape[0] - ids.shape[1]), value=pad)
@@ -252,6 +257,8 @@ def _draw(logits: Tensor, before: Tensor, u: Tensor, sampling: Sampling, allowed
     logits = sampling.penalise(logits, before)
     if allowed is not None:
         mask = allowed[before.shape[1]] if isinstance(allowed, Tensor) else allowed(before.shape[1], before)
+        # A class that stands for all other ids is none that a codec knows.
+        mask = F.pad(mask, (0, logits.shape[-1] - mask.shape[-1]))
         logits = allow(logits, mask.to(logits.device))
     return sampling.choose(logits, u)
 

@@ -49,7 +49,8 @@ def check(actions: Any, decoder: Any) -> None:
 def completed(actions: Any, decoder: Any) -> Any:
     """A decoder config with the number of classes that the ids of an `ActionSpace` have, where it leaves that open."""
     if isinstance(decoder, Autoregressive) and not decoder.classes:
-        return replace(decoder, classes=actions.classes, ends=bool(actions.fast))
+        others = bool(actions.classes) and getattr(decoder.trunk, "others", False)
+        return replace(decoder, classes=actions.classes + others, ends=bool(actions.fast))
     return decoder
 
 
