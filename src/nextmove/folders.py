@@ -98,12 +98,21 @@ class Saved:
             raise ConfigError(f"{self.folder / 'config.json'}: {problem}") from None
         return FAMILIES[family]
 
-    def foreign(self, *, fps: float | None = None) -> Any:
+    def foreign(
+        self,
+        *,
+        fps: float | None = None,
+        unnorm_key: str | None = None,
+        cameras: Mapping[str, tuple[int, int]] | None = None,
+    ) -> Any:
         """What another project's folder is read as, with a report of how: `interop.Loaded`, `hf.Language`, `hf.Read`.
 
-        fps: actions a second, which folders of policies do not say. Raises ConfigError naming the key or tensor that is
-        wrong, and for a model that cannot be run yet.
+        fps: actions a second, which folders of policies do not say; unnorm_key: the data set in whose units OpenVLA
+        acts; cameras: names and sizes of what it is shown. Raises ConfigError naming the key or tensor that is wrong,
+        and for a model that cannot be run yet.
         """
+        if unnorm_key is not None and self.kind != "openvla":
+            raise ConfigError(f"unnorm_key: {self.folder} is {self.whose}'s; only OpenVLA's folders have several units")
         from nextmove.interop import flowpolicy, gguf, hf, lerobot_types, openvla, pi
 
         if self.kind == "gguf":
@@ -111,9 +120,10 @@ class Saved:
         if self.kind == "hf":
             return hf.load(self.folder)
         policies: Mapping[str, Callable[..., Any]] = {
-            "lerobot": lerobot_types.load, "flowpolicy": flowpolicy.load, "openvla": openvla.load,
-            "openpi": pi.load_openpi,
+            "lerobot": lerobot_types.load, "flowpolicy": flowpolicy.load, "openpi": pi.load_openpi,
         }  # fmt: skip
+        if self.kind == "openvla":
+            return openvla.load(self.folder, openvla.Asked.shown(unnorm_key, cameras, fps))
         if self.kind in policies:
             return policies[self.kind](self.folder, fps=fps)
         raise ConfigError(f"{self.folder}: expected a model of another project that can be run, found {self.whose}")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -10,15 +11,17 @@ from safetensors.torch import save_file
 from tests.golden.materialise import materialise
 from tests.interop.openvla_folders import GOLDEN, SIZES, asked, changed, folder_of, opened, tensors
 
+from nextmove import store
 from nextmove.codecs.byte_level import bpe
 from nextmove.config import ConfigError
 from nextmove.contracts import TASK, Context, Feature, seeded
 from nextmove.folders import open_folder
 from nextmove.interop.hf.tensors import INDEX
-from nextmove.interop.openvla import export, load
+from nextmove.interop.openvla import Asked, export, load
 from nextmove.interop.openvla.config import describe
 from nextmove.interop.openvla.described import described
 from nextmove.interop.openvla.exporting import _tensors
+from nextmove.jobs import load_policy
 from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.openvla import OpenVla
 from nextmove.weights import without_storage
@@ -65,8 +68,6 @@ def test_the_published_model_has_its_count_and_all_names():
         policy = OpenVla.published().build(SPEC)
     assert sum(weight.numel() for weight in policy.parameters()) == 7_541_237_184
     policy.codec.scale.set_ranges([-1] * 7, [1] * 7, [True] * 7)
-    from dataclasses import asdict
-
     said = describe(asdict(described(policy, "here")))
     assert (said.vocabulary, said.family.classes) == (32000, 32064)
     found = {
@@ -240,6 +241,37 @@ def test_partial_weights_are_named(folder, tmp_path):
     save_file(found, folder / "model.safetensors")
     with pytest.raises(ConfigError, match=r"missing tensor '?.*fused_featurizer.blocks.1.attn.proj.bias"):
         opened(folder)
+
+
+def test_a_folder_shown_several_cameras_reads_the_first_and_says_so(folder):
+    asked_for = replace(Asked.shown("toy", {"a": (32, 40), "b": (16, 16)}, 10.0), towers=SIZES)
+    loaded = load(folder, asked_for)
+    assert {name: feature.shape for name, feature in loaded.policy.inputs.items() if name != TASK} == {"a": (32, 40, 3)}
+    assert "it reads one camera, a; b are not read" in loaded.report.notes
+    assert loaded.policy.spec.fps == 10
+
+
+def test_what_was_read_is_saved_as_a_model_of_ours(folder, tmp_path):
+    letters = bpe(tuple(map(chr, range(0x4E00, 0x4E00 + 320))), ())
+    (folder / "tokenizer.json").write_text(letters.text)
+    policy = opened(folder).policy
+    again = store.load(store.save(policy, tmp_path / "ours"))
+    assert again.encoder.tokenizer.text == letters.text
+    mine, theirs = policy.state_dict(), again.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+    ctx = [
+        one.encoder.prefix([(torch.full((1, 3, 28, 28), 0.5), None)], torch.tensor([[1, 5, 9]]), None)
+        for one in (policy, again)
+    ]
+    ids = [one.decoder.sample(c, shape=(7,), rng=seeded(0)) for one, c in zip((policy, again), ctx, strict=True)]
+    assert torch.equal(*ids)
+
+
+def test_a_unit_is_asked_for_of_openvlas_folders_alone(folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"unnorm_key: .*only OpenVLA's folders have several units"):
+        load_policy(materialise(GOLDEN / "act_state", tmp_path / "act"), unnorm_key="bridge_orig")
+    with pytest.raises(ConfigError, match=r"unnorm_key: expected one of bridge_orig, toy, found 'kuka'"):
+        load_policy(folder, unnorm_key="kuka")
 
 
 def test_a_folder_is_known_as_a_policy(folder):

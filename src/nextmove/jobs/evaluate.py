@@ -20,6 +20,7 @@ from nextmove.jobs.computing import Runtime, check_runtime
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import training_record
 from nextmove.jobs.repeat import Call, repeatable, writable_dir
+from nextmove.jobs.robot import unsaid
 from nextmove.jobs.simulated import HELD_OUT, exchanged, judge, played, report, several
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
@@ -38,6 +39,8 @@ def load_policy(
     precision: Precision = "float32",
     blind: bool = False,
     device: str = "cpu",
+    unnorm_key: str | None = None,
+    cameras: Mapping[str, tuple[int, int]] | None = None,
 ) -> Policy:
     """A policy from a run, a saved model or a checkpoint of LeRobot or FlowPolicy, with another sampler if asked for.
 
@@ -51,6 +54,8 @@ def load_policy(
         precision: Of a runtime other than torch.
         blind: Plan from noise in place of the cameras' images.
         device: cpu or cuda, where torch computes the networks.
+        unnorm_key: The data set in whose units a checkpoint of OpenVLA acts; None: the only one that it knows.
+        cameras: Names, heights and widths of the cameras that such a checkpoint is shown.
 
     Raises:
         FileNotFoundError: for a folder without a model, or a model without weights.
@@ -61,7 +66,10 @@ def load_policy(
     check_device(device)
     check_runtime(runtime, precision, device)
     saved = open_folder(model).expect("policy")
-    policy: Policy = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign(fps=fps).policy
+    if saved.kind == "nextmove":
+        policy: Policy = store.load(saved.folder)
+    else:
+        policy = saved.foreign(fps=fps, unnorm_key=unnorm_key, cameras=cameras).policy
     with_sampling(policy, sampler, steps)
     if execute:
         policy.timing = policy.timing.executing(execute)
@@ -92,6 +100,7 @@ def evaluate(
     blind: bool = False,
     shuffled: bool = False,
     device: str = "cpu",
+    unnorm_key: str | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Judges a policy on held-out seeds of a simulator, or with `data` on demonstrations.
@@ -99,7 +108,7 @@ def evaluate(
     Writes report.html and report.json into OUT and returns the latter's content.
 
     Args:
-        model: A run's folder, a saved model, or a checkpoint of LeRobot (ACT, Diffusion) or FlowPolicy.
+        model: A run's folder, a saved model, or a checkpoint of LeRobot, FlowPolicy, openpi or OpenVLA.
         task: Name of a simulator's task, or of a suite, all of whose tasks are judged; `--simulator` says the same.
         data: Judge offline on this LeRobot-format data set instead: action errors beside those of doing nothing, loss,
             smoothness and latency, on the episodes that the policy was not trained on, which are known by content.
@@ -122,6 +131,7 @@ def evaluate(
         shuffled: Judge it once more on the same episodes of a suite with the instruction of another of its tasks, which
             every seed draws: what it solves then, it solves without listening.
         device: cpu or cuda, where torch plans; each process loads the policy there.
+        unnorm_key: The data set in whose units a checkpoint of OpenVLA acts, where it knows several.
         out: Folder of the report; default MODEL/evaluation.
 
     Raises:
@@ -138,8 +148,8 @@ def evaluate(
         call.leave_out("task episodes seed workers batched video shuffled", "for a simulator, found --data")
     if batched and runtime == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
-    fps = several(task, batched)[0].fps if data is None else sets.open_dataset(data).fps
-    make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, fps=fps)
+    own = unsaid(several(task, batched)[0] if data is None else sets.open_dataset(data))
+    make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, unnorm_key=unnorm_key, **own)
     reference, make = make, partial(make, runtime=runtime, precision=precision, device=device)
     asked = [sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime]
     asked += [given for given, usual in ((precision, "float32"), (device, "cpu")) if given != usual]

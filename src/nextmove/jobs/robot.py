@@ -29,6 +29,14 @@ def _typed(column: Column) -> Feature | None:
     return Feature("state", column.shape, column.names) if len(column.shape) == 1 else Feature("points", column.shape)
 
 
+def unsaid(where: sim.Task | data.Dataset) -> dict[str, Any]:
+    """What checkpoints of other projects do not say, of a task or a data set: rate, and cameras with their sizes."""
+    if isinstance(where, sim.Task):
+        return {"fps": where.fps, "cameras": dict(where.cameras)}
+    columns = where.layout.features.items()
+    return {"fps": where.fps, "cameras": {n: (c.shape[0], c.shape[1]) for n, c in columns if c.is_camera}}
+
+
 ANY_NUMBER = 512
 """Points shown to a policy that reads any number of them (FlowPolicy's number)."""
 

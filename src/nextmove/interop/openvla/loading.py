@@ -22,6 +22,7 @@ from nextmove.interop.openvla.recipes import word_by_word
 from nextmove.interop.openvla.towers import Sizes, sizes_of
 from nextmove.interop.report import Loaded, Report
 from nextmove.interop.weights import naming
+from nextmove.models.model import Card
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.weights import check_filled, without_storage
 
@@ -40,12 +41,20 @@ class Asked:
     """Names, the outer one first and then the wrist's."""
     size: tuple[int, int] = (224, 224)
     """Height and width of the cameras' pictures, px."""
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """The same of cameras that have others."""
     state: str = "observation.state"
     horizon: int = 0
     """Actions of a chunk; 0 = by the robot (`oft.horizon`)."""
     fps: float | None = None
     towers: Sequence[Sizes] = field(default_factory=tuple)
     """Kinds and heads of the image towers; none: by their names in config.json."""
+
+    @classmethod
+    def shown(cls, unnorm_key: str | None, cameras: Mapping[str, tuple[int, int]] | None, fps: float | None) -> Asked:
+        """For a robot with these cameras, where they are known."""
+        names = tuple(cameras or (CAMERA,))
+        return cls(unnorm_key, names, sizes=dict(cameras or {}), fps=fps)
 
 
 def load(
@@ -76,7 +85,9 @@ def _load(folder: Path, asked: Asked, dtype: torch.dtype | None) -> Loaded:
     if len(sizes) != 1 + said.config.fused:
         raise ConfigError(f"config.json: timm_model_ids: expected {1 + said.config.fused} towers, found {len(sizes)}")
     networks = layout.described(whole, sizes, said.image, said.family.trunk.width if extra.film else 0)
-    base = word_by_word(said, networks, _values(folder, sizes), tokenizer, asked.cameras)
+    # Words come of one picture; heads were tuned to several.
+    seen = asked.cameras if extra else asked.cameras[:1]
+    base = word_by_word(said, networks, _values(folder, sizes), tokenizer, seen)
     recipe = oft.recipe(base, extra, stats, key, asked) if extra else base
     spec = _spec(asked, extra, stats, key, recipe)
     with without_storage():
@@ -90,23 +101,29 @@ def _load(folder: Path, asked: Asked, dtype: torch.dtype | None) -> Loaded:
         layout.canonical,
     )
     names, ignored = joined.filled(mine, Checkpoint(whole | extra.tensors, str(folder)), dtype)
-    notes = _scaled(policy, extra, stats, f"norm_stats.{key}")
+    notes = [*_scaled(policy, extra, stats, f"norm_stats.{key}"), *_said(asked, seen, key, len(known), tokenizer)]
     check_filled(policy, str(folder))
     if tokenizer.files():
         encoder: Any = policy.encoder
         encoder.tokenizer.adopt(tokenizer)
-    else:
-        notes.append("no tokenizer.json: it reads ids and no instruction")
-    notes.append(f"actions in the units of {key}" + (f", of {len(known)} data sets" if len(known) > 1 else ""))
-    if asked.fps is None:
-        notes.append(f"fps: the folder does not say, {FPS:g} assumed")
     version = f"transformers {data.get('transformers_version', 'no version')}"
     name = "openvla-oft" if extra else "openvla"
+    policy.card = Card(name, policy.recipe, spec)
     return Loaded(policy.eval(), Report(name, version, tuple(names), ignored, (), tuple(notes)), said.config, names)
 
 
+def _said(asked: Asked, seen: Sequence[str], key: str, count: int, tokenizer: Tokenizer) -> list[str]:
+    """What is to be said of a folder that was read."""
+    notes = [] if tokenizer.files() else ["no tokenizer.json: it reads ids and no instruction"]
+    notes.append(f"actions in the units of {key}" + (f", of {count} data sets" if count > 1 else ""))
+    if len(seen) < len(asked.cameras):
+        notes.append(f"it reads one camera, {seen[0]}; {', '.join(asked.cameras[1:])} are not read")
+    return notes if asked.fps is not None else [*notes, f"fps: the folder does not say, {FPS:g} assumed"]
+
+
 def _spec(asked: Asked, extra: oft.Heads, stats: Mapping[str, Any], key: str, recipe: Any) -> PolicySpec:
-    inputs = {name: Feature("image", (*asked.size, 3)) for name in asked.cameras}
+    cameras = recipe.encoder.cameras
+    inputs = {name: Feature("image", (*asked.sizes.get(name, asked.size), 3)) for name in cameras}
     if extra.proprio:
         inputs[asked.state] = Feature("state", (extra.proprio,))
     inputs[TASK] = Feature("text")
