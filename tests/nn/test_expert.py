@@ -166,6 +166,17 @@ def test_memory_and_suffix_are_one_joint_pass_with_its_gradients(name):
         assert memory.length == P
 
 
+def test_a_memory_alone_is_that_of_the_whole_pass():
+    stream, x = prefix_net(), torch.randn(B, P, 16)
+    whole = stream(x, valid=VALID)[1]
+    alone = stream(x, valid=VALID, answer=False)[1]
+    assert torch.equal(alone.count, whole.count)
+    assert torch.equal(alone.mask, whole.mask)
+    for mine, theirs in zip(alone.layers, whole.layers, strict=True):
+        assert torch.equal(mine.keys, theirs.keys)
+        assert torch.equal(mine.values, theirs.values)
+
+
 def test_published_sizes():
     """Of the experts alone, without what reads their inputs and outputs (pi0: 311 M with its unused embedding)."""
     pi0 = ContextSpec(vector=32, memory=MemorySpec(18, 1, 256))

@@ -212,7 +212,7 @@ class ReadingEncoder(nn.Module):
         sight: Mask = CAUSAL if self.config.order == "causal" else None
         if sight is None and block is not None:
             sight = block_mask(valid, block)
-        _, memory = self.language.read_embedded(x, Context.empty(len(x)), mask=sight, valid=padded)
+        _, memory = self.language.read_embedded(x, Context.empty(len(x)), mask=sight, valid=padded, answer=False)
         return Context(len(x), vector, memory=memory)
 
     def embedded(

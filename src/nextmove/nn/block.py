@@ -229,3 +229,20 @@ class TransformerBlock(nn.Module):
             x = branch.join(x, source.read(part, asked), by)
         by, branch = next(changes), parts["feedforward_branch"]
         return branch.join(x, parts["feedforward"](branch.enter(x, by)), by), past
+
+    def remembered(
+        self,
+        x: Tensor,
+        past: KeyValue | None = None,
+        rotate: Callable[[Tensor], Tensor] | None = None,
+        position: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> KeyValue:
+        """The keys and values that `forward` gives, without what it makes of x (B, L, W)."""
+        if self.attention is None or self.attention_branch is None:
+            raise ValueError("block: expected self-attention, whose keys are remembered, found none")
+        h = self.attention_branch.enter(x, None if self.adaptive is None else self.adaptive(condition)[0])
+        asked = h if position is None else h + position
+        _, k, v = self.attention.project(asked, asked, h)
+        k = k if rotate is None else rotate(k)
+        return KeyValue(k, v) if past is None else past.append(k, v)

@@ -170,12 +170,13 @@ class GptNet(nn.Module):
         mask: Mask = CAUSAL,
         valid: Tensor | None = None,
         source: Source | None = None,
+        answer: bool = True,
     ) -> tuple[Tensor, Memory]:
         """As `read`, of embeddings x (B, L, W): those of ids (`embed`) with features in the places of some, or others.
 
         valid: (B, L) bool, False for padding; positions: (L,) or (B, L) integers, by default those that go on from the
         state, padding not counted. mask: over all tokens of state, context and x (`nn.mask`); a tensor says all.
-        source: what gated blocks attend to.
+        source: what gated blocks attend to; answer: as of `Stream.forward`.
         """
         length, prefix = x.shape[1], self.context.count(ctx)
         before = 0 if state is None else state.length - prefix
@@ -194,7 +195,9 @@ class GptNet(nn.Module):
             # The last token is id `before + length - 1`; the context's positions are negative.
             positions = torch.arange(before + length - x.shape[1], before + length, device=x.device)
         x = x if self.dropout is None else self.dropout(x)
-        h, state = self.stream(x, positions=positions, mask=mask, memory=state, valid=valid, source=source)
+        # A stream that a runtime computes answers in any case.
+        options = {"answer": False} if not answer and isinstance(self.stream, Stream) else {}
+        h, state = self.stream(x, positions=positions, mask=mask, memory=state, valid=valid, source=source, **options)
         # A slice of all of it would be copied on the way back.
         return h if h.shape[1] == length else h[:, -length:], state
 

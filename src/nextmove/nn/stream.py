@@ -68,6 +68,7 @@ class Stream(nn.Module):
         condition: Tensor | None = None,
         remember: bool = True,
         depth: int | None = None,
+        answer: bool = True,
     ) -> tuple[Tensor, Memory | None]:
         """h (B, L, W) of x and, to `remember`, the memory with the keys and values of x behind it.
 
@@ -75,7 +76,8 @@ class Stream(nn.Module):
         memory's count. mask: over the P + L tokens (`nn.mask`); valid: (B, L) bool, False for padding, which with the
         memory's own is masked where `mask` is no tensor. position: added to queries and keys; source: what is
         cross-attended to, by default the memory's own layer; condition: (B, C) or (B, L, C), activated. As of
-        `TransformerBlock`. depth: only so many blocks, and no norm behind them.
+        `TransformerBlock`. depth: only so many blocks, and no norm behind them. answer: off, what the last
+        block makes of x is not computed, where the memory alone is wanted; h is what enters it.
         """
         mask = self._mask(mask, memory, valid, x.shape[1])
         rotations, layers = self._rotations(x, positions, memory, valid), []
@@ -86,6 +88,10 @@ class Stream(nn.Module):
                 x, _ = gated[str(i)](x, source=source)
             past = None if memory is None else memory.layers[i]
             source = source if own is None else own[i]
+            if not answer and i == len(self.blocks) - 1:
+                last: Any = block
+                layers.append(last.remembered(x, past, rotations[i], position, condition))
+                return x, _remembered(x, layers, memory, valid)
             # By position: keywords would be packed and unpacked at every block.
             arguments = (x, mask, past, rotations[i], position, source, condition)
             x, past = _recomputed(block, *arguments) if again else block(*arguments)

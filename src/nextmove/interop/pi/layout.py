@@ -136,7 +136,8 @@ def gathered(pieces: Table, own: Mapping[str, Tensor], tensors: dict[str, Tensor
             left[piece.name] = left.get(piece.name, 0) + piece.rows
     found: dict[str, Tensor] = {}
     for ours, parts in pieces.items():
-        rows = [piece.sign * _cut(tensors[piece.name], piece) for piece in parts]
+        cut = [(piece.sign, _cut(tensors[piece.name], piece)) for piece in parts]
+        rows = [value if sign == 1 else -value for sign, value in cut]
         found[ours] = torch.cat(rows) if len(rows) > 1 else rows[0].contiguous()
         for piece in parts:
             left[piece.name] -= piece.rows
