@@ -12,7 +12,7 @@ from nextmove.decoders.times import Beta
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
 from nextmove.interop.lerobot.config import ACTION, STATE
-from nextmove.interop.pi.config import EMPTY, Pi0Config, Sizes, Stack
+from nextmove.interop.pi.config import EMPTY, Pi0Config, PiShared, Sizes, Stack
 from nextmove.models.policy import PolicySpec, Timing
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.pi0 import Pi0, flow
@@ -26,7 +26,7 @@ WORDS = "{task}\n"
 """What pi0's language model is told."""
 
 
-def robot(config: Pi0Config, optional: Collection[str], renamed: dict[str, str], fps: float) -> PolicySpec:
+def robot(config: PiShared, optional: Collection[str], renamed: dict[str, str], fps: float) -> PolicySpec:
     """The robot of a config.json of LeRobot's, by the names that observations come with.
 
     renamed: raw name -> the config's; optional: cameras that may be absent, beside LeRobot's empty ones.
@@ -56,18 +56,10 @@ def recipe(config: Pi0Config, sizes: Sizes, spec: PolicySpec, *, clean: bool = F
         prompt=told,
         state="words" if five else "vector",
         states=(own,),
-        state_scaling=_mode(config, "STATE"),
+        state_scaling=mode(config, "STATE"),
         state_width=config.max_state_dim,
     )
-    relative = config.use_relative_actions
-    actions = ActionSpace(
-        scaling=cast(Any, _mode(config, "ACTION")),
-        per_step=False,
-        space="relative" if relative else "absolute",
-        reference=own,
-        keep=config.relative_exclude_joints if relative else (),
-        width=config.max_action_dim,
-    )
+    actions = replace(acted(config, own), width=config.max_action_dim)
     flows = replace(
         flow(expert(sizes.expert, config), config.num_inference_steps),
         times=Beta(config.time_sampling_beta_alpha, config.time_sampling_offset),
@@ -78,6 +70,18 @@ def recipe(config: Pi0Config, sizes: Sizes, spec: PolicySpec, *, clean: bool = F
     )  # fmt: skip
     kind = Pi05 if five else Pi0
     return kind(Timing(1, config.chunk_size, config.n_action_steps), encoder, actions, flows, optim)
+
+
+def acted(config: PiShared, own: str) -> ActionSpace:
+    """The space of actions, not padded; own: the state that they may be relative to."""
+    relative = config.use_relative_actions
+    return ActionSpace(
+        scaling=cast(Any, mode(config, "ACTION")),
+        per_step=False,
+        space="relative" if relative else "absolute",
+        reference=own,
+        keep=config.relative_exclude_joints if relative else (),
+    )
 
 
 def language(sizes: Stack) -> Gpt:
@@ -100,5 +104,6 @@ def _frozen(config: Pi0Config) -> tuple[tuple[str, float], ...]:
     return (("encoder.towers", 0.0),) if config.freeze_vision_encoder else ()
 
 
-def _mode(config: Pi0Config, kind: str) -> Mode:
+def mode(config: PiShared, kind: str) -> Mode:
+    """How features of a kind are scaled."""
     return cast(Mode, config.normalization_mapping.get(kind, "IDENTITY").lower())

@@ -56,8 +56,8 @@ def _norms(**modes: Norm) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pi0Config(Shared):
-    """Keys of `"type": "pi0"`, with the defaults of release 0.6.1."""
+class PiShared(Shared):
+    """Keys that pi0, pi0.5 and pi0-FAST have, with the defaults of release 0.6.1."""
 
     paligemma_variant: str = "gemma_2b"
     action_expert_variant: str = "gemma_300m"
@@ -66,13 +66,6 @@ class Pi0Config(Shared):
     n_action_steps: int = 50
     max_state_dim: int = 32
     max_action_dim: int = 32
-    num_inference_steps: int = 10
-    time_sampling_beta_alpha: float = 1.5
-    time_sampling_beta_beta: float = 1.0
-    time_sampling_scale: float = 0.999
-    time_sampling_offset: float = 0.001
-    min_period: float = 4e-3
-    max_period: float = 4.0
     use_relative_actions: bool = False
     relative_exclude_joints: tuple[str, ...] = ("gripper",)
     action_feature_names: tuple[str, ...] | None = None
@@ -83,8 +76,6 @@ class Pi0Config(Shared):
     gradient_checkpointing: bool = False
     compile_model: bool = False
     compile_mode: str = "max-autotune"
-    freeze_vision_encoder: bool = False
-    train_expert_only: bool = False
     optimizer_lr: float = 2.5e-5
     optimizer_betas: tuple[float, float] = (0.9, 0.95)
     optimizer_eps: float = 1e-8
@@ -96,7 +87,7 @@ class Pi0Config(Shared):
     tokenizer_max_length: int = 48
 
     def __post_init__(self) -> None:
-        for name in ("chunk_size", "n_action_steps", "max_state_dim", "max_action_dim", "num_inference_steps"):
+        for name in ("chunk_size", "n_action_steps", "max_state_dim", "max_action_dim"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"config.json: {name}: expected at least 1, found {getattr(self, name)}")
         if self.n_obs_steps != 1:
@@ -105,12 +96,6 @@ class Pi0Config(Shared):
             raise ConfigError(f"config.json: n_action_steps: expected at most {self.chunk_size}, found more")
         if self.use_peft:
             raise ConfigError("config.json: use_peft: adapter files are not supported; merge them into the weights")
-        if self.time_sampling_beta_beta != 1 or abs(self.time_sampling_scale + self.time_sampling_offset - 1) > 1e-9:
-            raise ConfigError(
-                "config.json: time_sampling: expected times offset + (1 - offset) Beta(alpha, 1), found "
-                f"{self.time_sampling_offset} + {self.time_sampling_scale} Beta({self.time_sampling_beta_alpha}, "
-                f"{self.time_sampling_beta_beta})"
-            )
         if self.image_resolution[0] != self.image_resolution[1]:
             raise ConfigError(f"config.json: image_resolution: expected a square, found {self.image_resolution}")
         self._check("input_features", STATE, "STATE", "max_state_dim")
@@ -124,6 +109,34 @@ class Pi0Config(Shared):
         if feature.shape[0] > getattr(self, most):
             own = getattr(self, most)
             raise ConfigError(f"config.json: {most}: expected at least the {feature.shape[0]} of {name!r}, found {own}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pi0Config(PiShared):
+    """Keys of `"type": "pi0"`, with the defaults of release 0.6.1."""
+
+    num_inference_steps: int = 10
+    time_sampling_beta_alpha: float = 1.5
+    time_sampling_beta_beta: float = 1.0
+    time_sampling_scale: float = 0.999
+    time_sampling_offset: float = 0.001
+    min_period: float = 4e-3
+    max_period: float = 4.0
+    freeze_vision_encoder: bool = False
+    train_expert_only: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_inference_steps < 1:
+            raise ConfigError(
+                f"config.json: num_inference_steps: expected at least 1, found {self.num_inference_steps}"
+            )
+        if self.time_sampling_beta_beta != 1 or abs(self.time_sampling_scale + self.time_sampling_offset - 1) > 1e-9:
+            raise ConfigError(
+                "config.json: time_sampling: expected times offset + (1 - offset) Beta(alpha, 1), found "
+                f"{self.time_sampling_offset} + {self.time_sampling_scale} Beta({self.time_sampling_beta_alpha}, "
+                f"{self.time_sampling_beta_beta})"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from nextmove.interop.lerobot.config import ACTION, STATE
 from nextmove.interop.lerobot.scaling import BATCH, DEVICE, NORMALISER, PROCESSORS, RENAME, UNNORMALISER
 from nextmove.interop.lerobot.statistics import EPS, Columns, columns
 from nextmove.interop.pi import layout
-from nextmove.interop.pi.config import Pi0Config
+from nextmove.interop.pi.config import Pi0Config, PiShared
 from nextmove.interop.pi.described import described
 from nextmove.interop.pi.statistics import NORMS
 from nextmove.interop.pi.steps import ABSOLUTE, LINE, RELATIVE, TELL, TOKENIZE, TOKENIZER
@@ -42,7 +42,7 @@ def export(policy: Policy, folder: Path | str) -> Pi0Config:
         write_json(part / "config.json", {**asdict(config), "type": config.type}, indent=4)
         weights.write(part / WEIGHTS, {f"model.{name}": value for name, value in tensors(policy).items()})
         _processors(part, config, policy)
-        _words(part, policy)
+        write_words(part, policy)
         inputs = ", ".join(f"`{name}` {list(feature.shape)}" for name, feature in config.input_features.items())
         write_text(part / "README.md", CARD.format(kind=config.type, fps=policy.spec.fps, inputs=inputs))
     return config
@@ -73,10 +73,10 @@ def export_openpi(policy: Policy, folder: Path | str, *, asset: str = "robot") -
         }
         write_json(part / "config.json", plain, indent=2)
         weights.write(part / WEIGHTS, found)
-        stats = {key: _norms(own) for key, own in zip(("state", "actions"), _scales(policy, config), strict=True)}
+        stats = {key: _norms(own) for key, own in zip(("state", "actions"), scales(policy), strict=True)}
         (part / "assets" / asset).mkdir(parents=True)
         write_json(part / "assets" / asset / NORMS, {"norm_stats": stats}, indent=2)
-        _words(part, policy)
+        write_words(part, policy)
 
 
 def tensors(policy: Policy) -> dict[str, Tensor]:
@@ -90,7 +90,8 @@ def tensors(policy: Policy) -> dict[str, Tensor]:
     return found
 
 
-def _scales(policy: Policy, config: Pi0Config) -> tuple[Columns, Columns]:
+def scales(policy: Policy) -> tuple[Columns, Columns]:
+    """Of states and actions."""
     encoder: Any = policy.encoder
     codec: Any = policy.codec
     state = columns(encoder.scale, {STATE: encoder.scale.width})[STATE]
@@ -112,7 +113,8 @@ def _norms(own: Columns) -> dict[str, list[float]]:
     return {key: value.tolist() for key, value in found.items()}
 
 
-def _words(part: Path, policy: Policy) -> None:
+def write_words(part: Path, policy: Policy) -> None:
+    """Writes the tokenizer of words."""
     encoder: Any = policy.encoder
     for name, text in encoder.tokenizer.files().items():
         write_text(part / name, text)
@@ -120,36 +122,51 @@ def _words(part: Path, policy: Policy) -> None:
 
 def _processors(folder: Path, config: Pi0Config, policy: Policy) -> None:
     """Both lists of steps in LeRobot's order, and the statistics of those that scale."""
-    state, action = _scales(policy, config)
     five = config.type == "pi05"
+    scale, back, relative, tokenize, device = steps(config)
+    first = [step(RENAME, rename_map={}), step(BATCH)]
+    if five:
+        before = [*first, relative, scale, step(TELL), tokenize, device]
+    else:
+        before = [*first, step(LINE), tokenize, device, relative, scale]
+    write_steps(folder, before, [back, step(ABSOLUTE, enabled=config.use_relative_actions), device], *scales(policy))
+
+
+def steps(config: PiShared) -> tuple[Mapping[str, Any], ...]:
+    """The steps that scale, there and back, make actions relative, make ids of words, and move to a device."""
     features = {n: asdict(f) for n, f in {**config.input_features, **config.output_features}.items()}
-    device = _step(DEVICE, device="cpu", float_dtype=None)
-    relative = _step(
+    device = step(DEVICE, device="cpu", float_dtype=None)
+    relative = step(
         RELATIVE, enabled=config.use_relative_actions, exclude_joints=list(config.relative_exclude_joints),
         action_names=None if config.action_feature_names is None else list(config.action_feature_names),
     )  # fmt: skip
-    tokenize = _step(
+    tokenize = step(
         TOKENIZE, max_length=config.tokenizer_max_length, task_key="task", padding_side="right", padding="max_length",
         truncation=True, tokenizer_name=TOKENIZER,
     )  # fmt: skip
-    first, how = [_step(RENAME, rename_map={}), _step(BATCH)], {"eps": EPS, "norm_map": config.normalization_mapping}
-    scale = _step(NORMALISER, **how, features=features)
-    back = _step(UNNORMALISER, **how, features={n: features[n] for n in config.output_features})
-    if five:
-        before = [*first, relative, scale, _step(TELL), tokenize, device]
-    else:
-        before = [*first, _step(LINE), tokenize, device, relative, scale]
-    after = [back, _step(ABSOLUTE, enabled=config.use_relative_actions), device]
-    for file, steps, stats in (
+    how = {"eps": EPS, "norm_map": config.normalization_mapping}
+    scale = step(NORMALISER, **how, features=features)
+    back = step(UNNORMALISER, **how, features={n: features[n] for n in config.output_features})
+    return scale, back, relative, tokenize, device
+
+
+def write_steps(
+    folder: Path, before: list[Mapping[str, Any]], after: list[Mapping[str, Any]], state: Columns, action: Columns
+) -> None:
+    """Writes both lists of steps and the statistics of those that scale."""
+    for file, own, stats in (
         (PROCESSORS[0], before, {STATE: state.forward, ACTION: action.forward}),
         (PROCESSORS[1], after, {ACTION: action.back}),
     ):
-        place = next(i for i, step in enumerate(steps) if step["registry_name"] in (NORMALISER, UNNORMALISER))
-        name = f"{Path(file).stem}_step_{place}_{steps[place]['registry_name']}.safetensors"
-        steps[place] = {**steps[place], "state_file": name}
-        write_json(folder / file, {"name": Path(file).stem, "steps": steps})
-        weights.write(folder / name, {f"{n}.{key}": v.float() for n, own in stats.items() for key, v in own.items()})
+        place = next(i for i, one in enumerate(own) if one["registry_name"] in (NORMALISER, UNNORMALISER))
+        name = f"{Path(file).stem}_step_{place}_{own[place]['registry_name']}.safetensors"
+        own[place] = {**own[place], "state_file": name}
+        write_json(folder / file, {"name": Path(file).stem, "steps": own})
+        weights.write(
+            folder / name, {f"{n}.{key}": v.float() for n, columns_ in stats.items() for key, v in columns_.items()}
+        )
 
 
-def _step(name: str, **config: Any) -> Mapping[str, Any]:
+def step(name: str, **config: Any) -> Mapping[str, Any]:
+    """A step of a processor as saved."""
     return {"registry_name": name, "config": config}

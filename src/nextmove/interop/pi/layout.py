@@ -46,26 +46,35 @@ Table = Mapping[str, tuple[Piece, ...]]
 def table(policy: Any) -> dict[str, tuple[Piece, ...]]:
     """The table of a policy; names in the file are openpi's, which LeRobot's have "model." in front of."""
     own: dict[str, Tensor] = policy.state_dict()
-    encoder, net = policy.encoder, policy.decoder.net
+    net = policy.decoder.net
     adaptive = bool(net.adaptive)
-    found = dict(_stack(own, "encoder.language.", f"{SEEN}.language_model", encoder.language.stream, False))
-    found |= dict(_stack(own, "decoder.net.", EXPERT, net.stream, adaptive))
+    found = prefix(policy, own) | dict(_stack(own, "decoder.net.", EXPERT, net.stream, adaptive))
+    maps = {f"decoder.net.{ours}": theirs for ours, theirs in MAPS.items()}
+    times = TIMES["adaptive" if adaptive else "token"]
+    maps |= {"decoder.net.time.0": f"{times}_in", "decoder.net.time.2": f"{times}_out"}
+    for name in own:
+        theirs = renamed(name, maps)
+        if theirs is not None:
+            # Their velocity points from data to noise.
+            sign = -1 if name.startswith("decoder.net.head.") else 1
+            found[name] = (Piece(theirs, 0, len(own[name]), sign),)
+    return found
+
+
+def prefix(policy: Any, own: Mapping[str, Tensor]) -> dict[str, tuple[Piece, ...]]:
+    """Of what sees and reads: the tower, the bridge and the language model but for its head."""
+    stream = policy.encoder.language.stream
+    found = dict(_stack(own, "encoder.language.", f"{SEEN}.language_model", stream, False))
     found["encoder.language.embedding.weight"] = (_whole(EMBEDDING, own["encoder.language.embedding.weight"]),)
     start = "encoder.towers.0."
     for name in (name for name in own if name.startswith(start)):
         theirs = f"{SEEN}.vision_tower.vision_model.{vision.foreign(name.removeprefix(start))}"
         parts = theirs.replace(".self_attn.qkv.", ".self_attn.{}_proj.")
         found[name] = _rows([parts.format(c) for c in "qkv"] if parts != theirs else [theirs], own[name])
-    maps = {f"decoder.net.{ours}": theirs for ours, theirs in MAPS.items()}
-    times = TIMES["adaptive" if adaptive else "token"]
-    maps |= {"decoder.net.time.0": f"{times}_in", "decoder.net.time.2": f"{times}_out"}
-    maps["encoder.bridge.maps.0"] = f"{SEEN}.multi_modal_projector.linear"
+    bridge = {"encoder.bridge.maps.0": f"{SEEN}.multi_modal_projector.linear"}
     for name in own:
-        theirs_ = renamed(name, maps)
-        if theirs_ is not None:
-            # Their velocity points from data to noise.
-            sign = -1 if name.startswith("decoder.net.head.") else 1
-            found[name] = (Piece(theirs_, 0, len(own[name]), sign),)
+        if (spelled := renamed(name, bridge)) is not None:
+            found[name] = (_whole(spelled, own[name]),)
     return found
 
 
@@ -162,10 +171,11 @@ def _cut(value: Tensor, piece: Piece) -> Tensor:
     return value if piece.rows == len(value) and not piece.first else value.narrow(0, piece.first, piece.rows)
 
 
-def tidied(tensors: dict[str, Tensor], *, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def tidied(tensors: dict[str, Tensor], *, where: str, spoken: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors under openpi's names, and those left aside with the reason.
 
     Published files hold the table of embeddings under the name of the head that is tied to it, or under both names.
+    spoken: the head is another one, and is kept.
     """
     plain: dict[str, Tensor] = {}
     for name in list(tensors):
@@ -177,7 +187,7 @@ def tidied(tensors: dict[str, Tensor], *, where: str) -> tuple[dict[str, Tensor]
     if HEAD in plain and EMBEDDING not in plain:
         plain[EMBEDDING] = plain.pop(HEAD)
     for name in (HEAD, SPARE):
-        if name in plain:
+        if name in plain and not (spoken and name == HEAD):
             del plain[name]
             ignored[name] = "writes words, which moves do without"
     for name in [name for name in plain if name.endswith(".position_ids")]:

@@ -17,7 +17,7 @@ from nextmove.interop.lerobot.config import ACTION, STATE, Feature, version_of
 from nextmove.interop.lerobot.scaling import PROCESSORS, from_processors
 from nextmove.interop.pi import layout, statistics, words
 from nextmove.interop.pi.composed import recipe, robot
-from nextmove.interop.pi.config import KINDS, OpenPi, Pi0Config, Sizes, parse, sizes_of
+from nextmove.interop.pi.config import KINDS, OpenPi, Pi0Config, PiShared, Sizes, parse, sizes_of
 from nextmove.interop.pi.steps import POST, PRE, check_steps
 from nextmove.interop.report import Loaded, Report
 from nextmove.interop.weights import naming
@@ -65,7 +65,7 @@ def load(
         if scales is not None:
             check_steps(config, scales.steps)
         renamed = {} if scales is None else dict(scales.renamed)
-        _known(optional, config, renamed)
+        check_known(optional, config, renamed)
         spec = robot(config, optional, renamed, FPS if fps is None else fps)
         policy, report, names = _filled(folder, config, own, spec, dtype, str(version_of(data, there)))
         states, actions = statistics.unscaled(config) if scales is None else (scales.inputs[STATE], scales.action)
@@ -109,7 +109,8 @@ def load_openpi(
         return Loaded(policy, replace(report, notes=(*report.notes, *notes)), config, names)
 
 
-def _known(optional: Collection[str], config: Pi0Config, renamed: Mapping[str, str]) -> None:
+def check_known(optional: Collection[str], config: PiShared, renamed: Mapping[str, str]) -> None:
+    """Raises ConfigError for an optional camera that there is not."""
     known = {*config.cameras, *renamed}
     for name in optional:
         if name not in known:
@@ -165,7 +166,7 @@ def fill(
     if layout.EMBEDDING not in spelled and layout.HEAD in spelled:
         spelled[layout.EMBEDDING] = spelled[layout.HEAD]
     names = {spelled.get(piece.name, piece.name): ours for ours, pieces in table.items() for piece in pieces}
-    dtype = _most(plain) if dtype is None else dtype
+    dtype = most(plain) if dtype is None else dtype
     made = layout.gathered(table, own, plain, where=where)
     weights.assign(policy, made, where=where, foreign=lambda name: name if name in made else None)
     precise(policy, dtype)
@@ -181,7 +182,7 @@ def precise(policy: Policy, dtype: torch.dtype) -> None:
         part.data = part.data.to(torch.promote_types(dtype, torch.float32) if gain or small else dtype)
 
 
-def _most(tensors: Mapping[str, Tensor]) -> torch.dtype:
+def most(tensors: Mapping[str, Tensor]) -> torch.dtype:
     """The dtype of most values."""
     sizes: dict[torch.dtype, int] = {}
     for value in tensors.values():

@@ -11,7 +11,7 @@ import torch
 from nextmove.codecs import Scaled
 from nextmove.config import ConfigError, nearest, read_object
 from nextmove.interop.lerobot.config import ACTION, STATE
-from nextmove.interop.pi.config import Pi0Config
+from nextmove.interop.pi.config import Pi0Config, PiShared
 from nextmove.models.policy import Policy
 
 NORMS = "norm_stats.json"
@@ -78,7 +78,7 @@ def scales(norms: Mapping[str, Any], config: Pi0Config) -> tuple[Scaled, Scaled]
     return made[0], made[1]
 
 
-def unscaled(config: Pi0Config) -> tuple[Scaled, Scaled]:
+def unscaled(config: PiShared) -> tuple[Scaled, Scaled]:
     """Of states and actions that pass as they are."""
     widths = (config.input_features[STATE].shape[0], config.output_features[ACTION].shape[0])
     return Scaled(widths[0], mode="identity", name=STATE), Scaled(widths[1], mode="identity", name=ACTION)
