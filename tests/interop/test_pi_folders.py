@@ -243,6 +243,16 @@ def test_it_goes_through_openpis_layout(folder, tmp_path):
     assert cameras < again.policy.inputs.keys()
 
 
+def test_a_state_that_is_not_told(folder, tmp_path):
+    """openpi's pi0.5 for LIBERO."""
+    if folder.name.startswith("pi00"):
+        pytest.skip("pi0 reads no state in words")
+    pi.export_openpi(load(folder).policy, tmp_path / "out")
+    policy = pi.load_openpi(tmp_path / "out", sizes=SMALL, told_state=False).policy
+    assert OWN not in policy.inputs
+    assert policy.encoder.config.prompt.texts(["open_it "]) == ["open it\n"]
+
+
 def test_what_openpi_ties_is_read_under_either_name(changed):
     whole = load(changed)
     file = changed / "model.safetensors"
