@@ -24,6 +24,7 @@ from nextmove.interop.smolvla import names
 from nextmove.interop.smolvla.composed import Composed, composed
 from nextmove.interop.smolvla.config import IDS, MARKS, SmolVlaConfig, parse, vlm_config
 from nextmove.interop.weights import fill, naming
+from nextmove.models.model import Card
 from nextmove.models.policy import Policy
 
 FPS = 30.0
@@ -83,6 +84,7 @@ def _load(folder: Path, fps: float | None, marks: tuple[int, int] | None) -> Loa
     notes = [*_scaled(policy, folder, config, processors), *_notes(config, made, fps, tokenizer)]
     if tokenizer.files():
         cast(Any, policy.encoder).tokenizer.adopt(tokenizer)
+    policy.card = Card("smolvla", policy.recipe, made.spec)
     report = Report("smolvla", str(version_of(data, processors)), tuple(used), checkpoint.ignored, (), tuple(notes))
     return Loaded(policy.eval(), report, config, used)
 
