@@ -174,6 +174,8 @@ def open_folder(folder: Path | str) -> Saved:
 def _kind(path: Path, config: Mapping[str, Any]) -> Kind:
     if "format" in config:
         return "nextmove"
+    if isinstance(config.get("vla"), Mapping) and "base_vlm" in config["vla"]:
+        return "openvla"
     if "type" in config:
         return "lerobot"
     if "model_type" in config:

@@ -148,6 +148,37 @@ def test_prismatic_names_are_the_same_model(folder, tmp_path):
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
+def test_a_training_of_prismatics_own_is_read(folder, tmp_path):
+    parts = {"vision_backbone": {}, "llm_backbone": {}, "projector": {}}
+    for name, value in tensors(folder).items():
+        part, _, rest = name.partition(".")
+        rest = rest.replace("fused_featurizer", "siglip_featurizer").replace(".scale_factor", ".gamma")
+        rest = rest if rest.startswith("siglip") else rest.replace("featurizer", "dino_featurizer", 1)
+        if part == "language_model":
+            parts["llm_backbone"][f"llm.{rest}"] = value
+        elif part == "projector":
+            parts["projector"][f"projector.{2 * (int(rest[2]) - 1)}.{rest[4:]}"] = value
+        else:
+            parts["vision_backbone"][rest] = value
+    native = tmp_path / "run"
+    (native / "checkpoints").mkdir(parents=True)
+    torch.save({"model": parts, "optimizer": {}}, native / "checkpoints" / "step-000900-epoch-01-loss=0.1.pt")
+    torch.save({"model": {}}, native / "checkpoints" / "step-000100-epoch-00-loss=0.9.pt")
+    config = {"vla": {"type": "x", "base_vlm": "prism-dinosiglip-224px+7b"}, "seed": 7}
+    (native / "config.json").write_text(json.dumps(config))
+    norms = json.loads((folder / "config.json").read_text())["norm_stats"]
+    (native / "dataset_statistics.json").write_text(json.dumps(norms))
+    assert open_folder(native).kind == "openvla"
+    found, expected = opened(native).policy, opened(folder).policy
+    theirs = found.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in expected.state_dict().items())
+    # The conversion to transformers has another constant than the training.
+    assert (found.recipe.encoder.language.norm.eps, expected.recipe.encoder.language.norm.eps) == (1e-5, 1e-6)
+    (native / "config.json").write_text(json.dumps({"vla": {"base_vlm": "phi"}}))
+    with pytest.raises(ConfigError, match=r"vla.base_vlm: expected one of prism-dinosiglip-224px\+7b, found 'phi'"):
+        opened(native)
+
+
 def test_the_loss_counts_the_whole_vocabulary_and_only_words_of_actions_are_drawn(folder):
     policy = opened(folder).policy
     encoder, picture = policy.encoder, torch.rand(2, 3, 28, 28, generator=seeded(0))

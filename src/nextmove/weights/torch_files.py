@@ -51,6 +51,8 @@ class _Lazy:
 def read_torch(path: Path) -> dict[str, Tensor]:
     """The tensors of a state dict, or of the one in a checkpoint's `state_dict` or `model`, on the CPU.
 
+    A dict of dicts alone gives theirs, the names joined by dots.
+
     Raises FileNotFoundError, or ConfigError for a file that holds anything but dicts, numbers, texts and dense tensors.
     """
     if not path.is_file():
@@ -59,7 +61,7 @@ def read_torch(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             whole, storage = _archive(path) if zipfile.is_zipfile(path) else _stream(file)
             found = next((whole[key] for key in ("state_dict", "model") if isinstance(whole.get(key), dict)), whole)
-            named = {str(name): value for name, value in found.items() if isinstance(value, _Lazy)}
+            named = {str(name): value for name, value in found.items() if isinstance(value, _Lazy)} or _inner(found)
             if not named:
                 raise ValueError(f"expected tensors by name, found {sorted(map(str, whole))[:8]}")
             return {name: _tensor(value, storage(value.key)) for name, value in named.items()}
@@ -96,6 +98,15 @@ def _lazies(value: Any) -> list[_Lazy]:
         return [value]
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     return [lazy for part in inner for lazy in _lazies(part)]
+
+
+def _inner(value: Any, path: str = "") -> dict[str, _Lazy]:
+    """The tensors of dicts within dicts, names joined by dots (Prismatic's parts of a model)."""
+    found: dict[str, _Lazy] = {}
+    for name, part in value.items() if isinstance(value, Mapping) else ():
+        whole = f"{path}.{name}" if path else str(name)
+        found |= {whole: part} if isinstance(part, _Lazy) else _inner(part, whole)
+    return found
 
 
 def _tensor(value: _Lazy, raw: bytes) -> Tensor:

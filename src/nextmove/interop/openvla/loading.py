@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.config import ConfigError, read_object
@@ -16,7 +17,7 @@ from nextmove.encoders.pictures import SCALES, Values
 from nextmove.interop.hf import joined
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
 from nextmove.interop.hf.words import read_tokenizer
-from nextmove.interop.openvla import layout, oft, statistics
+from nextmove.interop.openvla import layout, native, oft, statistics
 from nextmove.interop.openvla.config import Described, describe
 from nextmove.interop.openvla.recipes import word_by_word
 from nextmove.interop.openvla.towers import Sizes, sizes_of
@@ -75,10 +76,13 @@ def load(
 
 
 def _load(folder: Path, asked: Asked, dtype: torch.dtype | None) -> Loaded:
-    data = read_object(folder / "config.json")
+    data, whole = read_object(folder / "config.json"), dict[str, Tensor]()
+    if native.is_native(data):
+        whole = native.read_checkpoint(folder, dtype)
+        data = native.as_config(data, whole)
     said, known = describe(data), statistics.read_statistics(folder, data)
     key, stats = statistics.chosen(known, asked.unnorm_key)
-    whole = read_folder(folder, dtype)
+    whole = whole or read_folder(folder, dtype)
     extra = oft.read_heads(folder, whole, dtype)
     tokenizer = _tokenizer(folder, said)
     sizes = asked.towers or tuple(map(sizes_of, said.config.timm_model_ids))
