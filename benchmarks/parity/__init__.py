@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.parity import blip, fast, filters, language, openvla, pi, policy, reading, rt1, smolvla, towers
+from benchmarks.parity import blip, fast, filters, language, openvla, pi, pi_fast, policy, reading, rt1, smolvla, towers
 from benchmarks.parity.answers import Answers, compare
 from safetensors.torch import load_file
 from tests.golden.materialise import materialise
@@ -50,6 +50,7 @@ FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
     **dict.fromkeys(("clip", "siglip"), towers.pairs),
     **dict.fromkeys(("blip", "blip-pretrain"), blip.answers),
     **dict.fromkeys(("pi0", "pi05"), pi.answers),
+    "pi0_fast": pi_fast.answers,
     "rt1": rt1.answers,
     "openvla": openvla.answers,
     "openvla_oft": openvla.tuned,

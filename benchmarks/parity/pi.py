@@ -29,7 +29,7 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     """What a case records; velocities from data to noise, as there."""
     case = json.loads((folder / "case.json").read_text())
     absent = [camera["key"] for camera in case["cameras"] if not camera["present"]]
-    loaded = pi.load(folder, sizes=_sizes(case["sizes"]), optional=absent, scaled=True)
+    loaded = pi.load(folder, sizes=sizes(case["sizes"]), optional=absent, scaled=True)
     found: dict[str, Tensor] = {}
     with torch.no_grad():
         ctx = _context(loaded, io, found)
@@ -39,7 +39,7 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     return Answers(found, report=loaded.report)
 
 
-def _sizes(sizes: Mapping[str, Any]) -> Sizes:
+def sizes(sizes: Mapping[str, Any]) -> Sizes:
     """The sizes of a case, where the reference has names of published ones."""
     seen, usual = sizes["vision"], Sizes()
     tower = replace(

@@ -129,6 +129,15 @@ class Memory:
         self._spare[:] = [replace(self, layers=layers)]
         return self._spare[0]
 
+    def first(self, length: int) -> Memory:
+        """The memory of the first `length` positions, of which those behind are no padding."""
+
+        def one(layer: KeyValue | None) -> KeyValue | None:
+            return None if layer is None else KeyValue(layer.keys[:, :, :length], layer.values[:, :, :length])
+
+        mask = None if self.mask is None else self.mask[:, :length]
+        return Memory(tuple(map(one, self.layers)), mask, self.count - (self.length - length))
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Memory:
         """A copy with `function` applied to every tensor; mask and count keep their types."""
 

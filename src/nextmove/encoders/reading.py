@@ -29,7 +29,7 @@ from nextmove.encoders.pictures import SCALES, Values
 from nextmove.encoders.prompt import Prompt
 from nextmove.nn.attention import as_heads
 from nextmove.nn.gpt import Gpt, GptNet
-from nextmove.nn.mask import CAUSAL, Mask, block_mask
+from nextmove.nn.mask import CAUSAL, Mask, block_mask, extend_valid
 from nextmove.nn.projector import Projector
 from nextmove.nn.vit import VisionTower
 
@@ -81,6 +81,9 @@ class Reading:
     words and actions, and behind them)."""
     order: Literal["whole", "causal"] = "whole"
     """Whether all tokens but a last state see each other (PaliGemma), or each what is before it (OpenVLA)."""
+    ahead: tuple[int, ...] = ()
+    """Ids behind the prefix, the first of the decoder's `lead`, that the prefix sees too where a plan is made, though
+    not in training (LeRobot's pi0-FAST)."""
     read: bool = True
     """Off: the language model is not called here; the context has the tokens, which `Continued` reads together with
     its own (OpenVLA-OFT)."""
@@ -168,6 +171,13 @@ class ReadingEncoder(nn.Module):
 
     def forward(self, inputs: Mapping[str, Any], *, batch: int, rng: Rng | None = None) -> Context:
         """The context of the latest step; raises ValueError naming what is absent, and a text that is too long."""
+        return self._read(inputs, batch, False)
+
+    def acting(self, inputs: Mapping[str, Any], *, batch: int) -> Context:
+        """The context that a plan is made with: as `forward`, and with `ahead`."""
+        return self._read(inputs, batch, True)
+
+    def _read(self, inputs: Mapping[str, Any], batch: int, ahead: bool) -> Context:
         if "prefix" in inputs:
             from nextmove.encoders.kept_prefix import resumed
 
@@ -179,7 +189,7 @@ class ReadingEncoder(nn.Module):
         ids, mask = self.config.prompt.ids(
             self.tokenizer, self.config.prompt.texts(inputs[TASK], state if words else None)
         )
-        return self.prefix([one for one in seen if one is not None], ids, mask, None if words else state)
+        return self.prefix([one for one in seen if one is not None], ids, mask, None if words else state, ahead=ahead)
 
     def seen(self, inputs: Mapping[str, Any], name: str, batch: int) -> tuple[Tensor, Tensor | None] | None:
         """A camera's picture (B, 3, S, S) in [0, 1] and whose rows have it; None where nobody has it."""
@@ -202,9 +212,18 @@ class ReadingEncoder(nn.Module):
         ids: Tensor,
         mask: Tensor | None,
         state: Tensor | None = None,
+        *,
+        ahead: bool = False,
     ) -> Context:
-        """The context of pictures (B, 3, S, S) in [0, 1] with masks (B,), ids (B, L) with theirs, a state (B, D)."""
+        """The context of pictures (B, 3, S, S) in [0, 1] with masks (B,), ids (B, L) with theirs, a state (B, D).
+
+        ahead: whether the prefix sees the ids of `Reading.ahead`, which are no part of it.
+        """
         x, valid, block = self.embedded(pictures, ids, mask, state)
+        beyond = len(self.config.ahead) if ahead else 0
+        if beyond:
+            more = self.language.embed(torch.tensor(self.config.ahead, device=x.device)).expand(len(x), -1, -1)
+            x, valid = torch.cat([x, more], 1), extend_valid(valid, after=beyond)
         vector = state if self.config.state == "vector" else None
         if not self.config.read:
             return Context(len(x), vector, x, valid)
@@ -213,7 +232,7 @@ class ReadingEncoder(nn.Module):
         if sight is None and block is not None:
             sight = block_mask(valid, block)
         _, memory = self.language.read_embedded(x, Context.empty(len(x)), mask=sight, valid=padded, answer=False)
-        return Context(len(x), vector, memory=memory)
+        return Context(len(x), vector, memory=memory.first(memory.length - beyond) if beyond else memory)
 
     def embedded(
         self,

@@ -8,11 +8,16 @@ from typing import Any
 
 from nextmove.config import read_object
 from nextmove.encoders.reading import ReadingEncoder
-from nextmove.interop import lerobot, pi, smolvla
+from nextmove.interop import lerobot, pi, pi_fast, smolvla
 from nextmove.interop.report import Loaded
 from nextmove.models.policy import Policy
 
-LOADS: dict[str, Callable[..., Loaded]] = {"pi0": pi.load, "pi05": pi.load, "smolvla": smolvla.load}
+LOADS: dict[str, Callable[..., Loaded]] = {
+    "pi0": pi.load,
+    "pi05": pi.load,
+    "smolvla": smolvla.load,
+    "pi0_fast": pi_fast.load,
+}
 """Vision-language-action models; all others are `lerobot`'s."""
 
 
@@ -26,6 +31,8 @@ def export(policy: Policy, folder: Path | str) -> Any:
     """Writes a policy as a new folder of LeRobot's and returns its config; raises ConfigError for one it has not."""
     if not isinstance(policy.encoder, ReadingEncoder):
         return lerobot.export(policy, folder)
+    if getattr(policy.codec, "fast", None) is not None:
+        return pi_fast.export(policy, folder)
     trunk: Any = getattr(getattr(policy.decoder, "config", None), "trunk", None)
     # Of policies that read words, SmolVLA's alone writes moves in order.
     return (smolvla if getattr(trunk, "causal", True) else pi).export(policy, folder)

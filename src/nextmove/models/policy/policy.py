@@ -121,7 +121,10 @@ class Policy(Model):
 
     def context(self, obs: Batch, rng: Rng | None = None) -> Context:
         """What the decoder is conditioned on; with `rng` the training noise on observations is drawn from it."""
-        return self.encoder(obs, batch=len(next((obs[name] for name in self._shown if name in obs), ())), rng=rng)
+        return self.encoder(obs, batch=self._rows(obs), rng=rng)
+
+    def _rows(self, obs: Batch) -> int:
+        return len(next((obs[name] for name in self._shown if name in obs), ()))
 
     def loss(self, batch: Batch, *, rng: Rng) -> dict[str, Tensor]:
         """Named scalar terms of the decoder's loss; windows of raw observations (B, T, D) and `action` (B, H, A)."""
@@ -172,7 +175,9 @@ class Policy(Model):
             obs = unseen(obs, self.inputs, rng)
         if self.estimator is not None:
             obs = self.estimator(obs)
-        ctx = self.context(obs)
+        # An encoder may show more where a plan is made than in training (`ReadingEncoder.acting`).
+        acting: Callable[..., Context] = getattr(self.encoder, "acting", self.encoder)
+        ctx = acting(obs, batch=self._rows(obs))
         if known is not None:
             known = decided(known, rows=ctx.batch, like=like)
             known = self.codec.known(known, obs, first=self.timing.first, horizon=self.horizon)
