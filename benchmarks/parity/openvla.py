@@ -42,7 +42,9 @@ ACTION = "out.action."
 def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     """The whole model, its loss and greedy ids over all ids, as the published code draws them."""
     case = json.loads((folder / CASE).read_text())
-    sizes = [towers.Sizes(kind, case["sizes"][kind]["num_heads"]) for kind in ("dinov2", "siglip")]  # type: ignore[arg-type]
+    sizes = [
+        towers.Sizes(kind, case["sizes"][kind]["num_heads"]) for kind in ("dinov2", "siglip") if kind in case["sizes"]
+    ]  # type: ignore[arg-type]
     keys = [name.removeprefix(ACTION) for name in io if name.startswith(ACTION)]
     loaded = load(folder, Asked(unnorm_key=keys[0], towers=sizes, fps=5.0))
     policy: Any = loaded.policy

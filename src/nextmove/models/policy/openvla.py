@@ -89,7 +89,7 @@ def large(**parts: Any) -> Reading:
     )  # fmt: skip
 
 
-def fitted(reading: Reading, inputs: Mapping[str, Feature], most: int = 96) -> Reading:
+def fitted(reading: Reading, inputs: Mapping[str, Feature], most: int = 64) -> Reading:
     """The same for the robot's cameras in colour, at the smallest one's size, `most` px at most."""
     names = cameras(inputs)
     others = any(feature.type == "image" and name not in names for name, feature in inputs.items())

@@ -94,7 +94,7 @@ class Rt2:
 
     def seeing(self, inputs: Mapping[str, Feature]) -> Rt2:
         """The same at a size that a CPU trains on."""
-        return replace(self, encoder=fitted(self.encoder, inputs, self.encoder.towers[0].image))
+        return replace(self, encoder=fitted(self.encoder, inputs))
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot; raises ValueError where it has no camera or no instruction."""
