@@ -35,9 +35,15 @@ class Answers:
     """Whether outputs are expected to be equal to the last bit."""
 
 
+ROUNDING = 1e-6
+"""A gradient so small beside the largest of a case is 0 but for rounding, as that of a bias of keys is; how far apart
+two of them are is then told relative to the largest."""
+
+
 def compare(answers: Answers, io: Mapping[str, Tensor]) -> dict[str, Any]:
     """Largest differences of outputs, losses and gradients, whether texts are equal, and what was not compared."""
     groups: dict[str, dict[str, float]] = {"max_abs_diff": {}, "loss_diff": {}, "grad_diff": {}}
+    largest = max((float(value.abs().max()) for name, value in io.items() if name.startswith("grad.")), default=0.0)
     wrong = []
     for name, value in answers.found.items():
         if name not in io:
@@ -47,7 +53,10 @@ def compare(answers: Answers, io: Mapping[str, Tensor]) -> dict[str, Any]:
             want = want.reshape(found.shape)
         if found.shape != want.shape:
             raise ValueError(f"{name}: expected shape {tuple(want.shape)}, found {tuple(found.shape)}")
-        groups[group][name] = _difference(group, found, want, answers.units.get(name, torch.ones(())))
+        apart = _difference(group, found, want, answers.units.get(name, torch.ones(())))
+        if group == "grad_diff" and float(want.abs().max()) < ROUNDING * largest:
+            apart *= float(want.abs().max()) / largest
+        groups[group][name] = apart
         wrong += [] if torch.equal(found, want) else [name]
     result: dict[str, Any] = {group: max(named.values(), default=None) for group, named in groups.items()}
     result |= {"equal": not wrong} if answers.exact else {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from benchmarks.parity.answers import Answers
+from benchmarks.parity.gradients import gradients
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,12 +23,11 @@ GREEDY = Sampling(temperature=0.0)
 
 
 def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
-    """Logits where attended to, the loss of shifted labels, and greedy texts."""
+    """Logits where attended to, the loss of shifted labels, its gradients, and greedy texts."""
     loaded: hf.Language = open_folder(folder).foreign()
-    with torch.no_grad():
-        logits = loaded.logits(io["in.input_ids"]) * io["in.attention_mask"][..., None]
+    logits = loaded.logits(io["in.input_ids"]) * io["in.attention_mask"][..., None]
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), io["in.labels"][:, 1:].flatten())
-    found = {"out.logits": logits, "loss": loss}
+    found = {"out.logits": logits, "loss": loss, **gradients(loaded, folder, loss, io)}
     return Answers(found, texts=_greedy(loaded, io), given=("out.eos_id",), report=loaded.report)
 
 

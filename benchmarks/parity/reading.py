@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from benchmarks.parity.answers import Answers
+from benchmarks.parity.gradients import gradients
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,16 +26,17 @@ GREEDY = Sampling(temperature=0.0)
 
 
 def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
-    """Logits where attended to, the loss of shifted labels, and greedy texts."""
+    """Logits where attended to, the loss of shifted labels, its gradients, and greedy texts."""
     loaded: Read = open_folder(folder).foreign()
     net, ids, keep = loaded.model.net, io["in.input_ids"], io["in.attention_mask"][..., None]
     found: dict[str, Tensor] = {}
-    with torch.no_grad():
-        ctx = context(loaded, io, found)
-        logits = net.logits(net.read(ids, ctx, None, **given(io))[0])
-        if "out.prefix_logits" in io:
-            found["out.prefix_logits"] = net(io["in.prompt_ids"], ctx)[0]
+    ctx = context(loaded, io, found)
+    logits = net.logits(net.read(ids, ctx, None, **given(io))[0])
+    if "out.prefix_logits" in io:
+        found["out.prefix_logits"] = net(io["in.prompt_ids"], ctx)[0]
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), io["in.labels"][:, 1:].flatten())
+    found |= gradients(loaded, folder, loss, io)
+    ctx = ctx.map(lambda x: x.detach())
     found |= {"out.logits": logits * keep, "loss": loss}
     return Answers(found, texts={"out.greedy": greedy(loaded, ctx, io)}, report=loaded.report)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from benchmarks.parity.answers import Answers
+from benchmarks.parity.gradients import gradients
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,25 +37,21 @@ def images(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     return Answers(found, report=read.report)
 
 
-@torch.no_grad()
 def texts(folder: Path, io: Mapping[str, Tensor]) -> Answers:
-    """BERT's and T5's last hidden states where attended to, and BERT's logits and loss of hidden words."""
+    """BERT's and T5's last hidden states where attended to, and BERT's logits, loss of hidden words and gradients."""
     read: hf.Read = open_folder(folder).foreign()
     ids, mask = io["in.input_ids"], io["in.attention_mask"]
     hidden, _ = read.model.read(ids, mask, types=io.get("in.token_type_ids"))
     found = {"out.hidden": hidden * mask[..., None]}
     if "out.logits" in io:
         logits = read.model.logits(hidden)
-        found |= {
-            "out.logits": logits * mask[..., None],
-            "loss": F.cross_entropy(logits.flatten(0, 1), io["in.labels"].flatten()),
-        }
+        loss = F.cross_entropy(logits.flatten(0, 1), io["in.labels"].flatten())
+        found |= {"out.logits": logits * mask[..., None], "loss": loss, **gradients(read, folder, loss, io)}
     return Answers(found, report=read.report)
 
 
-@torch.no_grad()
 def pairs(folder: Path, io: Mapping[str, Tensor]) -> Answers:
-    """CLIP's and SigLIP's vectors, logits and losses."""
+    """CLIP's and SigLIP's vectors, logits, losses and gradients."""
     read: hf.Read = open_folder(folder).foreign()
     model, ids, mask = read.model, io["in.input_ids"], io.get("in.attention_mask")
     image, text = model.images(io["in.pixel_values"]), model.texts(ids, mask)
@@ -66,6 +63,7 @@ def pairs(folder: Path, io: Mapping[str, Tensor]) -> Answers:
         "out.vision_hidden": model.image(io["in.pixel_values"]),
         "loss": _loss(logits, sigmoid=model.bias is not None),
     }
+    found |= gradients(read, folder, found["loss"], io)
     if mask is not None:
         found["out.text_hidden"] = model.text(ids, mask).tokens * mask[..., None]
     return Answers(found, report=read.report)

@@ -56,6 +56,18 @@ def test_equals_the_reference(name, tmp_path):
     )
 
 
+def test_gradients_of_packed_weights_equal_the_reference(tmp_path):
+    result = run(GOLDEN / "qwen2_gradients", tmp_path / "same")
+    assert "not_compared" not in result
+    assert result["grad_diff"] < 1e-5
+    io = load_file(GOLDEN / "qwen2_gradients" / "io.safetensors")
+    assert {"grad.model.layers.0.self_attn.k_proj.weight", "grad.model.embed_tokens.weight"} <= io.keys()
+    folder = materialise(GOLDEN / "qwen2_gradients", tmp_path / "other")
+    tensors(folder, lambda found: found["model.layers.0.self_attn.k_proj.weight"][0].add_(0.1))
+    (folder / "weights.json").unlink()
+    assert run(folder, tmp_path / "unused")["grad_diff"] > 1e-3
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_change_of_any_weight_shows(name, tmp_path):
     folder = materialise(GOLDEN / name, tmp_path)
