@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from nextmove import store, weights
+from nextmove.config import ConfigError
 from nextmove.contracts import TASK, Feature, ObservationError, seeded
+from nextmove.jobs.tasks.looking import described, recipe_for
 from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.pi0 import Pi0, expert, flow
 from nextmove.models.policy.pi05 import Pi05
@@ -126,6 +128,12 @@ def test_errors_name_what_is_wrong():
     blind = {n: f for n, f in INPUTS.items() if f.type != "image"}
     with pytest.raises(ValueError, match="camera: expected an input of type image"):
         recipe(Pi0).build(PolicySpec(blind, 2, 10.0))
+
+
+def test_options_that_say_what_it_looks_at_are_those_it_has():
+    assert described(policy(Pi0)).endswith("task (--recipe.encoder.cameras and .states say at what)")
+    with pytest.raises(ConfigError, match="Pi0 reads cameras, instruction and state by a language model"):
+        recipe_for("pi0", INPUTS, parts="state")
 
 
 def test_it_sees_the_cameras_in_colour_and_the_robots_own_state():

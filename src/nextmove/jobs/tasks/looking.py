@@ -13,6 +13,7 @@ from nextmove.contracts.features import listed
 from nextmove.data.layout import read_info
 from nextmove.encoders import Camera, Instruction, State, StateEstimator
 from nextmove.encoders.pictures import Values
+from nextmove.encoders.reading import ReadingEncoder
 from nextmove.encoders.sentence import Sentence
 from nextmove.jobs.robot import inputs_of
 from nextmove.models.policy import sight
@@ -82,7 +83,15 @@ def described(policy: Policy) -> str:
         return ""
     shown = [f"{name} ({' x '.join(map(str, f.shape[:2]))} px)" if name in seen else name
              for name, f in policy.inputs.items()]  # fmt: skip
-    return f"looks at {', '.join(shown)} (--parts state: at states alone)"
+    choice = chosen_by(policy) if isinstance(policy.encoder, ReadingEncoder) else "--parts state: at states alone"
+    return f"looks at {', '.join(shown)} ({choice})"
+
+
+def chosen_by(policy: Policy) -> str:
+    """Which options say what a policy looks at."""
+    if isinstance(policy.encoder, ReadingEncoder):
+        return "--recipe.encoder.cameras and .states say at what"
+    return "recipe.encoder.parts says what the policy looks at"
 
 
 def _sized(system: str, kind: Any, size: str | None, inputs: Mapping[str, Feature]) -> Any:

@@ -30,7 +30,7 @@ from nextmove.jobs.simulators import DEMONSTRATED
 from nextmove.jobs.spaces import settle
 from nextmove.jobs.tasks.asked import Asked
 from nextmove.jobs.tasks.cotraining import cotrained
-from nextmove.jobs.tasks.looking import described, recipe_for
+from nextmove.jobs.tasks.looking import chosen_by, described, recipe_for
 from nextmove.jobs.tuned import WHOLE, begin_whole, recipe_of
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.models.vision_language.reader import Reader
@@ -83,7 +83,7 @@ def task(asked: Asked, options: Options) -> Task:
         print(looks)
     print(chosen_space)
     if left := unused(dataset, policy):
-        print(f"not used: {', '.join(left)} (recipe.encoder.parts says what the policy looks at)")
+        print(f"not used: {', '.join(left)} ({chosen_by(policy)})")
     _read(dataset, [*number_features(policy), "action"])
     check_rate(dataset)
     frames, left_out = filmed(
