@@ -8,6 +8,7 @@ from nextmove import decoders, encoders, nn
 from nextmove.decoders.categorical import Categorical
 from nextmove.decoders.contrastive import Contrastive
 from nextmove.decoders.distilled import Distilled
+from nextmove.decoders.insulated import Insulated
 from nextmove.encoders.sentence import Sentence
 from nextmove.models.generator import ImageSpec, PriorSpec, TextSpec
 from nextmove.models.policy import PolicySpec
@@ -79,6 +80,7 @@ PARTS: tuple[type, ...] = (
     *DECODERS.values(),
     *TRUNKS.values(),
     decoders.Latent,
+    Insulated,
     decoders.Autoregressive,
     Categorical,
     stepwise.Stepwise,

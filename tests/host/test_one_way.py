@@ -81,6 +81,7 @@ WRITERS = {
     "interop/openvla/exporting.py _write_part: torch.save": "into memory",
     "jobs/repeat.py writable_dir: tempfile.TemporaryFile": "tries whether the folder takes a file, and leaves none",
     "training/checkpoint.py remove: os.rename": "a folder half removed must not look whole",
+    "training/sharded.py write: dcp.save": "into the folder of a checkpoint that replacing() yielded",
 }
 """Calls that write without `with replacing(...)` around them, and why they may."""
 

@@ -8,7 +8,6 @@ and are read by any number of processes (PyTorch's Distributed Checkpoint, as sa
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,7 +128,9 @@ def read(folder: Path, tensors: Mapping[str, Tensor], world: World) -> None:
 
 def _checkpoints() -> Any:
     """Distributed Checkpoint; raises ValueError for a version of torch whose own files are pickles alone."""
-    checkpoints: Any = importlib.import_module("torch.distributed.checkpoint")
+    import torch.distributed.checkpoint
+
+    checkpoints: Any = torch.distributed.checkpoint
     if not hasattr(checkpoints, "HuggingFaceStorageReader"):
         raise ValueError(f"sharded: expected PyTorch 2.9 or newer, found {torch.__version__}; leave it out")
     return checkpoints

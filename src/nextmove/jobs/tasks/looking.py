@@ -26,6 +26,7 @@ SEES = ("camera", "filmed-camera")
 """Parts that read images."""
 SIZES = {
     "published": "the sizes of the paper",
+    "insulated": "with a language model that learns to write the same actions and is not changed by the expert",
     "lerobot": "in the form that LeRobot has too (`nextmove export-lerobot`)",
 }
 """What `--size` takes, by the constructor of a recipe that gives it."""

@@ -11,15 +11,18 @@ Where what is: the words are `Prompt.texts` (encoders/prompt.py); scale, shift a
 (nn/block.py); all else as in `pi0`.
 
 Deviations: a CPU size by default, whose words are bytes. `published()` has the sizes of the 3.3 B model. The flow head
-alone is trained, as openpi releases it.
+alone is trained, as openpi releases it; `insulated()` (`--size insulated`) trains the language model on action tokens
+and keeps the expert's gradient from it, with bins in place of FAST's tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nextmove.contracts import Feature, Optim
+from nextmove.decoders import Autoregressive
+from nextmove.decoders.insulated import Insulated
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
 from nextmove.models.policy.action_space import ActionSpace
@@ -29,10 +32,12 @@ from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import reading
 from nextmove.models.policy.spec import PolicySpec, Timing
 from nextmove.models.vision_language.paligemma import SIGHT, gemma
-from nextmove.nn import Expert
+from nextmove.nn import Continued, Expert
 
 TOLD = "Task: {task}, State: {state};\nAction: "
 """What the language model is told."""
+BYTES, BEGIN, BINS = 259, 257, 256
+"""Ids of the tokenizer over bytes, the one behind which actions are written, and bins of each number."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,16 @@ class Pi05:
         actions = ActionSpace(scaling="quantiles", per_step=False, space="absolute", width=32)
         optim = Optim(lr=2.5e-5, weight_decay=1e-10, warmup=1000, batch=32, ema=0.99)
         return cls(Timing(1, 50, 50), encoder, actions, flow(Expert.pi05()), optim)
+
+    @classmethod
+    def insulated(cls, inputs: Mapping[str, Feature] | None = None) -> Pi05:
+        """The small one with knowledge insulation (`decoders.insulated`): actions are written in 256 bins, too."""
+        own = cls()
+        words = Autoregressive(Continued(vocabulary=((BYTES, BINS, 1),), lead=(BEGIN,)), classes=BINS)
+        encoder = replace(own.encoder, ids=BYTES + BINS)
+        return replace(
+            own, encoder=encoder, actions=replace(own.actions, width=0), decoder=Insulated(own.decoder, words)
+        )
 
     def seeing(self, inputs: Mapping[str, Feature]) -> Pi05:
         """The same for the cameras in colour and the robot's own state (`sight.reading`)."""
