@@ -13,8 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.sim.lamps import LAMPS
 
-from nextmove import control, sim
+from nextmove import control, jobs, sim, store
+from nextmove.contracts import TASK, Feature
+from nextmove.encoders import Instruction, Observation, State
+from nextmove.models.policy import PolicySpec, Timing
+from nextmove.models.policy.bc import BC
+from nextmove.nn.text_encoder import TextEncoder
 from nextmove.sim.pusht import PushT
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -59,11 +65,36 @@ def test_late_ticks_are_counted(trained: str, monkeypatch: pytest.MonkeyPatch) -
             return super().step(action)
 
     task = sim.task("pusht")
-    monkeypatch.setattr(sim, "make", lambda name: sim.Environment(task, Slow(task, {})))
+    monkeypatch.setattr(sim, "make", lambda *given, **more: sim.Environment(task, Slow(task, {})))
     monkeypatch.setattr(control, "Clock", functools.partial(control.Clock, now=wall.now, sleep=wall.sleep))
     printed = example("drive.py", trained, "--real")
     ticks = int(printed.split(" in ")[1].split()[0])
     assert printed.endswith(f"\n{ticks // 2} ticks late, {ticks // 2} missed, the latest by 50.0 ms\n")
+
+
+def test_an_instruction_is_for_a_policy_that_reads_one(trained: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"--task: .*flow takes no instruction, it reads observation"):
+        example("drive.py", trained, "--task", "Push the T.")
+    monkeypatch.setitem(sim.SUITES, "lamps", LAMPS)
+    words = Instruction(TextEncoder(width=8, layers=1, heads=1), length=32)
+    spec = PolicySpec({"observation.state": Feature("state", (1,)), TASK: Feature("text")}, 1, 10.0)
+    recipe = BC(encoder=Observation((State(), words)), timing=Timing(n_obs_steps=1, horizon=2, n_action_steps=2))
+    policy = store.create("bc", spec, recipe)
+    policy.fit([{"observation.state": torch.randn(9, 1, 1), TASK: ["a"] * 9, "action": torch.randn(9, 2, 1)}])
+    heard: list[str] = []
+    monkeypatch.setattr(policy.eval().encoder, "forward", _listening(policy.encoder.forward, heard))
+    monkeypatch.setattr(jobs, "load_policy", lambda run, **options: policy)
+    printed = example("drive.py", "run", "--world", "touch", "--task", "Stand still.")
+    assert "ticks at 10 a second" in printed
+    assert set(heard) == {"Stand still."}
+
+
+def _listening(forward: Any, heard: list[str]) -> Any:
+    def told(obs: Any, **options: Any) -> Any:
+        heard.extend(obs[TASK])
+        return forward(obs, **options)
+
+    return told
 
 
 def test_two_modes_is_drawn(tmp_path: Path) -> None:

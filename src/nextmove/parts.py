@@ -9,6 +9,7 @@ from nextmove.decoders.categorical import Categorical
 from nextmove.decoders.contrastive import Contrastive
 from nextmove.decoders.distilled import Distilled
 from nextmove.decoders.insulated import Insulated
+from nextmove.encoders.planner import Planner
 from nextmove.encoders.sentence import Sentence
 from nextmove.models.generator import ImageSpec, PriorSpec, TextSpec
 from nextmove.models.policy import PolicySpec
@@ -62,6 +63,7 @@ VIEWS: dict[str, Any] = {
     "instruction": encoders.Instruction,
     "sentence": Sentence,
     "estimated-state": encoders.StateEstimator,
+    "planner": Planner,
 }
 """What a policy may look at."""
 BACKBONES: dict[str, Any] = {

@@ -8,6 +8,7 @@ import sys
 COMMANDS = {
     "demo": "the whole job in one go: record, train, evaluate, report",
     "record": "record demonstrations of a simulator's scripted expert",
+    "label": "write the sub-task of every step into recorded demonstrations, in words",
     "scenes": "draw scenes of simulators with captions, questions and answers, to train vision-language models on",
     "train": "train any system: a policy on a LeRobot-format data set, a generator on text or images",
     "evaluate": "judge a policy on a simulator or offline, a generator on held-out text or images",

@@ -14,6 +14,7 @@ from nextmove.contracts.draws import joined as joined
 from nextmove.contracts.draws import normal as normal
 from nextmove.contracts.draws import seeded as seeded
 from nextmove.contracts.draws import uniform as uniform
+from nextmove.contracts.features import PLAN as PLAN
 from nextmove.contracts.features import TASK as TASK
 from nextmove.contracts.features import Batch as Batch
 from nextmove.contracts.features import Feature as Feature

@@ -9,6 +9,8 @@ from typing import Any, Literal
 Batch = Mapping[str, Any]
 TASK = "task"
 """Name of the instruction, a string, in observations and batches alike."""
+PLAN = "plan"
+"""Name of the next sub-task in words: a column of strings in data sets, a list of them in batches."""
 FeatureType = Literal["state", "image", "points", "text", "label"]
 
 

@@ -23,6 +23,8 @@ class Chunk:
 
     actions: Tensor
     dt: float
+    words: tuple[str, ...] = ()
+    """(B,) sub-tasks that were written before it, of an actor that writes them."""
 
 
 @runtime_checkable

@@ -32,6 +32,20 @@ def data_table(features: Mapping[str, Feature], columns: Mapping[str, Any]) -> A
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=_datasets_metadata(stored)))
 
 
+def with_strings(table: Any, name: str, texts: Sequence[str]) -> Any:
+    """A data table with one more column of strings, last, or in place of one of that name; its metadata say so too."""
+    import pyarrow as pa
+
+    values, field = pa.array(list(texts), pa.string()), pa.field(name, pa.string())
+    place = table.schema.get_field_index(name)
+    out = table.append_column(field, values) if place < 0 else table.set_column(place, field, values)
+    metadata = dict(table.schema.metadata or {})
+    if b"huggingface" in metadata:
+        specs = json.loads(metadata[b"huggingface"])["info"]["features"] | {name: {"dtype": "string", "_type": "Value"}}
+        metadata |= {key.encode(): text.encode() for key, text in _described(specs).items()}
+    return out.replace_schema_metadata(metadata or None)
+
+
 def _array(feature: Feature, values: Any) -> Any:
     import pyarrow as pa
 
@@ -59,7 +73,10 @@ def _extension(feature: Feature) -> dict[str, str] | None:
 
 
 def _datasets_metadata(features: Sequence[Feature]) -> dict[str, str]:
-    specs = {feature.name: _datasets_spec(feature) for feature in features}
+    return _described({feature.name: _datasets_spec(feature) for feature in features})
+
+
+def _described(specs: Mapping[str, Any]) -> dict[str, str]:
     text = json.dumps(specs)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     return {"huggingface": json.dumps({"info": {"features": specs}, "fingerprint": fingerprint})}

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextmove.contracts import TASK
+from nextmove.contracts import PLAN, TASK
 from nextmove.data.cameras import Camera
 from nextmove.data.dataset import Dataset, window
 from nextmove.data.errors import DataError
@@ -29,10 +29,10 @@ class Windows:
     """Every frame of the chosen episodes with the observations before and the actions around it.
 
     observations: feature names, all numeric `observation.*` if absent; "task" among them asks for the instructions,
-    which are in every batch where all frames have one; obs_offsets, action_offsets: frames beside it; episodes: those
-    to use, the data set's own selection if absent; frames: where cameras are read, the data set if absent. Edges repeat
-    the episode's first or last frame. Rows of other episodes than the table says are warned of; `order.check_order`
-    refuses them.
+    which are in every batch where all frames have one, and "plan" for the sub-tasks, strings of the frames themselves;
+    obs_offsets, action_offsets: frames beside it; episodes: those to use, the data set's own selection if absent;
+    frames: where cameras are read, the data set if absent. Edges repeat the episode's first or last frame. Rows of
+    other episodes than the table says are warned of; `order.check_order` refuses them.
     """
 
     def __init__(
@@ -54,6 +54,10 @@ class Windows:
         self.obs_offsets = _offsets("obs_offsets", obs_offsets)
         self.action_offsets = _offsets("action_offsets", action_offsets)
         self.cameras = tuple(n for n in self.observations if dataset.layout.feature(n).is_camera)
+        texts = [n for n in self.observations if n == PLAN and dataset.layout.feature(n).dtype == "string"]
+        self.observations = tuple(n for n in self.observations if n not in texts)
+        self.texts = {name: dataset.column(name) for name in texts}
+        """Columns (N,) of strings by name."""
         self.views = {name: (frames or {}).get(name) or dataset.video(name) for name in self.cameras}
         numbers = [n for n in (*self.observations, action) if n not in self.cameras]
         wrong = [n for n in numbers if not dataset.layout.feature(n).is_number]
@@ -77,6 +81,10 @@ class Windows:
     def __len__(self) -> int:
         return int(self._end[-1]) if len(self._end) else 0
 
+    def task_numbers(self) -> list[int]:
+        """The task_index of every instruction that the windows have."""
+        return sorted({int(i) for rows in self.dataset.spans(BLOCK) for i in np.unique(self._tasks[rows])})
+
     def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Any]:
         """The windows of these positions in [0, len): observations float32 (B, T, D), cameras uint8 (B, T, H, W, C),
 
@@ -97,6 +105,7 @@ class Windows:
         out[f"{self.action}_is_pad"] = torch.from_numpy(pad)
         whole = {"index": rows, "episode_index": self.dataset.episodes[place], "task_index": self._tasks[rows]}
         words = {TASK: [self.dataset.tasks[i] for i in whole["task_index"].tolist()]} if self.has_tasks else {}
+        words |= {name: list(column[rows]) for name, column in self.texts.items()}
         return {**out, **{name: torch.from_numpy(values) for name, values in whole.items()}, **words}
 
     def _images(self, rows: Array) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from nextmove.encoders.cloud import Cloud
 from nextmove.encoders.filmed_camera import FilmedCamera
 from nextmove.encoders.instruction import Instruction
 from nextmove.encoders.part import Part, TokenPart
+from nextmove.encoders.planner import Planner
 from nextmove.encoders.sentence import Sentence
 from nextmove.encoders.state import State, StateEncoder
 from nextmove.encoders.state_estimator import StateEstimator
@@ -34,6 +35,8 @@ class Observation:
     """Each observed step is a token, in place of one vector of all steps."""
     estimator: StateEstimator | None = None
     """Estimates a state from cameras before anything else looks at it; none: states are measured."""
+    planner: Planner | None = None
+    """Writes the next sub-task in words, read behind the instruction, before actions are planned; none: no words."""
 
     def __post_init__(self) -> None:
         if not self.parts:

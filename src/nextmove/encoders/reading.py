@@ -108,6 +108,11 @@ class Reading:
         """States are measured."""
         return None
 
+    @property
+    def planner(self) -> None:
+        """Sub-tasks are not written apart."""
+        return None
+
     def points(self, inputs: Mapping[str, Feature]) -> None:
         """No points are shown."""
         return None

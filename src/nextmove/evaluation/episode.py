@@ -79,6 +79,10 @@ class EpisodeResult:
     """Steps after which `is_success` first held."""
     success_at_end: bool | None = None
     """Whether it held at the last step too; None where success ends an episode."""
+    instruction: str = ""
+    """What was said, where the environment says something."""
+    words: tuple[tuple[int, str], ...] = ()
+    """What the policy wrote before it acted, each with the step from which it held."""
 
     @property
     def steps_to_success(self) -> float:
@@ -110,6 +114,8 @@ class Trace:
         self.rewards: list[float] = []
         self.first_success: int | None = None
         self.success_at_end: bool | None = None if getattr(env, "holds", True) else False
+        self.instruction = str(getattr(env, "instruction", ""))
+        self.words: list[tuple[int, str]] = []
 
     def add(self, action: Array, reward: float, info: Mapping[str, Any]) -> None:
         """One step that was taken."""
@@ -122,6 +128,11 @@ class Trace:
             self.first_success = len(self.rewards)
         if self.success_at_end is not None:
             self.success_at_end = reached
+
+    def say(self, words: str) -> None:
+        """What the policy wrote before the action that comes next."""
+        if words != (self.words[-1][1] if self.words else ""):
+            self.words.append((len(self.actions), words))
 
     def result(self, mode: Mode, ms_per_chunk: Sequence[float] = ()) -> EpisodeResult:
         """The episode as it ended."""
@@ -138,6 +149,8 @@ class Trace:
             rewards=np.asarray(self.rewards, np.float32),
             first_success=self.first_success,
             success_at_end=self.success_at_end,
+            instruction=self.instruction,
+            words=tuple(self.words),
         )
 
 
@@ -179,16 +192,17 @@ def episode_json(episode: EpisodeResult) -> dict[str, Any]:
 def read_episode(record: Mapping[str, Any], task: str = "") -> EpisodeResult:
     """What `episode_json` made; raises ValueError where the keys are not an episode's.
 
-    task: of records of older versions, which name none; their success ended an episode.
+    task: of records of older versions, which name none; their success ended an episode and nothing was said.
     """
     names = {f.name for f in dataclasses.fields(EpisodeResult)}
-    record = {"task": task, "first_success": None, "success_at_end": None, **record}
+    record = {"task": task, "first_success": None, "success_at_end": None, "instruction": "", "words": (), **record}
     if set(record) != names:
         raise ValueError(f"episode: expected the keys {sorted(names)}, found {sorted(record)}")
     values = dict(record)
     values["actions"] = np.asarray(record["actions"], np.float32).reshape(len(record["actions"]), -1)
     values["rewards"] = np.asarray(record["rewards"], np.float32)
     values["ms_per_chunk"] = tuple(record["ms_per_chunk"])
+    values["words"] = tuple((int(step), str(text)) for step, text in record["words"])
     values["max_reward"] = float("nan") if record["max_reward"] is None else float(record["max_reward"])
     values["video"] = None if record["video"] is None else base64.b64decode(record["video"], validate=True)
     return EpisodeResult(**values)

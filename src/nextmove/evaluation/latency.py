@@ -82,6 +82,8 @@ class TimedActor:
         self.ensemble: float | None = getattr(actor, "ensemble", None)
         self.inputs: Mapping[str, Feature] | None = getattr(actor, "inputs", None)
         self.ms: list[float] = []
+        self.words: tuple[str, ...] = ()
+        """What was written before the latest plan, a text a row."""
 
     def act(self, obs: Batch, *, rng: Rng, known: Known | None = None) -> Chunk:
         """The actor's plan; raises ValueError if it is meant for another rate than the simulator runs at."""
@@ -89,11 +91,12 @@ class TimedActor:
         chunk = self.actor.act(obs, rng=rng, known=known)
         chunk.actions.cpu()
         self.ms.append(1000 * (time.perf_counter() - start))
+        self.words = chunk.words
         if abs(chunk.dt * self.fps - 1) > 1e-3:
             raise ValueError(f"chunk.dt: expected {1 / self.fps:g} s, as the environment runs, found {chunk.dt:g} s")
         return chunk
 
     def drain(self) -> Sequence[float]:
         """The times since the last drain, in milliseconds."""
-        times, self.ms = self.ms, []
+        times, self.ms, self.words = self.ms, [], ()
         return times

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nextmove.evaluation.captions import with_lines
 from nextmove.evaluation.episode import Array, Env, EpisodeResult
 from nextmove.evaluation.keys import episodes
 from nextmove.evaluation.video import mp4
@@ -47,7 +48,9 @@ class _Camera:
 
         def shoot(episode: EpisodeResult) -> EpisodeResult:
             shown = replay(worlds(episode.task), episode)
-            video = mp4(shown.frames, fps=episode.fps, size=self.size)
+            told = len(self.makers) > 1 or episode.words
+            frames = with_lines(shown.frames, episode) if told else shown.frames
+            video = mp4(frames, fps=episode.fps, size=self.size)
             return dataclasses.replace(episode, video=video, video_exact=shown.exact)
 
         return shoot

@@ -70,6 +70,8 @@ class _Exact:
             trace, over = Trace(env, key[1], key[0]), False
             while not over and len(trace.rewards) < (self.max_steps or env.max_steps):
                 action = controller.step(observation)
+                if actor.words:
+                    trace.say(actor.words[0])
                 look(env, getattr(controller, "looks", True))
                 observation, reward, terminated, truncated, info = env.step(action)
                 trace.add(action, reward, info)

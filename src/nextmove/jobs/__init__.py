@@ -12,6 +12,7 @@ from nextmove.jobs.inspect import inspect
 from nextmove.jobs.judge import judge_generator
 from nextmove.jobs.judge_pairs import judge_pairs
 from nextmove.jobs.judge_reader import judge_reader
+from nextmove.jobs.label import label
 from nextmove.jobs.record import record
 from nextmove.jobs.scenes import scenes
 from nextmove.jobs.search import search
@@ -30,6 +31,7 @@ __all__ = [
     "judge_generator",
     "judge_pairs",
     "judge_reader",
+    "label",
     "load_policy",
     "record",
     "scenes",

@@ -95,6 +95,9 @@ class Task:
     expert: str = ""
     """`module:name` of what demonstrates: `name(task, number, *, seed, noise, noisy_share, cameras)`, with `points`
     where there is a cloud, perhaps with settings of its own; empty where there is none."""
+    subtasks: str = ""
+    """`module:name` of what says the sub-task of every step of a demonstration in words: `name(task, features)`, from
+    columns (T, ...) by name T strings; empty where nothing does."""
     noise: float = 0.0
     """Standard deviation of the noise on the actions executed while demonstrations are recorded, in `unit`."""
     holds: bool = True

@@ -104,6 +104,7 @@ def _task(name: str, instruction: str) -> Task:
         cloud=Cloud("corner4", (256, 256), (-0.45, 0.35, 0.005), (0.45, 0.955, 0.5), _TABLES.get(name, 0.0)),
         make="nextmove.sim.metaworld:MetaWorld",
         expert="nextmove.sim.metaworld_expert:demonstrate",
+        subtasks="nextmove.sim.metaworld_plans:subtasks",
         noise=0.1,
         holds=False,
         packages=("mujoco", "gymnasium"),

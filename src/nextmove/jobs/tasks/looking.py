@@ -13,6 +13,7 @@ from nextmove.contracts.features import listed
 from nextmove.data.layout import read_info
 from nextmove.encoders import Camera, Instruction, State, StateEstimator
 from nextmove.encoders.pictures import Values
+from nextmove.encoders.planner import Planner
 from nextmove.encoders.reading import ReadingEncoder
 from nextmove.encoders.sentence import Sentence
 from nextmove.jobs.robot import inputs_of
@@ -128,10 +129,13 @@ def _looking(recipe: Any, names: list[str], inputs: Mapping[str, Feature]) -> An
     """The recipe with these parts: its own where it has one of the kind, and beside a camera the robot's own state."""
     sees = any(name in SEES for name in names)
     chosen: list[Any] = []
-    estimator = None
+    estimator, planner = None, None
     for name in names:
         if VIEWS[name] is StateEstimator:
             estimator = StateEstimator()
+            continue
+        if VIEWS[name] is Planner:
+            planner = Planner()
             continue
         own = next((part for part in recipe.encoder.parts if type(part) is VIEWS[name]), None)
         if name == "state":
@@ -139,8 +143,11 @@ def _looking(recipe: Any, names: list[str], inputs: Mapping[str, Feature]) -> An
             if own is None:
                 raise ConfigError(f"--parts: state: expected one of the robot itself, found {listed(inputs)}")
         chosen.append(own or VIEWS[name]())
+    if planner:  # sub-tasks are read behind the instruction
+        longer = {"length": Instruction().length + planner.length}
+        chosen = [replace(part, **longer) if isinstance(part, Instruction) else part for part in chosen]
     parts = tuple(chosen) or (State(),)
-    return replace(recipe, encoder=replace(recipe.encoder, parts=parts, estimator=estimator))
+    return replace(recipe, encoder=replace(recipe.encoder, parts=parts, estimator=estimator, planner=planner))
 
 
 def _through(recipe: Any, name: str) -> Any:

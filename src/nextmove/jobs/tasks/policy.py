@@ -18,6 +18,7 @@ from nextmove.data.prefix_store import Dtype
 from nextmove.data.record import recorded_with
 from nextmove.data.stats import check_finite
 from nextmove.data.suspects import suspects
+from nextmove.data.unfitting import Unfitting
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.frames import filmed
@@ -49,6 +50,9 @@ class Options:
     """Numbers of episodes that are neither trained on nor validated with, so that they can be judged on."""
     leave_out_broken: bool = False
     """Leave out episodes whose images are missing or damaged, and say which; otherwise they are an error."""
+    unfitting: float = 0.0
+    """Share of training rows that are told another task's instruction and learn to stay where they are: without any,
+    a policy whose scenes tell the tasks apart need not listen."""
     frame_store_gb: float = 20.0
     """Disk that decoded frames of the cameras may take, GB: they are decoded once, at the size that is trained on, and
     read by this run and later ones from the folder .frames of the data set; 0 decodes whenever a frame is asked for."""
@@ -94,7 +98,7 @@ def task(asked: Asked, options: Options) -> Task:
     look(dataset.select(np.concatenate([chosen, held])), [*number_features(policy), "action"])
     seen = windows(dataset, policy, chosen, frames.cameras)
     policy.fit(Columns(seen))
-    source, beside = cotrained(policy, seen, options.pairs, options.prefix_cache)
+    source, beside = cotrained(policy, _told(policy, seen, options, asked.seed), options.pairs, options.prefix_cache)
     apart = windows(dataset, policy, held, frames.cameras)
     kept = options.prefix_cache
     judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) and not kept else []
@@ -105,6 +109,7 @@ def task(asked: Asked, options: Options) -> Task:
     if simulator := recorded_with(dataset.root):
         facts[DEMONSTRATED] = simulator
     facts |= beside | ({"start": begun} if begun else {})
+    facts |= {"unfitting": options.unfitting} if options.unfitting else {}
 
     @cache
     def later() -> dict[str, Any]:
@@ -120,6 +125,36 @@ def _asked_for(asked: Asked, spec: PolicySpec, reader: Reader | None) -> Any:
     known = recipe_of(whole, asked.system) if whole else None
     found = asked.recipe or known or recipe_for(asked.system, spec.inputs)
     return found if reader is None else reading(found, reader, asked.start[READER])
+
+
+def _told(policy: Policy, seen: data.Windows, options: Options, seed: int) -> Any:
+    """The windows, some of them told what does not fit if asked for.
+
+    Raises DataError for a policy that writes sub-tasks and data without them.
+    """
+    dataset = seen.dataset
+    if absent := [n for n, f in policy.trained_on.items() if f.type == "text" and n not in (TASK, *dataset.features)]:
+        raise data.DataError(
+            f"{dataset.root}: {absent[0]}: expected a column of strings with the sub-task of every step, found "
+            f"{sorted(dataset.features)}; `nextmove label {dataset.root}` writes it for demonstrations of Meta-World"
+        )
+    return _unfitting(policy, seen, options, seed) if options.unfitting else seen
+
+
+def _unfitting(policy: Policy, seen: data.Windows, options: Options, seed: int) -> Unfitting:
+    """The windows with some that are told what does not fit; at rest a joint is where the state says it is."""
+    if options.prefix_cache:
+        raise data.DataError("unfitting: what is kept of each frame has its own instruction; leave out prefix-cache")
+    if TASK not in policy.inputs:
+        found = ", ".join(policy.inputs)
+        raise data.DataError(f"unfitting: expected a policy that reads an instruction, found {found}")
+    places = {
+        joint: (name, dim)
+        for name, joints in policy.spec.names.items()
+        if name in seen.observations
+        for dim, joint in enumerate(joints)
+    }
+    return Unfitting(seen, options.unfitting, seed, [places.get(joint, ("", 0)) for joint in policy.spec.action_names])
 
 
 def _read(dataset: data.Dataset, names: Sequence[str]) -> None:

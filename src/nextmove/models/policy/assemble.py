@@ -62,7 +62,7 @@ def assemble(spec: PolicySpec, recipe: Recipe, kind: type[Policy] = Policy) -> P
     actions = recipe.actions.resolve(spec, shown)
     encoder = recipe.encoder.build(spec.inputs, steps=timing.n_obs_steps, along=actions.frame == "object")
     shape = actions.shape(spec, timing)
-    estimator = recipe.encoder.estimator
+    estimator, planner = recipe.encoder.estimator, recipe.encoder.planner
     policy = kind(
         spec=spec,
         timing=timing,
@@ -71,6 +71,7 @@ def assemble(spec: PolicySpec, recipe: Recipe, kind: type[Policy] = Policy) -> P
         decoder=decoder.build(shape=shape, context=encoder.spec),
         shape=shape,
         estimator=None if estimator is None else estimator.build(spec.inputs),
+        planner=None if planner is None else planner.build(encoder.spec, encoder.inputs),
     )
     follow(policy.decoder, getattr(encoder, "language", None))
     policy.recipe = replace(recipe, actions=actions)  # type: ignore[type-var]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nextmove.codecs.batches import Batches
 from nextmove.contracts import (
+    PLAN,
     ActionCodec,
     Actor,
     Batch,
@@ -30,6 +31,7 @@ from nextmove.contracts import (
 )
 from nextmove.contracts.pixels import resized
 from nextmove.encoders.camera import CameraEncoder
+from nextmove.encoders.planner import PlannerNetwork
 from nextmove.models.model import Model
 from nextmove.models.policy.observed import checked, decided, unseen
 from nextmove.models.policy.spec import PolicySpec as PolicySpec
@@ -42,6 +44,8 @@ class Policy(Model):
     NETWORKS: ClassVar[dict[str, str | None]] = {"estimator": "estimator", "encoder": "encoder", "decoder": None}
 
     estimator: Estimator | None
+    planner: PlannerNetwork | None
+    """Writes the next sub-task, which is read behind the instruction, before actions are planned."""
     blind: bool = False
     """Whether plans are made of noise in place of its images: what it does then, it does without seeing."""
     encoder: Encoder
@@ -58,10 +62,12 @@ class Policy(Model):
         decoder: Decoder,
         shape: tuple[int, ...],
         estimator: Estimator | None = None,
+        planner: PlannerNetwork | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.timing, self.shape = spec, timing, shape
         self.estimator, self.encoder, self.codec, self.decoder = estimator, encoder, codec, decoder
+        self.planner = planner
         # Also where a runtime computes the encoder: it wraps these very modules.
         self._cameras = tuple(part for part in self.modules() if isinstance(part, CameraEncoder))
 
@@ -103,8 +109,12 @@ class Policy(Model):
 
     @property
     def trained_on(self) -> dict[str, Feature]:
-        """What it reads of a training window beside the actions: its inputs, and the state that it estimates."""
-        return self.inputs if self.estimator is None else {**self.inputs, **self.estimator.targets}
+        """What it reads of a training window beside the actions: its inputs, the state that it estimates, and the
+
+        sub-task that it writes.
+        """
+        parts = [part.targets for part in (self.estimator, self.planner) if part is not None]
+        return {name: feature for one in (self.inputs, *parts) for name, feature in one.items()}
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -131,6 +141,9 @@ class Policy(Model):
         own: dict[str, Tensor] = {}
         if self.estimator is not None:
             batch, own = self.estimator.trained(batch, rng if self.training else None)
+        if self.planner is not None:
+            batch, terms = self.planner.trained(self.context(batch, rng if self.training else None), batch, rng)
+            own = own | terms
         ctx = self.context(batch, rng if self.training else None)
         x = self.codec.encode(batch["action"], batch)
         shares = self._shares(batch, rng)
@@ -165,9 +178,17 @@ class Policy(Model):
     def generate(self, obs: Batch, *, rng: Rng, known: Known | None = None, **options: Any) -> Tensor:
         """The whole horizon in raw units, (B, H, A), its first step at `timing.align`; `known` as `act` takes it.
 
+        A policy with a planner writes its next sub-task first.
+
         Raises ObservationError for observations that are not what the policy reads, before any network is called, and
         ValueError for a known part that does not fit.
         """
+        return self._generate(obs, rng, known, **options)[0]
+
+    def _generate(
+        self, obs: Batch, rng: Rng, known: Known | None = None, **options: Any
+    ) -> tuple[Tensor, tuple[str, ...]]:
+        """The horizon, and the sub-tasks that were written before it, (B,) or none."""
         like = next((p for p in self.parameters() if p.is_floating_point()), torch.zeros(()))
         obs = checked(obs, self.inputs, steps=self.n_obs_steps, like=like)
         obs = self._at_size(obs)
@@ -175,6 +196,8 @@ class Policy(Model):
             obs = unseen(obs, self.inputs, rng)
         if self.estimator is not None:
             obs = self.estimator(obs)
+        if self.planner is not None:
+            obs = self.planner(self.context(obs), obs, rng)
         # An encoder may show more where a plan is made than in training (`ReadingEncoder.acting`).
         acting: Callable[..., Context] = getattr(self.encoder, "acting", self.encoder)
         ctx = acting(obs, batch=self._rows(obs))
@@ -185,7 +208,7 @@ class Policy(Model):
             options.setdefault("allowed", self.codec.rule)
         sample: Callable[..., Tensor] = self.decoder.sample
         x = sample(ctx, shape=self.shape, rng=rng, known=known, **options)
-        return self.codec.decode(x, obs)
+        return self.codec.decode(x, obs), tuple(obs.get(PLAN, ()) if self.planner is not None else ())
 
     def _at_size(self, obs: Batch) -> Batch:
         """Images at the size that their encoder reads them at, as a store of frames has them.
@@ -213,8 +236,8 @@ class Policy(Model):
         """
         # Faster than without gradients alone; the copy is an ordinary tensor again.
         with torch.inference_mode():
-            actions = self.generate(obs, rng=rng, known=known)[:, self.timing.first :]
-        return Chunk(actions.clone(), 1 / self.spec.fps)
+            actions, words = self._generate(obs, rng, known)
+        return Chunk(actions[:, self.timing.first :].clone(), 1 / self.spec.fps, words)
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks that planning calls, by name (`contracts.networks`)."""

@@ -1,0 +1,227 @@
+"""One language-conditioned policy on ten Meta-World tasks from one small camera, and the same with each action head.
+
+    python benchmarks/language_policies.py                              # the whole table
+    python benchmarks/language_policies.py --heads flow --minutes 8     # the main policy alone, judged three ways
+    python benchmarks/language_policies.py --minutes 1 --estimator-minutes 1 --episodes 1 --out /tmp/try --name ""
+
+A robot sees with `corner2` at 96 x 96 px, feels its hand, and is told what to do. A residual network learns once where
+things are (`--parts estimated-state`: the simulator tells in training, the camera alone at run time); then every head
+learns on the same demonstrations, for as many busy minutes, beside the same network: `bins` (RT-2, OpenVLA) and `fast`
+write action tokens, `diffusion` and `flow` denoise the chunk, `l1` names it in one call (OpenVLA-OFT); `flow-plan` is
+`flow` that writes its next sub-task in words first. The first head is also judged with noise for its camera and with
+another task's instruction. A share of the rows is told what does not fit, and teaches to stay (`--unfitting`).
+
+What is done is kept in OUT and not done again: recording and trainings go on where they were stopped, a judged head has
+OUT/HEAD.json. The tables go to docs/data/NAME.json and NAME-tasks.json, from where `scripts/results.py write` takes
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nextmove import data as sets
+from nextmove import jobs, store
+from nextmove.contracts import seeded
+from nextmove.decoders.autoregressive import AutoregressiveDecoder
+from nextmove.encoders import Camera, Instruction, Observation, State, StateEstimator
+from nextmove.encoders.planner import Planner
+from nextmove.evaluation.machine import machine, versions
+from nextmove.host.files import write_json
+from nextmove.jobs.fit import train_or_resume
+from nextmove.jobs.judge import counted
+from nextmove.jobs.tasks.policy import windows
+from nextmove.models.policy import Policy, Timing
+from nextmove.models.policy.action_tokens import ActionTokens
+from nextmove.models.policy.bc import BC
+from nextmove.models.policy.flow_policy import FlowPolicy
+from nextmove.models.policy.suited import suited
+from nextmove.nn import Mlp
+from nextmove.nn.small_resnet import SmallResNet
+from nextmove.parts import DECODERS
+
+SUITE, CAMERA = "metaworld/mt10", "corner2=96x96"
+NUMBERS = ("object1_x", "object1_y", "object1_z", "goal_x", "goal_y", "goal_z")
+"""What is estimated: where the thing and where the goal is. What tells tasks apart beside it is left to the words."""
+SEES = StateEstimator(numbers=NUMBERS, camera=Camera(backbone=SmallResNet((16, 32, 64)), keypoints=64))
+TIMING = Timing(n_obs_steps=1, horizon=16, n_action_steps=8)
+UNFITTING = 0.15
+RUNS = {"threads": 1, "clock": "busy", "bf16": "on", "holdout": 0.02}
+
+
+def looking(share: float, planner: Planner | None = None) -> Observation:
+    """What every head looks at; share: of a batch whose images are looked at."""
+    words = Instruction(length=96 + (planner.length if planner else 0))
+    return Observation((State(), words), estimator=replace(SEES, share=share), planner=planner)
+
+
+def estimating() -> Any:
+    """The recipe beside which the estimator learns: all images of small batches."""
+    own = BC()
+    return replace(
+        own, encoder=looking(1.0), timing=replace(own.timing, n_obs_steps=1), optim=replace(own.optim, batch=32)
+    )
+
+
+def denoising(rule: str, planner: Planner | None = None, **settings: Any) -> Any:
+    """A rule of `DECODERS` around the residual MLP."""
+    own = FlowPolicy(encoder=looking(1 / 16, planner), timing=TIMING)
+    return suited(replace(own, decoder=DECODERS[rule](trunk=Mlp(), **settings)))
+
+
+def tokens() -> Any:
+    """Bins, one token after another."""
+    own = ActionTokens(encoder=looking(1 / 4), timing=TIMING)
+    return replace(own, optim=replace(own.optim, batch=64))
+
+
+HEADS: dict[str, tuple[str, Callable[[], Any], dict[str, Any]]] = {
+    "flow": ("flow-policy", partial(denoising, "flow"), {}),
+    "diffusion": ("flow-policy", partial(denoising, "diffusion"), {"sampler": "ddim", "steps": 10}),
+    "flow-plan": ("flow-policy", partial(denoising, "flow", Planner()), {}),
+    "l1": ("flow-policy", partial(denoising, "regression", loss="l1"), {}),
+    "bins": ("action-tokens", tokens, {}),
+}
+"""By head: the system, its recipe, and how it is sampled."""
+
+
+def demonstrations(args: argparse.Namespace) -> Path:
+    """The data set, recorded where it is not there."""
+    folder: Path = args.demos or args.out / "demos"
+    if not (folder / "meta" / "info.json").is_file():
+        jobs.record(SUITE, out=folder, episodes=args.demonstrations, cameras=(CAMERA,), workers=args.workers)
+    return folder
+
+
+def judged(head: str, demos: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Trains and judges a head, each unless that was done already."""
+    kept = args.out / f"{head}.json"
+    if kept.is_file():
+        return dict(json.loads(kept.read_text()))
+    system, recipe, sampled = HEADS[head]
+    run, estimator = args.out / head, args.out / "estimator"
+    options = {**RUNS, "minutes": args.minutes, "seed": args.seed, "start": (f"estimator={estimator}",)}
+    options |= {"unfitting": UNFITTING}
+    if "plan" not in sets.open_dataset(demos).features:
+        jobs.label(demos)
+    train_or_resume(run, partial(jobs.train, system, demos, recipe=recipe(), **options))
+    whole = head == args.heads[0]
+    report = jobs.evaluate(
+        run, task=SUITE, episodes=args.episodes, workers=args.workers, video=0, blind=whole, shuffled=whole,
+        out=run / "evaluation", **sampled,
+    )  # fmt: skip
+    found = {"policies": report["policies"], "calls": calls(run, demos, sampled), "minutes": args.minutes}
+    write_json(kept, found)
+    return found
+
+
+def calls(run: Path, demos: Path, sampled: dict[str, Any]) -> int:
+    """How often a plan calls the network that generates; of tokens how many are written."""
+    policy: Policy = jobs.load_policy(run, **sampled)
+    if isinstance(policy.decoder, AutoregressiveDecoder):
+        return policy.shape[0]
+    obs = windows(sets.open_dataset(demos), policy, None).batch([0])
+    with counted(policy) as made:
+        policy.act(obs, rng=seeded(0))
+    return made[0]
+
+
+def rate(success: dict[str, Any]) -> str:
+    """Solved of tried with the interval."""
+    return (
+        f"**{success['successes']}/{success['episodes']}** ({100 * success['low']:.0f}–{100 * success['high']:.0f} %)"
+    )
+
+
+def heads_table(found: dict[str, dict[str, Any]]) -> list[list[Any]]:
+    """A row for each head."""
+    rows = []
+    for head, one in found.items():
+        own, *others = one["policies"].values()
+        row = [head, rate(own["success"]), *([rate(other["success"]) for other in others] or ["", ""])]
+        row += [f"{own['ms_per_chunk']['p50']:.1f}", one["calls"], own["facts"]["steps"]]
+        row += [round(own["parameters"] / 1e6, 2)]
+        rows.append(row)
+    return rows
+
+
+def tasks_table(found: dict[str, dict[str, Any]]) -> list[list[Any]]:
+    """A row for each task: solved seeds by each head, then by the first one blind and with another's instruction."""
+    columns = [policy["tasks"] for one in found.values() for policy in [next(iter(one["policies"].values()))]]
+    columns += [policy["tasks"] for policy in list(next(iter(found.values()))["policies"].values())[1:]]
+    return [[f"`{task}`", *(column[task]["success"]["successes"] for column in columns)] for task in columns[0]]
+
+
+def keep(name: str, args: argparse.Namespace, title: str, note: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Writes a table for `scripts/results.py`."""
+    content = {
+        "title": title,
+        "command": f"python benchmarks/language_policies.py --demonstrations {args.demonstrations} --minutes "
+        f"{args.minutes:g} --estimator-minutes {args.estimator_minutes:g} --episodes {args.episodes}",
+        "note": note,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine(),
+        "versions": versions(),
+        "columns": columns,
+        "rows": rows,
+    }
+    write_json(Path(__file__).parent.parent / "docs" / "data" / f"{name}.json", content, indent=1)
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=list(HEADS))
+    parser.add_argument("--minutes", type=float, default=8, help="of a head")
+    parser.add_argument("--estimator-minutes", type=float, default=12, help="once, before")
+    parser.add_argument("--demonstrations", type=int, default=50, help="of each task")
+    parser.add_argument("--episodes", type=int, default=20, help="held-out seeds of each task")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--demos", type=Path, help="a recorded set; OUT/demos if not given")
+    parser.add_argument("--out", type=Path, default=Path("runs/language-policies"))
+    parser.add_argument("--name", default="language-policies", help="of the tables in docs/data; empty keeps none")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args
+
+
+def main() -> None:
+    args = options()
+    demos = demonstrations(args)
+    how = {**RUNS, "minutes": args.estimator_minutes, "seed": args.seed}
+    train_or_resume(args.out / "estimator", partial(jobs.train, "bc", demos, recipe=estimating(), **how))
+    found = {head: judged(head, demos, args) for head in args.heads}
+    rows = heads_table(found)
+    for row in rows:
+        print(*(f"{cell!s:>24}" for cell in row))
+    if not args.name:
+        return
+    episodes = len(store.read_config(args.out / args.heads[0] / "model")["facts"]["content"]["trained"])
+    note = (
+        f"One model for all ten tasks of {SUITE}, {episodes} demonstrations with the noise of recordings, one camera "
+        f"of 96 x 96 px, the hand's place and opening, and the instruction; {args.episodes} held-out seeds a task, "
+        "success at any step, one training seed. Not end to end: with --parts estimated-state a small residual network "
+        f"learns {args.estimator_minutes:g} busy minutes of one thread where thing and goal are, which the simulator "
+        f"tells in training; then each head learns {args.minutes:g} busy minutes more. blind: noise for images; "
+        "shuffled: the instruction of another task, an order of its own for every seed; so that it listens, "
+        f"{100 * UNFITTING:.0f} % of the rows were told another task's in training and taught to stay. calls: of the "
+        "network that generates; before them flow-plan writes a sub-task, byte by byte."
+    )
+    first = args.heads[0]
+    columns = ["head", "success", f"{first} blind", f"{first} shuffled"]
+    columns += ["ms per chunk", "calls per chunk", "steps", "M parameters"]
+    keep(args.name, args, "Ten Meta-World tasks by instruction from one camera, by action head", note, columns, rows)
+    columns = ["task", *args.heads, f"{first} blind", f"{first} shuffled"]
+    title = f"Ten Meta-World tasks by instruction: solved of {args.episodes} seeds"
+    keep(f"{args.name}-tasks", args, title, "The policies of the table before.", columns, tasks_table(found))
+
+
+if __name__ == "__main__":
+    main()
