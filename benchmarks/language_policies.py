@@ -27,6 +27,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from nextmove import data as sets
 from nextmove import jobs, store
 from nextmove.contracts import seeded
@@ -38,7 +40,7 @@ from nextmove.host.files import write_json
 from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.judge import counted
 from nextmove.jobs.tasks.policy import windows
-from nextmove.models.policy import Policy, Timing
+from nextmove.models.policy import ActionSpace, Policy, Timing
 from nextmove.models.policy.action_tokens import ActionTokens
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.flow_policy import FlowPolicy
@@ -76,10 +78,14 @@ def denoising(rule: str, planner: Planner | None = None, **settings: Any) -> Any
     return suited(replace(own, decoder=DECODERS[rule](trunk=Mlp(), **settings)))
 
 
-def tokens() -> Any:
-    """Bins, one token after another."""
+def tokens(actions: ActionSpace | None = None) -> Any:
+    """Action tokens, one after another: bins, or those of another action space."""
     own = ActionTokens(encoder=looking(1 / 4), timing=TIMING)
-    return replace(own, optim=replace(own.optim, batch=64))
+    own = replace(own, optim=replace(own.optim, batch=64))
+    return own if actions is None else replace(own, actions=actions, decoder=replace(own.decoder, classes=0))
+
+
+FAST = ActionSpace("quantiles", per_step=False, fast=512)
 
 
 HEADS: dict[str, tuple[str, Callable[[], Any], dict[str, Any]]] = {
@@ -88,6 +94,7 @@ HEADS: dict[str, tuple[str, Callable[[], Any], dict[str, Any]]] = {
     "flow-plan": ("flow-policy", partial(denoising, "flow", Planner()), {}),
     "l1": ("flow-policy", partial(denoising, "regression", loss="l1"), {}),
     "bins": ("action-tokens", tokens, {}),
+    "fast": ("action-tokens", partial(tokens, FAST), {}),
 }
 """By head: the system, its recipe, and how it is sampled."""
 
@@ -122,12 +129,24 @@ def judged(head: str, demos: Path, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def calls(run: Path, demos: Path, sampled: dict[str, Any]) -> int:
-    """How often a plan calls the network that generates; of tokens how many are written."""
+def calls(run: Path, demos: Path, sampled: dict[str, Any]) -> float:
+    """How often a plan calls the network that generates; of tokens how many are written, the end included."""
     policy: Policy = jobs.load_policy(run, **sampled)
+    seen = windows(sets.open_dataset(demos), policy, None)
+    obs = seen.batch(range(0, len(seen), max(1, len(seen) // 32)))
     if isinstance(policy.decoder, AutoregressiveDecoder):
-        return policy.shape[0]
-    obs = windows(sets.open_dataset(demos), policy, None).batch([0])
+        written: list[Tensor] = []
+        decode = policy.codec.decode
+
+        def kept(x: Tensor, obs: Any) -> Tensor:
+            written.append(x)
+            return decode(x, obs)
+
+        policy.codec.decode = kept  # type: ignore[method-assign]
+        policy.act(obs, rng=seeded(0))
+        over = (written[0] == policy.decoder.config.classes - 1) | (written[0] < 0)
+        ends = policy.decoder.config.ends
+        return float((~over).sum(1).float().mean()) + 1 if ends else written[0].shape[1]
     with counted(policy) as made:
         policy.act(obs, rng=seeded(0))
     return made[0]
@@ -146,7 +165,7 @@ def heads_table(found: dict[str, dict[str, Any]]) -> list[list[Any]]:
     for head, one in found.items():
         own, *others = one["policies"].values()
         row = [head, rate(own["success"]), *([rate(other["success"]) for other in others] or ["", ""])]
-        row += [f"{own['ms_per_chunk']['p50']:.1f}", one["calls"], own["facts"]["steps"]]
+        row += [f"{own['ms_per_chunk']['p50']:.1f}", f"{one['calls']:g}", own["facts"]["steps"]]
         row += [round(own["parameters"] / 1e6, 2)]
         rows.append(row)
     return rows

@@ -96,4 +96,5 @@ class PlannerNetwork(nn.Module):
 
 def _first(ctx: Context, n: int) -> Context:
     """The first n rows of a context of a vector or tokens."""
-    return Context(n, *(None if x is None else x[:n] for x in (ctx.vector, ctx.tokens)))
+    tokens, vector = ctx.tokens, ctx.vector
+    return Context(n, None if vector is None else vector[:n], None if tokens is None else tokens[:n])

@@ -144,8 +144,8 @@ def _looking(recipe: Any, names: list[str], inputs: Mapping[str, Feature]) -> An
                 raise ConfigError(f"--parts: state: expected one of the robot itself, found {listed(inputs)}")
         chosen.append(own or VIEWS[name]())
     if planner:  # sub-tasks are read behind the instruction
-        longer = {"length": Instruction().length + planner.length}
-        chosen = [replace(part, **longer) if isinstance(part, Instruction) else part for part in chosen]
+        length = Instruction().length + planner.length
+        chosen = [replace(part, length=length) if isinstance(part, Instruction) else part for part in chosen]
     parts = tuple(chosen) or (State(),)
     return replace(recipe, encoder=replace(recipe.encoder, parts=parts, estimator=estimator, planner=planner))
 
