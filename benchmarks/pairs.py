@@ -40,6 +40,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 SPEC = PolicySpec.of_states({"observation.state": 2}, 3, 10.0)
 STEPS = 10
 """Network calls of a sampler chosen after training."""
+FITTED = tuple(scaling for scaling in get_args(Scaling) if scaling != "identity")
+"""Without what takes numbers as they are, for data that were scaled before."""
 SETTINGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "Diffusion": [("sampler.clip", {"clip": clip}) for clip in (0.0, 0.5, 5.0)],
     "Mixture": [("tanh", {"tanh": True})],
@@ -180,7 +182,7 @@ def walk() -> Iterator[Pair]:
     for system, kind, recipe in recipes():
         samplers = [None, *SOLVERS] if hasattr(recipe.decoder, "sampler") and system == "flow-policy" else [None]
         recipe = replace(recipe, decoder=around(recipe.decoder))
-        for scaling, per_step in product((None, *get_args(Scaling)), (True, False)):
+        for scaling, per_step in product((None, *FITTED), (True, False)):
             actions = replace(recipe.actions, scaling=scaling or recipe.actions.scaling, per_step=per_step)
             for sampler in samplers:
                 yield judged(system, kind, replace(recipe, actions=actions), scaling is None, sampler)

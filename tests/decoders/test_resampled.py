@@ -12,7 +12,8 @@ from nextmove.decoders import Flow, Latent
 from nextmove.nn import ActVaeEncoder, Mlp
 from nextmove.systems import System, built
 
-INTEGRATED = {"ddpm", "dit", "flow", "diffusion-policy", "diffusion-transformer", "flow-policy"}
+INTEGRATED = {"ddpm", "dit", "flow", "diffusion-policy", "diffusion-transformer", "flow-policy", "pi0", "pi05"}
+INTEGRATED |= {"smolvla"}
 FEW_STEPS = {"meanflow", "consistency-policy", "meanflow-policy", "flow-policy-3d", "mp1", "ofp"}
 SYSTEMS = [system for system in built() if hasattr(system.load()(), "decoder")]
 

@@ -123,7 +123,9 @@ def test_numbers_that_are_not_estimated_are_shown_at_their_mean():
         assert found[..., [0, 3]].std() > 0
     told = estimator.scale.encode(shown[POINTS])[:2, :, [0, 3]]
     torch.testing.assert_close(terms["estimate"], (estimator.estimate(shown)[:2] - told).abs().mean())
-    with pytest.raises(ValueError, match=r"some of observation.environment_state, found 'cx'; it has ax, ay, bx, by"):
+    with pytest.raises(
+        ValueError, match=r"numbers of observation.environment_state, found 'cx'; it has ax, ay, bx, by"
+    ):
         replace(ESTIMATOR, numbers=("cx",)).build(named)
 
 

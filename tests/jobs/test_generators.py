@@ -207,7 +207,8 @@ def test_the_side_of_pictures_is_an_option_beside_published_sizes(
     assert (model.spec.height, model.spec.width, model.card.recipe) == (8, 8, small)
     assert main([*command, "--size", "8"]) == 1
     assert (
-        "--size: expected 'published' or 'lerobot', found '8'; the size of images is --side" in capsys.readouterr().err
+        "--size: expected 'published' or 'insulated' or 'lerobot', found '8'; the size of images is --side"
+        in capsys.readouterr().err
     )
 
 

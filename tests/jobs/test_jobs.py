@@ -165,7 +165,7 @@ def test_a_training_that_was_stopped_is_resumed_and_not_judged_as_it_stands(
 
     monkeypatch.setattr(Policy, "loss", stopped_once)
     run = tmp_path / "run"
-    train = partial(jobs.train, "bc", demos, steps=6, threads=1, bf16="off", recipe=BC(), holdout=0)
+    train = partial(jobs.train, "bc", demos, steps=6, threads=1, bf16="off", predict=False, recipe=BC(), holdout=0)
     with pytest.raises(KeyboardInterrupt):
         train_or_resume(run, train)
     assert store.load(run / "model").facts["steps"] == 3

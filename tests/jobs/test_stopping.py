@@ -54,6 +54,10 @@ def weights(run: Path) -> dict[str, Any]:
     return {name: value.clone() for name, value in load_file(run / "model" / "model.safetensors").items()}
 
 
+QUIETLY = ["train", "bc", "--threads", "1", "--bf16", "off", "--no-predict"]
+"""Precision is settled and nothing predicted: trying and predicting call the loss before the first step."""
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_set(tmp_path_factory.mktemp("small") / "a set", 0)
@@ -63,8 +67,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(
     small: Path, tmp_path: Path, number: int, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Precision is settled: trying both calls the loss before the first step.
-    train = ["train", "bc", str(small), "--steps", "6", "--threads", "1", "--bf16", "off", "--holdout", "0", "--out"]
+    train = [*QUIETLY, str(small), "--steps", "6", "--holdout", "0", "--out"]
     assert main([*train, str(tmp_path / "through")]) == 0
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
@@ -81,7 +84,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(
 
 
 def test_a_signal_in_the_last_step_is_heard(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train = ["train", "bc", str(small), "--steps", "2", "--threads", "1", "--bf16", "off", "--out", str(tmp_path)]
+    train = [*QUIETLY, str(small), "--steps", "2", "--out", str(tmp_path)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Policy, "loss", at_call(2, Policy.loss, lambda: signal.raise_signal(signal.SIGTERM)))
         assert main([*train, "--holdout", "0"]) == 143

@@ -26,7 +26,7 @@ WORDS = byte_tokenizer()
 def made(system: str) -> Any:
     """An untrained model of the system; policies are small and fitted."""
     family = find(system).family
-    if family == "policy":
+    if family in ("policy", "vision-language-action"):
         return make(system)
     torch.manual_seed(0)
     if family == "vision-language":

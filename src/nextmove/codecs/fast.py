@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.fft import dct, idct
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, processors, trainers
 from torch import Tensor, nn
@@ -147,6 +146,8 @@ class Fast(nn.Module):
         x = raw.detach().cpu().double().numpy()
         if not x.size:
             return np.zeros(x.shape, np.int64)
+        from scipy.fft import dct  # a tenth of a second that most commands have no use for
+
         return np.around(dct(x, axis=1, norm="ortho") * self.scale).astype(np.int64)
 
     def symbols(self, raw: Tensor) -> Ints:
@@ -180,6 +181,8 @@ class Fast(nn.Module):
         `whole`. literal: as LeRobot's tolerant decoder has it, where half a character is one of its own, U+FFFD, and so
         a huge number. Raises ValueError for an id that is none.
         """
+        from scipy.fft import idct
+
         count = steps * width
         made, found, whole = [], [], []
         for row in rows:

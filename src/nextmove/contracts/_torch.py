@@ -61,6 +61,11 @@ def watched(see: Callable[[Any], None]) -> AbstractContextManager[Any] | None:
         return None
 
     class Watch(_DISPATCH):  # type: ignore[misc, valid-type]
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            # What is not compiled needs no protection from the compiler, whose import takes a second.
+            return False
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             found = func(*args, **(kwargs or {}))
             see(found)
