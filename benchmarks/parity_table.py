@@ -1,9 +1,11 @@
 """The parity of every case of a folder as a table of docs/results.md.
 
     python -m benchmarks.parity_table DIR [--out docs/data/parity-transformers.json]
+    python -m benchmarks.parity_table DIR --policies                # docs/data/parity-policies.json
 
-DIR holds a case a folder, of transformers' models, as `benchmarks/parity.py` runs them; `scripts/results.py write` then
-writes the page. Ends with 1 where a case is further off than 1e-4, gives other texts, or does not load.
+DIR holds a case a folder, or a folder of them a system, as `benchmarks/parity.py` runs them: of transformers' models,
+or with --policies of policies that see and read, whose steps in between are not all compared; `scripts/results.py
+write` then writes the page. Ends with 1 where a case is further off than 1e-4, gives other texts, or does not load.
 """
 
 from __future__ import annotations
@@ -30,6 +32,13 @@ NOTE = (
     "drawn at random: what is compared is the computation."
 )
 
+POLICIES = (
+    "Whole policies from recorded observations to plans, losses and ids, in float32, against what the reference gave: "
+    "pi0, pi0.5, pi0-FAST and SmolVLA of LeRobot 0.6.1, OpenVLA and its fine-tuned heads of the authors' code, RT-1 of "
+    "google-research/robotics_transformer, FAST's published processor. Weights are drawn at random: what is compared "
+    "is the computation."
+)
+
 
 def measured(case: Path) -> dict[str, Any]:
     """What `benchmarks/parity.py` prints of a case."""
@@ -37,30 +46,48 @@ def measured(case: Path) -> dict[str, Any]:
         return run(case.resolve(), Path(folder))
 
 
-def row(case: Path, found: dict[str, Any]) -> list[str]:
+def row(case: Path, folder: Path, found: dict[str, Any]) -> list[str]:
     """A line of the table."""
     config = case / "config.json"
-    model = json.loads(config.read_text()).get("architectures", ["–"])[0] if config.is_file() else "–"
+    model = architecture(config)
     numbers = [found.get(key) for key in ("max_abs_diff", "loss_diff")]
     shown = ["–" if value is None else f"{value:.1e}" for value in numbers]
     texts = {True: "equal", False: "other", None: "–"}[found.get("greedy_equal")]
-    return [f"`{case.name}`", model, *shown, texts, f"{found.get('keys_used')} / {found.get('keys_ignored')}"]
+    return [
+        f"`{case.relative_to(folder)}`",
+        model,
+        *shown,
+        texts,
+        f"{found.get('keys_used')} / {found.get('keys_ignored')}",
+    ]
 
 
-def wrong(found: dict[str, Any]) -> bool:
-    """Whether a case is further off than it may be."""
+def architecture(config: Path) -> str:
+    """The name that a config gives its model."""
+    said = json.loads(config.read_text()) if config.is_file() else {}
+    name: str = (said.get("architectures") or [said.get("type", "–")])[0]
+    return name
+
+
+def wrong(found: dict[str, Any], parts: bool) -> bool:
+    """Whether a case is further off than it may be; parts: some of what is recorded may be left out."""
     numbers = [found.get(key) for key in ("max_abs_diff", "loss_diff", "grad_diff")]
     off = any(value is not None and not value <= BOUND for value in numbers)
-    return off or "error" in found or "not_compared" in found or found.get("greedy_equal") is False
+    return off or "error" in found or ("not_compared" in found and not parts) or found.get("greedy_equal") is False
 
 
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "data" / "parity-transformers.json")
+    parser.add_argument("--policies", action="store_true")
+    parser.add_argument(
+        "--out", type=Path, help="docs/data/parity-transformers.json or parity-policies.json if not given"
+    )
     arguments = parser.parse_args()
-    cases = sorted(path.parent for path in arguments.folder.glob("*/io.safetensors"))
+    own = arguments.policies
+    out = arguments.out or ROOT / "docs" / "data" / f"parity-{'policies' if own else 'transformers'}.json"
+    cases = sorted(path.parent for path in arguments.folder.glob("**/io.safetensors"))
     if not cases:
         parser.error(f"folder: expected cases, folders with io.safetensors, found none in {arguments.folder}")
     torch.set_num_threads(1)
@@ -68,20 +95,22 @@ def main() -> int:
     for case in cases:
         found = measured(case)
         print(json.dumps(found), file=sys.stderr)
-        rows.append(row(case, found))
-        bad += [case.name] if wrong(found) else []
+        rows.append(row(case, arguments.folder, found))
+        bad += [case.name] if wrong(found, own) else []
     table = {
-        "title": "Models of transformers, run by our parts",
-        "command": "python -m benchmarks.parity_table DIR",
-        "note": NOTE,
+        "title": "Policies that see, read and act, run by our parts"
+        if own
+        else "Models of transformers, run by our parts",
+        "command": f"python -m benchmarks.parity_table DIR{' --policies' if own else ''}",
+        "note": POLICIES if own else NOTE,
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "versions": versions(),
         "columns": COLUMNS,
         "rows": rows,
     }
-    arguments.out.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n")
-    print(f"{len(cases)} cases, {len(bad)} wrong{': ' + ', '.join(bad) if bad else ''}; {arguments.out}")
+    out.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n")
+    print(f"{len(cases)} cases, {len(bad)} wrong{': ' + ', '.join(bad) if bad else ''}; {out}")
     return 1 if bad else 0
 
 
