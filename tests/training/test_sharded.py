@@ -16,7 +16,10 @@ from nextmove.training import sharded
 from nextmove.training.checkpoint import CheckpointError, read
 from nextmove.training.distributed import World
 
+NEWER = hasattr(torch.distributed.checkpoint, "HuggingFaceStorageReader")
 
+
+@pytest.mark.skipif(not NEWER, reason="this torch's Distributed Checkpoint writes pickles alone, which is refused")
 def test_shares_on_two_processes_give_the_losses_and_weights_of_one(tmp_path):
     two = tmp_path / "two"
     go(two / "one", stop=6)
@@ -63,7 +66,7 @@ def test_one_process_shares_nothing(tmp_path):
 
 
 def test_an_older_torch_is_refused_by_name(monkeypatch):
-    monkeypatch.delattr(torch.distributed.checkpoint, "HuggingFaceStorageReader")
+    monkeypatch.delattr(torch.distributed.checkpoint, "HuggingFaceStorageReader", raising=False)
     with pytest.raises(ValueError, match=r"sharded: expected PyTorch 2\.9 or newer, found"):
         sharded.write(None, {})
 
