@@ -52,9 +52,9 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     found: dict[str, Tensor] = {}
     with torch.no_grad():
         picture = encoder.config.framed(io["in.image_uint8"][None], encoder.towers[0].config.image)
-        found["out.pixel_values_of_image"] = torch.cat(encoder.scaled(picture), 1)
-        features = encoder.features(io["in.pixel_values"].split(3, 1))
-        tokens = encoder.tokens(features)
+        found["out.pixel_values_of_image"] = torch.cat(encoder.sight.scaled(picture), 1)
+        features = encoder.sight.features(io["in.pixel_values"].split(3, 1))
+        tokens = encoder.sight.tokens(features)
         found |= {"out.vision_features": features, "out.projected": tokens} | _read(encoder, tokens, io)
         ids = _greedy(encoder, tokens[:1], io["in.prompt_ids"], io["out.generated"].shape[1])
     data = read_object(folder / "config.json")

@@ -45,7 +45,10 @@ def test_a_chunk_is_read_off_one_pass_in_which_everything_sees_everything(folder
         for row in range(2):
             count = int(mask[row].sum())
             words = embed(ids[row : row + 1, :count])
-            seen = [encoder.tokens(encoder.features(encoder.scaled(p[row : row + 1]))) for p, _ in pictures]
+            seen = [
+                encoder.sight.tokens(encoder.sight.features(encoder.sight.scaled(p[row : row + 1])))
+                for p, _ in pictures
+            ]
             token = encoder.state(state[row : row + 1])[:, None]
             lead, end = (embed(torch.tensor([part])) for part in (net.config.lead, net.config.end))
             blanks = torch.zeros(1, STEPS * ACTIONS, WIDTH)
@@ -88,7 +91,7 @@ def test_towers_are_steered_by_the_mean_word(folder):
         row, count = 1, int(mask[1].sum())
         told = encoder.language.embed(torch.tensor([*ids[row, :count].tolist(), *encoder.config.told]))
         by = told.mean(0, keepdim=True)
-        seen = encoder.tokens(encoder.features(encoder.scaled(pictures[0][0][row : row + 1]), by))
+        seen = encoder.sight.tokens(encoder.sight.features(encoder.sight.scaled(pictures[0][0][row : row + 1]), by))
     assert len(encoder.config.told) == 2
     assert torch.allclose(x[row : row + 1, 1 : 1 + seen.shape[1]], seen, atol=1e-5)
     # The adapter of rank 32 counts by half.

@@ -40,8 +40,8 @@ def programs(tmp_path, monkeypatch):
 @pytest.fixture
 def conversions(monkeypatch):
     """How often a network was exported."""
-    seen, convert = [], program._converted
-    monkeypatch.setattr(program, "_converted", lambda *given: seen.append(given[0]) or convert(*given))
+    seen, convert = [], program.converted
+    monkeypatch.setattr(program, "converted", lambda *given: seen.append(given[0]) or convert(*given))
     return seen
 
 

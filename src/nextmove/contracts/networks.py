@@ -4,7 +4,8 @@ A model and its parts say in `NETWORKS` which attribute holds which network, or 
 
 name       a call
 encoder    `(inputs, ...) -> Context`, what the decoder is conditioned on
-prefix     `(inputs, ...) -> Context` with a memory that `step` reads
+vision     `(pictures, steering) -> tokens`, called once a picture
+prefix     `(embedded tokens, ...) -> Memory`, which `step` reads
 step       `(x, t, ctx) -> y`, called at each step of a sampler
 token      `(ids, ctx, state) -> (logits, state)`, called at each token
 generator  `(z, ctx) -> x`
@@ -53,7 +54,7 @@ def _places(part: Any) -> dict[str, tuple[Any, str]]:
     found: dict[str, tuple[Any, str]] = {}
     for attribute, name in named.items():
         child = getattr(part, attribute)
-        if name is None:
+        if name is None or hasattr(child, "NETWORKS"):
             found |= _places(child)
         elif child is not None:
             found[name] = (part, attribute)

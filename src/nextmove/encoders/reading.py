@@ -15,21 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.codecs.scaled import Mode, Scaled
-from nextmove.contracts import TASK, Context, ContextSpec, Feature, MemorySpec, Numbers, Rng
+from nextmove.contracts import TASK, Context, ContextSpec, Feature, Memory, MemorySpec, Numbers, Rng
 from nextmove.encoders.framed import Framed
 from nextmove.encoders.part import chosen, present
-from nextmove.encoders.pictures import SCALES, Values
+from nextmove.encoders.pictures import Values
 from nextmove.encoders.prompt import Prompt
+from nextmove.encoders.reading_networks import Beside, Reader, Sight
 from nextmove.nn.attention import as_heads
 from nextmove.nn.gpt import Gpt, GptNet
-from nextmove.nn.mask import CAUSAL, Mask, block_mask, extend_valid
+from nextmove.nn.mask import extend_valid
 from nextmove.nn.projector import Projector
 from nextmove.nn.vit import VisionTower
 
@@ -131,8 +132,13 @@ class Reading:
         return ReadingEncoder(self, named)
 
 
-class ReadingEncoder(nn.Module):
+class ReadingEncoder(Beside):
     """Observations (B, T, ...) by name -> Context with the memory of the prefix, and the state as a vector if asked."""
+
+    NETWORKS: ClassVar[dict[str, str | None]] = {"sight": "vision", "reader": "prefix"}
+    BESIDE = tuple(NETWORKS)
+    sight: Sight | None
+    reader: Reader | None
 
     def __init__(self, config: Reading, inputs: Mapping[str, Feature]) -> None:
         super().__init__()
@@ -153,6 +159,9 @@ class ReadingEncoder(nn.Module):
             Scaled(own, mode=config.state_scaling, name="encoder.state", clip=config.state_clip) if own else None
         )
         self.state = config.state_map.build(self.state_width, width) if config.state == "token" else None
+        bridge = self.bridge
+        self.sight = None if bridge is None else Sight(self.towers, bridge, config.values, config.image_scale)
+        self.reader = Reader(self.language, config.order == "causal") if config.read else None
 
     @property
     def cameras(self) -> list[str]:
@@ -232,11 +241,8 @@ class ReadingEncoder(nn.Module):
         vector = state if self.config.state == "vector" else None
         if not self.config.read:
             return Context(len(x), vector, x, valid)
-        padded = None if bool(valid.all()) else valid
-        sight: Mask = CAUSAL if self.config.order == "causal" else None
-        if sight is None and block is not None:
-            sight = block_mask(valid, block)
-        _, memory = self.language.read_embedded(x, Context.empty(len(x)), mask=sight, valid=padded, answer=False)
+        assert self.reader is not None
+        memory: Memory = self.reader(x, None if bool(valid.all()) else valid, block)
         return Context(len(x), vector, memory=memory.first(memory.length - beyond) if beyond else memory)
 
     def embedded(
@@ -284,34 +290,15 @@ class ReadingEncoder(nn.Module):
     def looked(
         self, pictures: Sequence[tuple[Tensor, Tensor | None]], steering: Tensor | None = None
     ) -> list[tuple[Tensor, Tensor | None]]:
-        """The tokens (B, N, W) of each picture, in one call of each tower, and whose rows have it.
+        """The tokens (B, N, W) of each picture, a picture a call, and whose rows have it.
 
         Pictures are (B, 3, S, S) in [0, 1], or all of them tokens already. steering: (B, W), of towers with `film`.
         """
         if not pictures or pictures[0][0].dim() == 3:
             return list(pictures)
-        own = next(self.towers.parameters())
-        pixels = torch.cat([picture for picture, _ in pictures]).to(own.device)
-        by = None if steering is None else steering.repeat(len(pictures), 1)
-        rows = self.tokens(self.features([part.to(own) for part in self.scaled(pixels)], by)).chunk(len(pictures))
-        return [(row, mask) for row, (_, mask) in zip(rows, pictures, strict=True)]
-
-    def features(self, pixels: Sequence[Tensor], steering: Tensor | None = None) -> Tensor:
-        """What the towers tell of each patch, side by side (B, N, C), of pictures scaled as each of them reads them."""
-        nets: Any = self.towers
-        found = [net(own, condition=steering)[:, net.config.extra :] for net, own in zip(nets, pixels, strict=True)]
-        return torch.cat(found, -1)
-
-    def tokens(self, features: Tensor) -> Tensor:
-        """The language model's tokens (B, N, W) of `features`."""
-        assert self.bridge is not None
-        y: Tensor = self.bridge(features) * self.config.image_scale
-        return y.to(self.language.embedding.weight)
-
-    def scaled(self, pixels: Tensor) -> list[Tensor]:
-        """Pictures (N, 3, S, S) in [0, 1] as each tower reads them."""
-        pairs = ([pixels.new_tensor(part)[:, None, None] for part in SCALES[own]] for own in self.config.values)
-        return [(pixels - mean) / std for mean, std in pairs]
+        assert self.sight is not None
+        like = self.language.embedding.weight
+        return [(self.sight(picture, steering).to(like), mask) for picture, mask in pictures]
 
     def _framed(self, tokens: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         """An image's tokens between the ids around it, with what of them counts."""

@@ -24,7 +24,7 @@ from nextmove.jobs.robot import unsaid
 from nextmove.jobs.simulated import HELD_OUT, exchanged, judge, played, report, several
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
-from nextmove.runtime import Precision, compiled
+from nextmove.runtime import Precision, Ranges, compiled
 from nextmove.training.config import check_device
 
 
@@ -37,6 +37,7 @@ def load_policy(
     fps: float | None = None,
     runtime: Runtime = "torch",
     precision: Precision = "float32",
+    ranges: Ranges | None = None,
     blind: bool = False,
     device: str = "cpu",
     unnorm_key: str | None = None,
@@ -52,6 +53,7 @@ def load_policy(
         fps: Actions a second of a checkpoint of another project, which does not tell.
         runtime: What computes the networks, torch or one of the room `runtime`.
         precision: Of a runtime other than torch.
+        ranges: Of the precision w8a8, as `runtime.calibrate` finds them.
         blind: Plan from noise in place of the cameras' images.
         device: cpu or cuda, where torch computes the networks.
         unnorm_key: The data set in whose units a checkpoint of OpenVLA acts; None: the only one that it knows.
@@ -76,7 +78,7 @@ def load_policy(
     policy.blind = blind
     if blind and not any(feature.type == "image" for feature in policy.inputs.values()):
         raise ConfigError(f"blind: {model} reads no camera, only {', '.join(policy.inputs)}; leave out --blind")
-    return compiled(policy, precision) if runtime == "openvino" else policy.to(device)
+    return compiled(policy, precision, ranges) if runtime == "openvino" else policy.to(device)
 
 
 @repeatable
@@ -123,8 +125,9 @@ def evaluate(
         execute: Actions executed of each plan; 0 as trained.
         runtime: What computes a policy's networks: torch, or openvino, which gives the same numbers up to rounding
             1.2 to 2.4 times as fast (pip install openvino), a plan at a time; with `data` that is the latency.
-        precision: Of openvino: float32, bf16, or int8 for the weights of large products; how far plans are from those
-            in float32 is measured and printed.
+        precision: Of openvino: float32, bf16, int8 for the weights of large products, or w8a8 for what they multiply
+            too, in ranges found on other episodes than are judged (with `data`, on some of its frames); how far plans
+            are from those in float32 is measured and printed.
         video: Episodes of each task with a video.
         blind: Judge it a second time on the same episodes with noise in place of its cameras' images, and report both
             with a paired test: what it solves then, it solves without seeing.
@@ -151,6 +154,8 @@ def evaluate(
     own = unsaid(several(task, batched)[0] if data is None else sets.open_dataset(data))
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, unnorm_key=unnorm_key, **own)
     reference, make = make, partial(make, runtime=runtime, precision=precision, device=device)
+    if precision == "w8a8":
+        make = partial(make, ranges=precise.ranges(reference(), task, data))
     asked = [sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime]
     asked += [given for given, usual in ((precision, "float32"), (device, "cpu")) if given != usual]
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)

@@ -16,9 +16,11 @@ from nextmove.evaluation.entry import Entry
 from nextmove.evaluation.latency import TimedActor
 from nextmove.jobs.robot import read_features, sensors
 from nextmove.models.policy import Policy
-from nextmove.runtime import Precision, difference
+from nextmove.runtime import Precision, Ranges, calibrate, difference
 
 PLANS = 32
+CALIBRATED = 8
+"""Observations that ranges are found on."""
 SEEDS = 4
 """Episodes that observations are taken from."""
 
@@ -64,6 +66,12 @@ def of_data(policy: Policy, data: str | Path) -> list[Batch]:
     )  # fmt: skip
     picks = np.linspace(0, len(windows) - 1, min(len(windows), PLANS)).astype(np.int64)
     return [windows.batch(picks[i : i + 1]) for i in range(len(picks))]
+
+
+def ranges(policy: Policy, task: str, data: str | Path | None) -> Ranges:
+    """What `runtime.calibrate` finds on a quarter of what the policy sees, in a simulator's seeds from 0 on."""
+    shown = of_task(policy, task, 0) if data is None else of_data(policy, data)
+    return calibrate(policy, shown[:: len(shown) // CALIBRATED or 1])
 
 
 class _Shown:

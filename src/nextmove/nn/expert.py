@@ -148,6 +148,11 @@ class ExpertNet(nn.Module):
         y: Tensor = self.head(h[:, h.shape[1] - actions :].to(self.head.weight))
         return y.to(x.dtype)
 
+    def prepared(self, x: Tensor, t: Tensor | None, ctx: Context) -> tuple[Tensor, Tensor | None, Context]:
+        """The same call with sinusoids (B, times W) in place of times: their angles are lost in few bits."""
+        like = x.new_empty(0, 0, self.stream.width)
+        return x, t if self.time is None else self._sinusoids(t, like), ctx
+
     def _embed(self, x: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The actions' tokens (B, H, W) and the activated condition (B, W)."""
         if self.action is None:
@@ -166,6 +171,8 @@ class ExpertNet(nn.Module):
         """(B, times W)."""
         if t is None:
             raise ValueError("t: expected the times the network was built for, found none")
+        if t.dim() == 2 and t.shape[1] == self.times * like.shape[2]:
+            return t.to(like)
         if t.dim() != 2 or t.shape[1] != self.times:
             raise ValueError(f"t: expected (B, {self.times}), found {tuple(t.shape)}")
         shortest, longest = self.periods

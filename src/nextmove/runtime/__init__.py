@@ -1,8 +1,10 @@
 """Other runtimes that compute a model's networks: each replaces the network (`contracts.networks`)."""
 
 from nextmove.runtime.agreement import Agreement, agreement
+from nextmove.runtime.calibration import calibrate
 from nextmove.runtime.difference import Difference, difference
 from nextmove.runtime.openvino import compiled
 from nextmove.runtime.program import Precision
+from nextmove.runtime.ranges import Ranges
 
-__all__ = ["Agreement", "Difference", "Precision", "agreement", "compiled", "difference"]
+__all__ = ["Agreement", "Difference", "Precision", "Ranges", "agreement", "calibrate", "compiled", "difference"]

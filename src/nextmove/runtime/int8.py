@@ -6,6 +6,8 @@ Nothing but weights is rounded, so no data are needed; at batch 1 the time goes 
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,33 @@ def round_weights(model: Any) -> int:
     """Rounds the weights of an OpenVINO model's products in place; how many weights were."""
     from openvino import opset13 as operations
 
-    rounded, varies = 0, set[str]()
+    rounded = 0
+    for product in products(model, LEAST):
+        whole, scale = rounding(product.weight, product.axis)
+        wide = operations.multiply(operations.convert(operations.constant(whole), "f32"), operations.constant(scale))
+        product.node.input(1).replace_source_output(wide.output(0))
+        rounded += product.weight.size
+    model.validate_nodes_and_infer_types()
+    return rounded
+
+
+@dataclass(frozen=True)
+class Product:
+    """A node that multiplies what varies with a matrix of weights, whose inputs lie along `axis`."""
+
+    node: Any
+    weight: np.ndarray
+    axis: int
+
+    @property
+    def key(self) -> str:
+        """The weights' content, by which the product is known in every program."""
+        return hashlib.blake2b(self.weight.tobytes(), digest_size=8).hexdigest()
+
+
+def products(model: Any, least: int) -> list[Product]:
+    """The products of an OpenVINO model with at least so many weights, in the order of computing."""
+    found, varies = [], set[str]()
     for node in model.get_ordered_ops():
         sources = [port.get_source_output().get_node().get_name() for port in node.inputs()]
         if node.get_type_name() == "Parameter" or not varies.isdisjoint(sources):
@@ -30,14 +58,9 @@ def round_weights(model: Any) -> int:
         if source.get_type_name() != "Constant" or source.get_element_type().get_type_name() != "f32":
             continue
         weight = source.data
-        if weight.ndim != 2 or weight.size < LEAST:
-            continue
-        whole, scale = rounding(weight, axis=1 if node.get_attributes()["transpose_b"] else 0)
-        wide = operations.multiply(operations.convert(operations.constant(whole), "f32"), operations.constant(scale))
-        node.input(1).replace_source_output(wide.output(0))
-        rounded += weight.size
-    model.validate_nodes_and_infer_types()
-    return rounded
+        if weight.ndim == 2 and weight.size >= least:
+            found.append(Product(node, weight, 1 if node.get_attributes()["transpose_b"] else 0))
+    return found
 
 
 def rounding(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:

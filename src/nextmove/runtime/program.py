@@ -20,9 +20,10 @@ from nextmove.config import ConfigError, nearest
 from nextmove.runtime import kept
 from nextmove.runtime.fingerprint import fingerprint
 from nextmove.runtime.int8 import round_weights
+from nextmove.runtime.ranges import Ranges, quantise
 from nextmove.runtime.tree import apart, read, together, written
 
-Precision = Literal["float32", "bf16", "int8"]
+Precision = Literal["float32", "bf16", "int8", "w8a8"]
 
 
 class Program:
@@ -45,28 +46,34 @@ def check_precision(precision: str) -> None:
     if precision not in known:
         raise ConfigError(f"precision: expected {', '.join(known)}; found {precision!r}{nearest(precision, known)}")
     openvino()
-    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = _able()
     if precision == "bf16" and "BF16" not in able:
         raise ConfigError(f"precision: expected float32 or int8, found bf16; this processor has {', '.join(able)}")
 
 
-def program(network: nn.Module, form: Any, tensors: Sequence[Tensor], precision: Precision) -> Program:
+def program(
+    network: nn.Module, form: Any, tensors: Sequence[Tensor], precision: Precision, ranges: Ranges | None = None
+) -> Program:
     """What computes `network(*given, **named)`, which `form` and `tensors` stand for (`tree.apart`).
+
+    ranges: of a precision that rounds what varies.
 
     One that is kept is taken where network, arguments, versions, processor, threads and precision are the same. Raises
     ConfigError where OpenVINO cannot compute the network.
     """
-    hints = _hints(precision)
-    name = _name(network, form, tensors, precision, hints)
+    hints = settings(precision)
+    name = _name(network, form, tensors, precision, hints, ranges)
     found = None if name is None else kept.take(name)
     if found is not None:
         try:
             return Program(core().import_model(io.BytesIO(found[1]), "CPU", hints), read(found[0]))
         except RuntimeError as problem:
             warnings.warn(f"{name}: a kept program cannot be loaded and is made anew: {problem}", stacklevel=2)
-    model, answer = _converted(network, form, tensors)
+    model, answer = converted(network, form, tensors)
     if precision == "int8":
         round_weights(model)
+    if precision == "w8a8":
+        quantise(model, ranges or {})
     loaded = core().compile_model(model, "CPU", hints)
     if name is not None:
         blob = loaded.export_model()
@@ -95,7 +102,7 @@ class _Call(nn.Module):
         return tuple(made)
 
 
-def _converted(network: nn.Module, form: Any, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
+def converted(network: nn.Module, form: Any, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
     """OpenVINO's model for exactly these shapes, and the form of the answer."""
     ov = openvino()
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
@@ -117,9 +124,10 @@ def _converted(network: nn.Module, form: Any, tensors: Sequence[Tensor]) -> tupl
     return model, call.answer.form
 
 
-def _hints(precision: Precision) -> dict[str, str]:
+def settings(precision: Precision) -> dict[str, str]:
     # Without the first processors with bf16 units compute in bf16.
-    hints = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": "LATENCY"}
+    low = precision == "bf16" or (precision == "w8a8" and "BF16" in _able())
+    hints = {"INFERENCE_PRECISION_HINT": "bf16" if low else "f32", "PERFORMANCE_HINT": "LATENCY"}
     # Small operations joined by its second compiler gain nothing here, and Mish among them ends in an error.
     hints["SNIPPETS_MODE"] = "DISABLE"
     if precision == "int8":
@@ -129,21 +137,33 @@ def _hints(precision: Precision) -> dict[str, str]:
 
 
 def _name(
-    network: nn.Module, form: Any, tensors: Sequence[Tensor], precision: str, hints: dict[str, str]
+    network: nn.Module,
+    form: Any,
+    tensors: Sequence[Tensor],
+    precision: str,
+    hints: dict[str, str],
+    ranges: Ranges | None,
 ) -> str | None:
     """The name of the program among those kept; None for a network that cannot be told from others."""
     own = fingerprint(network)
     if own is None:
         return None
     shapes = [(tuple(x.shape), str(x.dtype)) for x in tensors]
-    facts = [own, written(form), shapes, precision, hints, openvino().__version__, _processor()]
+    own_ranges = sorted((ranges or {}).items())
+    facts = [own, written(form), shapes, precision, hints, own_ranges, openvino().__version__, _processor()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:40]
+
+
+@lru_cache(maxsize=1)
+def _able() -> tuple[str, ...]:
+    """What the processor computes, in OpenVINO's words."""
+    return tuple(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 @lru_cache(maxsize=1)
 def _processor() -> str:
     """The processor by name and abilities: several go by one name."""
-    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = list(_able())
     info = Path("/proc/cpuinfo")
     flags = (
         next((line for line in info.read_text().splitlines() if line.startswith("flags")), "") if info.exists() else ""
