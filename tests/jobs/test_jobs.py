@@ -98,7 +98,7 @@ def test_a_few_step_policy_takes_a_number_of_steps() -> None:
         ({"runtime": "openvin"}, "runtime: expected torch or openvino, found 'openvin', did you mean 'openvino'"),
         ({"runtime": "openvino", "batched": True}, "batched: openvino computes a plan at a time"),
         ({"precision": "int8"}, "precision: torch computes in float32, found 'int8'; --runtime openvino"),
-        ({"runtime": "openvino", "precision": "int4"}, "precision: expected float32, bf16, int8; found 'int4'"),
+        ({"runtime": "openvino", "precision": "int4"}, "precision: expected float32, bf16, int8, w8a8; found 'int4'"),
     ],
 )
 def test_what_does_not_fit_is_named_before_any_episode(

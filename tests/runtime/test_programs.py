@@ -171,7 +171,8 @@ def test_rounded_weights_are_the_nearest(axis):
 
 
 def test_precisions_are_named():
-    with pytest.raises(ConfigError, match="precision: expected float32, bf16, int8; found 'int4', did you mean 'int8'"):
+    known = "float32, bf16, int8, w8a8"
+    with pytest.raises(ConfigError, match=f"precision: expected {known}; found 'int4', did you mean 'int8'"):
         compiled(make("bc"), "int4")
 
 

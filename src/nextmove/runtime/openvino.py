@@ -90,9 +90,9 @@ class Compiled(Standing):
     def forward(self, *given: Any, **named: Any) -> Any:
         """What the network answers to tensors, contexts, mappings of observations and plain values."""
         tensors: list[Tensor] = []
-        if hasattr(self.net, "prepared"):
-            given = self.net.prepared(*given, **named)
-            named = {}
+        prepared: Any = getattr(self.net, "prepared", None)
+        if prepared is not None:
+            given, named = prepared(*given, **named), {}
         try:
             form = apart((tuple(map(self._read, given)), named), tensors)
         except TypeError:
