@@ -16,6 +16,12 @@ from torch import nn
 from nextmove.config import ConfigError
 from nextmove.contracts import Context, ContextSpec, KeyValue, Memory, MemorySpec, normal, seeded
 from nextmove.nn import Expert
+from nextmove.nn.attention import Heads
+from nextmove.nn.block import Block
+from nextmove.nn.feedforward import GatedMlp
+from nextmove.nn.norm import RmsNorm
+from nextmove.nn.rope import Rotary
+from nextmove.nn.stream import Stream
 from nextmove.runtime import compiled, difference, int8, kept, program
 from nextmove.runtime.fingerprint import fingerprint
 from nextmove.runtime.int8 import rounding
@@ -275,8 +281,22 @@ def test_where_nothing_can_be_kept_it_is_said(tmp_path, monkeypatch):
         torch.testing.assert_close(Compiled(net)(torch.ones(1, 8)), net(torch.ones(1, 8)))
 
 
+def test_kept_rotations_are_those_that_were_compiled(programs, conversions):
+    torch.manual_seed(0)
+    block = Block(128, Heads(2, 1, 64, bias=False, out_bias=False), GatedMlp(64), RmsNorm())
+    net, x = Stream([block] * 2, rotary=Rotary()).eval(), torch.randn(1, 192, 128)
+    valid = torch.arange(192)[None] < 177
+    with torch.no_grad():
+        wanted = net(x, valid=valid)[1].layers
+        for _ in range(4):
+            found = Compiled(copy.deepcopy(net))(x, valid=valid)[1].layers
+            for own, layer in zip(found, wanted, strict=True):
+                torch.testing.assert_close(own.keys[:, :, :177], layer.keys[:, :, :177])
+    assert len(conversions) == 1
+
+
 def test_the_longest_unused_go_first(programs, monkeypatch):
-    monkeypatch.setattr(kept, "MOST", 2 * (32 + len(b"null\n") + 100))
+    monkeypatch.setattr(kept, "MOST", 2 * (kept.ALIGNED + 32 + 100))
     for name in "abc":
         kept.keep(name, None, bytes(100))
         if name == "b":

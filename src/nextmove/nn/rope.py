@@ -75,4 +75,8 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     if cosines.dim() == 3:
         cosines, sines = cosines[:, None], sines[:, None]
     a, b = x.float().chunk(2, -1)
+    if torch.compiler.is_compiling():
+        # Of the form below, kept and read again, OpenVINO 2026.4 reads beyond the end of the halved tables.
+        cosines, sines = torch.cat([cosines, cosines], -1), torch.cat([sines, sines], -1)
+        return (x.float() * cosines + torch.cat([-b, a], -1) * sines).to(x.dtype)
     return torch.cat([a * cosines - b * sines, b * cosines + a * sines], -1).to(x.dtype)

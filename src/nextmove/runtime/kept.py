@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import warnings
 from contextlib import suppress
@@ -16,6 +17,8 @@ from typing import Any
 
 from nextmove.host.files import cache_folder, write_bytes
 
+ALIGNED = 64
+"""Bytes: weights are read fastest, and by some kernels only, from such places."""
 MOST = 4 << 30
 """Bytes that all of them may take; the longest unused go first."""
 
@@ -25,23 +28,30 @@ def folder() -> Path:
     return cache_folder("programs")
 
 
-def take(name: str) -> tuple[Any, bytes] | None:
-    """What `keep` was given under this name: plain values and the program; None where there is no whole one."""
+def take(name: str) -> tuple[Any, memoryview] | None:
+    """What `keep` was given under this name: plain values and the program; None where there is no whole one.
+
+    The program lies in the file's own pages, at a multiple of `ALIGNED` bytes, and can be written to: nothing of that
+    reaches the file.
+    """
     path = folder() / name
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             return None
         os.utime(path)
-    except OSError:
+    except (OSError, ValueError):  # the latter of an empty file
         return None
-    head, _, program = content[32:].partition(b"\n")
-    return json.loads(head), program
+    start = 32 + int.from_bytes(content[32:40], "big")
+    return json.loads(bytes(content[40:start])), content[start:]
 
 
 def keep(name: str, values: Any, program: bytes) -> None:
     """Keeps a program with plain JSON values beside it; warns where it cannot be written, which costs time only."""
-    content = json.dumps(values).encode() + b"\n" + program
+    head = json.dumps(values).encode()
+    start = -(-(8 + 32 + len(head)) // ALIGNED) * ALIGNED
+    content = (start - 32).to_bytes(8, "big") + head.ljust(start - 40) + program
     try:
         folder().mkdir(parents=True, exist_ok=True)
         write_bytes(folder() / name, hashlib.sha256(content).digest() + content)

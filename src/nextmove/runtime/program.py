@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,8 +30,9 @@ Precision = Literal["float32", "bf16", "int8", "w8a8"]
 class Program:
     """What computes a network's answers to tensors of the shapes it was made for."""
 
-    def __init__(self, loaded: Any, answer: Any) -> None:
-        self.loaded, self.answer = loaded, answer
+    def __init__(self, loaded: Any, answer: Any, content: Any = None) -> None:
+        """content: the memory that it lies in, where that is not its own."""
+        self.loaded, self.answer, self.content = loaded, answer, content
         self._request = loaded.create_infer_request()
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
@@ -66,7 +68,7 @@ def program(
     found = None if name is None else kept.take(name)
     if found is not None:
         try:
-            return Program(core().import_model(io.BytesIO(found[1]), "CPU", hints), read(found[0]))
+            return _taken(*found, hints)
         except RuntimeError as problem:
             warnings.warn(f"{name}: a kept program cannot be loaded and is made anew: {problem}", stacklevel=2)
     model, answer = converted(network, form, tensors)
@@ -79,6 +81,16 @@ def program(
         blob = loaded.export_model()
         kept.keep(name, written(answer), blob if isinstance(blob, bytes) else blob.getvalue())
     return Program(loaded, answer)
+
+
+def _taken(answer: Any, content: memoryview, hints: dict[str, str]) -> Program:
+    """A kept program; raises RuntimeError for one that this OpenVINO cannot read."""
+    try:
+        # Without copies: a stream takes the program's size again, twice.
+        place: Any = openvino().Tensor(np.frombuffer(content, np.uint8), shared_memory=True)
+        return Program(core().import_model(place, "CPU", hints), read(answer), (place, content))
+    except TypeError:  # releases that know streams only
+        return Program(core().import_model(io.BytesIO(content), "CPU", hints), read(answer))
 
 
 class _Answer:

@@ -7,6 +7,7 @@ kernels compute from; a range ends where the rounding of all it holds and the cu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,8 @@ from nextmove.runtime.int8 import products
 
 LEAST = 1 << 18
 """Fewest weights of a product that is computed in 8 bits: smaller ones take no time."""
-SAMPLES = 1 << 17
-"""Numbers of a product and call that its range is found on."""
+SAMPLES = 1 << 16
+"""About how many numbers of a product and call its range is found on."""
 SHARES = np.linspace(0.3, 1.0, 15)
 """Of the largest numbers, ends that are tried."""
 STEPS = 254
@@ -39,16 +40,22 @@ def found(model: Any, calls: Iterable[Sequence[Tensor]], settings: Mapping[str, 
     first = len(model.get_results())
     samples: dict[str, list[np.ndarray]] = {}
     largest: dict[str, float] = {}
-    draw = np.random.default_rng(0)
+    keys = [product.key for product in kinds]
     for tensors in calls:
         made = request.infer([x.numpy() for x in tensors], share_inputs=True, share_outputs=True)
-        for i, product in enumerate(kinds):
-            values = np.abs(made[first + i]).ravel()
-            key = product.key
+        for i, key in enumerate(keys):
+            values = np.abs(made[first + i])
             largest[key] = max(largest.get(key, 0.0), float(values.max()))
-            some = values if values.size <= SAMPLES else draw.choice(values, SAMPLES, replace=False)
-            samples.setdefault(key, []).append(some.astype(np.float32))
+            samples.setdefault(key, []).append(values.ravel()[:: _stride(values.size, values.shape[-1])].copy())
     return {key: end(np.concatenate(parts), largest[key]) for key, parts in samples.items()}
+
+
+def _stride(size: int, width: int) -> int:
+    """Every which of so many numbers is looked at, so that all columns of a width are."""
+    stride = max(1, size // SAMPLES)
+    while math.gcd(stride, width) > 1:
+        stride += 1
+    return stride
 
 
 def end(values: np.ndarray, largest: float) -> float:
