@@ -102,7 +102,7 @@ def _fast(pieces: int = 48) -> Any:
 
 
 TINY: dict[str, tuple[Callable[[], Any], int, float]] = {
-    "rt1": (_rt1, 200, 2e-3),
+    "rt1": (_rt1, 400, 2e-3),
     "rt2": (lambda: _tiny("rt2", 1), 350, 2e-3),
     "openvla": (lambda: _tiny("openvla", 1), 400, 2e-3),
     "openvla-oft": (lambda: _tiny("openvla-oft", 2), 500, 5e-4),
