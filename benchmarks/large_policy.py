@@ -1,10 +1,12 @@
 """The published pi0 with random weights in bf16: seconds and memory of loading it and of planning one chunk.
 
-    python benchmarks/large_policy.py [--cameras 3] [--words 48] [--threads 2] [--plans 2] [--folder DIR] [--small]
+    python benchmarks/large_policy.py [--cameras 3] [--words 48] [--threads 2] [--plans 4] [--folder DIR] [--small]
+    python benchmarks/large_policy.py --out docs/data/speed-pi0.json
 
 A folder in openpi's layout (6.5 GB; `--small`: a few kilobytes of the same form) is written to DIR or a temporary
 place, piece by piece, read as any other, and asked for chunks of 50 actions in ten steps. One JSON line: seconds to
-load, milliseconds of sight, prefix and denoising of each plan, and the largest memory that the process had, GB.
+load, milliseconds of sight, prefix and denoising of each plan, and the largest memory that the process had, GB. OUT
+gets a table of them, from where `scripts/results.py write` takes it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import math
 import resource
+import statistics
 import struct
 import tempfile
 import time
@@ -25,6 +28,8 @@ import torch
 
 from nextmove import weights
 from nextmove.contracts import TASK, Feature, seeded
+from nextmove.evaluation.machine import machine, versions
+from nextmove.host.files import write_json
 from nextmove.interop import pi
 from nextmove.interop.pi import layout
 from nextmove.interop.pi.composed import recipe
@@ -98,12 +103,35 @@ def plans(policy: Any, cameras: int, words: int, count: int) -> list[dict[str, f
     return found
 
 
+def table(
+    options: argparse.Namespace, gb: float, seconds: float, made: list[dict[str, float]], peak: float
+) -> dict[str, Any]:
+    """A table for docs/data: the first plan, in which weights are first touched, and the median of those after it."""
+    parts = ("plan", "sight", "prefix", "denoising")
+    later = made[1:] or made
+    rows = [["the first plan", *(f"{made[0][part] / 1000:.2f}" for part in parts)]]
+    rows += [["later plans", *(f"{statistics.median(one[part] for one in later) / 1000:.2f}" for part in parts)]]
+    return {
+        "title": "pi0 at its published size: a chunk on a CPU",
+        "command": f"python benchmarks/large_policy.py --out {options.out}",
+        "note": f"Random weights in bf16, computed in bf16, {options.cameras} cameras of 224 px, {options.words} "
+        f"words, ten steps, chunks of 50, {options.threads} threads. {gb:.2f} GB are read in {seconds:.1f} s; at most "
+        f"{peak:.1f} GB of memory are held. Later plans: the median of {len(later)}.",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine(),
+        "versions": versions(),
+        "columns": ["", *(f"{'a chunk' if part == 'plan' else part}, s" for part in parts)],
+        "rows": rows,
+    }
+
+
 def main() -> None:
     """Writes, loads, plans."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("cameras", 3), ("words", 48), ("threads", 2), ("plans", 2)):
+    for name, value in (("cameras", 3), ("words", 48), ("threads", 2), ("plans", 4)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -116,6 +144,8 @@ def main() -> None:
     made = plans(policy, options.cameras, options.words, options.plans)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(json.dumps({"file_gb": gb, "load_s": seconds, "plans_ms": made, "peak_gb": peak}))
+    if options.out:
+        write_json(options.out, table(options, gb, seconds, made, peak), indent=1)
 
 
 if __name__ == "__main__":
