@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -29,13 +28,13 @@ from typing import Any
 
 from torch import Tensor
 
+from kept_table import keep
 from nextmove import data as sets
 from nextmove import jobs, store
 from nextmove.contracts import seeded
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
 from nextmove.encoders import Camera, Instruction, Observation, State, StateEstimator
 from nextmove.encoders.planner import Planner
-from nextmove.evaluation.machine import machine, versions
 from nextmove.host.files import write_json
 from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.judge import counted
@@ -178,20 +177,12 @@ def tasks_table(found: dict[str, dict[str, Any]]) -> list[list[Any]]:
     return [[f"`{task}`", *(column[task]["success"]["successes"] for column in columns)] for task in columns[0]]
 
 
-def keep(name: str, args: argparse.Namespace, title: str, note: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Writes a table for `scripts/results.py`."""
-    content = {
-        "title": title,
-        "command": f"python benchmarks/language_policies.py --demonstrations {args.demonstrations} --minutes "
-        f"{args.minutes:g} --estimator-minutes {args.estimator_minutes:g} --episodes {args.episodes}",
-        "note": note,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": machine(),
-        "versions": versions(),
-        "columns": columns,
-        "rows": rows,
-    }
-    write_json(Path(__file__).parent.parent / "docs" / "data" / f"{name}.json", content, indent=1)
+def command(args: argparse.Namespace) -> str:
+    """What makes the tables again."""
+    return (
+        f"python benchmarks/language_policies.py --demonstrations {args.demonstrations} --minutes {args.minutes:g} "
+        f"--estimator-minutes {args.estimator_minutes:g} --episodes {args.episodes}"
+    )
 
 
 def options() -> argparse.Namespace:
@@ -236,10 +227,12 @@ def main() -> None:
     first = args.heads[0]
     columns = ["head", "success", f"{first} blind", f"{first} shuffled"]
     columns += ["ms per chunk", "calls per chunk", "steps", "M parameters"]
-    keep(args.name, args, "Ten Meta-World tasks by instruction from one camera, by action head", note, columns, rows)
+    told, title = command(args), "Ten Meta-World tasks by instruction from one camera, by action head"
+    keep(args.name, title=title, command=told, note=note, columns=columns, rows=rows)
     columns = ["task", *args.heads, f"{first} blind", f"{first} shuffled"]
     title = f"Ten Meta-World tasks by instruction: solved of {args.episodes} seeds"
-    keep(f"{args.name}-tasks", args, title, "The policies of the table before.", columns, tasks_table(found))
+    note, rows = "The policies of the table before.", tasks_table(found)
+    keep(f"{args.name}-tasks", title=title, command=told, note=note, columns=columns, rows=rows)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ from typing import Any
 
 import torch
 
+from kept_table import keep
 from nextmove import data as sets
 from nextmove import jobs, store
 from nextmove.contracts import seeded
 from nextmove.decoders import Diffusion
 from nextmove.evaluation.intervals import wilson
-from nextmove.evaluation.machine import machine, versions
 from nextmove.host.files import write_json
 from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.tasks.policy import spec_of, windows
@@ -159,20 +159,12 @@ def latencies(args: argparse.Namespace, data: Path) -> list[list[Any]]:
     return [[name, f"{ms:.2f}", f"{ms / slow:.2f}"] for name, ms in medians.items()]
 
 
-def keep(name: str, args: argparse.Namespace, title: str, note: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Writes a table for `scripts/results.py`."""
-    content = {
-        "title": title,
-        "command": f"python benchmarks/metaworld_points.py --system {args.system} --minutes {args.minutes:g} "
-        f"--episodes {args.episodes} --threads {args.threads}",
-        "note": note,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": machine(),
-        "versions": versions(),
-        "columns": columns,
-        "rows": rows,
-    }
-    write_json(Path(__file__).parent.parent / "docs" / "data" / f"{name}.json", content, indent=1)
+def command(args: argparse.Namespace) -> str:
+    """What makes the tables again."""
+    return (
+        f"python benchmarks/metaworld_points.py --system {args.system} --minutes {args.minutes:g} "
+        f"--episodes {args.episodes} --threads {args.threads}"
+    )
 
 
 def options() -> argparse.Namespace:
@@ -214,7 +206,7 @@ def main() -> None:
                 "means: of 21 easy, 4 medium, 4 hard and 5 very hard tasks, three training seeds, the best five "
                 "evaluations of 3000 epochs (FlowPolicy, as MP1's Table 1 quotes it)."
             )
-            keep(args.name, args, title, note, COLUMNS, rows)
+            keep(args.name, title=title, command=command(args), note=note, columns=COLUMNS, rows=rows)
     rows = latencies(args, args.demos / chosen[0][0])
     write_json(args.out / "latency.json", rows)
     for row in rows:
@@ -222,7 +214,8 @@ def main() -> None:
     if args.name:
         title = f"Milliseconds of a plan of {args.system} in one step and in ten steps of DDIM"
         note = f"The same networks of {args.size} size, untrained; {args.threads} threads, batch 1, medians of rounds."
-        keep(f"{args.name}-latency", args, title, note, ["plans by", "ms", "of ten steps"], rows)
+        columns = ["plans by", "ms", "of ten steps"]
+        keep(f"{args.name}-latency", title=title, command=command(args), note=note, columns=columns, rows=rows)
 
 
 if __name__ == "__main__":

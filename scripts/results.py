@@ -24,6 +24,8 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+from road import ABSENT, figures, told
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "docs" / "data"
 MEASURED = ROOT / "src" / "nextmove" / "measured.json"
@@ -301,9 +303,7 @@ def pages() -> dict[Path, str]:
     """Every page that holds measured numbers, as it should be."""
     contents = {path.stem: json.loads(path.read_text()) for path in sorted(DATA.glob("*.json"))}
     made = {ROOT / "docs" / "results.md": "\n".join([HEAD, *(section(c) for c in contents.values())])}
-    reports = {name: c for name, c in contents.items() if "policies" in c}
-    generated = {name: c for name, c in contents.items() if "generators" in c}
-    made[MEASURED] = json.dumps(road(reports, generated), indent=1, ensure_ascii=False) + "\n"
+    made[MEASURED] = json.dumps(figures(contents), indent=1, ensure_ascii=False) + "\n"
     made |= {path: _filled(path, contents) for path in written_into()}
     return made
 
@@ -330,36 +330,23 @@ def _filled(path: Path, contents: dict[str, Any]) -> str:
     )
 
 
-def road(reports: dict[str, Any], generated: dict[str, Any]) -> dict[str, str]:
-    """One figure a system: its likelihood or sample quality, or what share of seeds it solved."""
-    figures: dict[str, str] = {}
-    for name, content in generated.items():
-        for run, found in content["generators"].items():
-            likely, quality = found["likelihood"], found["quality"]
-            if likely:
-                key, value = next(iter(likely.items()))
-                figures.setdefault(run, f"{value:.4g} {key.replace('_', ' ')} ({name})")
-            elif quality:
-                figures.setdefault(run, f"1-NN {quality['against_test']['accuracy']:.3f} ({name})")
-    for name, content in reports.items():
-        for policy, found in content["policies"].items():
-            system = re.sub(r"-n\d+.*", "", policy)
-            s = found["success"]
-            figures.setdefault(system, f"{s['successes']}/{s['episodes']} seeds ({name})")
-    return figures
-
-
 def source(content: dict[str, Any], results: str) -> str:
     """The command of a file where it is one, and where all its numbers stand: `results`, as the page links it."""
-    anchor = re.sub(r"[^\w\- ]", "", content["title"].lower()).replace(" ", "-")
-    link = f"[all figures]({results}#{anchor})"
+    link = _link(content, results, "all figures")
     return link if ";" in content["command"] else f"`{content['command']}` · {link}"
+
+
+def _link(content: dict[str, Any], results: str, words: str) -> str:
+    """A link to where all numbers of a file stand."""
+    anchor = re.sub(r"[^\w\- ]", "", content["title"].lower()).replace(" ", "-")
+    return f"[{words}]({results}#{anchor})"
 
 
 def measured(name: str, columns: str, contents: dict[str, Any], results: str) -> str:
     """A whole file by its name (of some columns only: " | this | that"), or all lines of one system.
 
-    `tasks` is the table of simulated tasks. A generator's name is its system before it is a file's.
+    `tasks` is the table of simulated tasks, `road` that of all systems with a figure each. A generator's name is its
+    system before it is a file's.
     """
     shown = [c.strip() for c in columns.split("|") if c.strip()]
     if name == "tasks":
@@ -367,6 +354,8 @@ def measured(name: str, columns: str, contents: dict[str, Any], results: str) ->
         from nextmove.cli.tasks import suites
 
         return table(list(SUITES), [[f"`{row[0]}`", *row[1:]] for row in suites()]) + "\n"
+    if name == "road":
+        return whole_road(contents, results) + "\n"
     reports = {n: c for n, c in contents.items() if "policies" in c}
     generated = {n: c for n, c in contents.items() if "generators" in c}
     if name in generated:
@@ -385,7 +374,21 @@ def measured(name: str, columns: str, contents: dict[str, Any], results: str) ->
         for n, p in c["policies"].items()
         if re.fullmatch(rf"{re.escape(name)}(-n\d+.*)?", n)
     ]
-    return table([*COLUMNS, "machine", "from"], rows) + "\n" if rows else "Not measured yet.\n"
+    lines = [f"- **{words}** ({_link(contents[found], results, found)})" for words, found in told(name, contents)]
+    made = [table([*COLUMNS, "machine", "from"], rows)] if rows else []
+    return "\n\n".join([*made, *(["\n".join(lines)] if lines else [])] or [f"{ABSENT.capitalize()} yet."]) + "\n"
+
+
+def whole_road(contents: dict[str, Any], results: str) -> str:
+    """Every system with its page, what it changed, and its figure."""
+    from nextmove.systems import SYSTEMS
+
+    found, rows = figures(contents), []
+    for system in SYSTEMS:
+        figure, _, name = found.get(system.name, ABSENT).removesuffix(")").rpartition(" (")
+        shown = f"{figure} ({_link(contents[name], results, name)})" if name in contents else ABSENT
+        rows.append([f"[{system.title}](systems/{system.name}.md)", system.since, shown])
+    return table(["system", "what it changed", "measured"], rows)
 
 
 def _head(args: argparse.Namespace) -> dict[str, Any]:

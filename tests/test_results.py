@@ -13,7 +13,8 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "results.py"
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> Any:
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("results", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -97,3 +98,62 @@ def test_a_block_without_its_end_is_named(house: Any, tmp_path: Path, monkeypatc
     (tmp_path / "README.md").write_text("<!-- measured:walks -->\n")
     with pytest.raises(SystemExit, match=r"README\.md: expected <!-- /measured --> behind each .*, found 0/1"):
         run(house, monkeypatch, "check")
+
+
+def put(results: Any, name: str, columns: list[str], *rows: list[Any]) -> None:
+    """Keeps a table."""
+    (results.DATA / f"{name}.json").write_text(json.dumps({**TABLE, "title": name, "columns": columns, "rows": rows}))
+
+
+def figure(results: Any, system: str) -> str | None:
+    contents = {path.stem: json.loads(path.read_text()) for path in results.DATA.glob("*.json")}
+    found: str | None = results.figures(contents).get(system)
+    return found
+
+
+def test_a_system_shows_the_most_telling_figure_there_is(house: Any) -> None:
+    assert figure(house, "pi0-fast") is None
+    put(house, "parity-policies", ["case", "largest difference"], ["`pi0_fast/small`", "1e-06"])
+    assert figure(house, "pi0-fast") == "1e-06 from the reference's plans (parity-policies)"
+    put(house, "listening", ["system", "right", "told otherwise"], ["pi0-fast", "250/256", "130/256"])
+    assert figure(house, "pi0-fast") == "250/256 motions right, 130/256 told otherwise (listening)"
+    put(house, "language-policies", ["head", "success"], ["bins", "**3/9** (1–8 %)"], ["fast", "**7/9** (4–9 %)"])
+    assert figure(house, "pi0-fast") == "7/9 seeds of ten tasks by its kind of head (language-policies)"
+    assert figure(house, "openvla") == "3/9 seeds of ten tasks by its kind of head (language-policies)"
+    assert figure(house, "openvla-oft") is None
+
+
+def test_figures_of_whole_tables(house: Any) -> None:
+    rows = [["reach", "easy", "19/20"], ["mean of 1", "easy", "19/20"], ["hammer", "hard", "7/20"]]
+    put(house, "metaworld-points", ["task", "difficulty", "solved"], *rows)
+    assert figure(house, "flow-policy-3d") == "26/40 seeds of 2 tasks (metaworld-points)"
+    put(house, "speed-pi0", ["", "a chunk, s"], ["the first plan", "31.5"], ["later plans", "9.7"])
+    assert figure(house, "pi0") == "a plan of 3.24 B in 9.7 s (speed-pi0)"
+
+
+def test_a_table_without_the_column_of_a_figure_is_named(house: Any) -> None:
+    put(house, "listening", ["system", "right"], ["rt1", "9/9"])
+    with pytest.raises(SystemExit, match=r"listening\.json: expected a column 'told otherwise', found system, right"):
+        figure(house, "rt1")
+
+
+def test_a_page_says_all_that_is_measured_of_a_system_or_that_nothing_is(
+    house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "docs" / "systems" / "rt1.md"
+    page.write_text("<!-- measured:rt1 -->\n<!-- /measured -->\n")
+    road = tmp_path / "docs" / "road.md"
+    road.write_text("<!-- measured:road -->\n<!-- /measured -->\n")
+    run(house, monkeypatch, "write")
+    assert "Not measured yet.\n" in page.read_text()
+    assert "| [RT-1](systems/rt1.md) | one transformer for many tasks | not measured |\n" in road.read_text()
+    put(house, "parity-policies", ["case", "largest difference"], ["`rt1/small`", "4e-05"])
+    put(house, "listening", ["system", "right", "told otherwise"], ["rt1", "9/9", "5/9"])
+    run(house, monkeypatch, "write")
+    parity = "- **4e-05 from the reference's plans** ([parity-policies](../results.md#parity-policies))\n"
+    heard = "- **9/9 motions right, 5/9 told otherwise** ([listening](../results.md#listening))\n"
+    assert heard + parity in page.read_text()
+    shown = "9/9 motions right, 5/9 told otherwise ([listening](results.md#listening))"
+    assert f"| one transformer for many tasks | {shown} |\n" in road.read_text()
+    measured = json.loads((tmp_path / "measured.json").read_text())
+    assert measured["rt1"] == "9/9 motions right, 5/9 told otherwise (listening)"

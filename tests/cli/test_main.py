@@ -86,7 +86,11 @@ def test_the_road_names_change_file_and_figure(capsys: pytest.CaptureFixture[str
         assert system.since in lines[system.name]
         assert (system.file or "planned") in lines[system.name]
     measured = json.loads((Path(nextmove.__file__).parent / "measured.json").read_text())
-    assert measured["flow-policy"] in lines["flow-policy"]
+    for system in SYSTEMS:
+        assert measured.get(system.name, "not measured") in lines[system.name]
+        page = Path(__file__).parents[2] / "docs" / "systems" / f"{system.name}.md"
+        assert f"<!-- measured:{system.name} -->" in page.read_text()
+    assert {s.name for s in built("vision-language-action")} <= measured.keys()
 
 
 @pytest.mark.parametrize("system", built(), ids=lambda s: s.name)

@@ -39,7 +39,7 @@ def road(args: Sequence[str]) -> int:
     measured = read_json(path) if path.is_file() else {}
     rows = [("system", "file", "measured", "what it changed")]
     for s in SYSTEMS:
-        rows.append((s.name, s.file or "planned", measured.get(s.name, "not yet" if s.recipe else ""), s.since))
+        rows.append((s.name, s.file or "planned", measured.get(s.name, "not measured" if s.recipe else ""), s.since))
     table(rows)
     return 0
 
