@@ -6,12 +6,13 @@ Shapes: B batch, H horizon, A action width.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from nextmove.codecs.counted import Counted
 from nextmove.codecs.scaled import constant
 
 
-class Bins(nn.Module):
+class Bins(Counted):
     """Uniform bins over [low, high] of each dimension, by default 256 over [-1, 1] (Brohan et al. 2022, RT-1).
 
     Bin i covers [low + i w, low + (i + 1) w), w = (high - low) / bins, the last one its upper edge too; it is decoded
@@ -21,31 +22,11 @@ class Bins(nn.Module):
 
     low: Tensor
     high: Tensor
-    clamped: Tensor
-    seen: Tensor
 
     def __init__(self, *, bins: int = 256, width: int = 1, low: float = -1.0, high: float = 1.0) -> None:
-        super().__init__()
-        for name, found, least in (("bins", bins, 2), ("width", width, 1)):
-            if found < least:
-                raise ValueError(f"{name}: expected at least {least}, found {found}")
-        if not low < high:
-            raise ValueError(f"low: expected less than high ({high}), found {low}")
-        self.bins, self.width = bins, width
+        super().__init__(bins=bins, width=width, low=low, high=high)
         self.register_buffer("low", torch.full((width,), low))
         self.register_buffer("high", torch.full((width,), high))
-        self.register_buffer("clamped", torch.zeros((), dtype=torch.int64), persistent=False)
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64), persistent=False)
-
-    @property
-    def classes(self) -> int:
-        """Number of different ids."""
-        return self.bins
-
-    @property
-    def outside(self) -> float:
-        """Share of the values encoded so far that lay outside [low, high]."""
-        return float(self.clamped / self.seen.clamp_min(1))
 
     def fit(self, values: Tensor, *, margin: float = 0.0) -> None:
         """Sets low and high to the smallest and largest of `values` (N, A), widened by `margin` of their distance.
@@ -54,7 +35,7 @@ class Bins(nn.Module):
         for values not finite.
         """
         values = torch.as_tensor(values, dtype=torch.float32)
-        self._check(values)
+        self.check(values)
         low, high = values.flatten(0, -2).aminmax(dim=0)
         spread = high - low
         flat = torch.from_numpy(constant(low.numpy(), high.numpy()))
@@ -64,9 +45,8 @@ class Bins(nn.Module):
 
     def encode(self, raw: Tensor) -> Tensor:
         """Values (B, H, A) to ids (B, H A) int64 in [0, bins), step by step; values outside are clamped and counted."""
-        self._check(raw)
-        self.clamped += ((raw < self.low) | (raw > self.high)).sum()
-        self.seen += raw.numel()
+        self.check(raw)
+        self.count(raw, self.low, self.high)
         width = self.high - self.low
         # The one value of a constant dimension lies in the middle bin.
         place = torch.where(width > 0, (raw - self.low) / width, 0.5) * self.bins
@@ -74,19 +54,5 @@ class Bins(nn.Module):
 
     def decode(self, x: Tensor) -> Tensor:
         """ids (B, H A) to the centres of their bins, (B, H, A); raises ValueError for an id that is no bin."""
-        if x.shape[-1] % self.width:
-            raise ValueError(f"x: expected a multiple of width {self.width} ids a row, found {x.shape[-1]}")
-        if bool(((x < 0) | (x >= self.bins)).any()):
-            raise ValueError(f"x: expected ids from 0 to {self.bins - 1}, found {int(x.min())} to {int(x.max())}")
-        place = (x.reshape(*x.shape[:-1], -1, self.width).to(self.low) + 0.5) / self.bins
+        place = (self.by_step(x).to(self.low) + 0.5) / self.bins
         return torch.lerp(self.low, self.high, place)
-
-    def by_id(self, weight: Tensor) -> Tensor:
-        """What counts (B, H, A) column by column as (B, H A), id by id."""
-        return weight.flatten(1)
-
-    def _check(self, values: Tensor) -> None:
-        if values.shape[-1] != self.width:
-            raise ValueError(f"values: expected a last dimension of width {self.width}, found {values.shape[-1]}")
-        if not bool(values.isfinite().all()):
-            raise ValueError("values: expected finite numbers, found NaN or infinity")

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from nextmove.codecs.counted import Counted
 
 
-class EdgeBins(nn.Module):
+class EdgeBins(Counted):
     """Bins between `edges` evenly spaced numbers of [low, high] (Kim et al. 2024, section 3.2; released code).
 
     Class n - 1 is the number n that numpy.digitize gives a value among the edges: 1 to `edges` - 1 for the bins, and
@@ -19,63 +21,27 @@ class EdgeBins(nn.Module):
     """
 
     edge: Tensor
-    clamped: Tensor
-    seen: Tensor
 
     def __init__(self, *, edges: int = 256, width: int = 1, low: float = -1.0, high: float = 1.0) -> None:
-        super().__init__()
-        for name, found, least in (("edges", edges, 3), ("width", width, 1)):
-            if found < least:
-                raise ValueError(f"{name}: expected at least {least}, found {found}")
-        if not low < high:
-            raise ValueError(f"low: expected less than high ({high}), found {low}")
-        self.width = width
+        if edges < 3:
+            raise ValueError(f"edges: expected at least 3, found {edges}")
+        super().__init__(bins=edges, width=width, low=low, high=high)
         # In float64 and by numpy, as published: the edges of other libraries differ in the last digit.
         self._edges = torch.from_numpy(np.linspace(low, high, edges))
         self.register_buffer("edge", self._edges.float(), persistent=False)
-        self.register_buffer("clamped", torch.zeros((), dtype=torch.int64), persistent=False)
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64), persistent=False)
-
-    @property
-    def bins(self) -> int:
-        """Classes, as many as edges."""
-        return len(self._edges)
-
-    @property
-    def classes(self) -> int:
-        """Number of different ids."""
-        return self.bins
-
-    @property
-    def outside(self) -> float:
-        """Share of the values encoded so far that lay outside [low, high]."""
-        return float(self.clamped / self.seen.clamp_min(1))
 
     def encode(self, raw: Tensor) -> Tensor:
         """Values (B, H, A) to ids (B, H A) int64 in [0, edges), step by step; values outside are clamped and counted.
 
         Raises ValueError for another width and for values not finite.
         """
-        if raw.shape[-1] != self.width:
-            raise ValueError(f"values: expected a last dimension of width {self.width}, found {raw.shape[-1]}")
-        if not bool(raw.isfinite().all()):
-            raise ValueError("values: expected finite numbers, found NaN or infinity")
-        low, high = float(self._edges[0]), float(self._edges[-1])
-        self.clamped += ((raw < low) | (raw > high)).sum()
-        self.seen += raw.numel()
+        self.check(raw)
+        self.count(raw, float(self._edges[0]), float(self._edges[-1]))
         return self.classes_of(raw).flatten(1)
 
     def decode(self, x: Tensor) -> Tensor:
         """ids (B, H A) to the middles of their bins, (B, H, A); raises ValueError for an id that is no class."""
-        if x.shape[-1] % self.width:
-            raise ValueError(f"x: expected a multiple of width {self.width} ids a row, found {x.shape[-1]}")
-        if bool(((x < 0) | (x >= self.bins)).any()):
-            raise ValueError(f"x: expected ids from 0 to {self.bins - 1}, found {int(x.min())} to {int(x.max())}")
-        return self.values(x).reshape(*x.shape[:-1], -1, self.width)
-
-    def by_id(self, weight: Tensor) -> Tensor:
-        """Weights (B, H, A) of values as those of their ids, (B, H A)."""
-        return weight.flatten(1)
+        return self.values(self.by_step(x))
 
     def classes_of(self, values: Tensor) -> Tensor:
         """The classes of values of any shape."""

@@ -72,12 +72,11 @@ class Levels(Bins):
 
     def encode(self, raw: Tensor) -> Tensor:
         """Values (B, H, A) to ids (B, H N) int64, step by step; values outside are clamped and counted."""
-        self._check(raw)
+        self.check(raw)
         single = torch.tensor([first for first, count in self.parts if count == 1], device=raw.device)
         own = raw[..., single]
         low, high = self.low[single], self.high[single]
-        self.clamped += ((own < low) | (own > high)).sum()
-        self.seen += own.numel()
+        self.count(own, low, high)
         width = high - low
         place = torch.where(width > 0, (own.clamp(low, high) - low) / width, 0.5) * (self.bins - 1)
         # The columns of a choice are compared among themselves.
@@ -88,12 +87,8 @@ class Levels(Bins):
 
     def decode(self, x: Tensor) -> Tensor:
         """ids (B, H N) to values (B, H, A); raises ValueError for an id that is none."""
-        if x.shape[-1] % self.ids:
-            raise ValueError(f"x: expected a multiple of {self.ids} ids a row, found {x.shape[-1]}")
-        if bool(((x < 0) | (x >= self.bins)).any()):
-            raise ValueError(f"x: expected ids from 0 to {self.bins - 1}, found {int(x.min())} to {int(x.max())}")
         columns = []
-        for (first, count), ids in zip(self.parts, x.view(*x.shape[:-1], -1, self.ids).unbind(-1), strict=True):
+        for (first, count), ids in zip(self.parts, self.by_step(x).unbind(-1), strict=True):
             if count == 1:
                 place = ids.to(self.low)[..., None] / (self.bins - 1)
             else:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, uniform, weighted_mean
-from nextmove.decoders.resampled import OneWay, Resampled
+from nextmove.decoders.one_call import OneCall, network
+from nextmove.decoders.resampled import OneWay
 from nextmove.decoders.sampling import Sampling
 
 
@@ -41,22 +42,13 @@ class Categorical(OneWay):
         """The decoder of ids (B, L), shape (L,)."""
         if len(shape) != 1:
             raise ValueError(f"shape: expected (L,), found {shape}")
-        net = self.trunk.build(shape=(*shape, 0), out=self.classes, times=0, context=context, causal=False)
-        return CategoricalDecoder(self, net)
+        return CategoricalDecoder(self, network(self.trunk, shape[0], self.classes, context))
 
 
-class CategoricalDecoder(Resampled, nn.Module):
+class CategoricalDecoder(OneCall):
     """Classes around `net(x (B, L, 0), None, ctx) -> (B, L, K)`."""
 
-    NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}
-
-    def __init__(self, config: Categorical, net: nn.Module) -> None:
-        super().__init__()
-        self.config, self.net = config, net
-
-    def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
-        """`loss_at`; nothing is drawn."""
-        return self.loss_at(ctx, x, weight=weight)
+    config: Categorical
 
     def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
         """{nll: the positions that count}."""
@@ -75,8 +67,7 @@ class CategoricalDecoder(Resampled, nn.Module):
 
     def logits(self, ctx: Context, length: int) -> Tensor:
         """(B, L, K) in float32 or wider."""
-        like = next((p for p in self.net.parameters() if p.is_floating_point()), torch.empty(0))
-        found: Tensor = self.net(like.new_empty(ctx.batch, length, 0), None, ctx)
+        found = self.answer(ctx, length)
         return found.to(torch.promote_types(found.dtype, torch.float32))
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from nextmove.contracts import Context, ContextSpec, Known, Rng, Trunk, normal, uniform, weighted_mean
 from nextmove.decoders.few_step import apply_known
-from nextmove.decoders.resampled import OneWay, Resampled
+from nextmove.decoders.one_call import OneCall, network
+from nextmove.decoders.resampled import OneWay
 from nextmove.decoders.sampling import draw
 
 
@@ -37,18 +38,10 @@ class Regression(OneWay):
         return RegressionDecoder(self, _network(self.trunk, shape, shape[-1], context))
 
 
-class RegressionDecoder(Resampled, nn.Module):
+class RegressionDecoder(OneCall):
     """A regression around `net(x (B, H, 0), None, ctx) -> (B, H, A)`."""
 
-    NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}
-
-    def __init__(self, config: Regression, net: nn.Module) -> None:
-        super().__init__()
-        self.config, self.net = config, net
-
-    def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
-        """`loss_at`; nothing is drawn."""
-        return self.loss_at(ctx, x, weight=weight)
+    config: Regression
 
     def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
         """{mse or l1: `weight`}."""
@@ -56,7 +49,7 @@ class RegressionDecoder(Resampled, nn.Module):
 
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None) -> dict[str, Tensor]:
         """{mse or l1: the mean over the entries that `weight` (B, H) or like x counts}."""
-        error = self._answer(ctx, x.shape[1]).to(x) - x
+        error = self.answer(ctx, x.shape[1]).to(x) - x
         error = error**2 if self.config.loss == "mse" else error.abs()
         return {self.config.loss: weighted_mean(error, weight)}
 
@@ -71,11 +64,7 @@ class RegressionDecoder(Resampled, nn.Module):
         noise: Tensor | None = None,
     ) -> Tensor:
         """x (B, H, A), the same at every call; the known part is set at the end, `rng` and `noise` are not used."""
-        return apply_known(self._answer(ctx, shape[0]), known)
-
-    def _answer(self, ctx: Context, horizon: int) -> Tensor:
-        answer: Tensor = self.net(_nothing(self.net, ctx, horizon), None, ctx)
-        return answer
+        return apply_known(self.answer(ctx, shape[0]), known)
 
 
 @dataclass(frozen=True)
@@ -109,18 +98,10 @@ class Mixture(OneWay):
         return MixtureDecoder(self, _network(self.trunk, shape, self.modes * (2 * shape[-1] + 1), context))
 
 
-class MixtureDecoder(Resampled, nn.Module):
+class MixtureDecoder(OneCall):
     """A density around `net(x (B, H, 0), None, ctx) -> (B, H, K (2 A + 1))`: means, raw scales, logits."""
 
-    NETWORKS: ClassVar[dict[str, str | None]] = {"net": "step"}
-
-    def __init__(self, config: Mixture, net: nn.Module) -> None:
-        super().__init__()
-        self.config, self.net = config, net
-
-    def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
-        """`loss_at`; nothing is drawn."""
-        return self.loss_at(ctx, x, weight=weight)
+    config: Mixture
 
     def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
         """{nll: the steps of which any value counts}."""
@@ -145,7 +126,7 @@ class MixtureDecoder(Resampled, nn.Module):
     def modes(self, ctx: Context, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Means and scales (B, H, K, A), logits (B, H, K) for x like `like` (B, H, A)."""
         c, (_, horizon, A) = self.config, like.shape
-        out = self.net(_nothing(self.net, ctx, horizon), None, ctx).to(like)
+        out: Any = self.answer(ctx, horizon).to(like)
         mean, raw, logits = out.split([c.modes * A, c.modes * A, c.modes], -1)
         mean, raw = (part.unflatten(-1, (c.modes, A)) for part in (mean, raw))
         return mean.tanh() if c.tanh else mean, F.softplus(raw) + c.min_std, logits
@@ -169,7 +150,7 @@ class MixtureDecoder(Resampled, nn.Module):
         choice = uniform(size[:-1], rng) if choice is None else choice
         noise = normal(size, rng) if noise is None else noise
         # Float32 or wider, on the network's device, whatever autocast makes of its answer.
-        probe = _nothing(self.net, ctx, 0)
+        probe = self.nothing(ctx, 0)
         like = probe.new_empty(size, dtype=torch.promote_types(probe.dtype, torch.float32))
         mean, scale, logits = self.modes(ctx, like)
         mode = draw(logits, choice.to(like.device))[..., None, None].expand(*size[:-1], 1, size[-1])
@@ -181,11 +162,4 @@ class MixtureDecoder(Resampled, nn.Module):
 def _network(trunk: Any, shape: tuple[int, ...], out: int, context: ContextSpec) -> nn.Module:
     if len(shape) != 2:
         raise ValueError(f"shape: expected (H, A), found {shape}")
-    net: nn.Module = trunk.build(shape=(shape[0], 0), out=out, times=0, context=context, causal=False)
-    return net
-
-
-def _nothing(net: nn.Module, ctx: Context, horizon: int) -> Tensor:
-    """x of width 0 on the network's device."""
-    weights = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
-    return weights.new_empty(ctx.batch, horizon, 0)
+    return network(trunk, shape[0], out, context)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.config import ConfigError
-from nextmove.weights import assign
+from nextmove.weights import assign, without_storage
 
 
 @contextmanager
@@ -22,6 +22,18 @@ def naming(folder: Path) -> Iterator[None]:
         if str(folder) in str(problem):
             raise
         raise ConfigError(f"{folder}: {problem}") from None
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Models are built here without values; sizes that contradict each other are an error of config.json."""
+    try:
+        with without_storage():
+            yield
+    except ConfigError:
+        raise
+    except ValueError as problem:
+        raise ConfigError(f"config.json: {problem}") from None
 
 
 def fill(

@@ -18,8 +18,8 @@ from nextmove.interop.hf.reading import Read
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
 from nextmove.interop.hf.words import read_tokenizer, stop_ids
 from nextmove.interop.report import Report
-from nextmove.interop.weights import fill, naming
-from nextmove.weights import check_filled, without_storage
+from nextmove.interop.weights import building, fill, naming
+from nextmove.weights import check_filled
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,8 @@ def load(folder: Path | str, join: Callable[[Mapping[str, Any]], Joined], dtype:
     folder = Path(folder)
     with naming(folder):
         data = read_object(folder / "config.json")
-        try:
-            with without_storage():
-                joined = join(data)
-        except ConfigError:
-            raise
-        except ValueError as problem:
-            raise ConfigError(f"config.json: {problem}") from None
+        with building():
+            joined = join(data)
         whole = Checkpoint(read_folder(folder, dtype), str(folder))
         names, ignored = filled(joined, whole, dtype)
         check_filled(joined.model, str(folder))

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from nextmove.config import ConfigError, read_object
+from nextmove.config import read_object
 from nextmove.interop.hf.reading import Read
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
 from nextmove.interop.hf.tower import Tower
 from nextmove.interop.report import Report
-from nextmove.interop.weights import fill, naming, renamed
-from nextmove.weights import check_filled, without_storage
+from nextmove.interop.weights import building, fill, naming, renamed
+from nextmove.weights import check_filled
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,9 @@ def load(
     with naming(folder):
         data = read_object(folder / "config.json")
         checkpoint = Checkpoint(read_folder(folder, dtype), str(folder))
-        try:
+        with building():
             whole = describe(data, frozenset(checkpoint.tensors))
-            with without_storage():
-                model = whole.build()
-        except ConfigError:
-            raise
-        except ValueError as problem:
-            raise ConfigError(f"config.json: {problem}") from None
+            model = whole.build()
         whole.pack(checkpoint)
         used = fill(model, checkpoint.tensors, whole.foreign, where=str(folder), dtype=dtype, whole="model")
         check_filled(model, str(folder))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from nextmove.config import ConfigError, decode, nearest
@@ -224,6 +225,13 @@ class Version:
 
     def __str__(self) -> str:
         return f"LeRobot {self.releases}, shown by {self.shown_by}"
+
+
+def model_folder(folder: Path | str) -> Path:
+    """The folder of config.json: itself, or `pretrained_model` in the folder of a training's step."""
+    folder = Path(folder)
+    inner = folder / "pretrained_model"
+    return inner if inner.is_dir() and not (folder / "config.json").is_file() else folder
 
 
 def version_of(data: Mapping[str, Any], processors: bool) -> Version:

@@ -17,6 +17,7 @@ from nextmove.interop.lerobot.config import (
     DiffusionConfig,
     Roles,
     Version,
+    model_folder,
     parse,
     roles,
     version_of,
@@ -38,9 +39,7 @@ def load(folder: Path | str, *, fps: float | None = None) -> Loaded:
     Releases 0.1 to 0.6.x. fps: actions a second, which the folder does not say (30 if not given). Raises
     FileNotFoundError, or ConfigError (a ValueError) naming the key, step, statistic or tensor that is wrong.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file() and (folder / "pretrained_model").is_dir():
-        folder = folder / "pretrained_model"
+    folder = model_folder(folder)
     with naming(folder):
         return _load(folder, fps)
 

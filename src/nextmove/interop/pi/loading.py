@@ -10,21 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextmove import weights
-from nextmove.config import ConfigError, decode, read_object
+from nextmove.config import decode, read_object
 from nextmove.interop.hf.tensors import read_folder
-from nextmove.interop.lerobot.config import ACTION, STATE, Feature, version_of
-from nextmove.interop.lerobot.scaling import PROCESSORS, from_processors
+from nextmove.interop.lerobot.config import ACTION, STATE, Feature, model_folder
 from nextmove.interop.pi import layout, statistics, words
 from nextmove.interop.pi.composed import recipe, robot
-from nextmove.interop.pi.config import KINDS, OpenPi, Pi0Config, PiShared, Sizes, parse, sizes_of
-from nextmove.interop.pi.steps import POST, PRE, check_steps
+from nextmove.interop.pi.config import KINDS, OpenPi, Pi0Config, Sizes, parse, sizes_of
+from nextmove.interop.pi.filling import fill
+from nextmove.interop.pi.opening import FPS, assumed, opened
+from nextmove.interop.pi.steps import PRE, check_steps
 from nextmove.interop.report import Loaded, Report
-from nextmove.interop.weights import naming
+from nextmove.interop.weights import building, naming
 from nextmove.models.model import Card
 from nextmove.models.policy import Policy, PolicySpec
 
-FPS = 30.0
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 """openpi's, in order; a robot need not have those of its wrists."""
 
@@ -53,26 +52,12 @@ def load(
         FileNotFoundError: for a folder without a model.
         ConfigError: naming the key, step, statistic or tensor that is wrong.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file() and (folder / "pretrained_model").is_dir():
-        folder = folder / "pretrained_model"
+    folder = model_folder(folder)
     with naming(folder):
-        data = read_object(folder / "config.json")
-        config, there = parse(data), (folder / PROCESSORS[0]).is_file()
-        own = sizes or sizes_of(config.paligemma_variant, config.action_expert_variant)
-        own = replace(own, tower=replace(own.tower, image=config.image_resolution[0]))
-        scales = None if scaled else from_processors(folder, config, PRE, POST)
-        if scales is not None:
-            check_steps(config, scales.steps)
-        renamed = {} if scales is None else dict(scales.renamed)
-        check_known(optional, config, renamed)
-        spec = robot(config, optional, renamed, FPS if fps is None else fps)
-        policy, report, names = _filled(folder, config, own, spec, dtype, str(version_of(data, there)))
-        states, actions = statistics.unscaled(config) if scales is None else (scales.inputs[STATE], scales.action)
-        notes = statistics.give(policy, states, actions)
-        notes += [f"fps: the folder does not say, {FPS:g} assumed"] if fps is None else []
-        notes += [f"observations are renamed: {renamed}"] if renamed else []
-        return Loaded(policy, replace(report, notes=(*report.notes, *notes)), config, names)
+        found = opened(folder, parse, PRE, check_steps, fps=fps, optional=optional, sizes=sizes, scaled=scaled)
+        policy, report, names = _filled(folder, found.config, found.sizes, found.spec, dtype, found.version)
+        notes = (*report.notes, *found.scale(policy), *found.notes)
+        return Loaded(policy, replace(report, notes=notes), found.config, names)
 
 
 def load_openpi(
@@ -104,17 +89,9 @@ def load_openpi(
         version = "openpi, converted to PyTorch, shown by 'action_horizon'"
         policy, report, names = _filled(folder, config, own, spec, dtype, version, tensors, told_state)
         notes = statistics.give(policy, *statistics.scales(norms, config))
-        notes += [f"fps: the folder does not say, {FPS:g} assumed"] if fps is None else []
+        notes += assumed(fps)
         notes += [f"statistics of {which}" if which else "no assets: states and actions pass as they are"]
         return Loaded(policy, replace(report, notes=(*report.notes, *notes)), config, names)
-
-
-def check_known(optional: Collection[str], config: PiShared, renamed: Mapping[str, str]) -> None:
-    """Raises ConfigError for an optional camera that there is not."""
-    known = {*config.cameras, *renamed}
-    for name in optional:
-        if name not in known:
-            raise ConfigError(f"optional: expected cameras of {sorted(config.cameras)}, found {name!r}")
 
 
 def _filled(
@@ -133,16 +110,11 @@ def _filled(
     if not told_state and config.type == "pi05":
         prompt = replace(own.encoder.prompt, template="{task}\n")
         own = replace(own, encoder=replace(own.encoder, prompt=prompt, state="none"))
-    try:
-        with weights.without_storage():
-            policy = own.build(spec)
-    except ConfigError:
-        raise
-    except ValueError as problem:
-        raise ConfigError(f"config.json: {problem}") from None
+    with building():
+        policy = own.build(spec)
     policy.card = Card(config.type, policy.recipe, spec)
     read = read_folder(folder, dtype) if tensors is None else tensors
-    names, ignored = fill(policy, read, where=str(folder), dtype=dtype)
+    names, ignored = _given(policy, read, str(folder), dtype)
     notes = []
     if tokenizer.files():
         encoder: Any = policy.encoder
@@ -156,38 +128,18 @@ def _filled(
     return policy.eval(), report, names
 
 
-def fill(
-    policy: Policy, tensors: dict[str, Tensor], *, where: str, dtype: torch.dtype | None = None
+def _given(
+    policy: Policy, tensors: dict[str, Tensor], where: str, dtype: torch.dtype | None
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Gives a policy the tensors of a file; tensor of the file -> ours, and those left aside with the reason."""
     spelled = {name.replace("._orig_mod", "").removeprefix("model."): name for name in tensors}
     plain, ignored = layout.tidied(tensors, where=where)
-    table, own = layout.table(policy), policy.state_dict()
+    table = layout.table(policy)
     if layout.EMBEDDING not in spelled and layout.HEAD in spelled:
         spelled[layout.EMBEDDING] = spelled[layout.HEAD]
     names = {spelled.get(piece.name, piece.name): ours for ours, pieces in table.items() for piece in pieces}
-    dtype = most(plain) if dtype is None else dtype
-    made = layout.gathered(table, own, plain, where=where)
-    weights.assign(policy, made, where=where, foreign=lambda name: name if name in made else None)
-    precise(policy, dtype)
-    weights.check_filled(policy, where)
+    fill(policy, table, plain, where=where, dtype=dtype)
     return names, {spelled.get(name, name): why for name, why in ignored.items()}
-
-
-def precise(policy: Policy, dtype: torch.dtype) -> None:
-    """Gives the weights a dtype, but for gains and the small maps around the expert, which stay float32 or wider."""
-    for name, part in policy.named_parameters():
-        gain = name.endswith("norm.weight") and not name.startswith("encoder.towers.")
-        small = name.startswith("decoder.net.") and not name.startswith("decoder.net.stream.")
-        part.data = part.data.to(torch.promote_types(dtype, torch.float32) if gain or small else dtype)
-
-
-def most(tensors: Mapping[str, Tensor]) -> torch.dtype:
-    """The dtype of most values."""
-    sizes: dict[torch.dtype, int] = {}
-    for value in tensors.values():
-        sizes[value.dtype] = sizes.get(value.dtype, 0) + value.numel()
-    return max(sizes, key=lambda kind: sizes[kind])
 
 
 def _ids(tensors: Mapping[str, Tensor], default: int) -> int:

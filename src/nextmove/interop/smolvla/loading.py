@@ -17,13 +17,13 @@ from nextmove.config import ConfigError, read_object
 from nextmove.encoders.prompt import Prompt
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
 from nextmove.interop.hf.words import read_tokenizer
-from nextmove.interop.lerobot.config import ACTION, STATE, version_of
+from nextmove.interop.lerobot.config import ACTION, STATE, model_folder, version_of
 from nextmove.interop.lerobot.scaling import PROCESSORS, Scales, from_processors
 from nextmove.interop.report import Loaded, Report
 from nextmove.interop.smolvla import names
 from nextmove.interop.smolvla.composed import Composed, composed
 from nextmove.interop.smolvla.config import IDS, MARKS, SmolVlaConfig, parse, vlm_config
-from nextmove.interop.weights import fill, naming
+from nextmove.interop.weights import building, fill, naming
 from nextmove.models.model import Card
 from nextmove.models.policy import Policy
 
@@ -60,9 +60,7 @@ def load(folder: Path | str, *, fps: float | None = None, marks: tuple[int, int]
     around images, where the folder has no tokenizer.json that says them. Without one, words must come as ids
     (`ReadingEncoder.prefix`). Raises FileNotFoundError, or ConfigError naming the key, step or tensor that is wrong.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file() and (folder / "pretrained_model").is_dir():
-        folder = folder / "pretrained_model"
+    folder = model_folder(folder)
     with naming(folder):
         return _load(folder, fps, marks)
 
@@ -91,13 +89,8 @@ def _load(folder: Path, fps: float | None, marks: tuple[int, int] | None) -> Loa
 
 def build(made: Composed) -> Policy:
     """The policy of a recipe, without values; raises ConfigError for sizes that contradict each other."""
-    try:
-        with weights.without_storage():
-            return made.recipe.build(made.spec)
-    except ConfigError:
-        raise
-    except ValueError as problem:
-        raise ConfigError(f"config.json: {problem}") from None
+    with building():
+        return made.recipe.build(made.spec)
 
 
 def filled(policy: Policy, checkpoint: Checkpoint, made: Composed) -> dict[str, str]:
