@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -74,23 +75,34 @@ def test_bins_are_the_nearest_ones():
     assert decoder.ids(x).tolist() == [[0, 0, 8, 8, 15, 15, 8, 7]]
 
 
-def test_pi05_trains_so_and_is_saved(tmp_path):
+def test_pi05_writes_fasts_tokens_and_is_saved(tmp_path):
     camera, own = "observation.images.top", "observation.state"
     spec = PolicySpec(
         {camera: Feature("image", (64, 64, 3)), own: Feature("state", (3,)), TASK: Feature("text")}, 3, 10
     )
     policy = store.create("pi05", spec, Pi05.insulated())
-    for scale in (policy.encoder.scale, policy.codec.scale):
-        scale.set({"q01": -torch.ones(3), "q99": torch.ones(3)})
     batch = {
         camera: torch.zeros(2, 1, 64, 64, 3, dtype=torch.uint8),
-        own: torch.zeros(2, 1, 3),
+        own: torch.randn(2, 1, 3, generator=seeded(4)),
         TASK: ["push", "pull it"],
-        "action": torch.zeros(2, policy.horizon, 3),
+        "action": torch.randn(2, policy.horizon, 3, generator=seeded(5)).cumsum(1),
         "action_is_pad": torch.zeros(2, policy.horizon, dtype=torch.bool),
     }
+    policy.fit([batch])
     terms = policy.loss(batch, rng=seeded(0))
     assert {"words"} < set(terms)
+    x, fast = policy.codec.encode(batch["action"], batch), policy.codec.beside
+    ids = policy.decoder.ids(x)
+    # The language model writes what the expert plans, and what it writes is decoded to it.
+    assert x.shape == (2, policy.horizon, 3)
+    assert torch.equal(ids, fast.encode(x))
+    torch.testing.assert_close(fast.decode(ids), x, atol=0.05 * policy.horizon**0.5, rtol=0)
+    errors = -policy.decoder.words.log_prob(policy.context(batch), ids)
+    rows = [errors[i, : int((ids[i] >= 0).sum())].mean() for i in range(2)]
+    torch.testing.assert_close(terms["words"], (rows[0] + rows[1]) / 2, rtol=1e-4, atol=1e-5)
+    nobody = type(policy.decoder)(policy.decoder.config, policy.decoder.inner, policy.decoder.words)
+    with pytest.raises(ValueError, match="expected a tokenizer of actions"):
+        nobody.ids(x)
     masks = {"action_is_pad": batch["action_is_pad"]}
     halves = [
         policy.loss({n: v[i : i + 1] for n, v in batch.items()}, rng=Shard(seeded(0), i, 2, masks, {})) for i in (0, 1)
@@ -98,4 +110,5 @@ def test_pi05_trains_so_and_is_saved(tmp_path):
     torch.testing.assert_close(sum(half["words"] for half in halves) / 2, terms["words"], rtol=1e-4, atol=1e-5)
     again = store.load(store.save(policy, tmp_path))
     assert again.card.recipe == policy.card.recipe
+    assert torch.equal(again.decoder.ids(x), ids)
     assert isinstance(again.decoder.words.net, type(policy.decoder.words.net))

@@ -36,7 +36,7 @@ def recipe():
     language = replace(gemma(32, 2, 4, 8, 48), head="plain")
     encoder = replace(own.encoder, language=language, towers=(TOWER,), ids=BYTES + PIECES + 1)
     return replace(
-        own, encoder=encoder, decoder=written(BYTES, PIECES, 1, (257, 65), BYTES + PIECES),
+        own, encoder=encoder, decoder=written(BYTES, PIECES, 1, (257, 65, 66), BYTES + PIECES),
         actions=replace(own.actions, fast=PIECES), timing=replace(own.timing, horizon=6, n_action_steps=2),
     )  # fmt: skip
 
@@ -102,7 +102,7 @@ def test_prefix_and_suffix_are_one_pass_with_its_gradients(policy):
     first = gradients(apart)
     before, valid, _ = encoder.embedded(seen, ids, mask)
     table = torch.cat([decoder.net.table, torch.zeros(1, dtype=torch.long)])
-    behind = torch.cat([torch.tensor([[257, 65]]).expand(4, -1), table[x.clamp(min=0)[:, :-1]]], 1)
+    behind = torch.cat([torch.tensor([[257, 65, 66]]).expand(4, -1), table[x.clamp(min=0)[:, :-1]]], 1)
     whole = torch.cat([before, encoder.language.embed(behind)], 1)
     valid = torch.cat([valid, torch.ones_like(behind, dtype=torch.bool)], 1)
     # All of the prefix is one block, each id behind it one of its own.
@@ -110,12 +110,34 @@ def test_prefix_and_suffix_are_one_pass_with_its_gradients(policy):
     h, _ = encoder.language.read_embedded(
         whole, Context.empty(4), mask=block_mask(valid, block), positions=valid.cumsum(1) - 1
     )
-    together = encoder.language.logits(h[:, -x.shape[1] :])[..., decoder.net.table]
+    every, acts = encoder.language.logits(h[:, -x.shape[1] :]), decoder.net.table
+    # All ids that are none of actions count as one class.
+    rest = every.index_fill(-1, acts, -torch.inf).logsumexp(-1, keepdim=True)
+    together = torch.cat([every[..., acts], rest], -1)
     torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-5)
     second = gradients(together)
     assert first.keys() == second.keys()
     for name, gradient in first.items():
         torch.testing.assert_close(second[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_what_stands_in_front_of_the_ids_is_learnt_over_the_whole_vocabulary(policy):
+    rows, encoder, decoder = batch(), policy.encoder, policy.decoder
+    x, lead = policy.codec.encode(rows["action"], rows), decoder.net.config.lead
+    table = torch.cat([decoder.net.table, torch.zeros(1, dtype=torch.long)])
+    ctx, errors = policy.context(rows), []
+    for i in range(4):
+        # As published: the mean over all that is written behind the text's beginning, "Action: " and the end included.
+        ids = torch.cat([torch.tensor(lead), table[x[i][x[i] >= 0]]])[None]
+        memory = ctx.map(lambda part, i=i: part[i : i + 1]).memory
+        h, _ = encoder.language.read_embedded(encoder.language.embed(ids[:, :-1]), Context.empty(1), memory)
+        errors.append(torch.nn.functional.cross_entropy(encoder.language.logits(h)[0], ids[0, 1:]))
+        assert int(ids[0, -1]) == BYTES + PIECES
+    found = policy.loss(rows, rng=seeded(0))["nll"]
+    torch.testing.assert_close(found, torch.stack(errors).mean(), rtol=1e-5, atol=1e-5)
+    assert len(lead) == 3
+    with pytest.raises(ValueError, match=r"trunk\.learnt: expected ids that end a sequence"):
+        replace(decoder.config, ends=False).build(shape=policy.shape, context=encoder.spec)
 
 
 def test_ids_with_a_memory_are_those_without(policy):
@@ -127,7 +149,7 @@ def test_ids_with_a_memory_are_those_without(policy):
         ids = torch.zeros_like(kept)
         for i in range(kept.shape[1]):
             # A new reader has read nothing yet.
-            logits = Reader(decoder, ctx).next(ids, i).masked_fill(~rule(i, ids[:, :i]), -torch.inf)
+            logits = Reader(decoder, ctx).next(ids, i)[:, :-1].masked_fill(~rule(i, ids[:, :i]), -torch.inf)
             ended = (ids[:, :i] == decoder.config.end).any(1)
             ids[:, i] = torch.where(ended, decoder.config.end, logits.argmax(-1))
             if (ids[:, : i + 1] == decoder.config.end).any(1).all():
@@ -144,5 +166,5 @@ def test_what_the_words_say_and_what_is_wrong(policy):
     own = recipe()
     with pytest.raises(ValueError, match="ids below the language model's 560, found 600"):
         replace(own, decoder=written(BYTES, PIECES, 1, (257,), 600)).build(SPEC)
-    with pytest.raises(ValueError, match=r"vocabulary: expected 301 ids, one for each class, found 201"):
+    with pytest.raises(ValueError, match=r"vocabulary: expected 301 ids, one for each class but the last, found 201"):
         replace(own, decoder=written(BYTES, 200, 1, (257,), 600)).build(SPEC)

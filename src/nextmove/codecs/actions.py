@@ -29,7 +29,8 @@ class Actions(nn.Module):
     as the scale. per_step: each step of the horizon has statistics of its own, so that near steps are not scaled by the
     spread of far ones. pad: zeros that are appended to each action, up to a width that does not depend on the robot
     (pi0's 32); they count nothing in a loss. mask_padding: steps beyond the end of an episode count nothing either.
-    bins, fast: what makes ids of scaled actions, one of them at most.
+    bins, fast: what makes ids of scaled actions, one of them at most; beside: what writes them as ids too, where a
+    decoder of numbers teaches a language model to (`decoders.insulated`).
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Actions(nn.Module):
         per_step: bool = False,
         bins: Bins | EdgeBins | None = None,
         fast: FastTokens | None = None,
+        beside: FastTokens | None = None,
         pad: int = 0,
         mask_padding: bool = False,
     ) -> None:
         super().__init__()
         self.scale, self.bins, self.fast, self.per_step = scale, bins, fast, per_step
+        self.beside = beside
         self.relative = relative or Relative(scale.width)
         self.width, self.pad, self.mask_padding = self.relative.width, pad, mask_padding
 
@@ -79,8 +82,9 @@ class Actions(nn.Module):
             self.take(*numbers.acted(self.per_step, self.scale.levels))
         else:
             self.fit_parts(lambda: (self._measured(part["action"], part) for part in numbers.parts()))
-        if self.fast is not None:
-            self.fast.fit(self._scaled(self.relative.apply(part["action"], part)) for part in numbers.parts())
+        for tokens in (self.fast, self.beside):
+            if tokens is not None:
+                tokens.fit(self._scaled(self.relative.apply(part["action"], part)) for part in numbers.parts())
 
     def _measured(self, action: Tensor, obs: Mapping[str, Tensor]) -> tuple[Array, Array]:
         return self.values(action, obs).numpy(), self.size(action, obs).numpy()

@@ -60,6 +60,8 @@ class Autoregressive(OneWay):
             raise ValueError(f"shape: expected (L,), found {shape}")
         if self.classes < 1:
             raise ValueError(f"classes: expected at least 1, found {self.classes}")
+        if getattr(self.trunk, "learnt", False) and not self.ends:
+            raise ValueError("trunk.learnt: expected ids that end a sequence (decoder.ends), found others")
         # A network that always has a start symbol need not know that others have none.
         start = {} if self.start else {"start": False}
         build: Callable[..., nn.Module] = self.trunk.build_tokens
@@ -94,12 +96,16 @@ class AutoregressiveDecoder(Resampled, nn.Module):
     def loss_at(self, ctx: Context, x: Tensor, *, weight: Tensor | None = None) -> dict[str, Tensor]:
         """{nll: mean cross entropy a token} of ids x (B, L), the first not counted where no start symbol predicts it.
 
-        weight: (B, L), or (B, n) with n a divisor of L, each counting for L / n ids in a row (one action step).
+        weight: (B, L), or (B, n) with n a divisor of L, each counting for L / n ids in a row (one action step). What a
+        network is taught to write in front of its ids (`Continued.learnt`) counts as they do.
         """
+        opening = int(getattr(self.net, "opening", 0))
         if self.config.ends and weight is None:
-            weight = (x >= 0) / (x >= 0).sum(1, keepdim=True).clamp(min=1)
+            weight = (x >= 0) / ((x >= 0).sum(1, keepdim=True) + opening).clamp(min=1)
         x = self._ids(x)
         weight = None if weight is None else self._by_id(weight, x.shape[1])
+        if opening:
+            return self._taught(ctx, x, weight)
         logits = self.logits(ctx, x)
         given = x.shape[1] - logits.shape[1]
         x, weight = x[:, given:], None if weight is None else weight[:, given:]
@@ -107,6 +113,15 @@ class AutoregressiveDecoder(Resampled, nn.Module):
         smoothing, reduction = self.config.smoothing, "mean" if weight is None else "none"
         error = F.cross_entropy(logits.flatten(0, 1), x.flatten(), label_smoothing=smoothing, reduction=reduction)
         return {"nll": error if weight is None else weighted_mean(error.view_as(x), weight)}
+
+    def _taught(self, ctx: Context, x: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
+        """{nll} of ids x (B, L) and of what is written in front of them, which counts as much as the most of a row."""
+        net: Any = self.net
+        logits, before = net.taught(torch.cat([self._start(x), x[:, :-1]], 1), ctx)
+        smoothing, weight = self.config.smoothing, torch.ones(x.shape, device=x.device) if weight is None else weight
+        error = F.cross_entropy(_wide(logits).flatten(0, 1), x.flatten(), label_smoothing=smoothing, reduction="none")
+        most = weight.amax(1, keepdim=True).expand_as(before)
+        return {"nll": weighted_mean(torch.cat([before, error.view_as(x)], 1), torch.cat([most, weight], 1))}
 
     def loss_where(self, ctx: Context, x: Tensor, counts: Tensor, **options: Any) -> dict[str, Tensor]:
         """{nll: mean cross entropy of the ids that count} of ids x (B, L) without a start symbol; 0 where none does.

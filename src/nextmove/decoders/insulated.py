@@ -1,10 +1,10 @@
 """Knowledge insulation: an expert that reads a language model and does not change it, which learns to write actions.
 
-The language model is trained by next-token prediction of actions in bins, the expert by its own rule; what the expert
-would tell the language model is stopped at the prefix (Driess et al. 2025, "Knowledge Insulating Vision-Language-Action
-Models"). Their action tokens are FAST's, these are bins, number by number.
+The language model is trained by next-token prediction of actions, as FAST's tokens or number by number in bins, the
+expert by its own rule; what the expert would tell the language model is stopped at the prefix (Driess et al. 2025,
+"Knowledge Insulating Vision-Language-Action Models").
 
-Shapes: B batch, H horizon, A action width, K bins, L = H A ids.
+Shapes: B batch, H horizon, A action width, K bins, L ids, H A of them in bins.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class Insulated:
     inner: Any
     """Config of the decoder that acts (pi0.5: `Flow` around an `Expert`)."""
     words: Autoregressive
-    """The decoder of ids, in the encoder's language model (`nn.continued.Continued`), with as many classes as bins."""
+    """The decoder of ids, in the encoder's language model (`nn.continued.Continued`), with as many classes as bins, or
+    as FAST has pieces and an end (`Autoregressive.ends`)."""
     share: float = 1.0
     numbers: int = 0
-    """Of each action the first so many are written; 0 = all."""
+    """Of each action the first so many are written in bins; 0 = all."""
 
     def with_sampling(self, solver: str | None = None, steps: int = 0, guidance: float = 1.0) -> Insulated:
         """The inner decoder sampled in another way; raises ConfigError naming what it has not."""
@@ -57,27 +58,41 @@ class InsulatedDecoder(Outer):
     NETWORKS: ClassVar[dict[str, str | None]] = {"inner": None}
 
     words: Any
+    _spelling: tuple[Any, ...] = ()
 
     def __init__(self, config: Insulated, inner: nn.Module, words: nn.Module) -> None:
         super().__init__()
         self.config, self.inner, self.words = config, inner, words
 
+    def spell(self, tokens: Any) -> None:
+        """Writes actions by these `FastTokens`, which are a part of the codec, from now on; None: in bins."""
+        # In a tuple they are no part of this module: they are fitted and saved where they stand.
+        self._spelling = () if tokens is None else (tokens,)
+
     def loss(self, ctx: Context, x: Tensor, *, weight: Tensor | None, rng: Rng) -> dict[str, Tensor]:
-        """The inner decoder's terms and {words}: `share` times the mean cross entropy of x in bins."""
+        """The inner decoder's terms and {words}: `share` times the mean cross entropy of x in ids."""
         assert ctx.memory is not None
         apart = ctx.replace(memory=ctx.memory.map(Tensor.detach))
         terms: dict[str, Tensor] = self.inner.loss(apart, x, weight=weight, rng=rng)
-        found = self.words.loss_at(ctx, self.ids(x), weight=self._weight(weight, x.shape))
+        own = None if self.config.words.ends else self._weight(weight, x.shape)
+        found = self.words.loss_at(ctx, self.ids(x), weight=own)
         return {**terms, "words": self.config.share * found["nll"]}
 
     def counted(self, weight: Tensor | None, *, shape: Sequence[int], rng: Rng) -> dict[str, Tensor]:
         """What each of the two counts."""
         found: dict[str, Tensor] = self.inner.counted(weight, shape=shape, rng=rng)
-        own = self._weight(weight, shape)
+        own = None if self.config.words.ends else self._weight(weight, shape)
         return found if own is None else {**found, "words": own}
 
     def ids(self, x: Tensor) -> Tensor:
-        """The bins (B, L) of actions scaled to [-1, 1], nearest ones; what is beyond is in the last."""
+        """FAST's ids (B, L) of scaled actions with -1 behind their ends, or the bins of those scaled to [-1, 1],
+        nearest ones; what is beyond is in the last."""
+        if self._spelling:
+            (tokens,) = self._spelling
+            found: Tensor = tokens.encode(x[..., : tokens.width])
+            return found
+        if self.config.words.ends:
+            raise ValueError("words: expected a tokenizer of actions (`spell`), found none")
         chosen = x[..., : self.config.numbers or x.shape[-1]]
         last = self.config.words.classes - 1
         return ((chosen.clamp(-1, 1) + 1) * (last / 2)).round().long().flatten(1)

@@ -31,8 +31,10 @@ def export(policy: Policy, folder: Path | str) -> Any:
     """Writes a policy as a new folder of LeRobot's and returns its config; raises ConfigError for one it has not."""
     if not isinstance(policy.encoder, ReadingEncoder):
         return lerobot.export(policy, folder)
-    if getattr(policy.codec, "fast", None) is not None:
-        return pi_fast.export(policy, folder)
     trunk: Any = getattr(getattr(policy.decoder, "config", None), "trunk", None)
+    fast = getattr(policy.codec, "fast", None) is not None
     # Of policies that read words, SmolVLA's alone writes moves in order.
-    return (smolvla if getattr(trunk, "causal", True) else pi).export(policy, folder)
+    if not fast and getattr(trunk, "causal", True):
+        return smolvla.export(policy, folder)
+    pi.check_named(policy)
+    return (pi_fast if fast else pi).export(policy, folder)

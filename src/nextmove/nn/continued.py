@@ -33,6 +33,9 @@ class Continued:
     lead: tuple[int, ...] = ()
     """Ids between the prefix and the first class or placeholder, where a decoder of ids has its start symbol. Words
     that end in the same id have it here instead (OpenVLA: 29871)."""
+    learnt: bool = False
+    """Whether the ids of `lead` behind its first are learnt too, over the whole vocabulary (pi0-FAST's "Action: ");
+    where a plan is made they are given."""
     end: tuple[int, ...] = ()
     """Ids behind the placeholders."""
     whole: bool = False
@@ -124,6 +127,19 @@ class ContinuedNet(Following):
         h, state = self.read(ids, ctx, state)
         return self.logits(h), state
 
+    @property
+    def opening(self) -> int:
+        """How many ids in front of the classes are learnt."""
+        return len(self.config.lead) - 1 if self.config.learnt else 0
+
+    def taught(self, ids: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
+        """Logits as of `forward`, and the cross entropy (B, `opening`) of the ids of `lead` behind its first."""
+        h, _ = self._whole(ids, ctx, None)
+        logits = self.language.logits(h[:, : self.opening])
+        expected = torch.tensor(self.config.lead[1:], device=h.device).expand(len(h), -1)
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).transpose(1, 2)
+        return self.logits(h[:, self.opening :]), F.cross_entropy(wide, expected, reduction="none")
+
     def last(self, ids: Tensor, ctx: Context, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """As `forward`, but the logits (B, 1, K) of the last class only."""
         h, state = self.read(ids, ctx, state)
@@ -132,16 +148,19 @@ class ContinuedNet(Following):
 
     def read(self, ids: Tensor, ctx: Context, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """What the language model makes of classes (B, L), the start symbol first: (B, L, W), and the memory."""
-        extra = 0
+        h, state = self._whole(ids, ctx, state)
+        return h[:, h.shape[1] - ids.shape[1] :], state
+
+    def _whole(self, ids: Tensor, ctx: Context, state: Memory | None) -> tuple[Tensor, Memory]:
+        """As `read`, with what it makes of `lead`, all of which stands in the place of the start symbol."""
         if state is None:
             if ctx.memory is None:
                 raise ValueError("context.memory: expected that of a prefix, found none")
-            state, extra = ctx.memory, len(self.config.lead) - 1
+            state = ctx.memory
             x = torch.cat([self.embedded(self.config.lead, len(ids)), self._embed(ids[:, 1:])], 1)
         else:
             x = self._embed(ids)
-        h, state = self.language.read_embedded(x, Context.empty(len(ids)), state)
-        return h[:, extra:], state
+        return self.language.read_embedded(x, Context.empty(len(ids)), state)
 
     def logits(self, h: Tensor) -> Tensor:
         """(..., K) of what `read` gives: of the ids that are classes alone, and of all others together."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
+from nextmove.config import ConfigError
 from nextmove.decoders import Flow
 from nextmove.decoders.times import Beta
 from nextmove.encoders.framed import Framed
@@ -11,11 +13,11 @@ from nextmove.encoders.reading import Reading
 from nextmove.interop.lerobot.config import ACTION, STATE, Feature, Norm
 from nextmove.interop.lerobot.refused import Refused
 from nextmove.interop.pi.composed import WORDS
-from nextmove.interop.pi.config import KINDS, VARIANTS, Pi0Config, Stack
+from nextmove.interop.pi.config import KINDS, VARIANTS, Pi0Config, Sizes, Stack
 from nextmove.models.policy import Policy
 from nextmove.models.policy.pi0 import flow
 from nextmove.models.policy.pi05 import TOLD
-from nextmove.nn import Expert
+from nextmove.nn import Expert, Gpt
 from nextmove.nn.attention import as_heads
 
 
@@ -54,7 +56,7 @@ def _check_prefix(reading: Reading, five: bool, refused: Refused) -> None:
     told = TOLD if five else WORDS
     refused.unless(reading.prompt.template == told, f"the prompt {reading.prompt.template!r}; train with {told!r}")
     refused.unless(reading.prompt.clean == five, "words that are cleaned otherwise")
-    refused.unless(reading.prompt.classes > 0, "words read as bytes; train with a tokenizer's file")
+    refused.unless(reading.prompt.classes > 0, "words read as bytes; train with --tokenizer FILE")
     refused.unless(len(reading.states) == 1, f"several states {reading.states}")
 
 
@@ -101,6 +103,28 @@ def _config(policy: Policy, reading: Reading, own: Flow, kind: str) -> Pi0Config
         },
         tokenizer_max_length=reading.prompt.length,
     )  # fmt: skip
+
+
+def check_named(policy: Policy) -> None:
+    """Raises ConfigError for sizes that LeRobot has no name for, which it reads no other of."""
+    encoder, decoder = cast(Any, policy.encoder), cast(Any, policy.decoder)
+    reading, usual, trunk = encoder.config, Sizes(), getattr(decoder.config, "trunk", None)
+    found = [_stack(net, reading) for net in (reading.language, trunk) if isinstance(net, Gpt | Expert)]
+    tower = replace(reading.towers[0], image=usual.tower.image)
+    ids = reading.ids or reading.prompt.classes
+    if found == [usual.language, usual.expert][: len(found)] and tower == usual.tower and ids == usual.ids:
+        return
+    raise ConfigError(
+        f"export: LeRobot has names for one size of this policy ({', '.join(VARIANTS)}; {usual.ids} ids), found widths "
+        f"{[one.width for one in found]} and {ids} ids; train with --size published --tokenizer FILE"
+    )
+
+
+def _stack(net: Any, reading: Reading) -> Stack:
+    """Sizes of a language model or an expert, whose keys and values are as the language model's."""
+    own = as_heads(reading.language.heads).resolved(reading.language.width)
+    count, hidden = net.layers or reading.language.layers, net.feedforward.hidden
+    return Stack(net.width, count, hidden, as_heads(net.heads).n_heads, own.n_kv_heads, own.head_dim)
 
 
 def _variant(width: int, net: Any, default: str) -> str:

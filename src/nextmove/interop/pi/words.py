@@ -18,14 +18,22 @@ def tokenizer(folder: Path, ids: int) -> Tokenizer:
     file = folder / FILE
     if not file.is_file():
         return Tokenizer.absent(ids)
-    data = read_object(file)
+    read_object(file)
+    try:
+        return Tokenizer(trimmed(file.read_text(encoding="utf-8"), ids), classes=ids)
+    except ValueError as problem:
+        raise ConfigError(f"{file}: {problem}") from None
+
+
+def trimmed(text: str, ids: int) -> str:
+    """A tokenizer.json without the added tokens behind the first `ids`."""
+    data = json.loads(text)
     beyond = [token for token in data.get("added_tokens", ()) if token["id"] >= ids]
-    data["added_tokens"] = [token for token in data.get("added_tokens", ()) if token["id"] < ids]
+    if not beyond:
+        return text
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["id"] < ids]
     vocabulary = data.get("model", {}).get("vocab")
     if isinstance(vocabulary, dict):
         names = {token["content"] for token in beyond}
         data["model"]["vocab"] = {name: i for name, i in vocabulary.items() if not (i >= ids and name in names)}
-    try:
-        return Tokenizer(json.dumps(data) if beyond else file.read_text(encoding="utf-8"), classes=ids)
-    except ValueError as problem:
-        raise ConfigError(f"{file}: {problem}") from None
+    return json.dumps(data)

@@ -16,6 +16,7 @@ from nextmove.interop.pi.config import Sizes
 from nextmove.interop.pi_fast.config import PiFastConfig
 from nextmove.models.policy import PolicySpec, Timing
 from nextmove.models.policy.pi0_fast import ACTION, BAR, BEGIN, PIECES, TOLD, Pi0Fast, written
+from nextmove.models.policy.wording import behind
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Places:
         if not words.files():
             return cls(ids - 1 - config.fast_skip_tokens)
         try:
-            begin, end = (words.id_of(token) for token in ("<bos>", "|"))
+            _, _, lead, end = behind(words)
         except ValueError as problem:
             raise ConfigError(f"tokenizer.json: {problem}") from None
         count = words.backend.get_vocab_size(with_added_tokens=False)
-        return cls(count - 1 - config.fast_skip_tokens, (begin, *words.encode("Action: ").tolist()), end)
+        return cls(count - 1 - config.fast_skip_tokens, lead, end)
 
 
 def recipe(

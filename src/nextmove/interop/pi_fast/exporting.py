@@ -80,7 +80,7 @@ def described(policy: Policy) -> PiFastConfig:
     prompt = reading.prompt
     refused.unless(reading.state == "words", f"the state shown as {reading.state!r}")
     refused.unless(prompt.template == TOLD and prompt.clean, f"the prompt {prompt.template!r}; train with {TOLD!r}")
-    refused.unless(prompt.classes > 0, "words read as bytes; train with a tokenizer's file")
+    refused.unless(prompt.classes > 0, "words read as bytes; train with --tokenizer FILE")
     refused.unless(len(reading.states) == 1, f"several states {reading.states}")
     runs = trunk.vocabulary
     down = len(runs) == 2 and runs[0][2] == -1 and runs[0][0] < (reading.ids or prompt.classes)

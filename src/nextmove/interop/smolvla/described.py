@@ -47,7 +47,7 @@ def _check_prefix(reading: Reading, refused: Refused) -> None:
         found, expected = getattr(reading, field), getattr(usual, field)
         refused.unless(found == expected, f"encoder.{field} {found!r}; train with {expected!r}")
     trunk, template = reading.language, reading.prompt.template
-    refused.unless(reading.prompt.classes > 0, "words read as bytes; train with a tokenizer's file")
+    refused.unless(reading.prompt.classes > 0, "words read as bytes; train with --tokenizer FILE")
     refused.unless(template == "{task}\n", f"the prompt {template!r}; train with '{{task}}\\n'")
     refused.unless(trunk.rotary == Rotary(), f"positions that rotate by {trunk.rotary}; train with {Rotary()}")
     refused.unless(trunk.head == "plain", f"the head {trunk.head!r}; train with --recipe.encoder.language.head plain")

@@ -26,7 +26,8 @@ A policy trained with [nextmove](https://pypi.org/project/nextmove), for LeRobot
 second, which the folder says nowhere else. It reads {inputs}. Images are in [0, 1], channels first.
 {vlm}"""
 OWN = f"""
-Its vision-language model is none that is published: `{VLM}` is the config that `vlm_model_name` has to lead to.
+Its vision-language model is none that is published: `{VLM}` is the config that `vlm_model_name` has to lead to, and
+`tokenizer.json` its tokenizer.
 """
 
 

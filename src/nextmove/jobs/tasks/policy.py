@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from nextmove import data, store
+from nextmove.codecs.tokenizer import Tokenizer
+from nextmove.config import ConfigError
 from nextmove.contracts import TASK, Feature
 from nextmove.data.cameras import Camera
 from nextmove.data.order import check_order, check_rate
@@ -33,6 +35,7 @@ from nextmove.jobs.tasks.asked import Asked
 from nextmove.jobs.tasks.cotraining import cotrained
 from nextmove.jobs.tasks.looking import chosen_by, described, recipe_for
 from nextmove.jobs.tuned import WHOLE, begin_whole, recipe_of
+from nextmove.jobs.worded import begin_words, read_words, worded
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.models.vision_language.reader import Reader
 
@@ -64,6 +67,9 @@ class Options:
     model as it is: they are made once, and no step calls it. Empty: every step does."""
     prefix_dtype: Dtype = "float32"
     """How they are kept: float32, with which gradients are the same, or bfloat16, on half of the disk."""
+    tokenizer: str = ""
+    """File or folder of the tokenizer by which the language model reads words (pi0, pi05, pi0-fast, smolvla):
+    tokenizer.json, SentencePiece's .model, vocab.txt, .gguf. Empty: bytes, of which LeRobot's layouts know nothing."""
     pairs: str = ""
     """Folder of images with questions and answers (captions.jsonl) that are trained on beside the robot's data, so that
     the vision-language model keeps what it knows (rt2)."""
@@ -78,7 +84,8 @@ def task(asked: Asked, options: Options) -> Task:
     spec = spec_of(dataset)
     whole = asked.start.get(WHOLE)
     reader = read_reader(asked.start[READER]) if READER in asked.start else None
-    recipe, chosen_space = settle(_asked_for(asked, spec, reader), spec, dataset)
+    found, words = _worded(_asked_for(asked, spec, reader), asked, options)
+    recipe, chosen_space = settle(found, spec, dataset)
     policy = store.create(asked.system, spec, recipe)
     begun = begin_sentences(policy)
     if reader is not None:
@@ -104,6 +111,7 @@ def task(asked: Asked, options: Options) -> Task:
     judged = held_batches(apart, policy.card.recipe.optim.batch, 1024) if len(held) and not kept else []
     facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
+    facts |= {} if words is None else {"tokenizer": begin_words(policy, words, options.tokenizer)}
     if whole:
         begun = {**begun, WHOLE: begin_whole(policy, whole, keep_scales=options.keep_scales)}
     if simulator := recorded_with(dataset.root):
@@ -125,6 +133,17 @@ def _asked_for(asked: Asked, spec: PolicySpec, reader: Reader | None) -> Any:
     known = recipe_of(whole, asked.system) if whole else None
     found = asked.recipe or known or recipe_for(asked.system, spec.inputs)
     return found if reader is None else reading(found, reader, asked.start[READER])
+
+
+def _worded(recipe: Any, asked: Asked, options: Options) -> tuple[Any, Tokenizer | None]:
+    """The recipe with the tokenizer that is asked for; raises ConfigError beside a model that brings its own."""
+    if not options.tokenizer:
+        return recipe, None
+    for slot in (WHOLE, READER):
+        if slot in asked.start:
+            raise ConfigError(f"--tokenizer: {asked.start[slot]} of --from brings its own; leave it out")
+    words = read_words(recipe, options.tokenizer)
+    return worded(recipe, words, options.tokenizer), words
 
 
 def _told(policy: Policy, seen: data.Windows, options: Options, seed: int) -> Any:

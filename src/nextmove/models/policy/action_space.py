@@ -52,6 +52,9 @@ class ActionSpace:
     """What FAST multiplies a window's frequencies by before it rounds them: larger is finer, with more ids."""
     fast_length: int = 0
     """Most ids of a window that FAST writes, its end counted; 0 = as many as it may need."""
+    written: int = 0
+    """Most pieces of a FAST tokenizer by which actions are written too, beside the numbers that are generated, for a
+    decoder that teaches its language model to (pi0.5's insulation); 0 = they are not."""
     space: Literal["auto", "shown", "absolute", "relative", "deltas"] = "auto"
     """`relative` to the reference's present value; `deltas`: each action to the one before; `shown`: relative where the
     encoder shows points seen from the reference, else absolute; `auto`: relative there and where reference and action
@@ -105,7 +108,9 @@ class ActionSpace:
             raise ValueError("actions.width: expected 0 with bins or FAST, whose ids are not padded")
         if self.bins and self.fast:
             raise ValueError(f"actions.fast: expected 0 with {self.bins} bins, found {self.fast}; choose one of them")
-        if self.mask_padding and self.fast:
+        if self.written and self.classes:
+            raise ValueError(f"actions.written: expected 0 where ids are generated, found {self.written}")
+        if self.mask_padding and (self.fast or self.written):
             raise ValueError("actions.mask_padding: expected false with FAST, whose ids belong to no step, found true")
         if (self.choices or self.ranges or self.levels) and not (self.bins and self.levels):
             raise ValueError("actions.levels: expected bins and levels where there are choices or ranges, found none")
@@ -124,7 +129,8 @@ class ActionSpace:
             relative,
             per_step=self.per_step,
             bins=self._bins(made),
-            fast=self._fast(timing, made) if self.fast else None,
+            fast=self._fast(self.fast, timing, made) if self.fast else None,
+            beside=self._fast(self.written, timing, made) if self.written else None,
             pad=max(0, self.width - made),
             mask_padding=self.mask_padding,
         )
@@ -133,7 +139,7 @@ class ActionSpace:
         """Of x, without the batch: (H, M), or (L,) ids, H M with bins; M is the action's width, but for rotations."""
         made = self._relative(spec, timing, None).made
         if self.fast:
-            return (self._fast(timing, made).length,)
+            return (self._fast(self.fast, timing, made).length,)
         ids = made - sum(count - 1 for _, count in self.choices)
         return (timing.horizon * ids,) if self.bins else (timing.horizon, self.width or made)
 
@@ -149,8 +155,8 @@ class ActionSpace:
         """Number of different ids, the end's of FAST among them; 0 where actions are numbers."""
         return self.fast + 1 if self.fast else self.bins
 
-    def _fast(self, timing: Timing, made: int) -> FastTokens:
-        fast = Fast(vocabulary=self.fast, scale=self.fast_scale)
+    def _fast(self, pieces: int, timing: Timing, made: int) -> FastTokens:
+        fast = Fast(vocabulary=pieces, scale=self.fast_scale)
         return FastTokens(fast, horizon=timing.horizon, width=made, length=self.fast_length)
 
     def _relative(self, spec: PolicySpec, timing: Timing, shown: State | None) -> Relative:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from nextmove.contracts import ContextSpec, Decoder
+from nextmove.decoders.insulated import InsulatedDecoder
 from nextmove.encoders import Observation
 from nextmove.encoders.reading import Reading
 from nextmove.models.policy import suited
@@ -63,16 +64,19 @@ def assemble(spec: PolicySpec, recipe: Recipe, kind: type[Policy] = Policy) -> P
     encoder = recipe.encoder.build(spec.inputs, steps=timing.n_obs_steps, along=actions.frame == "object")
     shape = actions.shape(spec, timing)
     estimator, planner = recipe.encoder.estimator, recipe.encoder.planner
+    codec = actions.codec(spec, timing, shown)
     policy = kind(
         spec=spec,
         timing=timing,
         encoder=encoder,
-        codec=actions.codec(spec, timing, shown),
+        codec=codec,
         decoder=decoder.build(shape=shape, context=encoder.spec),
         shape=shape,
         estimator=None if estimator is None else estimator.build(spec.inputs),
         planner=None if planner is None else planner.build(encoder.spec, encoder.inputs),
     )
     follow(policy.decoder, getattr(encoder, "language", None))
+    if isinstance(policy.decoder, InsulatedDecoder):
+        policy.decoder.spell(codec.beside)
     policy.recipe = replace(recipe, actions=actions)  # type: ignore[type-var]
     return policy

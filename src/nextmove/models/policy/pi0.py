@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Flow
 from nextmove.decoders.diffusion import Sampler
@@ -32,6 +33,7 @@ from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import reading
 from nextmove.models.policy.spec import PolicySpec, Timing
+from nextmove.models.policy.wording import worded
 from nextmove.models.vision_language.paligemma import SIGHT, gemma
 from nextmove.nn import Expert
 from nextmove.nn.feedforward import DenseMlp, GatedMlp
@@ -82,6 +84,10 @@ class Pi0:
     def seeing(self, inputs: Mapping[str, Feature]) -> Pi0:
         """The same for the cameras in colour and the robot's own state, where it has one (`sight.reading`)."""
         return reading(self, inputs)
+
+    def worded(self, words: Tokenizer) -> Pi0:
+        """The same with words read by a tokenizer in place of bytes."""
+        return worded(self, words)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

@@ -11,8 +11,8 @@ Where what is: the words are `Prompt.texts` (encoders/prompt.py); scale, shift a
 (nn/block.py); all else as in `pi0`.
 
 Deviations: a CPU size by default, whose words are bytes. `published()` has the sizes of the 3.3 B model. The flow head
-alone is trained, as openpi releases it; `insulated()` (`--size insulated`) trains the language model on action tokens
-and keeps the expert's gradient from it, with bins in place of FAST's tokens.
+alone is trained, as openpi releases it; `insulated()` (`--size insulated`) trains the language model on FAST's tokens
+of the same actions and keeps the expert's gradient from it.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.contracts import Feature, Optim
-from nextmove.decoders import Autoregressive
 from nextmove.decoders.insulated import Insulated
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.pi0 import SIGLIP, VOCABULARY, expert, flow
+from nextmove.models.policy.pi0_fast import BYTES, SMALL, written
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import reading
 from nextmove.models.policy.spec import PolicySpec, Timing
+from nextmove.models.policy.wording import behind, worded
 from nextmove.models.vision_language.paligemma import SIGHT, gemma
-from nextmove.nn import Continued, Expert
+from nextmove.nn import Expert
 
 TOLD = "Task: {task}, State: {state};\nAction: "
 """What the language model is told."""
-BYTES, BEGIN, BINS = 259, 257, 256
-"""Ids of the tokenizer over bytes, the one behind which actions are written, and bins of each number."""
+BEGIN = 257
+"""The id of the tokenizer over bytes behind which actions are written."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,29 @@ class Pi05:
 
     @classmethod
     def insulated(cls, inputs: Mapping[str, Feature] | None = None) -> Pi05:
-        """The small one with knowledge insulation (`decoders.insulated`): actions are written in 256 bins, too."""
+        """The small one with knowledge insulation (`decoders.insulated`): actions are written as FAST's tokens, too."""
         own = cls()
-        words = Autoregressive(Continued(vocabulary=((BYTES, BINS, 1),), lead=(BEGIN,)), classes=BINS)
-        encoder = replace(own.encoder, ids=BYTES + BINS)
-        return replace(
-            own, encoder=encoder, actions=replace(own.actions, width=0), decoder=Insulated(own.decoder, words)
-        )
+        words = written(BYTES, SMALL, 1, (BEGIN,), BYTES + SMALL)
+        encoder = replace(own.encoder, ids=BYTES + SMALL + 1)
+        actions = replace(own.actions, width=0, written=SMALL)
+        return replace(own, encoder=encoder, actions=actions, decoder=Insulated(own.decoder, words))
 
     def seeing(self, inputs: Mapping[str, Feature]) -> Pi05:
         """The same for the cameras in colour and the robot's own state (`sight.reading`)."""
         return reading(self, inputs)
+
+    def worded(self, words: Tokenizer) -> Pi05:
+        """The same with words read by a tokenizer in place of bytes; actions that are written stand behind them.
+
+        Raises ValueError for a tokenizer that has not what stands around actions.
+        """
+        pieces = self.actions.written
+        found = worded(self, words, pieces)
+        if not isinstance(self.decoder, Insulated):
+            return found
+        place = behind(words)
+        made = written(place.first, pieces, place.step, place.lead[:1], place.end)
+        return replace(found, decoder=replace(self.decoder, words=made))
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

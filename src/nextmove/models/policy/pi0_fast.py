@@ -11,16 +11,17 @@ Where what is: the words read are `Prompt.texts` (encoders/prompt.py), those wri
 prefix `ReadingEncoder.prefix` (encoders/reading.py); the loss is `AutoregressiveDecoder.loss_at`, which may follow what
 `Rule` (codecs/fast_rule.py).
 
-Deviations: a CPU size over bytes by default, whose tokenizer of actions is fitted on the data. Only ids that keep the
-chunk decodable are drawn; those in front of them ("Action: ") are given and not trained. `published()` has the sizes of
-the 2.9 B model.
+Deviations: a CPU size over bytes by default, whose tokenizer of actions is fitted on the data. "Action: " in front of
+the ids is trained as they are, over the whole vocabulary, but given where a plan is made, and only ids that keep the
+chunk decodable are drawn. `published()` has the sizes of the 2.9 B model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Autoregressive
 from nextmove.decoders.sampling import Sampling
@@ -32,6 +33,7 @@ from nextmove.models.policy.pi0 import SIGLIP, VOCABULARY
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import reading
 from nextmove.models.policy.spec import PolicySpec, Timing
+from nextmove.models.policy.wording import among, behind, worded
 from nextmove.models.vision_language.paligemma import SIGHT, gemma
 from nextmove.nn.continued import Continued
 
@@ -43,11 +45,16 @@ BEGIN, ACTION, BAR = 2, (4022, 235292, 235248), 235371
 """PaliGemma's ids of the beginning of a text, of "Action: " and of "|", which ends a chunk."""
 BYTES, SMALL = 259, 512
 """Ids of the tokenizer over bytes, and pieces of the small model's actions."""
+OPENING = (257, *b"Action: ")
+"""The beginning of a text and "Action: " in bytes."""
 
 
 def written(first: int, pieces: int, step: int, lead: tuple[int, ...], end: int) -> Autoregressive:
-    """A decoder that writes FAST's pieces as ids `first`, `first + step`, ... of a vocabulary, then `end`."""
-    trunk = Continued(vocabulary=((first, pieces, step), (end, 1, 1)), lead=lead)
+    """A decoder that writes FAST's pieces as ids `first`, `first + step`, ... of a vocabulary, then `end`.
+
+    lead: what a text begins with, then what is written in front of the pieces, which is learnt as they are.
+    """
+    trunk = Continued(vocabulary=((first, pieces, step), (end, 1, 1)), lead=lead, learnt=True, others=True)
     return Autoregressive(trunk, sampling=Sampling(temperature=0.0))
 
 
@@ -63,7 +70,7 @@ class Pi0Fast:
         )
     )  # fmt: skip
     actions: ActionSpace = ActionSpace("quantiles", per_step=False, fast=SMALL)
-    decoder: Autoregressive = field(default_factory=lambda: written(BYTES, SMALL, 1, (257,), BYTES + SMALL))
+    decoder: Autoregressive = field(default_factory=lambda: written(BYTES, SMALL, 1, OPENING, BYTES + SMALL))
     optim: Optim = Optim(lr=5e-4, weight_decay=1e-4, batch=32)
 
     @classmethod
@@ -82,6 +89,17 @@ class Pi0Fast:
     def seeing(self, inputs: Mapping[str, Feature]) -> Pi0Fast:
         """The same for the cameras in colour and the robot's own state (`sight.reading`)."""
         return reading(self, inputs)
+
+    def worded(self, words: Tokenizer) -> Pi0Fast:
+        """The same with words read by a tokenizer in place of bytes, and actions as ids behind them; of the published
+        size they are the tokenizer's last.
+
+        Raises ValueError for a tokenizer that has too few, or not what stands around actions.
+        """
+        pieces, published = self.actions.fast, bool(self.encoder.prompt.classes)
+        place = among(words, pieces, SKIPPED) if published else behind(words)
+        decoder = written(place.first, pieces, place.step, place.lead, place.end)
+        return replace(worded(self, words, 0 if published else pieces), decoder=decoder)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

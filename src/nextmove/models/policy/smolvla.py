@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Flow
 from nextmove.encoders.framed import Framed
@@ -32,6 +33,7 @@ from nextmove.models.policy.pi0 import flow
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import reading
 from nextmove.models.policy.spec import PolicySpec, Timing
+from nextmove.models.policy.wording import worded
 from nextmove.nn import Expert, Gpt
 from nextmove.nn.attention import Heads
 from nextmove.nn.feedforward import DenseMlp, GatedMlp
@@ -100,6 +102,10 @@ class SmolVla:
     def seeing(self, inputs: Mapping[str, Feature]) -> SmolVla:
         """The same for the cameras in colour and the robot's own state (`sight.reading`)."""
         return reading(self, inputs)
+
+    def worded(self, words: Tokenizer) -> SmolVla:
+        """The same with words read by a tokenizer in place of bytes."""
+        return worded(self, words)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot; raises ValueError for one without a camera, an instruction or a state."""

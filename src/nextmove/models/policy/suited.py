@@ -8,6 +8,7 @@ from typing import Any
 from nextmove.codecs.scaled import end
 from nextmove.decoders import Autoregressive, MeanFlow
 from nextmove.decoders.categorical import Categorical
+from nextmove.decoders.insulated import Insulated
 from nextmove.decoders.reach import check_reach, reach, refuse
 from nextmove.nn import Lstm
 
@@ -34,6 +35,7 @@ def check(actions: Any, decoder: Any) -> None:
             f"actions.bins: expected {classes}, one for each of decoder.classes, found {actions.bins}; choose "
             f"--recipe.actions.bins {classes}"
         )
+    _check_written(actions, decoder)
     for name in ("bins", "fast"):
         if not ids and (found := getattr(actions, name)):
             refuse(
@@ -46,11 +48,38 @@ def check(actions: Any, decoder: Any) -> None:
         refuse("decoder.trunk: MeanFlow differentiates forward, which torch's LSTM cannot; choose another --trunk")
 
 
+def _check_written(actions: Any, decoder: Any) -> None:
+    """Refuses actions that are written beside what is generated, and a decoder that writes, where one has no other."""
+    insulated, pieces = isinstance(decoder, Insulated), actions.written
+    if pieces and not insulated:
+        refuse(
+            f"actions.written: expected 0, for {type(decoder).__name__} writes nothing beside what it generates, found "
+            f"{pieces}; choose --recipe.actions.written 0"
+        )
+    if not insulated:
+        return
+    words = decoder.words
+    classes = words.classes - bool(words.classes and getattr(words.trunk, "others", False))
+    if not classes or bool(pieces) != words.ends or (pieces and classes != pieces + 1):
+        refuse(
+            f"actions.written: expected pieces of FAST for decoder.words, found {pieces} for {classes} classes; "
+            "--recipe.decoder.words.classes 0 settles both, and bins are written with actions.written 0 and as many "
+            "classes"
+        )
+
+
 def completed(actions: Any, decoder: Any) -> Any:
     """A decoder config with the number of classes that the ids of an `ActionSpace` have, where it leaves that open."""
+    if isinstance(decoder, Insulated):
+        pieces = actions.written
+        return replace(decoder, words=_counted(decoder.words, pieces + 1, True)) if pieces else decoder
+    return _counted(decoder, actions.classes, bool(actions.fast))
+
+
+def _counted(decoder: Any, classes: int, ends: bool) -> Any:
     if isinstance(decoder, Autoregressive) and not decoder.classes:
-        others = bool(actions.classes) and getattr(decoder.trunk, "others", False)
-        return replace(decoder, classes=actions.classes + others, ends=bool(actions.fast))
+        others = bool(classes) and getattr(decoder.trunk, "others", False)
+        return replace(decoder, classes=classes + others, ends=ends)
     return decoder
 
 
@@ -61,6 +90,8 @@ def suited(recipe: Any) -> Any:
         return recipe
     if not isinstance(decoder, Autoregressive | Categorical):
         actions = replace(actions, bins=0, levels=False, choices=(), ranges=(), edges=False, fast=0)
+    if not isinstance(decoder, Insulated):
+        actions = replace(actions, written=0)
     if reach(decoder) < _end(actions):
         actions = replace(actions, scaling="min_max")
     return replace(recipe, actions=actions)
