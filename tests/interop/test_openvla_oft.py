@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import pickle
 import zipfile
 from dataclasses import replace
@@ -62,6 +63,33 @@ def test_a_chunk_is_read_off_one_pass_in_which_everything_sees_everything(folder
     assert "openvla-oft" in str(loaded.report)
     # Of several files of a part the one of the most steps is taken.
     assert torch.equal(policy.decoder.net.head.maps[0].weight, random(head("model."), 1)["module.model.fc1.weight"])
+
+
+def test_the_time_of_a_step_stands_between_pictures_and_words(folder):
+    policy = opened(tuned(folder, noise=True), key=KEY).policy
+    encoder, net = policy.encoder, policy.decoder.net
+    pictures, ids, mask, state = observed(policy)
+    noisy, step = torch.rand(2, STEPS, ACTIONS, generator=seeded(5)), torch.tensor([[31.0], [4.0]])
+    with torch.no_grad():
+        found = net(noisy, step, encoder.prefix(pictures, ids, mask, state))
+        embed = encoder.language.embed
+        # The published code appends the time to pictures and state; noisy numbers take the placeholders' places.
+        half = WIDTH // 2
+        turns = step * torch.exp(torch.arange(half) * -math.log(10000) / (half - 1))
+        time = torch.cat([turns.sin(), turns.cos()], -1)[:, None]
+        for row in range(2):
+            count = int(mask[row].sum())
+            words = embed(ids[row : row + 1, :count])
+            scaled = encoder.sight.scaled(pictures[0][0][row : row + 1])
+            seen = encoder.sight.tokens(encoder.sight.features(scaled))
+            token = encoder.state(state[row : row + 1])[:, None]
+            lead, end = (embed(torch.tensor([part])) for part in (net.config.lead, net.config.end))
+            numbers = net.inputs(noisy[row].reshape(1, -1, 1))
+            x = torch.cat([words[:, :1], seen, token, time[row : row + 1], words[:, 1:], lead, numbers, end], 1)
+            h, _ = encoder.language.read_embedded(x, Context.empty(1), mask=None)
+            patches = seen.shape[1] + 2
+            h = h[:, patches + count : patches + count + STEPS * ACTIONS]
+            assert torch.allclose(found[row], net.head(h.reshape(1, STEPS, ACTIONS * WIDTH))[0], atol=1e-5)
 
 
 def test_states_outside_of_the_statistics_are_cut(folder):

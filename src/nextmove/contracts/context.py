@@ -22,6 +22,7 @@ class Context:
     vector: (B, D); tokens: (B, S, D); mask: (B, S) bool, True where a token may be attended to;
     positions: (B, S, D), added to the tokens where they are queries and keys, never to values;
     memory: keys and values of a prefix that another network has read;
+    place: where among the tokens a network may put some of its own, between what is seen and what is read;
     null: the unconditional context (needed by classifier-free guidance).
     """
 
@@ -32,6 +33,7 @@ class Context:
     memory: Memory | None = None
     null: Context | None = None
     positions: Tensor | None = None
+    place: int = 0
 
     @classmethod
     def empty(cls, batch: int) -> Context:
@@ -53,7 +55,7 @@ class Context:
         found = [vector, tokens, mask, None if memory is None else memory.count]
         batch = next((part.shape[0] for part in found if part is not None), self.batch)
         null = None if self.null is None else self.null.map(function)
-        return Context(batch, vector, tokens, mask, memory, null, positions)
+        return Context(batch, vector, tokens, mask, memory, null, positions, self.place)
 
     def detach(self) -> Context:
         """The same context, frozen: no gradient flows back into the encoder."""
@@ -107,6 +109,7 @@ class Context:
             join(self.mask, other.mask),
             None if self.memory is None or other.memory is None else self.memory.join(other.memory, both),
             positions=join(self.positions, other.positions),
+            place=self.place,
         )
 
 

@@ -240,7 +240,8 @@ class ReadingEncoder(Beside):
             x, valid = torch.cat([x, more], 1), extend_valid(valid, after=beyond)
         vector = state if self.config.state == "vector" else None
         if not self.config.read:
-            return Context(len(x), vector, x, valid)
+            behind = ids.shape[1] - self.config.front + (self.state is not None and self.config.state_place == "last")
+            return Context(len(x), vector, x, valid, place=x.shape[1] - beyond - behind)
         assert self.reader is not None
         memory: Memory = self.reader(x, None if bool(valid.all()) else valid, block)
         return Context(len(x), vector, memory=memory.first(memory.length - beyond) if beyond else memory)

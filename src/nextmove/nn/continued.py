@@ -9,6 +9,7 @@ Shapes: B batch, L ids, K classes, H horizon, A action width, n placeholders of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,9 @@ class Continued:
     """Whether a placeholder is read one token earlier, as ids are (OpenVLA-OFT)."""
     inputs: Projector = Projector(2)
     """What makes a token of a noisy number (OpenVLA-OFT's diffusion), which takes a placeholder's place."""
+    early: bool = False
+    """Whether times stand between pictures and words, where the prefix comes unread (OpenVLA-OFT); else in front of the
+    placeholders."""
     head: Any = None
     """Config whose `build(width, out)` is the module (B, H, n W) -> (B, H, out); none: a linear map."""
     others: bool = False
@@ -191,7 +195,9 @@ class PlaceholderNet(Following):
         super().__init__()
         (_, numbers), self.config, self.out, self.times = shape, config, out, times
         self.each = numbers or config.each or out
-        if config.shifted and not config.lead and not times:
+        if config.early and not unread:
+            raise ValueError("early: expected false where the encoder has read the prefix (encoder.read), found true")
+        if config.shifted and not config.lead and (config.early or not times):
             raise ValueError("shifted: expected a token in front of the placeholders, as of `lead`, found none")
         if unread and not config.whole:
             raise ValueError(
@@ -217,23 +223,30 @@ class PlaceholderNet(Following):
         parts = [self.embedded(self.config.lead, batch)] if self.config.lead else []
         like = self.language.embedding.weight
         width = like.shape[1]
-        if self.times:
-            if t is None:
-                raise ValueError("t: expected the times the network was built for, found none")
-            parts += [sinusoid(t[:, i], width)[:, None].to(like) for i in range(self.times)]
+        times = self._times(t)
+        parts += [] if self.config.early else times
         first = sum(part.shape[1] for part in parts) - int(self.config.shifted)
         if self.inputs is None:
             parts.append(like.new_zeros(batch, count, width))
         else:
             parts.append(self.inputs(x.reshape(batch, count, 1).to(like)))
         parts += [self.embedded(self.config.end, batch)] if self.config.end else []
-        h = self._read(torch.cat(parts, 1), ctx)[:, first : first + count]
+        h = self._read(torch.cat(parts, 1), ctx, times if self.config.early else [])[:, first : first + count]
         assert self.head is not None
         y: Tensor = self.head(h.reshape(batch, horizon, self.each * width))
         return y
 
-    def _read(self, x: Tensor, ctx: Context) -> Tensor:
-        """What the language model makes of the suffix x (B, L, W)."""
+    def _times(self, t: Tensor | None) -> list[Tensor]:
+        """A token (B, 1, W) of each time."""
+        like = self.language.embedding.weight
+        if not self.times:
+            return []
+        if t is None:
+            raise ValueError("t: expected the times the network was built for, found none")
+        return [sinusoid(t[:, i], like.shape[1])[:, None].to(like) for i in range(self.times)]
+
+    def _read(self, x: Tensor, ctx: Context, early: Sequence[Tensor]) -> Tensor:
+        """What the language model makes of the suffix x (B, L, W); early: tokens between pictures and words."""
         mask: Mask = None if self.config.whole else CAUSAL
         empty = Context.empty(len(x))
         if ctx.memory is not None:
@@ -241,5 +254,9 @@ class PlaceholderNet(Following):
         if ctx.tokens is None:
             raise ValueError("context: expected the memory of a prefix, or its tokens, found neither")
         valid = None if ctx.mask is None else extend_valid(ctx.mask, after=x.shape[1])
-        h, _ = self.language.read_embedded(torch.cat([ctx.tokens.to(x), x], 1), empty, mask=mask, valid=valid)
-        return h[:, ctx.tokens.shape[1] :]
+        if early and valid is not None:
+            told = valid.new_ones(len(x), len(early))
+            valid = torch.cat([valid[:, : ctx.place], told, valid[:, ctx.place :]], 1)
+        before, after = ctx.tokens[:, : ctx.place].to(x), ctx.tokens[:, ctx.place :].to(x)
+        h, _ = self.language.read_embedded(torch.cat([before, *early, after, x], 1), empty, mask=mask, valid=valid)
+        return h[:, h.shape[1] - x.shape[1] :]

@@ -12,7 +12,7 @@ from torch import Tensor
 from nextmove.contracts import Context, KeyValue, Memory
 
 FIELDS: dict[type, tuple[str, ...]] = {
-    Context: ("batch", "vector", "tokens", "mask", "memory", "null", "positions"),
+    Context: ("batch", "vector", "tokens", "mask", "memory", "null", "positions", "place"),
     Memory: ("layers", "mask", "count"),
     KeyValue: ("keys", "values"),
 }

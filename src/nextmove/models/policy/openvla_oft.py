@@ -7,9 +7,8 @@ shift what the towers see (`VisionTower.film`).
 How it is composed: `Reading` whose tokens are not read there (`read=False`) -> `Continued(whole, shifted)` with a
 `ChunkHead`, in `Regression` by default (L1), in `Diffusion` or in `Flow` (`headed`).
 
-Deviations: a CPU size over bytes by default; times of noise stand behind the words, not in front of them, and the flow
-head is ours. The gradient of the loss reaches all weights, where the published model trains low-rank adapters.
-`published()` has the sizes of the 7B model.
+Deviations: a CPU size over bytes by default; the flow head is ours. The gradient of the loss reaches all weights, where
+the published model trains low-rank adapters. `published()` has the sizes of the 7B model.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def reading(base: Reading, end: int = BYTES - 1, lead: int = BYTES + BINS) -> Re
 
 def trunk(hidden: int = 256, end: int = BYTES - 1, lead: int = BYTES + BINS) -> Continued:
     """Placeholders between the id `lead` and the one that ends a text."""
-    return Continued(lead=(lead,), end=(end,), whole=True, shifted=True, head=ChunkHead(hidden))
+    return Continued(lead=(lead,), end=(end,), whole=True, shifted=True, early=True, head=ChunkHead(hidden))
 
 
 def steered(base: Reading) -> Reading:
