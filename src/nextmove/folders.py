@@ -104,19 +104,21 @@ class Saved:
         fps: float | None = None,
         unnorm_key: str | None = None,
         cameras: Mapping[str, tuple[int, int]] | None = None,
+        packed: bool = False,
     ) -> Any:
         """What another project's folder is read as, with a report of how: `interop.Loaded`, `hf.Language`, `hf.Read`.
 
         fps: actions a second, which folders of policies do not say; unnorm_key: the data set in whose units OpenVLA
-        acts; cameras: names and sizes of what it is shown. Raises ConfigError naming the key or tensor that is wrong,
-        and for a model that cannot be run yet.
+        acts; cameras: names and sizes of what it is shown. packed: weights stay as a GGUF file packs them.
+
+        Raises ConfigError naming the key or tensor that is wrong, and for a model that cannot be run yet.
         """
         if unnorm_key is not None and self.kind != "openvla":
             raise ConfigError(f"unnorm_key: {self.folder} is {self.whose}'s; only OpenVLA's folders have several units")
         from nextmove.interop import flowpolicy, gguf, hf, lerobot_types, openvla, pi
 
         if self.kind == "gguf":
-            return gguf.load(self.folder)
+            return gguf.load_kept(self.folder)[0] if packed else gguf.load(self.folder)
         if self.kind == "hf":
             return hf.load(self.folder)
         policies: Mapping[str, Callable[..., Any]] = {

@@ -49,7 +49,7 @@ def train(system: str, source: str, out: Path, recipe: Any, **options: Any) -> P
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("text")
     (folder / "corpus.txt").write_text(TEXT)
-    recipe = Gpt2(decoder=Autoregressive(trunk=nn.Gpt(width=16, layers=1, heads=2)))
+    recipe = Gpt2(decoder=Autoregressive(trunk=nn.Gpt(width=32, layers=1, heads=2)))
     return train("gpt", str(folder / "corpus.txt"), folder / "gpt", recipe, length=32)
 
 
@@ -84,6 +84,14 @@ def test_openvino_writes_the_same_text_and_says_how_far_int8_is(text: Path, caps
     assert "int8: after 32 tokens the likeliest next is float32's in" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="precision: torch computes in float32, found 'int8'"):
         jobs.generate(text, precision="int8")
+
+
+def test_packed_weights_write_and_say_how_far_they_are(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("numba", reason="needs numba")
+    jobs.generate(text, prompt="the ", length=50, seed=3, threads=1, runtime="packed")
+    assert "packed, float32: after 32 tokens the likeliest next is float32's in" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="precision: packed computes in float32, found 'int8'"):
+        jobs.generate(text, runtime="packed", precision="int8")
 
 
 def test_text_is_judged_against_n_grams(text: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from nextmove.contracts.memory import Memory
@@ -24,12 +25,48 @@ class NormParts:
     centred: bool
 
 
-@dataclass(frozen=True, eq=False)
+class PackedRows(Protocol):
+    """Rows of weights as a file packs them (`weights.packed.Packed`)."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the format."""
+        ...
+
+    @property
+    def raw(self) -> Tensor:
+        """(N, bytes of a row) uint8."""
+        ...
+
+    @property
+    def blocks(self) -> Tensor:
+        """(N, blocks of a row, bytes of a block) uint8."""
+        ...
+
+    def values(self) -> Tensor:
+        """(N, K) float32."""
+        ...
+
+
 class Product:
     """A linear map of weights (N, K) and, where there is one, a bias (N,)."""
 
-    weight: Tensor
-    bias: Tensor | None = None
+    def __init__(self, weight: Tensor | None, bias: Tensor | None = None, packed: Sequence[PackedRows] = ()) -> None:
+        """packed: the weights as a file packs them, one part behind another, where they are kept so and not as one."""
+        self._weight, self.bias, self.packed = weight, bias, packed
+
+    @property
+    def weight(self) -> Tensor:
+        """(N, K), unpacked anew at every call where it is packed."""
+        if self._weight is not None:
+            return self._weight
+        return torch.cat([part.values() for part in self.packed])
+
+    @property
+    def kept(self) -> list[Tensor]:
+        """The tensors that it is made of."""
+        given = [*(part.raw for part in self.packed), self._weight, self.bias]
+        return [x for x in given if x is not None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,14 @@ from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.config import ConfigError
 from nextmove.contracts import Context, Rng, seeded
 from nextmove.decoders.sampling import Sampling
+from nextmove.jobs.computing import TextRuntime, check_runtime
 from nextmove.jobs.languages import read_language
 from nextmove.jobs.repeat import at_least
+from nextmove.jobs.write import Computing
 from nextmove.models.generator import Generator
 from nextmove.models.vision_language.asking import Thread
 from nextmove.models.vision_language.wording import CHAT, Turn, ending
+from nextmove.runtime import Precision
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 """What SmolLM2 is told first where a chat says nothing else."""
@@ -71,6 +74,8 @@ def chat(
     top_p: float = 1.0,
     repetition: float = 1.0,
     seed: int = 0,
+    runtime: TextRuntime = "torch",
+    precision: Precision = "float32",
     threads: int = 2,
 ) -> list[str]:
     """Talks with a language model: a line of input is a turn, answers are written as they come about.
@@ -86,6 +91,8 @@ def chat(
         top_p: Keep the likeliest tokens of this total probability.
         repetition: What a token that occurred is made less likely by; 1 is off.
         seed: Decides the draws.
+        runtime: What computes the network, as of `nextmove generate`: torch, openvino or packed.
+        precision: Of openvino: float32, bf16 or int8.
         threads: Threads of the arithmetic.
 
     Raises:
@@ -95,7 +102,10 @@ def chat(
     """
     at_least(1, length=length, threads=threads)
     torch.set_num_threads(threads)
-    talk = Chat(read_language(model), system)
+    check_runtime(runtime, precision, known=TextRuntime)
+    read = read_language(model, packed=runtime == "packed")
+    Computing(runtime, precision).prepare(read)
+    talk = Chat(read, system)
     rng, sampling = seeded(seed, 6), Sampling(temperature, 0, top_p, repetition=repetition)
     answers = []
     for text in say or _lines():

@@ -19,7 +19,7 @@ from nextmove.decoders.sampling import Sampling
 from nextmove.evaluation import gallery
 from nextmove.folders import open_folder
 from nextmove.host.files import write_bytes
-from nextmove.jobs.computing import Runtime, check_runtime
+from nextmove.jobs.computing import TextRuntime, check_runtime
 from nextmove.jobs.repeat import Call, at_least, repeatable, writable_dir
 from nextmove.jobs.write import Computing, write
 from nextmove.models.generator import Generator, TextSpec
@@ -32,17 +32,19 @@ FRAMES = 60
 
 
 def load_generator(
-    model: Path | str, *, sampler: str | None = None, steps: int = 0, guidance: float = 1.0
+    model: Path | str, *, sampler: str | None = None, steps: int = 0, guidance: float = 1.0, packed: bool = False
 ) -> Generator | Tokenizer:
     """A saved generator of text or images, with another sampler where asked for, or a tokenizer of images.
 
-    sampler: as for policies; steps: network calls of it; guidance: weight of classifier-free guidance. Raises
-    ConfigError for a folder that holds something else, and for a sampler where there is none to change.
+    sampler: as for policies; steps: network calls of it; guidance: weight of classifier-free guidance; packed: as
+    of `Saved.foreign`. Raises ConfigError for a folder that holds something else, and for a sampler where there is none
+    to change.
     """
     saved = open_folder(model).expect("generator")
     if saved.notice:
         print(saved.notice, file=sys.stderr)
-    found: Generator | Tokenizer = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign().model
+    own = saved.kind == "nextmove"
+    found: Generator | Tokenizer = store.load(saved.folder) if own else saved.foreign(packed=packed).model
     if isinstance(found, Generator):
         with_sampling(found, sampler, steps, guidance)
         if isinstance(found.spec, TextSpec):
@@ -77,7 +79,7 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     seed: int = 0,
-    runtime: Runtime = "torch",
+    runtime: TextRuntime = "torch",
     precision: Precision = "float32",
     threads: int = 2,
 ) -> Any:
@@ -99,7 +101,9 @@ def generate(
         top_k: Tokens: keep the k likeliest; 0 keeps all.
         top_p: Tokens: keep the likeliest of this total probability.
         seed: Decides the draws.
-        runtime: Text: what computes the network: torch, or openvino, which is faster (`pip install openvino`).
+        runtime: Text: what computes the network: torch; openvino, which is faster (`pip install openvino`); or packed,
+            fastest for one text, with weights of 4 and 8 bits as a .gguf file packs them, others in 8 bits
+            (`pip install numba`).
         precision: Text, of openvino: float32, bf16, or int8 for the weights; how often the likeliest token is still
             float32's is measured on what was written and printed.
         threads: Threads of the arithmetic.
@@ -112,9 +116,9 @@ def generate(
     at_least(0, seed=seed)
     if out is not None:
         writable_dir(Path(out).parent)
-    check_runtime(runtime, precision)
+    check_runtime(runtime, precision, known=TextRuntime)
     torch.set_num_threads(threads)
-    generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance)
+    generator = load_generator(model, sampler=sampler, steps=steps, guidance=guidance, packed=runtime == "packed")
     if isinstance(generator, Tokenizer):
         raise ConfigError(f"{model}: expected a generator of text or images, found a tokenizer; train a prior on it")
     target = Path(out) if out else Path(model) / "samples.png"

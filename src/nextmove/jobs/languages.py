@@ -25,15 +25,17 @@ def language_folder(source: Path | str) -> Saved:
     return open_folder(source).expect("generator")
 
 
-def read_language(source: Path | str) -> Generator:
+def read_language(source: Path | str, packed: bool = False) -> Generator:
     """A language model, in evaluation mode; the licence of one that comes in a package is shown.
+
+    packed: as of `Saved.foreign`.
 
     Raises as `language_folder`, and ConfigError (a ValueError) for one that is damaged, or no model of text.
     """
     saved = language_folder(source)
     if saved.notice:
         print(saved.notice, file=sys.stderr)
-    model: Any = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign().model
+    model: Any = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign(packed=packed).model
     if not isinstance(model, Generator) or not isinstance(model.spec, TextSpec):
         raise ConfigError(f"{source}: expected a language model, found {saved.whose}")
     return model

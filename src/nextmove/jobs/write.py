@@ -15,24 +15,24 @@ import torch
 from nextmove.contracts import Context
 from nextmove.decoders.sampling import Sampling
 from nextmove.host.files import write_text
-from nextmove.jobs.computing import Runtime
+from nextmove.jobs.computing import TextRuntime
 from nextmove.models.generator import Generator
-from nextmove.runtime import Precision, agreement, compiled
+from nextmove.runtime import Precision, agreement, compiled, packed
 
 
 @dataclass(frozen=True)
 class Computing:
     """What computes the network; `again` gives the model once more, as torch computes it."""
 
-    runtime: Runtime
+    runtime: TextRuntime
     precision: Precision
-    again: Callable[[], Any]
+    again: Callable[[], Any] | None = None
 
     def prepare(self, generator: Generator) -> float:
         """Has the runtime compute the model's network; the seconds until it can."""
         begin = time.perf_counter()
-        if self.runtime == "openvino":
-            compiled(generator, self.precision)
+        if self.runtime != "torch":
+            packed(generator) if self.runtime == "packed" else compiled(generator, self.precision)
             with torch.no_grad():
                 generator.tokens.net(torch.zeros(1, 1, dtype=torch.long), Context.empty(1), None)
         return time.perf_counter() - begin
@@ -87,11 +87,12 @@ def _told(generator: Generator, prompt: str, clock: Clock, computing: Computing,
     ids = generator.text.prompt(prompt)
     name = f"{computing.runtime}, {computing.precision}"
     print(f"{name}: ready in {ready:.1f} s; {clock.spoken(len(ids))}", file=sys.stderr)
-    if computing.precision == "float32":
+    if name == "openvino, float32":
         return
     net, start = generator.tokens, torch.tensor([generator.tokens.config.classes] * int(generator.tokens.config.start))
     whole = torch.cat([start, ids, torch.tensor(clock.ids[:-1], dtype=torch.long)])
     whole = whole[-net.window :] if net.window else whole
     first = max(len(whole) - len(clock.ids) + 1, 1)
+    assert computing.again is not None
     found = agreement(net.net, computing.again().tokens.net, whole[None], first)
-    print(f"{computing.precision}: {found}", file=sys.stderr)
+    print(f"{name}: {found}", file=sys.stderr)

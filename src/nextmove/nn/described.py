@@ -24,6 +24,7 @@ from nextmove.nn.block import Branch, TransformerBlock
 from nextmove.nn.feedforward import FeedForward, GatedLinear
 from nextmove.nn.mask import Mask, sdpa_mask
 from nextmove.nn.norm import Centred, RMSNorm
+from nextmove.nn.quantised import packed_parts
 
 
 def norm_parts(norm: nn.Module) -> NormParts:
@@ -42,7 +43,8 @@ def product(linear: nn.Module) -> Product:
     """The weights and bias of a linear map."""
     if not isinstance(linear, nn.Linear):
         raise ValueError(f"product: expected a linear map, found {type(linear).__name__}")
-    return Product(linear.weight, linear.bias)
+    packed = packed_parts(linear, "weight")
+    return Product(None if packed else linear.weight, linear.bias, packed)
 
 
 def layer_parts(block: TransformerBlock, rotary: int) -> LayerParts:
@@ -79,12 +81,13 @@ def _branch(branch: Branch) -> BranchParts:
 
 
 def _attention(attention: Attention, rotary: int) -> AttentionParts:
-    heads, packed = attention.heads, attention.in_proj_weight
-    if packed is None:
+    heads, packed = attention.heads, packed_parts(attention, "in_proj_weight")
+    weight = None if packed else attention.in_proj_weight
+    if weight is None and not packed:
         raise ValueError("attention: expected packed queries, keys and values, found them apart")
     norms: list[Any] = [attention.query_norm, attention.key_norm]
     return AttentionParts(
-        Product(packed, attention.in_proj_bias), product(attention.out_proj), heads.n_heads, heads.n_kv_heads,
+        Product(weight, attention.in_proj_bias, packed), product(attention.out_proj), heads.n_heads, heads.n_kv_heads,
         heads.head_dim, heads.scale, heads.cap, heads.window, rotary,
         *(None if norm is None else norm_parts(norm) for norm in norms),
     )  # fmt: skip

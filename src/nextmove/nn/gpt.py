@@ -27,6 +27,7 @@ from nextmove.nn.init import init_normal
 from nextmove.nn.mask import CAUSAL, Mask, extend_valid
 from nextmove.nn.norm import LayerNorm
 from nextmove.nn.product import Linear, linear
+from nextmove.nn.quantised import packed_parts
 from nextmove.nn.renamed import Renames
 from nextmove.nn.rope import Rotary
 from nextmove.nn.stream import Stream
@@ -152,7 +153,12 @@ class GptNet(nn.Module):
     def spoken(self) -> Product:
         """The linear map to logits."""
         if self.head is not None:
-            return Product(self.head.weight, self.head.bias)
+            packed = packed_parts(self.head, "weight")
+            return Product(None if packed else self.head.weight, self.head.bias, packed)
+        packed = packed_parts(self.embedding, "weight")
+        if packed:
+            (whole,) = packed
+            return Product(None, None, [whole.cut(0, self.classes)])
         table = self.embedding.weight
         return Product(table if len(table) == self.classes else table[: self.classes])
 

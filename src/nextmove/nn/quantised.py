@@ -25,9 +25,13 @@ class Unpacked(nn.Module):
 
     def forward(self, _: Tensor) -> Tensor:
         """(N, ...) float32; what it is given only says that the weight is there."""
-        rows = zip(self.kinds, self.shapes, self.buffers(), strict=True)
-        values = [Packed(kind, shape, raw).values() for kind, shape, raw in rows]
+        values = [part.values() for part in self.parts()]
         return values[0] if len(values) == 1 else torch.cat(values)
+
+    def parts(self) -> list[Packed]:
+        """What it unpacks."""
+        rows = zip(self.kinds, self.shapes, self.buffers(), strict=True)
+        return [Packed(kind, shape, raw) for kind, shape, raw in rows]
 
 
 class PackedEmbedding(nn.Module):
@@ -48,6 +52,16 @@ class PackedEmbedding(nn.Module):
         """Rows (..., W) of ids (...)."""
         raw = self.get_buffer("raw")[ids.flatten()]
         return Packed(self.kind, (ids.numel(), *self.shape[1:]), raw).values().view(*ids.shape, -1)
+
+
+def packed_parts(module: nn.Module, name: str) -> list[Packed]:
+    """The parts of a weight that is kept packed, by its name in its module; none of any other."""
+    if isinstance(module, PackedEmbedding) and name == "weight":
+        return [Packed(module.kind, module.shape, module.get_buffer("raw"))]
+    if not parametrize.is_parametrized(module, name):
+        return []
+    (kept,) = module.parametrizations[name]  # type: ignore[index]
+    return kept.parts() if isinstance(kept, Unpacked) else []
 
 
 def keep_packed(net: nn.Module, packed: Mapping[str, Sequence[Packed]]) -> int:

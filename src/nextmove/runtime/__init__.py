@@ -4,7 +4,18 @@ from nextmove.runtime.agreement import Agreement, agreement
 from nextmove.runtime.calibration import calibrate
 from nextmove.runtime.difference import Difference, difference
 from nextmove.runtime.openvino import compiled
+from nextmove.runtime.packed import packed
 from nextmove.runtime.program import Precision
 from nextmove.runtime.ranges import Ranges
 
-__all__ = ["Agreement", "Difference", "Precision", "Ranges", "agreement", "calibrate", "compiled", "difference"]
+__all__ = [
+    "Agreement",
+    "Difference",
+    "Precision",
+    "Ranges",
+    "agreement",
+    "calibrate",
+    "compiled",
+    "difference",
+    "packed",
+]
