@@ -2,6 +2,8 @@
 
 Written in LLVM's terms, since a compiler of loops keeps neither the unpacked weights nor the sums in registers. A
 weight is unpacked where it is multiplied, to the number that unpacking the file gives.
+
+numba keeps what it has compiled by the time of `step.py`, which calls this: touch that file after a change here.
 """
 
 from __future__ import annotations
