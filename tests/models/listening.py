@@ -103,12 +103,12 @@ def _fast(pieces: int = 48) -> Any:
 
 TINY: dict[str, tuple[Callable[[], Any], int, float]] = {
     "rt1": (_rt1, 400, 2e-3),
-    "rt2": (lambda: _tiny("rt2", 1), 350, 2e-3),
+    "rt2": (lambda: _tiny("rt2", 1), 450, 2e-3),
     "openvla": (lambda: _tiny("openvla", 1), 400, 2e-3),
     "openvla-oft": (lambda: _tiny("openvla-oft", 2), 500, 5e-4),
-    "pi0": (lambda: _expert("pi0"), 600, 1e-3),
-    "pi05": (lambda: _expert("pi05"), 700, 1e-3),
-    "pi0-fast": (_fast, 500, 2e-3),
+    "pi0": (lambda: _expert("pi0"), 1000, 1e-3),
+    "pi05": (lambda: _expert("pi05"), 1200, 1e-3),
+    "pi0-fast": (_fast, 900, 2e-3),
     "smolvla": (lambda: _expert("smolvla"), 400, 2e-3),
 }
 """A tiny form of each system, how many steps it is trained, and its learning rate."""
