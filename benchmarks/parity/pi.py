@@ -1,4 +1,4 @@
-"""pi0 and pi0.5: pictures, prefix, velocity, losses and plans.
+"""pi0 and pi0.5: pictures, prefix, suffix, who sees whom, velocity, losses and plans.
 
 Shapes: B batch, H horizon, A action width, L ids, P tokens of the prefix.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from benchmarks.parity.answers import Answers
+from benchmarks.parity.sight import joint, masks, padding, placed, watched
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +22,7 @@ from nextmove.decoders.diffusion import DiffusionDecoder
 from nextmove.encoders.reading import ReadingEncoder
 from nextmove.interop import Loaded, pi
 from nextmove.interop.pi.config import Sizes, Stack
+from nextmove.nn.mask import extend_valid
 
 IN, WORDS = "in.", "in.observation.language."
 
@@ -32,8 +34,13 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     loaded = pi.load(folder, sizes=sizes(case["sizes"]), optional=absent, scaled=True)
     found: dict[str, Tensor] = {}
     with torch.no_grad():
-        ctx = _context(loaded, io, found)
-        found |= _trained(loaded, ctx, io)
+        with watched(loaded.policy.encoder.language.stream, loaded.policy.decoder.net.stream) as calls:  # type: ignore[attr-defined]
+            ctx, valid = _context(loaded, io, found)
+            found |= _trained(loaded, ctx, io)
+        suffix = found["out.suffix_embs"].shape[1]
+        ours, theirs = (extend_valid(mask, after=suffix) for mask in (valid, found["out.prefix_pad_masks"].bool()))
+        keys, positions = placed(joint(calls[0], calls[1]), ours, theirs, io["out.position_ids"])
+        found |= {"out.attention_mask": keys, "out.position_ids": positions}
         whole = loaded.predict(ctx, noise=io["noise.sample"])
         found |= {"out.actions_full": whole, "out.actions": loaded.postprocess(whole)}
     return Answers(found, report=loaded.report)
@@ -58,7 +65,8 @@ def sizes(sizes: Mapping[str, Any]) -> Sizes:
     return Sizes(tower, *stacks, sizes["vocab_size"])
 
 
-def _context(loaded: Loaded, io: Mapping[str, Tensor], found: dict[str, Tensor]) -> Context:
+def _context(loaded: Loaded, io: Mapping[str, Tensor], found: dict[str, Tensor]) -> tuple[Context, Tensor]:
+    """The context, and which of its tokens are no padding."""
     encoder: Any = loaded.policy.encoder
     assert isinstance(encoder, ReadingEncoder)
     pictures, side = [], encoder.config.towers[0].image
@@ -76,7 +84,11 @@ def _context(loaded: Loaded, io: Mapping[str, Tensor], found: dict[str, Tensor])
     real = torch.stack([picture for picture, _ in pictures], 1) * 2 - 1
     blank = real.new_full((len(real), len(encoder.cameras) - len(pictures), *real.shape[2:]), -1)
     found["out.images"] = torch.cat([real, blank], 1)
-    return encoder.prefix(pictures, ids, mask, state)
+    shown = masks(pictures, len(encoder.cameras), len(x))
+    each = (x.shape[1] - ids.shape[1]) // len(pictures)
+    found["out.image_masks"] = shown.float()
+    found["out.prefix_pad_masks"] = padding(shown, each, (0, 0), [mask.bool()]).float()
+    return encoder.prefix(pictures, ids, mask, state), valid
 
 
 def _trained(loaded: Loaded, ctx: Context, io: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,8 +101,10 @@ def _trained(loaded: Loaded, ctx: Context, io: Mapping[str, Tensor]) -> dict[str
     told, ones = io["noise.time"][:, None], torch.ones(len(x), 1)
     found = {"out.velocity": -net(mixed, told, ctx), "out.velocity_t1_cached": -net(mixed, ones, ctx)}
     found["out.time_emb"] = net._sinusoids(told, x.new_empty(0, 0, net.stream.width))
+    suffix, steered = net._embed(mixed, told)
     if net.adaptive:
-        found["out.adarms_cond"] = net._embed(mixed, told)[1]
+        found["out.adarms_cond"] = steered
+    found["out.suffix_embs"] = suffix if net.state is None else torch.cat([net.state(ctx.vector)[:, None], suffix], 1)
 
     def loss(rows: slice) -> Tensor:
         weight = policy.codec.weight(torch.zeros(x[rows].shape[:2], dtype=torch.bool))

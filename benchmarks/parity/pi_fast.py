@@ -1,4 +1,4 @@
-"""pi0-FAST: prefix and ids embedded, logits and loss of given ids, and the likeliest ids with a memory and without.
+"""pi0-FAST: embedded prefix and ids, who sees whom, logits and loss of ids, the likeliest with a memory and without.
 
 Shapes: B batch, L ids, P tokens of the prefix, W width.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from benchmarks.parity.answers import Answers
 from benchmarks.parity.pi import IN, WORDS, sizes
+from benchmarks.parity.sight import joint, masks, padding, placed, watched
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,9 +26,6 @@ from nextmove.interop import pi_fast
 from nextmove.interop.pi_fast.composed import Places
 from nextmove.nn.continued import Continued, follow
 from nextmove.nn.mask import block_mask
-
-SHAPES = ("out.attention_mask", "out.position_ids", "out.pad_masks", "out.image_masks")
-"""What follows from masks and order; logits show it."""
 
 
 def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
@@ -46,7 +44,7 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
         shown = _shown(encoder, io, found)
         _trained(encoder, shown, io, found)
         texts = _written(encoder, shown, case, io, found)
-    return Answers(found, texts=texts, given=SHAPES, report=loaded.report)
+    return Answers(found, texts=texts, report=loaded.report)
 
 
 Shown = tuple[list[tuple[Tensor, Tensor | None]], Tensor, Tensor]
@@ -70,9 +68,18 @@ def _trained(encoder: ReadingEncoder, shown: Shown, io: Mapping[str, Tensor], fo
     ids, real = io["in.action.tokens"], io["in.action.token_mask"]
     x, valid, _ = encoder.embedded(*shown)
     own, language = encoder.language.embed(ids), encoder.language
+    pictures, words, mask = shown
+    there = masks(pictures, len(encoder.cameras), len(ids))
+    each = (x.shape[1] - words.shape[1]) // len(pictures)
+    places = padding(there, each, (0, 0), [mask.bool(), real.bool()])
+    found |= {"out.image_masks": there.float(), "out.pad_masks": places.float()}
     found["out.embs"] = io["out.embs"].clone()
-    found["out.embs"][io["out.pad_masks"]] = torch.cat([x, own], 1)[torch.cat([valid, real], 1)]
-    h, _ = language.read_embedded(own, Context.empty(len(ids)), encoder.prefix(*shown).memory, valid=real)
+    found["out.embs"][places] = torch.cat([x, own], 1)[torch.cat([valid, real], 1)]
+    with watched(language.stream) as calls:
+        h, _ = language.read_embedded(own, Context.empty(len(ids)), encoder.prefix(*shown).memory, valid=real)
+    whole = torch.cat([valid, real], 1)
+    keys, positions = placed(joint(calls[0], calls[1]), whole, places, io["out.position_ids"])
+    found |= {"out.attention_mask": keys, "out.position_ids": positions}
     logits = language.logits(h)
     found["out.logits"] = torch.where(real[..., None], logits, io["out.logits"])
     errors = F.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")

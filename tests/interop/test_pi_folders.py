@@ -182,8 +182,7 @@ def test_equals_the_reference(name, tmp_path):
     assert "error" not in result
     assert result["max_abs_diff"] < 2e-5
     assert result["loss_diff"] < 1e-5
-    told = {"out.suffix_embs", "out.attention_mask", "out.position_ids", "out.image_masks", "out.prefix_pad_masks"}
-    assert set(result["not_compared"]) == told
+    assert "not_compared" not in result
 
 
 def test_every_name_is_used_or_left_aside_for_a_reason(folder):
