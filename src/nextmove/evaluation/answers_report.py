@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextmove.evaluation import gallery
+from nextmove.evaluation import gallery, pages
 from nextmove.evaluation.episode import plain
 from nextmove.evaluation.machine import machine, versions
 from nextmove.host.files import write_json, write_text
@@ -21,19 +21,13 @@ def write_answers(
 
     examples: `image` (h, w, 3) uint8, `question`, `answer`, `said` and `right`.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     summary = plain({
         "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "commands": list(commands),
         "machine": machine(), "versions": versions(), **result,
         "examples": [{k: v for k, v in one.items() if k != "image"} for one in examples],
     })  # fmt: skip
-    environment = Environment(
-        loader=PackageLoader("nextmove.evaluation"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     drawn = [{**one, "image": base64.b64encode(gallery.png(one["image"].numpy())).decode()} for one in examples]
-    page = environment.get_template("answers.html.j2").render(s=summary, examples=drawn, rows=_rows(summary))
+    page = pages.page("answers", s=summary, examples=drawn, rows=_rows(summary))
     write_json(out / "report.json", summary)
     write_text(out / "report.html", page)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.evaluation import gallery
+from nextmove.evaluation import gallery, pages
 from nextmove.host.files import write_bytes, write_json, write_text
 
 
@@ -40,12 +40,6 @@ def write_found(
     commands: Sequence[str] = (),
 ) -> None:
     """Writes search.html, search.png (a grid) and search.json into `out`, each whole or not at all."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("nextmove.evaluation"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     summary = {
         "text": text,
         "folder": folder,
@@ -54,7 +48,7 @@ def write_found(
         "commands": list(commands),
         "found": [{"image": one.name, "score": one.score} for one in found],
     }
-    page = environment.get_template("found.html.j2").render(s=summary, found=found)
+    page = pages.page("found", s=summary, found=found)
     write_json(out / "search.json", summary, indent=1, allow_nan=False)
     write_text(out / "search.html", page)
     if found:

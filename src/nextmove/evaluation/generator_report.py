@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nextmove.evaluation import plots
+from nextmove.evaluation import pages, plots
 from nextmove.evaluation.entry import unfinished
 from nextmove.evaluation.episode import plain
 from nextmove.evaluation.machine import machine, versions
@@ -38,7 +38,6 @@ class GeneratorResult:
 
 def write_generator(judged: GeneratorResult, out: Path, *, title: str, commands: Sequence[str] = ()) -> dict[str, Any]:
     """Writes `report.html` and `report.json` into `out`, each whole or not at all; returns the latter's content."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     summary = plain({
@@ -48,16 +47,11 @@ def write_generator(judged: GeneratorResult, out: Path, *, title: str, commands:
         "texts": list(judged.texts), "judged_on": dict(judged.judged_on),
         "caution": f"{judged.name} is not finished: {reason}." if (reason := unfinished(judged.facts)) else "",
     })  # fmt: skip
-    environment = Environment(
-        loader=PackageLoader("nextmove.evaluation"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["show"] = show
     curve = judged.curve
     drawn = plots.training_plot({judged.name: curve}, [judged.name]) if curve and curve["step"] else ""
     images = {caption: base64.b64encode(png).decode() for caption, png in judged.images.items()}
-    page = environment.get_template("generator.html.j2").render(
-        s=summary, images=images, training=Markup(drawn), rows=table_rows(summary)
+    page = pages.page(
+        "generator", {"show": show}, s=summary, images=images, training=Markup(drawn), rows=table_rows(summary)
     )
     write_json(Path(out) / "report.json", summary, indent=1, allow_nan=False)
     write_text(Path(out) / "report.html", page)

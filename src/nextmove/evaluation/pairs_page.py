@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from nextmove.evaluation import gallery
+from nextmove.evaluation import gallery, pages
 from nextmove.evaluation.entry import unfinished
 from nextmove.evaluation.episode import plain
 from nextmove.evaluation.intervals import Rate
@@ -49,8 +49,6 @@ class PairsResult:
 
 def write_pairs(judged: PairsResult, out: Path, *, commands: Sequence[str] = ()) -> dict[str, Any]:
     """Writes `report.html` and `report.json` into `out`, each whole or not at all; returns the latter's content."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     summary = plain({
         "title": judged.name, "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "commands": list(commands), "machine": machine(), "versions": versions(), "name": judged.name,
@@ -58,13 +56,7 @@ def write_pairs(judged: PairsResult, out: Path, *, commands: Sequence[str] = ())
         "judged_on": dict(judged.judged_on),
         "caution": f"{judged.name} is not finished: {reason}." if (reason := unfinished(judged.facts)) else "",
     })  # fmt: skip
-    environment = Environment(
-        loader=PackageLoader("nextmove.evaluation"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    page = environment.get_template("pairs.html.j2").render(
-        s=summary, rates=judged.rates, explained=judged.explained, grids=judged.grids
-    )
+    page = pages.page("pairs", s=summary, rates=judged.rates, explained=judged.explained, grids=judged.grids)
     write_json(Path(out) / "report.json", summary, indent=1, allow_nan=False)
     write_text(Path(out) / "report.html", page)
     return dict(summary)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextmove.evaluation import plots
+from nextmove.evaluation import pages, plots
 from nextmove.evaluation.beside import labels, worst_dims
 from nextmove.evaluation.entry import Entry, unfinished
 from nextmove.evaluation.film import COLUMNS
@@ -61,20 +61,15 @@ def write_report(
 
 def render(summary: Mapping[str, Any], entries: Sequence[Entry]) -> str:
     """The page: it asks nothing of any network, its images and videos lie within."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("nextmove.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(num=_number, count=_count, signed=_signed, p=_p, seeds=ranges, episodes=in_words)
+    filters: dict[str, Any] = {
+        "num": _number, "count": _count, "signed": _signed, "p": _p, "seeds": ranges, "episodes": in_words,
+    }  # fmt: skip
     table = {name: summary["policies"][name] for name in summary["best_first"]}
     played = {n: {(e["task"], e["seed"]): e for e in p["episodes"]} for n, p in table.items() if p["success"]}
     keys = sorted({key for found in played.values() for key in found}, key=_ordered(list(summary["tasks"])))
-    return environment.get_template("report.html.j2").render(
+    return pages.page(
+        "report",
+        filters,
         s=summary,
         policies=table,
         played=played,

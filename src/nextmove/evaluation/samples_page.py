@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nextmove.evaluation import pages
 from nextmove.host.files import write_text
 
 
@@ -26,17 +27,11 @@ def write_samples(
     notes: Sequence[str] = (), commands: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Writes the page `out`: samples by group, tables by caption (a header first), all within one file."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("nextmove.evaluation"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     shown = {
         name: [{"data": base64.b64encode(s.image).decode(), "split": s.split, "rows": s.rows} for s in samples]
         for name, samples in groups.items()
     }
-    page = environment.get_template("samples.html.j2").render(
+    page = pages.page("samples", 
         title=title, created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), groups=shown, tables=tables,
         notes=notes, commands=commands,
     )  # fmt: skip
