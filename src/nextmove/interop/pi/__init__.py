@@ -2,6 +2,7 @@
 
 from nextmove.interop.pi.described import check_named
 from nextmove.interop.pi.exporting import export, export_openpi
-from nextmove.interop.pi.loading import load, load_openpi
+from nextmove.interop.pi.loading import load
+from nextmove.interop.pi.openpi import load_openpi
 
 __all__ = ["check_named", "export", "export_openpi", "load", "load_openpi"]

@@ -11,7 +11,7 @@ import torch
 from nextmove.codecs import Scaled
 from nextmove.config import ConfigError, nearest, read_object
 from nextmove.interop.lerobot.config import ACTION, STATE
-from nextmove.interop.pi.config import Pi0Config, PiShared
+from nextmove.interop.pi.config import PiShared
 from nextmove.models.policy import Policy
 
 NORMS = "norm_stats.json"
@@ -58,12 +58,12 @@ def of_assets(folder: Path, asset: str | None) -> tuple[Mapping[str, Any], str]:
     return data, name
 
 
-def scales(norms: Mapping[str, Any], config: Pi0Config) -> tuple[Scaled, Scaled]:
+def scales(norms: Mapping[str, Any], config: PiShared) -> tuple[Scaled, Scaled]:
     """Of states and actions, by openpi's formulas."""
     if not norms:
         return unscaled(config)
     widths = (config.input_features[STATE].shape[0], config.output_features[ACTION].shape[0])
-    mode: Any = "quantiles" if config.type == "pi05" else "mean_std"
+    mode: Any = "mean_std" if config.type == "pi0" else "quantiles"
     made = []
     for key, name, width in (("state", STATE, widths[0]), ("actions", ACTION, widths[1])):
         scale, stats = Scaled(width, mode=mode, name=name), dict(norms[key])

@@ -49,7 +49,7 @@ def load(
     with naming(folder):
         found = opened(folder, parse, PRE, check_steps, fps=fps, optional=optional, sizes=sizes, scaled=scaled)
         config, ids = found.config, found.sizes.ids
-        tensors, told, codec = read_folder(folder, dtype), words.tokenizer(folder, ids), _codec(folder, config, fast)
+        tensors, told, codec = read_folder(folder, dtype), words.tokenizer(folder, ids), codec_of(folder, config, fast)
         plain, ignored = layout.tidied(tensors, where=str(folder), spoken=_apart(tensors))
         places = places or Places.of(config, ids, told)
         tied = layout.HEAD not in plain
@@ -60,7 +60,7 @@ def load(
         pieces = table(policy)
         fill(policy, pieces, plain, where=str(folder), dtype=dtype)
         names = {f"model.{piece.name}": ours for ours, parts in pieces.items() for piece in parts}
-        notes = (*_give(policy, codec, told), *found.scale(policy), *found.notes)
+        notes = (*give(policy, codec, told), *found.scale(policy), *found.notes)
         report = Report(config.type, found.version, tuple(names), ignored, (), notes)
         return Loaded(policy.eval(), report, config, names)
 
@@ -71,7 +71,7 @@ def _apart(tensors: dict[str, Tensor]) -> bool:
     return {layout.HEAD, layout.EMBEDDING} <= found
 
 
-def _codec(folder: Path, config: PiFastConfig, given: Fast | Path | str | None) -> Fast | None:
+def codec_of(folder: Path, config: PiFastConfig, given: Fast | Path | str | None) -> Fast | None:
     """The tokenizer of actions, where it is."""
     if isinstance(given, Fast):
         return given
@@ -89,7 +89,7 @@ def table(policy: Any) -> dict[str, tuple[layout.Piece, ...]]:
     return found | ({head: (layout.Piece(layout.HEAD, 0, len(own[head])),)} if head in own else {})
 
 
-def _give(policy: Policy, codec: Fast | None, told: Any) -> list[str]:
+def give(policy: Policy, codec: Fast | None, told: Any) -> list[str]:
     """Gives a policy both tokenizers; what is said of those that are absent."""
     encoder: Any = policy.encoder
     actions: Any = policy.codec
