@@ -67,7 +67,14 @@ class Prompt:
 
     def ids(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
         """ids (B, L) padded on the right, and their mask; raises ValueError for a text of more than `length` ids."""
-        return tokenizer.batch(texts, length=self.length, cut=None, special=self.special)
+        try:
+            return tokenizer.batch(texts, length=self.length, cut=None, special=self.special)
+        except ValueError as problem:
+            if "expected at most" not in str(problem):
+                raise
+            raise ValueError(
+                f"{problem} (with its state and template; --recipe.encoder.prompt.length takes more)"
+            ) from None
 
     def _text(self, task: str, state: str) -> str:
         task = task.removesuffix("\n")

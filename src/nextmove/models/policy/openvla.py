@@ -67,7 +67,7 @@ def small(**parts: Any) -> Reading:
     """What a model of a CPU's size reads: bytes, and a word of its own for each bin."""
     return Reading(
         llama(192, 4, 6, 512), ids=BYTES + BINS + 1, towers=sight(), values=("imagenet", "symmetric"),
-        framed=STRETCHED, projector=Projector(3, widen=2), prompt=Prompt(TEMPLATE, 128, lower=True, special=False),
+        framed=STRETCHED, projector=Projector(3, widen=2), prompt=Prompt(TEMPLATE, 160, lower=True, special=False),
         order="causal", **parts,
     )  # fmt: skip
 

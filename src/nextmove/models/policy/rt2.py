@@ -55,7 +55,7 @@ def around(
     skipped = replace(model.tower, pool="none") if model.tower.pool == "attention" else model.tower
     return Reading(
         net.trunk, rows, (skipped,), (getattr(model, "values", "symmetric"),), STRETCHED, model.projector,
-        prompt=Prompt(question.replace("{}", ACT), 128, special=False, classes=classes, hash=hash), front=front,
+        prompt=Prompt(question.replace("{}", ACT), 160, special=False, classes=classes, hash=hash), front=front,
         order="whole" if net.whole else "causal",
     )  # fmt: skip
 

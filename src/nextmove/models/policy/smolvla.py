@@ -80,7 +80,7 @@ class SmolVla:
 
     timing: Timing = Timing(n_obs_steps=1, horizon=16, n_action_steps=8)
     encoder: Reading = field(
-        default_factory=lambda: reads(language(128, 4, SMALL, 256), sight(64, 8, 128, 4, 4), 2, Prompt(), 0)
+        default_factory=lambda: reads(language(128, 4, SMALL, 256), sight(64, 8, 128, 4, 4), 2, Prompt(length=96), 0)
     )
     actions: ActionSpace = ActionSpace(per_step=False, space="absolute", mask_padding=True)
     decoder: Flow = field(default_factory=lambda: flow(TINY))
