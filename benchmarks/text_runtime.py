@@ -12,7 +12,7 @@ All read the same GGUF file and write the likeliest ids after prompts of 128 ids
 `speed` takes turns prompt by prompt, medians; `agreement` compares with float32 by OpenVINO, which is written first:
 equal ids where each goes on from its own text, and where both read float32's. `memory` has each engine read the file in
 a process of its own: what it takes beside what importing it took. A run adds to the file, so that each may
-be short.
+be short, and `speed` goes on with the next prompt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import torch
 from nextmove.interop import gguf
 from nextmove.interop.packaged import PACKAGED
 from nextmove.runtime import agreement, compiled, packed
-from text_engines import Engine, alone, engine
+from text_engines import Engine, alone, engine, theirs
 from turns import Peer, answer, resident
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +71,7 @@ def speed(given: argparse.Namespace, found: dict[str, Any]) -> None:
             engines["llama.cpp"] = lambda prompt, new: peer("write", prompt=prompt, new=new)
             found["versions"]["llama-cpp-python"] = peer.ready["version"]
         rounds: list[dict[str, Any]] = found.setdefault("rounds", [])
-        for i, text in enumerate([texts[0], *texts]):
+        for i, text in enumerate([texts[0], *texts[len(rounds) :]]):
             made = {name: write(text, given.new) for name, write in engines.items()}
             if i:
                 rounds.append(
@@ -93,25 +93,33 @@ def agree(given: argparse.Namespace, found: dict[str, Any]) -> None:
         kept.append(write(text, given.new)["ids"])
         save(given, found)
     for name in given.engines:
-        free, forced = [], []
-        write, _ = engine(name, loaded, given.file)
+        each: list[dict[str, float]] = found.setdefault("each", {}).setdefault(name, [])
+        if len(each) == len(texts):
+            continue
+        write = None if given.forced else engine(name, loaded, given.file)[0]
         net = _network(name, loaded, given.file)
-        for text, ids in zip(texts, kept, strict=True):
-            made = write(text, given.new)["ids"]
-            free.append(sum(a == b for a, b in zip(made, ids, strict=True)) / len(ids))
-            if net is not None:
-                forced.append(agreement(net, reference.tokens.net, torch.tensor([text + ids[:-1]]), len(text)))
-        entry = {"own_text": statistics.mean(free), "whole_texts": sum(x == 1 for x in free), "texts": len(free)}
-        if forced:
-            entry |= {"same_text": statistics.mean(a.same for a in forced), "apart": max(a.largest for a in forced)}
-        found.setdefault("agreement", {})[name] = entry
-        save(given, found)
+        for text, ids in list(zip(texts, kept, strict=True))[len(each) :]:
+            same = agreement(net, reference.tokens.net, torch.tensor([text + ids[:-1]]), len(text))
+            each.append({"same_text": same.same, "apart": same.largest})
+            if write is not None:
+                made = write(text, given.new)["ids"]
+                each[-1]["own_text"] = sum(a == b for a, b in zip(made, ids, strict=True)) / len(ids)
+            save(given, found)
+
+
+def agreed(each: list[dict[str, float]]) -> list[str]:
+    """The columns of agreement; whole texts are those where all ids are the same, own ones where there are some."""
+    kinds = {key: [x[key] for x in each if key in x] for key in ("own_text", "same_text")}
+    shares = [f"{statistics.mean(of):.3f}" if of else "" for of in kinds.values()]
+    whole = kinds["own_text"] or kinds["same_text"]
+    return [*shares, f"{sum(x == 1 for x in whole)} of {len(whole)}" if whole else ""]
 
 
 def _network(name: str, loaded: Any, file: Path) -> Any:
     kind, _, precision = name.partition("-")
     if kind == "transformers":
-        return None
+        net = theirs(loaded, precision)
+        return lambda ids, ctx, state: (net(ids).logits.float(), state)
     if kind == "packed":
         return packed(gguf.load_kept(file)[0].model).tokens.net
     model = copy.deepcopy(loaded)
@@ -161,14 +169,12 @@ def table(given: argparse.Namespace, found: dict[str, Any]) -> None:
     for name in names:
         of = [one[name] for one in rounds if name in one]
         read, written = (statistics.median(x[what] for x in of) for what in ("read", "written"))
-        how, ready = found.get("agreement", {}).get(name, {}), found.get("ready", {}).get(name, {})
+        how, ready = agreed(found.get("each", {}).get(name, [])), found.get("ready", {}).get(name, {})
         ratios = [over(name, "transformers-float32", what) for what in ("read", "written")]
-        whole = f"{how['whole_texts']} of {how['texts']}" if how else ""
         held = [f"{x:.0f}" for x in found.get("memory", {}).get(name, ())] or ["", ""]
-        shares = [f"{how[key]:.3f}" if key in how else "" for key in ("own_text", "same_text")]
         took = f"{ready['ready_seconds']:.1f}" if "ready_seconds" in ready else ""
         beside = over(name, "llama.cpp", "written")
-        row = [name, f"{read:.0f}", f"{written:.1f}", *ratios, beside, *shares, whole, took, *held]
+        row = [name, f"{read:.0f}", f"{written:.1f}", *ratios, beside, *how, took, *held]
         found["rows"].append(row)
         print(" | ".join(row))
 
@@ -188,7 +194,8 @@ def main() -> None:
     parser.add_argument("act", choices=[*acts, "hold"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--file", type=Path, help="a GGUF file of Llama's layout, by default SmolLM2's package")
-    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
+    parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=ENGINES)
+    parser.add_argument("--forced", action="store_true", help="agreement: no texts of their own, which take long")
     parser.add_argument("--llama", default="", help="a Python that has llama-cpp-python")
     for name, default in (("threads", 2), ("prompts", 20), ("new", 128)):
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -5,6 +5,7 @@ Waiting costs a fraction of a microsecond; a thread that waits long lets others 
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -77,6 +78,11 @@ def meet(address: int, goal: int) -> None:
 @lru_cache(maxsize=4)
 def _others(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "nextmove-packed")
+
+
+if hasattr(os, "register_at_fork"):
+    # A process that was forked has none of the threads.
+    os.register_at_fork(after_in_child=_others.cache_clear)
 
 
 def together(count: int, work: Callable[..., None], *given: Any) -> None:
