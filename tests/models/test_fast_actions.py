@@ -15,6 +15,7 @@ from nextmove.contracts import Known, normal, seeded
 from nextmove.decoders import Autoregressive, Flow
 from nextmove.decoders.sampling import Sampling
 from nextmove.jobs.adopt import begin
+from nextmove.jobs.tuned import begin_whole
 from nextmove.models.policy import ActionSpace, PolicySpec, Timing
 from nextmove.models.policy.action_tokens import ActionTokens
 from nextmove.models.policy.flow_policy import FlowPolicy
@@ -94,9 +95,23 @@ def test_a_codec_begins_with_another_ones_pieces(tmp_path):
     other = store.create("action-tokens", SPEC, SMALL)
     other.fit([{**batch(), "action": 3 * normal((64, 8, 2), seeded(9))}])
     assert other.codec.fast.fast.text != (tmp_path / FILE).read_text()
+    before = other.codec.rule
     begin(other, {"codec": tmp_path})
+    assert other.codec.rule is not before
+    assert other.codec.rule is other.codec.rule
     assert other.codec.fast.fast.text == (tmp_path / FILE).read_text()
     assert other.codec.encode(batch()["action"], {}).tolist() == policy().codec.encode(batch()["action"], {}).tolist()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_whole_policy_goes_on_with_the_pieces_of_its_scales(keep, tmp_path):
+    store.save(policy(), tmp_path)
+    other = store.create("action-tokens", SPEC, SMALL)
+    other.fit([{**batch(), "action": 3 * normal((64, 8, 2), seeded(9))}])
+    begin_whole(other, tmp_path, keep_scales=keep)
+    assert (other.codec.fast.fast.text == (tmp_path / FILE).read_text()) == keep
+    assert other.eval().act({STATE: batch(3)[STATE]}, rng=seeded(0)).actions.isfinite().all()
+    assert other.codec.fast.broken == 0
 
 
 @pytest.mark.parametrize(

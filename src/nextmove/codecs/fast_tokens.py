@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +37,7 @@ class FastTokens(nn.Module):
         super().__init__()
         self.fast, self.horizon, self.width = fast, horizon, width
         self.length = length or most(fast.vocabulary, horizon * width)
+        self._rule: tuple[str, Rule] | None = None
         self.moved = self.seen = self.shortened = self.broken = 0
         """Numbers that became others and all of them, windows too long for `length`, and ids that gave no whole one."""
 
@@ -64,7 +64,6 @@ class FastTokens(nn.Module):
         """
         rows = [row for part in windows for row in part]
         self.fast.fit(rows[:: -(-len(rows) // FITTED)] if rows else rows)
-        self.__dict__.pop("rule", None)
         if self.fast.pieces > self.fast.vocabulary:
             raise ValueError(
                 f"fast: expected a vocabulary of at least {self.fast.pieces} pieces for integers from "
@@ -72,9 +71,15 @@ class FastTokens(nn.Module):
             )
         assert self.rule
 
-    @cached_property
+    @property
     def rule(self) -> Rule:
         """Which ids may follow (`codecs.fast_rule.Rule`)."""
+        fast = self.fast
+        if self._rule is None or self._rule[0] != fast.text:
+            self._rule = (fast.text, self._made())
+        return self._rule[1]
+
+    def _made(self) -> Rule:
         fast = self.fast
         absent = [b""] * (fast.vocabulary - fast.pieces)
         count, top = self.horizon * self.width, fast.largest - fast.least

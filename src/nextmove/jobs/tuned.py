@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove import store, weights
+from nextmove.codecs.fast import Fast
 from nextmove.codecs.scaled import Scaled
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.config import ConfigError
@@ -74,7 +75,7 @@ def begin_whole(model: Policy, source: Path | str, *, keep_scales: bool) -> str 
     weights.check(kept, found, where=where)
     for name, value in kept.items():
         value.copy_(found[name])
-    _take_tokenizers(model, base)
+    _take_tokenizers(model, base, keep_scales)
     read_whole.cache_clear()  # Its weights are held once.
     scales = "the same" if keep_scales else "those of the new data (--keep-scales keeps the model's)"
     print(f"begins with all weights of {source}; scales are {scales}")
@@ -90,11 +91,13 @@ def _scales(model: nn.Module) -> set[str]:
     return found | {name for name, _ in model.named_buffers() if name.startswith("codec.")}
 
 
-def _take_tokenizers(model: nn.Module, base: nn.Module) -> None:
+def _take_tokenizers(model: nn.Module, base: nn.Module, keep_scales: bool) -> None:
     theirs = dict(base.named_modules())
     for name, part in model.named_modules():
         other = theirs.get(name)
         if isinstance(part, Tokenizer) and isinstance(other, Tokenizer):
+            part.adopt(other)
+        if keep_scales and isinstance(part, Fast) and isinstance(other, Fast):
             part.adopt(other)
 
 
