@@ -32,6 +32,7 @@ from kept_table import keep
 from nextmove import data as sets
 from nextmove import jobs, store
 from nextmove.contracts import seeded
+from nextmove.data import identity
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
 from nextmove.encoders import Camera, Instruction, Observation, State, StateEstimator
 from nextmove.encoders.planner import Planner
@@ -213,7 +214,8 @@ def main() -> None:
         print(*(f"{cell!s:>24}" for cell in row))
     if not args.name:
         return
-    episodes = len(store.read_config(args.out / args.heads[0] / "model")["facts"]["content"]["trained"])
+    content = store.read_config(args.out / args.heads[0] / "model")["facts"]["content"]
+    episodes = len(identity.from_hex(content["trained"]))
     note = (
         f"One model for all ten tasks of {SUITE}, {episodes} demonstrations with the noise of recordings, one camera "
         f"of 96 x 96 px, the hand's place and opening, and the instruction; {args.episodes} held-out seeds a task, "
