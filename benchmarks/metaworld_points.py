@@ -184,6 +184,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--demos", type=Path, default=Path("runs/metaworld-points/demos"))
     parser.add_argument("--out", type=Path, help="runs/metaworld-points/SYSTEM if not given")
     parser.add_argument("--name", default="metaworld-points", help="of the tables in docs/data; empty keeps none")
+    parser.add_argument("--remark", default="", help="a sentence for the note, such as why one task was trained longer")
     parser.add_argument("--latency-only", action="store_true", help="of what is recorded already")
     args = parser.parse_args()
     args.out = args.out or Path("runs/metaworld-points") / args.system
@@ -202,9 +203,9 @@ def main() -> None:
             title = f"{args.system} on Meta-World's point clouds, {DEMONSTRATIONS} demonstrations a task"
             note = (
                 f"{POINTS} points from one depth camera and the hand's own state; {args.episodes} held-out seeds "
-                f"a task, success at any step, one training seed, {args.minutes:g} busy minutes a task. Published "
-                "means: of 21 easy, 4 medium, 4 hard and 5 very hard tasks, three training seeds, the best five "
-                "evaluations of 3000 epochs (FlowPolicy, as MP1's Table 1 quotes it)."
+                f"a task, success at any step, one training seed, busy minutes of {args.threads} threads. {args.remark}"
+                "Published means: of 21 easy, 4 medium, 4 hard and 5 very hard tasks, three training seeds, the best "
+                "five evaluations of 3000 epochs (FlowPolicy, as MP1's Table 1 quotes it)."
             )
             keep(args.name, title=title, command=command(args), note=note, columns=COLUMNS, rows=rows)
     rows = latencies(args, args.demos / chosen[0][0])
