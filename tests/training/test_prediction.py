@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import mmap
 
+import numpy as np
 import pytest
 import torch
 from tests.training.tiny import Tiny, batches, run
@@ -97,3 +99,43 @@ def test_first_rows_cut_all_that_has_rows():
     cut = first_rows(batch, 3)
     assert [len(cut["x"]), len(cut["task"]), cut["more"]["y"].tolist()] == [3, 3, [0, 1, 2]]
     assert first_rows(batch, 40) is batch
+
+
+def test_pages_of_mapped_files_are_no_memory_that_a_step_takes(tmp_path):
+    """As the frames of a store: they fill the process while rows are gathered, and the system takes them back."""
+    if not memory.forget_peak() or memory.of_files() is None:
+        pytest.skip("this system does not say what a process holds")
+    path, size = tmp_path / "frames", 64 << 20
+    path.write_bytes(b"1" * size)
+    peak, before = memory.Peak(), memory.resident()
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    assert np.frombuffer(mapped, np.uint8)[::4096].sum() > 0
+    assert memory.resident() - before > size // 2
+    assert peak.look() - before < size // 4
+    kept = np.ones(size, np.uint8)
+    assert peak.look() - before > size // 2
+    del kept
+    assert peak.look() - before > size // 2
+
+
+def test_what_operators_take_for_themselves_is_predicted(monkeypatch):
+    if not memory.forget_peak():
+        pytest.skip("this system does not say what a process holds")
+
+    def compute(rows):
+        np.ones(rows << 20, np.uint8).sum()  # no tensor, as what oneDNN copies
+
+    foreseen = prediction.foresee(
+        compute, rows=96, parts=1, trained=[torch.ones(3)], moments=True, known=[], device=CPU
+    )
+    assert foreseen.bytes - memory.resident() > 64 << 20
+
+
+def test_what_there_is_no_room_for_is_not_tried(monkeypatch):
+    tried = []
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    monkeypatch.setattr(memory, "resident", lambda: 1000)
+    monkeypatch.setattr(prediction, "most", lambda *_: 1e6)
+    prediction.foresee(tried.append, rows=64, parts=1, trained=[torch.ones(3)], moments=True, known=[], device=CPU)
+    assert set(tried) == {16}

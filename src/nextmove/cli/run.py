@@ -133,11 +133,15 @@ def _train(args: list[str]) -> int:
         print("digits, mnist, a folder of images, or a data set with a camera.\n")
         print("`nextmove train SYSTEM --help` lists the options, the system's own among them.")
         return 0 if args and args[0] in ("-h", "--help") else 2
-    from nextmove.jobs.tasks.looking import inputs_in, recipe_for
-
     system, rest = find(args[0]), args[1:]
     decoder, trunk, size, parts, backbone, instruction = (_value(rest, f"--{name}") for name in CHOICES)
     source = next((arg for arg in rest if (Path(arg) / "meta" / "info.json").is_file()), None)
+    if source and system.acts and not {"-h", "--help"} & set(rest):
+        from nextmove.data import ahead
+
+        ahead.begin(Path(source))
+    from nextmove.jobs.tasks.looking import inputs_in, recipe_for
+
     inputs = inputs_in(Path(source)) if source and system.acts else None
     recipe = own = recipe_for(system.name, inputs, size=size, parts=parts, backbone=backbone, instruction=instruction)
     if whole := _whole(rest) if system.acts else None:

@@ -6,14 +6,13 @@ Shapes: N frames of the whole set, E episodes, n entries of a window, C channels
 from __future__ import annotations
 
 import copy
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nextmove.data.cameras import Camera, FrameCache, ImageCamera, VideoCamera
 from nextmove.data.digits import Rounding
@@ -23,6 +22,9 @@ from nextmove.data.layout import Feature, Info, read_info, read_json, read_json_
 from nextmove.data.stats import Stats, merge, parse_stats
 from nextmove.data.tables import Array, count_rows, read_parts, to_numpy
 from nextmove.host.threads import threaded
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def open_dataset(
@@ -205,6 +207,8 @@ class Dataset:
         """
         if not -len(self) <= index < len(self):
             raise DataError(f"{self.root}: frame {index} does not exist, {len(self)} are selected")
+        import torch
+
         row = self._row(index % len(self))
         offsets = {k: self.offsets(k, seconds) for k, seconds in (delta_timestamps or {}).items()}
         stored = [name for name, feature in self.layout.features.items() if not feature.is_camera]
@@ -231,6 +235,8 @@ class Dataset:
         return int(start[e] + index - (end[e - 1] if e else 0))
 
     def _image(self, name: str, rows: Array, return_uint8: bool) -> Tensor:
+        import torch
+
         frames = torch.from_numpy(self.video(name).frames(rows)).permute(0, 3, 1, 2).contiguous()
         if frames.dtype != torch.uint8 or (return_uint8 and self.layout.features[name].is_video):
             return frames
@@ -282,10 +288,11 @@ def _kept(feature: Feature, single: bool) -> Any:
 
 def _empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """Memory for a column: numpy asks for huge pages, for which a nearly full machine is tidied up for seconds."""
-    if dtype is object:
-        return np.empty(shape, object)
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    found: Array = torch.empty(size, dtype=torch.uint8).numpy().view(dtype).reshape(shape)
+    size = 0 if dtype is object else int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if not size or not hasattr(mmap, "MAP_PRIVATE"):
+        return np.empty(shape, dtype)
+    own = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    found: Array = np.frombuffer(own, dtype).reshape(shape)
     return found
 
 
@@ -293,5 +300,7 @@ def _tensor(values: Array) -> Any:
     """LeRobot's dtypes: every float is float32, every integer int64; strings stay a list."""
     if values.dtype == object:
         return values.tolist()
+    import torch
+
     kind = {"f": np.float32, "i": np.int64, "u": np.int64}.get(values.dtype.kind, values.dtype)
     return torch.from_numpy(values.astype(kind))

@@ -19,6 +19,11 @@ def peak() -> int | None:
     return _status("VmHWM")
 
 
+def of_files() -> int | None:
+    """What of it are pages of mapped files: code, and stores of frames, which the system takes back at need."""
+    return _status("RssFile")
+
+
 def forget_peak() -> bool:
     """Begins to count the peak from now on; whether the system can."""
     try:
@@ -55,3 +60,23 @@ def _number(path: Path, name: str) -> int | None:
         return 1024 * int(path.read_text().split(f"{name}:", 1)[1].split()[0])
     except (OSError, IndexError, ValueError):
         return None
+
+
+class Peak:
+    """The most that this process holds from now on; of pages of mapped files those that it holds now.
+
+    A store of frames fills the process with pages as rows are gathered, but nobody runs out of memory by them.
+    """
+
+    def __init__(self) -> None:
+        self._files, self._own = of_files() or 0, 0
+        self._counted = forget_peak()
+
+    def look(self) -> int | None:
+        """The most so far; None where the system does not say. What is not looked at for long is told too low."""
+        most = peak()
+        if not self._counted or most is None:
+            return None
+        self._own = max(self._own, most - (of_files() or 0))
+        forget_peak()
+        return self._own + self._files

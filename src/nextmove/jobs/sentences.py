@@ -6,7 +6,6 @@ from torch import nn
 
 from nextmove.config import ConfigError
 from nextmove.encoders.sentence import SentenceEncoder
-from nextmove.interop.hf import sentences
 
 
 def begin_sentences(model: nn.Module) -> dict[str, str | None]:
@@ -17,6 +16,8 @@ def begin_sentences(model: nn.Module) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name, part in model.named_modules():
         if isinstance(part, SentenceEncoder):
+            from nextmove.interop.hf import sentences
+
             read = sentences.load(part.config.source).model
             try:
                 part.begin(read.net, read.codec)

@@ -9,8 +9,6 @@ from torch import nn
 
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.config import ConfigError
-from nextmove.interop.hf.words import open_tokenizer
-from nextmove.interop.pi.words import trimmed
 
 LEAST = 0.9
 """Share of a published model's ids that its tokenizer has at least."""
@@ -24,6 +22,10 @@ def read_words(recipe: Any, source: Path | str) -> Tokenizer:
     where = f"--tokenizer {source}"
     if not hasattr(recipe, "worded"):
         raise ConfigError(f"{where}: {type(recipe).__name__} takes none; pi0, pi05, pi0-fast and smolvla do")
+    # Other projects' layouts are imported by who names a file of theirs.
+    from nextmove.interop.hf.words import open_tokenizer
+    from nextmove.interop.pi.words import trimmed
+
     words = open_tokenizer(source)
     encoder = recipe.encoder
     if not encoder.prompt.classes:

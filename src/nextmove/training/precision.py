@@ -20,11 +20,11 @@ from nextmove.contracts import _torch
 
 FASTER = 1.1
 """How much faster steps must be, and products, of which they are made."""
-ROUNDS, SECONDS = 8, 1.5
+ROUNDS, SECONDS = 5, 1.5
 """Steps in each precision at most, in turns; none is begun after these seconds but the first of each."""
 WIDTHS = (256, 512, 1024)
 """Of square matrices, each with a batch of as many rows as the first."""
-REPEATS = 15
+REPEATS = 7
 
 Trial: TypeAlias = Callable[[], AbstractContextManager[Callable[[bool], None]]]
 """Yields what computes the gradients of a step, in bf16 or not; afterwards everything is as it was."""

@@ -1,12 +1,16 @@
 """What a run will take, foreseen from a few rows before its first step, and what it took.
 
 Memory at its most is what the process holds, AdamW's two moments, and the most that loss and gradients of a part of the
-batch hold at once (`training.live`). A step takes its parts' gradients, which are timed once, and the update, which
-reads and writes each trained number a few times. Waiting for data, validation and saving are counted apart.
+batch hold at once: tensors by what a few rows tell (`training.live`), and on a CPU what the whole process took while
+all rows were timed, since operators take memory of their own (oneDNN's copies of what it multiplies). Pages of mapped
+files, such as stores of frames, are not counted: the system takes them back at need. A step takes its parts' gradients,
+which are timed once, and the update, which reads and writes each trained number a few times. Waiting for data,
+validation and saving are counted apart.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +32,8 @@ TOUCHED = 13
 """Numbers read or written for each that is trained: norm, clipping, AdamW and the average."""
 PROBE = 1 << 24
 """Bytes that are copied to time the memory."""
+LOOK = 0.05
+"""Seconds of steps after which the memory of the process is looked at again."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,9 @@ class Forecast:
         self.take, self.config = take, config
         self.foreseen: Taken | None = None
         self.taken: Taken | None = None
-        self._busy, self._steps, self._counted = 0.0, 0, False
+        self._busy, self._steps = 0.0, 0
+        self._peak: memory.Peak | None = None
+        self._looked = -math.inf
 
     def make(self, step: int, batch: Batch, mixed: bool) -> list[str]:
         """Tries a few rows of the first batch; what to say before step number `step`."""
@@ -72,7 +80,8 @@ class Forecast:
         )
         if take.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(take.device)
-        self._counted = memory.forget_peak()
+        else:
+            self._peak = memory.Peak()
         warning = warned(self.foreseen, take.device)
         return [f"predicted: {self.foreseen}; {self._whole(step)}", *([warning] if warning else [])]
 
@@ -86,10 +95,13 @@ class Forecast:
     def stepped(self, seconds: float) -> None:
         """Counts a step that was busy for so many seconds."""
         self._busy, self._steps = self._busy + seconds, self._steps + 1
+        if self._peak is not None and self._busy >= self._looked + LOOK:
+            self._peak.look()
+            self._looked = self._busy
 
     def close(self) -> str | None:
         """What to say at the end, where something was foreseen and steps were made."""
-        self.taken = found(self._steps, self._busy, self._counted, self.take.device)
+        self.taken = found(self._steps, self._busy, self._peak, self.take.device)
         return None if self.foreseen is None or self.taken is None else compared(self.foreseen, self.taken)
 
 
@@ -116,21 +128,29 @@ def foresee(
     """
     held = torch.cuda.memory_allocated(device) if device.type == "cuda" else memory.resident()
     weights = sum(p.nbytes for p in trained)
+    process = memory.Peak() if device.type == "cpu" else None
+
+    def whole(peak: float) -> float | None:
+        return None if held is None else held + 2 * weights * (not moments) + max(peak + weights * (parts > 1), weights)
+
     try:
         peak = most(compute, rows, known, device)
     except (RuntimeError, ValueError):  # Of few rows alone: what is wrong with all of them is said below.
         peak = None
+    free, taken = room(device), None if peak is None else whole(peak)
+    # What there is no room for is not tried.
+    some = rows if taken is None or free is None or taken <= free else max(1, rows // 4)
     seconds: list[float] = []
     while not seconds or (len(seconds) < ROUNDS and seconds[-1] < QUICK):
         began = time.perf_counter()
-        compute(rows)
+        compute(some)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)
-    taken = None
-    if held is not None and peak is not None:
-        taken = held + 2 * weights * (not moments) + max(peak + weights * (parts > 1), weights)
-    return Taken(taken, median(seconds) * parts + update_seconds(weights, device))
+    seen = process.look() if process else None
+    if seen is not None and held is not None and peak is not None:
+        taken = whole(max(peak, seen - held))
+    return Taken(taken, median(seconds) * rows / some * parts + update_seconds(weights, device))
 
 
 def update_seconds(weights: int, device: torch.device) -> float:
@@ -147,13 +167,13 @@ def update_seconds(weights: int, device: torch.device) -> float:
     return TOUCHED * weights / (2 * PROBE) * min(times)
 
 
-def found(steps: int, seconds: float, counted: bool, device: torch.device) -> Taken | None:
-    """What `steps` steps took that were busy for so many seconds; `counted`: whether the peak began with them."""
+def found(steps: int, seconds: float, peak: memory.Peak | None, device: torch.device) -> Taken | None:
+    """What `steps` steps took that were busy for so many seconds; `peak`: of the process since they began."""
     if not steps:
         return None
     if device.type == "cuda":
         return Taken(torch.cuda.max_memory_allocated(device), seconds / steps)
-    return Taken(memory.peak() if counted else None, seconds / steps)
+    return Taken(None if peak is None else peak.look(), seconds / steps)
 
 
 def compared(foreseen: Taken, taken: Taken) -> str:
@@ -164,18 +184,18 @@ def compared(foreseen: Taken, taken: Taken) -> str:
     return f"{text}, {size(taken.bytes)} ({_off(foreseen.bytes, taken.bytes)})"
 
 
+def room(device: torch.device) -> int | None:
+    """Bytes that a process may hold, those that it holds included; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_allocated(device)
+    free, own = memory.available(), memory.resident()
+    return None if free is None or own is None else free + own
+
+
 def warned(foreseen: Taken, device: torch.device) -> str | None:
     """What to say where that is more than there is; else None."""
-    if foreseen.bytes is None:
-        return None
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)
-    else:
-        room, own = memory.available(), memory.resident()
-        if room is None or own is None:
-            return None
-        free = room + own
-    if foreseen.bytes <= free:
+    free = room(device)
+    if foreseen.bytes is None or free is None or foreseen.bytes <= free:
         return None
     return (
         f"memory: a step takes {size(foreseen.bytes)}, there are {size(free)}; less take --gradient-checkpointing, "

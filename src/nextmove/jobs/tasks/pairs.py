@@ -18,7 +18,6 @@ from nextmove.data.image_fit import Fit
 from nextmove.data.pairs import Pairs
 from nextmove.data.together import Together
 from nextmove.evaluation.progress import counted_bar
-from nextmove.interop.hf.words import open_tokenizer
 from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.languages import LANGUAGE, begin_language, read_language, speaking
 from nextmove.jobs.repeat import at_least
@@ -133,7 +132,11 @@ def tokenizer(options: Options, train: Pairs) -> Tokenizer:
     """The tokenizer that is asked for; raises FileNotFoundError or ConfigError for a file without one."""
     if options.tokenizer == "captions":
         return train_captions(train.texts, options.vocabulary)
-    return byte_tokenizer() if options.tokenizer == "bytes" else open_tokenizer(options.tokenizer)
+    if options.tokenizer == "bytes":
+        return byte_tokenizer()
+    from nextmove.interop.hf.words import open_tokenizer
+
+    return open_tokenizer(options.tokenizer)
 
 
 def check_lengths(pairs: Pairs, codec: Tokenizer, length: int, where: str) -> None:

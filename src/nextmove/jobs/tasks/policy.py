@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from nextmove import data, store
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.config import ConfigError
 from nextmove.contracts import TASK, Feature
+from nextmove.data.ahead import opened, read_all
 from nextmove.data.cameras import Camera
-from nextmove.data.order import check_order, check_rate
+from nextmove.data.order import check_rate
 from nextmove.data.prefix_store import Dtype
 from nextmove.data.record import recorded_with
 from nextmove.data.stats import check_finite
@@ -80,7 +81,7 @@ def task(asked: Asked, options: Options) -> Task:
 
     Raises DataError for a data set that cannot be read or trained on, ValueError for episodes that it has not.
     """
-    dataset = data.open_dataset(asked.source)
+    dataset = opened(Path(asked.source))
     spec = spec_of(dataset)
     whole = asked.start.get(WHOLE)
     reader = read_reader(asked.start[READER]) if READER in asked.start else None
@@ -95,7 +96,7 @@ def task(asked: Asked, options: Options) -> Task:
     print(chosen_space)
     if left := unused(dataset, policy):
         print(f"not used: {', '.join(left)} ({chosen_by(policy)})")
-    _read(dataset, [*number_features(policy), "action"])
+    read_all(dataset, [*number_features(policy), "action"])
     check_rate(dataset)
     frames, left_out = filmed(
         dataset, policy, options.episodes, options.leave_out, options.leave_out_broken, options.frame_store_gb
@@ -174,23 +175,6 @@ def _unfitting(policy: Policy, seen: data.Windows, options: Options, seed: int) 
         for dim, joint in enumerate(joints)
     }
     return Unfitting(seen, options.unfitting, seed, [places.get(joint, ("", 0)) for joint in policy.spec.action_names])
-
-
-def _read(dataset: data.Dataset, names: Sequence[str]) -> None:
-    """Reads what is trained on, and meanwhile the counters of the rows, which have to be those of their episodes."""
-
-    def count() -> None:
-        check_order(dataset)
-        dataset.column("task_index")
-
-    with ThreadPoolExecutor(1) as beside:
-        order = beside.submit(count)
-        try:
-            dataset.floats(names)
-        except data.DataError:
-            order.result()
-            raise
-        order.result()
 
 
 def spec_of(dataset: data.Dataset) -> PolicySpec:
