@@ -91,7 +91,7 @@ def test_a_sentence_encoder_comes_with_the_saved_model(tmp_path: Path, monkeypat
 
     net = tiny.network.build(classes=tiny.classes, length=64)
     read = SimpleNamespace(model=SimpleNamespace(net=net, codec=byte_tokenizer()))
-    monkeypatch.setattr("nextmove.jobs.sentences.sentences.load", lambda source: {"tiny": read}[source])
+    monkeypatch.setattr("nextmove.interop.hf.sentences.load", lambda source: {"tiny": read}[source])
     policy = fitted(recipe)
     assert begin_sentences(policy) == {"encoder.parts.0.instruction": "tiny"}
     expected = policy.act(observed(), rng=seeded(0)).actions
