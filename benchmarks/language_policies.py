@@ -180,9 +180,10 @@ def tasks_table(found: dict[str, dict[str, Any]]) -> list[list[Any]]:
 
 def command(args: argparse.Namespace) -> str:
     """What makes the tables again."""
+    heads = "" if args.heads == list(HEADS) else f"--heads {' '.join(args.heads)} --name {args.name} "
     return (
-        f"python benchmarks/language_policies.py --demonstrations {args.demonstrations} --minutes {args.minutes:g} "
-        f"--estimator-minutes {args.estimator_minutes:g} --episodes {args.episodes}"
+        f"python benchmarks/language_policies.py {heads}--demonstrations {args.demonstrations} "
+        f"--minutes {args.minutes:g} --estimator-minutes {args.estimator_minutes:g} --episodes {args.episodes}"
     )
 
 
@@ -229,10 +230,11 @@ def main() -> None:
     first = args.heads[0]
     columns = ["head", "success", f"{first} blind", f"{first} shuffled"]
     columns += ["ms per chunk", "calls per chunk", "steps", "M parameters"]
-    told, title = command(args), "Ten Meta-World tasks by instruction from one camera, by action head"
+    heads = ", by action head" if len(found) > 1 else ""
+    told, title = command(args), f"Ten Meta-World tasks by instruction from one camera{heads}"
     keep(args.name, title=title, command=told, note=note, columns=columns, rows=rows)
     columns = ["task", *args.heads, f"{first} blind", f"{first} shuffled"]
-    title = f"Ten Meta-World tasks by instruction: solved of {args.episodes} seeds"
+    title = f"Ten Meta-World tasks by instruction{heads}: solved of {args.episodes} seeds"
     note, rows = "The policies of the table before.", tasks_table(found)
     keep(f"{args.name}-tasks", title=title, command=told, note=note, columns=columns, rows=rows)
 
