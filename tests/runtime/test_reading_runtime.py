@@ -12,7 +12,7 @@ from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.smolvla import SmolVla
 from nextmove.runtime import calibrate, compiled, kept, ranges
 
-pytest.importorskip("openvino")
+pytest.importorskip("openvino", reason="needs openvino")
 SPEC = PolicySpec(
     {
         "observation.images.top": Feature("image", (64, 96, 3)),
