@@ -101,6 +101,13 @@ def test_first_rows_cut_all_that_has_rows():
     assert first_rows(batch, 40) is batch
 
 
+def _taken(size):
+    """Memory fresh from the system; `np.ones` may get pages that earlier tests left to the allocator."""
+    taken = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    taken.write(b"1" * size)
+    return taken
+
+
 def test_pages_of_mapped_files_are_no_memory_that_a_step_takes(tmp_path):
     """As the frames of a store: they fill the process while rows are gathered, and the system takes them back."""
     if not memory.forget_peak() or memory.of_files() is None:
@@ -113,9 +120,9 @@ def test_pages_of_mapped_files_are_no_memory_that_a_step_takes(tmp_path):
     assert np.frombuffer(mapped, np.uint8)[::4096].sum() > 0
     assert memory.resident() - before > size // 2
     assert peak.look() - before < size // 4
-    kept = np.ones(size, np.uint8)
+    kept = _taken(size)
     assert peak.look() - before > size // 2
-    del kept
+    kept.close()
     assert peak.look() - before > size // 2
 
 
@@ -124,7 +131,7 @@ def test_what_operators_take_for_themselves_is_predicted(monkeypatch):
         pytest.skip("this system does not say what a process holds")
 
     def compute(rows):
-        np.ones(rows << 20, np.uint8).sum()  # no tensor, as what oneDNN copies
+        _taken(rows << 20).close()  # no tensor, as what oneDNN copies
 
     foreseen = prediction.foresee(
         compute, rows=96, parts=1, trained=[torch.ones(3)], moments=True, known=[], device=CPU
