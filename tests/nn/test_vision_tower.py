@@ -40,6 +40,8 @@ def no_gradients():
         (replace(SMALL, class_token=False, pool="attention"), 16),
         (CLIP, 17),
         (replace(SMALL, image=0), 17),
+        (replace(SMALL, stem=(4, 6, 8)), 17),
+        (replace(CLIP, stem=(4,)), 17),
         (replace(SMALL, image=38), 17),
     ],
 )
@@ -180,3 +182,23 @@ def test_wrong_masks_are_named() -> None:
         net(image, hidden=torch.ones(1, 4, 4))
     with pytest.raises(ValueError, match="pool: expected a tower with a rule for one vector"):
         net.pooled(net(image))
+
+
+def test_a_stem_sees_things_alike_wherever_they_are_and_beyond_its_patch() -> None:
+    net = built(replace(SMALL, patch=8, stem=(4, 6, 8)))
+    image = torch.zeros(1, 3, 32, 32)
+    image[..., 9:12, 10:14] = 1.0
+    there = torch.roll(image, (8, 8), (2, 3))
+    empty, found, moved = (net.embed(x) for x in (torch.zeros_like(image), image, there))
+    seen, shifted = found - empty, moved - empty
+    # Maps at the border see that there is nothing beyond it.
+    torch.testing.assert_close(seen[..., 1:3, 1:3], shifted[..., 2:4, 2:4])
+    assert seen[..., 1, 1].abs().max() > 0
+    image[..., 7, 7] = 1.0  # of the patch before
+    assert (net.embed(image) - found)[..., 1, 1].abs().max() > 0
+
+
+@pytest.mark.parametrize(("patch", "stem"), [(6, (4, 4)), (8, (4, 4, 4, 4))])
+def test_strides_that_do_not_divide_the_patch_are_refused(patch: int, stem: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=f"stem: expected widths .* divide the patch, found {len(stem)} .* {patch} px"):
+        replace(SMALL, patch=patch, stem=stem).build()

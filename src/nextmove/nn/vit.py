@@ -21,6 +21,7 @@ from nextmove.nn.mask import key_mask
 from nextmove.nn.norm import LayerNorm
 from nextmove.nn.places import Places, Resize
 from nextmove.nn.pool import AttentionPool
+from nextmove.nn.stem import Stem
 from nextmove.nn.stream import Stream
 
 
@@ -51,6 +52,8 @@ class VisionTower:
     """Learned tokens R behind the class token, without positions (Darcet et al. 2023)."""
     mask_token: bool = False
     """A learned token that stands for patches that are hidden (DINOv2)."""
+    stem: tuple[int, ...] = ()
+    """Widths of 3 x 3 convolutions of stride 2 in front of the patches (Xiao et al. 2021); () = none (`nn.stem`)."""
     patch_bias: bool = True
     pre_norm: bool = False
     """A norm in front of the blocks (CLIP)."""
@@ -116,7 +119,7 @@ class VisionTowerNet(nn.Module):
         _check(config)
         self.config, width = config, config.width
         self.normed = config.depth == config.layers and (config.normed or not config.post_norm)
-        self.embed = nn.Conv2d(config.channels, width, config.patch, config.patch, bias=config.patch_bias)
+        self.embed = _patches(config)
         learned, first = config.image > 0, int(config.class_token and config.class_position)
         self.places = Places(config.side, width, config.resize, first=first) if learned else None
         self.class_token = _token(width) if config.class_token else None
@@ -202,6 +205,14 @@ class VisionTowerNet(nn.Module):
         grid = (len(images), images.shape[2] // patch, images.shape[3] // patch)
         if valid is not None and tuple(valid.shape) != grid:
             raise ValueError(f"valid: expected patches {grid}, found {tuple(valid.shape)}")
+
+
+def _patches(config: VisionTower) -> nn.Module:
+    """(B, channels, height, width) -> (B, W, height / patch, width / patch)."""
+    channels, width, patch, bias = config.channels, config.width, config.patch, config.patch_bias
+    if config.stem:
+        return Stem(channels, config.stem, width, patch, bias=bias)
+    return nn.Conv2d(channels, width, patch, patch, bias=bias)
 
 
 def _token(*shape: int) -> nn.Parameter:
