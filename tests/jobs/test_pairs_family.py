@@ -24,6 +24,7 @@ from nextmove.jobs.tasks.asked import Asked
 from nextmove.jobs.tasks.pairs import Options, task
 from nextmove.models.model import Model
 from nextmove.models.vision_language.blip import Blip
+from nextmove.models.vision_language.clip import Clip
 from nextmove.models.vision_language.llava import Llava, llama
 from nextmove.models.vision_language.siglip import Siglip
 from nextmove.models.vision_language.spec import PairSpec
@@ -183,6 +184,24 @@ def test_a_reader_begins_with_the_tower_of_a_trained_model(folder: Path, tmp_pat
     assert made.model.card.recipe.values == {"siglip": "symmetric", "blip": "clip"}[system]
     with pytest.raises(ConfigError, match=r"--from tower=.*: Naming has no image tower to begin with"):
         task(Asked("clip", str(folder), Naming(), start={"tower": tmp_path / "sighted"}), Options(side=8))
+
+
+def test_blip_begins_with_a_trained_tower_and_so_do_its_momentum_copies(folder: Path, tmp_path: Path) -> None:
+    codec = train_captions([f"a {colour} square" for colour in COLOURS], 300)
+    tower = replace(Clip().net.image, image=8, patch=4, width=16, layers=2, heads=2)
+    net = replace(Clip().net, image=tower, text=TextEncoder(16, 1, 2, out=16, causal=True, pool="end"))
+    other = store.create("clip", PairSpec(8, 8, codec.classes, 16, codec.hash), replace(Clip(), net=net))
+    other.codec.adopt(codec)
+    store.save(other, tmp_path / "sighted")
+    made = task(
+        Asked("blip", str(folder), small("blip"), start={"tower": tmp_path / "sighted"}),
+        Options(side=8, vocabulary=300),
+    )
+    model = made.model.eval()
+    assert "tower" in made.facts["start"]
+    pixels = other.pixels(torch.rand(2, 1, 8, 8, 3))
+    torch.testing.assert_close(model.image(pixels), other.net.image(pixels))
+    torch.testing.assert_close(model.contrast.follower.copies["image"](pixels), model.image(pixels))
 
 
 def small(system: str) -> Any:

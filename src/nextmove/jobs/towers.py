@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from nextmove import store, weights
 from nextmove.config import ConfigError
 from nextmove.encoders.pictures import Values
+from nextmove.models.vision_language.model import ImageTextModel
 from nextmove.nn.vit import VisionTower, VisionTowerNet
 
 TOWER = "tower"
@@ -41,19 +41,25 @@ def read_tower(source: Path | str) -> Tower:
 
 
 def seeing(recipe: Any, tower: Tower, source: Path | str) -> Any:
-    """The recipe around this tower, of which the recipe's own layer is read; raises ConfigError for one without."""
-    own = getattr(recipe, "tower", None)
-    if not isinstance(own, VisionTower) or not hasattr(recipe, "values"):
-        raise ConfigError(f"--from {TOWER}={source}: {type(recipe).__name__} has no image tower to begin with")
-    return replace(recipe, tower=replace(tower.net.config, layer=own.layer, pool="none"), values=tower.values)
+    """The recipe around this tower, of which the recipe's own layer is read; raises ConfigError for one without.
+
+    A recipe that reads an image's tokens names its tower `tower`; one that also makes one vector of it, `image`.
+    """
+    for name in (TOWER, "image"):
+        own = getattr(recipe, name, None)
+        if isinstance(own, VisionTower) and hasattr(recipe, "values"):
+            pool = "none" if name == TOWER else own.pool
+            return replace(recipe, values=tower.values, **{name: replace(tower.net.config, layer=own.layer, pool=pool)})
+    raise ConfigError(f"--from {TOWER}={source}: {type(recipe).__name__} has no image tower to begin with")
 
 
 @torch.no_grad()
-def begin_tower(model: nn.Module, tower: Tower, source: Path | str) -> str:
+def begin_tower(model: ImageTextModel, tower: Tower, source: Path | str) -> str:
     """Gives a model's tower the weights of another, but for those that make one vector of an image; their hash."""
-    part = model.get_submodule(TOWER)
+    part = model.get_submodule(TOWER if hasattr(model, TOWER) else "image")
     found = {name: value for name, value in tower.net.state_dict().items() if not name.startswith("pool.")}
     weights.check(part.state_dict(), found, where=f"--from {TOWER}={source}", whole=TOWER)
     part.load_state_dict(found)
+    model.begun()
     print(f"{TOWER}: begins with the weights of {source}")
     return tower.hash

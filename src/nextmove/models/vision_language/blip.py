@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from nextmove.contracts import Optim
 from nextmove.decoders.distilled import Distilled
+from nextmove.encoders.pictures import Values
 from nextmove.models.vision_language.blip_model import BlipModel
 from nextmove.models.vision_language.model import sized
 from nextmove.models.vision_language.spec import PairSpec
@@ -44,6 +45,8 @@ class Blip:
     smoothing: float = 0.1
     prompt: str = ""
     """What captions begin with."""
+    values: Values = "clip"
+    """How pixels are scaled (`encoders.pictures.SCALES`); a tower that it begins with brings its own."""
     optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, warmup=200, batch=64, ema=0.999)
 
     @classmethod
@@ -65,4 +68,5 @@ class Blip:
             distilled=self.contrast,
             smoothing=self.smoothing,
             prompt=self.prompt,
+            values=self.values,
         )

@@ -18,6 +18,7 @@ from nextmove.decoders.autoregressive import Autoregressive, AutoregressiveDecod
 from nextmove.decoders.beams import beam_search
 from nextmove.decoders.distilled import Compared, Distilled, DistilledContrast
 from nextmove.decoders.matching import matching_loss, matching_pairs
+from nextmove.encoders.pictures import Values
 from nextmove.models.vision_language.model import ImageTextModel, patches
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.models.vision_language.text_ids import text_ids
@@ -66,9 +67,10 @@ class BlipModel(ImageTextModel):
         distilled: Distilled | None = None,
         smoothing: float = 0.1,
         prompt: str = "",
+        values: Values = "clip",
     ) -> None:
         """space: C; distilled: how the comparison is learned, None = it is not; prompt: what captions begin with."""
-        super().__init__(spec)
+        super().__init__(spec, values=values)
         if spec.images != 1:
             raise ValueError(f"spec.images: expected 1 image a text, found {spec.images}")
         self.prompt, self.marked = prompt, None
@@ -99,6 +101,11 @@ class BlipModel(ImageTextModel):
         parts = {"image": self.image, "text": self.reader, "image_project": self.image_project}
         found = parts | {"text_project": self.text_project}
         return nn.ModuleDict({name: part for name, part in found.items() if part is not None})
+
+    def begun(self) -> None:
+        """Momentum's copies begin where the model does."""
+        if self.contrast is not None:
+            self.contrast.follower.begin(self.followed())
 
     def marks(self) -> Marks:
         """The ids of <enc>, <dec> and </s>, or those that were set; raises ValueError for a tokenizer without them."""

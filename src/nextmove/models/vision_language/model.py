@@ -48,6 +48,9 @@ class ImageTextModel(Model):
         self.codec = Tokenizer.absent(spec.classes, spec.tokenizer)
         self.pictures = Pictures(resize=(spec.height, spec.width), values=values)
 
+    def begun(self) -> None:
+        """Told when a part has been given other weights to begin with; copies of it follow."""
+
     @property
     def device(self) -> torch.device:
         """Where its weights lie."""
