@@ -24,6 +24,7 @@ from nextmove.models.policy.pi05 import Pi05
 from nextmove.nn.feedforward import DenseMlp
 
 TOP, WRIST, OWN = "observation.images.top", "observation.images.wrist", "observation.state"
+PRE = "policy_preprocessor.json"
 IDS = 300
 SMALL = Sizes(
     replace(Sizes().tower, image=16, patch=8, width=16, layers=1, heads=2, feedforward=DenseMlp(24)),
@@ -343,6 +344,22 @@ def spoil_tensors(change):
     return spoil
 
 
+def spoil_norms(**modes):
+    """Cameras have statistics too."""
+
+    def spoil(place):
+        data = json.loads((place / PRE).read_text())
+        norm = next(step for step in data["steps"] if step["registry_name"] == "normalizer_processor")
+        norm["config"]["norm_map"] |= modes
+        (place / PRE).write_text(json.dumps(data))
+        held = load_file(place / norm["state_file"])
+        cameras = [name for name in norm["config"]["features"] if "images" in name]
+        held |= {f"{name}.{key}": torch.full((3,), 0.5) for name in cameras for key in ("mean", "std")}
+        save_file(held, place / norm["state_file"])
+
+    return spoil
+
+
 Q = "model.paligemma_with_expert.gemma_expert.model.layers.1.self_attn.q_proj.weight"
 BAD = {
     "part of a file": (spoil_tensors(lambda t: t.pop(Q)), "missing tensor 'paligemma_with_expert.*q_proj.weight'"),
@@ -355,7 +372,10 @@ BAD = {
     "other times": (spoil_config(time_sampling_beta_beta=2.0), "time_sampling"),
     "steps apart": (spoil_config(tokenizer_max_length=50), "tokenizer_processor: max_length: expected 50"),
     "not relative": (spoil_config(use_relative_actions=True), "the step of relative actions says enabled False"),
-    "no steps": (lambda place: (place / "policy_preprocessor.json").unlink(), "policy_preprocessor.json"),
+    "scaled pictures": (
+        spoil_norms(VISUAL="MEAN_STD"), r"VISUAL: expected IDENTITY for pi0.*, found MEAN_STD for 'observation",
+    ),
+    "no steps": (lambda place: (place / PRE).unlink(), PRE),
     "another tokenizer": (
         lambda place: (place / "tokenizer.json").write_text('{"version": "1.0", "model": {}}'), "tokenizer.json",
     ),

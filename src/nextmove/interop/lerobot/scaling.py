@@ -102,6 +102,16 @@ def from_processors(
     return Scales(inputs, action, map_, steps=others)
 
 
+def check_pictures(scales: Scales, config: Shared) -> None:
+    """Raises ConfigError for statistics of a camera, which models that scale pictures themselves have no place for."""
+    for name in config.cameras:
+        if (mode := scales.inputs[name].mode) != "identity":
+            raise ConfigError(
+                f"{PROCESSORS[0]}: norm_map: VISUAL: expected IDENTITY for {config.type}, which takes pictures in "
+                f"[0, 1], found {mode.upper()} for {name!r}"
+            )
+
+
 def _input(name: str, feature: Feature, step: _Normaliser, stats: Mapping[str, Any]) -> Scaled:
     """The codec of an observed feature; those that the step does not list pass as they are."""
     listed, only = step.features.get(name), step.normalize_observation_keys

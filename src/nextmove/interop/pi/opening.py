@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from nextmove.config import ConfigError, read_object
 from nextmove.interop.lerobot.config import STATE, version_of
-from nextmove.interop.lerobot.scaling import PROCESSORS, Scales, from_processors
+from nextmove.interop.lerobot.scaling import PROCESSORS, Scales, check_pictures, from_processors
 from nextmove.interop.pi import statistics
 from nextmove.interop.pi.composed import robot
 from nextmove.interop.pi.config import PiShared, Sizes, sizes_of
@@ -66,6 +66,7 @@ def opened(
     own = replace(own, tower=replace(own.tower, image=config.image_resolution[0]))
     scales = None if scaled else from_processors(folder, config, steps, POST)
     if scales is not None:
+        check_pictures(scales, config)
         check(config, scales.steps)
     renamed = {} if scales is None else dict(scales.renamed)
     _known(optional, config, renamed)

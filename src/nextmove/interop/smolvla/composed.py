@@ -43,10 +43,12 @@ def composed(
     prompt: Prompt,
     marks: tuple[int, int] | None,
     fps: float,
+    renamed: Mapping[str, str] | None = None,
 ) -> Composed:
     """Raises ConfigError naming the key that is wrong.
 
-    ids: rows of the table of embeddings; marks: the ids of `config.MARKS`, where they are known.
+    ids: rows of the table of embeddings; marks: the ids of `config.MARKS`, where they are known; renamed: raw name ->
+    the config's.
     """
     own, aside = read(SmolVlmConfig, vlm)
     text = {"tie_word_embeddings": own.tie_word_embeddings, **own.text_config}
@@ -64,19 +66,28 @@ def composed(
     # The published code rotates by a base of its own, whatever the language model's config says.
     width, heads = family.trunk.width, family.trunk.heads
     trunk = replace(family.trunk, layers=layers, rotary=Rotary(), head="plain", embed_scale=width**0.5)
-    scaling = cast(Mode, config.normalization_mapping.get("STATE", "IDENTITY").lower())
+    raw = {new: old for old, new in (renamed or {}).items()}
     encoder = replace(
-        reads(trunk, tower, own.scale_factor, prompt, config.max_state_dim, ids),
-        state_scaling=scaling, blanks=config.empty_cameras, around=_around(config, marks),
+        reads(trunk, tower, own.scale_factor, prompt, config.max_state_dim, ids), states=(raw.get(STATE, STATE),),
+        state_scaling=_mode(config, "STATE"), blanks=config.empty_cameras, around=_around(config, marks),
+    )  # fmt: skip
+    actions = ActionSpace(
+        cast(Any, _mode(config, "ACTION")), per_step=False, space="absolute", width=config.max_action_dim,
+        mask_padding=True,
     )  # fmt: skip
     recipe = SmolVla(
         Timing(1, config.chunk_size, config.n_action_steps),
         encoder,
-        ActionSpace(per_step=False, space="absolute", width=config.max_action_dim, mask_padding=True),
+        actions,
         flow(_expert(config, layers, width, heads, family.trunk.norm), config.num_steps),
         _optim(config),
     )
-    return Composed(recipe, _spec(config, fps), heads, aside)
+    return Composed(recipe, _spec(config, raw, fps), heads, aside)
+
+
+def _mode(config: SmolVlaConfig, kind: str) -> Mode:
+    """How features of a kind are scaled."""
+    return cast(Mode, config.normalization_mapping.get(kind, "IDENTITY").lower())
 
 
 def _expert(config: SmolVlaConfig, layers: int, width: int, heads: Heads, norm: Any) -> Expert:
@@ -113,14 +124,15 @@ def _optim(config: SmolVlaConfig) -> Optim:
     )  # fmt: skip
 
 
-def _spec(config: SmolVlaConfig, fps: float) -> PolicySpec:
-    """The robot; cameras may be absent where there are places for empty ones."""
-    inputs = {n: Feature("image", (*s, 3), optional=config.empty_cameras > 0) for n, s in config.real.items()}
+def _spec(config: SmolVlaConfig, raw: Mapping[str, str], fps: float) -> PolicySpec:
+    """The robot by the names that observations come with; cameras may be absent where there are empty places."""
+    absent = config.empty_cameras > 0
+    inputs = {raw.get(n, n): Feature("image", (*s, 3), optional=absent) for n, s in config.real.items()}
     if not inputs:
         raise ConfigError("config.json: input_features: expected at least one camera, found none")
     for group, name in ((config.input_features, STATE), (config.output_features, ACTION)):
         if name not in group or len(group[name].shape) != 1:
             raise ConfigError(f"config.json: expected {name!r} of one number of dimensions, found {sorted(group)}")
-    inputs[STATE] = Feature("state", config.input_features[STATE].shape)
+    inputs[raw.get(STATE, STATE)] = Feature("state", config.input_features[STATE].shape)
     inputs[TASK] = Feature("text")
     return PolicySpec(inputs, config.output_features[ACTION].shape[0], fps)

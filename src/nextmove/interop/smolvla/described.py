@@ -34,7 +34,6 @@ def described(policy: Policy) -> tuple[SmolVlaConfig, dict[str, Any]]:
     codec: Any = policy.codec
     refused.unless(codec.relative.plain, f"actions {codec.space}; train with --recipe.actions.space absolute")
     refused.unless(not codec.per_step, "a scale for each step; train with --recipe.actions.no-per-step")
-    refused.unless(codec.scale.mode == "mean_std", f"scaling {codec.scale.mode}; train with mean_std")
     refused.check()
     vlm = _vlm(reading)
     name = next((name for name, known in KNOWN.items() if _same(known, vlm)), None)
@@ -103,6 +102,7 @@ def _same(known: Mapping[str, Any], vlm: Mapping[str, Any]) -> bool:
 def _config(policy: Policy, reading: Reading, own: Flow, name: str | None) -> SmolVlaConfig:
     trunk: Any = own.trunk
     encoder: Any = policy.encoder
+    codec: Any = policy.codec
     scale, optim = encoder.scale, getattr(policy.recipe, "optim", Optim())
     factors = dict(optim.scales)
     cameras = {n: f for n, f in encoder.inputs.items() if f.type == "image"}
@@ -117,7 +117,7 @@ def _config(policy: Policy, reading: Reading, own: Flow, name: str | None) -> Sm
         push_to_hub=False,
         chunk_size=policy.timing.horizon,
         n_action_steps=policy.timing.n_action_steps,
-        normalization_mapping={"VISUAL": "IDENTITY", "STATE": scale.mode.upper(), "ACTION": "MEAN_STD"},
+        normalization_mapping={"VISUAL": "IDENTITY", "STATE": scale.mode.upper(), "ACTION": codec.scale.mode.upper()},
         max_state_dim=reading.state_width or scale.width,
         max_action_dim=policy.shape[1],
         resize_imgs_with_padding=(reading.towers[0].image,) * 2,

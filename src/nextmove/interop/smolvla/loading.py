@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from torch import Tensor
-
 from nextmove import weights
-from nextmove.codecs import Scaled
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.config import ConfigError, read_object
 from nextmove.encoders.prompt import Prompt
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
 from nextmove.interop.hf.words import read_tokenizer
-from nextmove.interop.lerobot.config import ACTION, STATE, model_folder, version_of
-from nextmove.interop.lerobot.scaling import PROCESSORS, Scales, from_processors
+from nextmove.interop.lerobot.config import model_folder, version_of
+from nextmove.interop.lerobot.scaling import PROCESSORS
 from nextmove.interop.report import Loaded, Report
-from nextmove.interop.smolvla import names
+from nextmove.interop.smolvla import names, statistics
 from nextmove.interop.smolvla.composed import Composed, composed
 from nextmove.interop.smolvla.config import IDS, MARKS, SmolVlaConfig, parse, vlm_config
 from nextmove.interop.weights import building, fill, naming
@@ -29,28 +23,6 @@ from nextmove.models.policy import Policy
 
 FPS = 30.0
 EMBEDDING = f"{names.VLM}.model.text_model.embed_tokens.weight"
-STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
-
-
-@dataclass(frozen=True)
-class Tokenize:
-    """Config of the step that makes ids of words, as saved."""
-
-    max_length: int = 512
-    task_key: str = "task"
-    padding_side: str = "right"
-    padding: str = "max_length"
-    truncation: bool = True
-    tokenizer_name: str | None = None
-
-
-@dataclass(frozen=True)
-class NewLine:
-    """Config of the step that ends an instruction in a line break: nothing."""
-
-
-STEPS: Mapping[str, type] = {"smolvla_new_line_processor": NewLine, "tokenizer_processor": Tokenize}
-"""Steps of the preprocessor beside those of every policy."""
 
 
 def load(folder: Path | str, *, fps: float | None = None, marks: tuple[int, int] | None = None) -> Loaded:
@@ -70,20 +42,23 @@ def _load(folder: Path, fps: float | None, marks: tuple[int, int] | None) -> Loa
     config, processors = parse(data), (folder / PROCESSORS[0]).is_file()
     checkpoint = Checkpoint(read_folder(folder), str(folder))
     checkpoint.respell(lambda name: name.replace("._orig_mod", ""))
+    scales = statistics.taken(folder, config, checkpoint)
     ids = _rows(checkpoint)
     tokenizer = read_tokenizer(folder, ids)
     prompt = Prompt(length=config.tokenizer_max_length, classes=ids, hash=tokenizer.hash)
     made = composed(
         config, vlm_config(folder, config.vlm_model_name), ids=ids, prompt=prompt,
         marks=marks or _marks(tokenizer, ids), fps=FPS if fps is None else fps,
+        renamed={} if scales is None else scales.renamed,
     )  # fmt: skip
     policy = build(made)
     used = filled(policy, checkpoint, made)
-    notes = [*_scaled(policy, folder, config, processors), *_notes(config, made, fps, tokenizer)]
+    notes = [*statistics.give(policy, scales), *_notes(config, made, fps, tokenizer)]
     if tokenizer.files():
         cast(Any, policy.encoder).tokenizer.adopt(tokenizer)
     policy.card = Card("smolvla", policy.recipe, made.spec)
-    report = Report("smolvla", str(version_of(data, processors)), tuple(used), checkpoint.ignored, (), tuple(notes))
+    every = (*used, *(() if scales is None else scales.used))
+    report = Report("smolvla", str(version_of(data, processors)), every, checkpoint.ignored, (), tuple(notes))
     return Loaded(policy.eval(), report, config, used)
 
 
@@ -97,8 +72,6 @@ def filled(policy: Policy, checkpoint: Checkpoint, made: Composed) -> dict[str, 
     """Gives the policy the file's tensors, all of which must be used; tensor of the file -> ours."""
     for ending in (".rotary_emb.inv_freq", ".position_ids"):
         checkpoint.ignore(ending, "positions, which are computed")
-    for start in STATISTICS:
-        checkpoint.ignore("", "statistics; the processor files hold those in force", start)
     own = policy.state_dict()
     table, packed = names.table(own, made.heads), dict[str, str]()
     for ours, parts in table.items():
@@ -125,39 +98,6 @@ def _marks(tokenizer: Tokenizer, ids: int) -> tuple[int, int] | None:
         return IDS.get(ids)
     fake, image = (tokenizer.backend.token_to_id(token) for token in MARKS)
     return None if fake is None or image is None else (fake, image)
-
-
-def _scaled(policy: Policy, folder: Path, config: SmolVlaConfig, processors: bool) -> list[str]:
-    """Gives the policy the statistics of the processors; what is to be said of that."""
-    encoder, codec = cast(Any, policy.encoder), cast(Any, policy.codec)
-    if not processors:
-        for scale in (encoder.scale, codec.scale):
-            _unscaled(scale)
-        return ["no processor files: states are read, and actions written, as the networks see them"]
-    scales = from_processors(folder, config, STEPS)
-    encoder.scale.load_state_dict(scales.inputs[STATE].state_dict())
-    _taken(codec.scale, scales)
-    if scales.renamed:
-        raise ConfigError(f"{PROCESSORS[0]}: rename_map: expected none, found {dict(scales.renamed)}")
-    return []
-
-
-def _taken(scale: Scaled, scales: Scales) -> None:
-    if scales.action.mode == "identity":
-        _unscaled(scale)
-    elif scales.action.mode == "mean_std":
-        scale.load_state_dict(scales.action.state_dict())
-    else:
-        raise ConfigError(
-            f"config.json: normalization_mapping.{ACTION.upper()}: expected MEAN_STD or IDENTITY, found "
-            f"{scales.action.mode.upper()}"
-        )
-
-
-def _unscaled(scale: Scaled) -> None:
-    one: dict[str, Tensor] = {"mean": torch.zeros(scale.width), "std": torch.ones(scale.width)}
-    low = {"min": -one["std"], "max": one["std"]}
-    scale.set(one | low | {"q01": low["min"], "q99": low["max"], "q10": low["min"], "q90": low["max"]}, eps=0.0)
 
 
 def _notes(config: SmolVlaConfig, made: Composed, fps: float | None, tokenizer: Tokenizer) -> list[str]:
