@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from benchmarks.parity.answers import Answers
+from benchmarks.parity.gradients import gradients
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,6 +26,8 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
         "out.loss_ita": pretraining, "out.itm_logits": retrieval, "out.logits": captions,
     }  # fmt: skip
     found = next(function for name, function in kinds.items() if name in io)(loaded.model, io)
+    if "loss" in found.found:
+        found.found |= gradients(loaded, folder, found.found["loss"], io)
     found.report = loaded.report
     return found
 
@@ -33,15 +36,16 @@ def captions(model: BlipModel, io: Mapping[str, Tensor]) -> Answers:
     """Logits where attended to, the loss of shifted labels, the likeliest and the best texts."""
     ids, mask, labels = io["in.input_ids"], io["in.attention_mask"], io["in.labels"]
     smoothing = model.decoder.config.smoothing
-    with torch.no_grad():
-        ctx = model.seen(io["in.pixel_values"])
-        h, _ = model.writer.read(ids, ctx, valid=mask.bool())
-        logits = model.writer.logits(h) * mask[..., None]
+    ctx = model.seen(io["in.pixel_values"])
+    h, _ = model.writer.read(ids, ctx, valid=mask.bool())
+    logits = model.writer.logits(h) * mask[..., None]
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), label_smoothing=smoothing)
     begin = ids.new_full((len(ids), 1), model.marks().write)
+    ctx = ctx.map(lambda x: x.detach())
     texts = {
         name: model.written(ctx, begin, new=io[name].shape[1] - 1, beams=beams)
         for name, beams in (("out.greedy", 1), ("out.beam3", 3))
+        if name in io
     }
     return Answers({"out.logits": logits, "loss": loss}, texts=texts)
 
@@ -72,9 +76,9 @@ def pretraining(model: BlipModel, io: Mapping[str, Tensor]) -> Answers:
         contrast.temperature.copy_(io["in.temp"][0])
         contrast.queue.image.copy_(io["in.image_queue"])
         contrast.queue.text.copy_(io["in.text_queue"])
-        terms = model.loss_at(
-            io["in.image"], io["in.input_ids"], io["in.attention_mask"].bool(), alpha=float(io["in.alpha"])
-        )
+    terms = model.loss_at(
+        io["in.image"], io["in.input_ids"], io["in.attention_mask"].bool(), alpha=float(io["in.alpha"])
+    )
     found = {
         "out.loss_ita": terms["contrast"][None],
         "out.loss_itm": terms["matching"][None],

@@ -15,6 +15,7 @@ from benchmarks.parity.gradients import gradients
 from torch import Tensor
 from torch.nn import functional as F
 
+from nextmove.contracts import Context
 from nextmove.decoders.sampling import Sampling
 from nextmove.folders import open_folder
 from nextmove.interop import hf
@@ -25,7 +26,11 @@ GREEDY = Sampling(temperature=0.0)
 def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     """Logits where attended to, the loss of shifted labels, its gradients, and greedy texts."""
     loaded: hf.Language = open_folder(folder).foreign()
-    logits = loaded.logits(io["in.input_ids"]) * io["in.attention_mask"][..., None]
+    ids, mask, net = io["in.input_ids"], io["in.attention_mask"].bool(), loaded.decoder.net
+    # Positions of a case count from the first id, padding or not.
+    options = {} if bool(mask[:, 0].all()) else {"valid": mask, "positions": torch.arange(ids.shape[1])}
+    hidden, _ = net.read_embedded(net.embed(ids), Context.empty(len(ids)), **options)
+    logits = net.logits(hidden) * mask[..., None]
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), io["in.labels"][:, 1:].flatten())
     found = {"out.logits": logits, "loss": loss, **gradients(loaded, folder, loss, io)}
     return Answers(found, texts=_greedy(loaded, io), given=("out.eos_id",), report=loaded.report)

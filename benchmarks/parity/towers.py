@@ -19,16 +19,16 @@ from nextmove.folders import open_folder
 from nextmove.interop import hf
 
 
-@torch.no_grad()
 def images(folder: Path, io: Mapping[str, Tensor]) -> Answers:
-    """ViT's hidden states in front of the norm, its logits and their loss; DINOv2's tokens at two sizes."""
+    """ViT's hidden states in front of the norm, logits, loss and gradients; DINOv2's tokens at two sizes."""
     read: hf.Read = open_folder(folder).foreign()
     found: dict[str, Tensor] = {}
     if "out.logits" in io:
         tower = read.model.tower
         hidden, _ = tower.stream(tower.embedded(io["in.pixel_values"]), remember=False, depth=tower.config.layers)
         logits = read.model(io["in.pixel_values"])
-        found |= {"out.hidden": hidden, "out.logits": logits, "loss": F.cross_entropy(logits, io["in.labels"])}
+        loss = F.cross_entropy(logits, io["in.labels"])
+        found |= {"out.hidden": hidden, "out.logits": logits, "loss": loss, **gradients(read, folder, loss, io)}
     else:
         tokens = read.model(io["in.pixel_values"])
         found |= {"out.hidden": tokens, "out.pooled": read.model.pooled(tokens)}

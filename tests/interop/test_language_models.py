@@ -14,6 +14,7 @@ from nextmove.codecs.byte_level import bpe, byte_tokenizer
 from nextmove.contracts import Context, seeded, uniform
 from nextmove.decoders.sampling import Sampling
 from nextmove.interop import hf
+from nextmove.interop.hf.language import FAMILIES
 
 CASES = ["gpt2", "llama", "smollm2", "qwen2", "gemma", "gemma2", "gemma3"]
 
@@ -196,6 +197,7 @@ def test_shards_are_read_by_their_index(folder):
         ("gemma2", {"layer_types": ["chunked_attention"] * 2}, "layer_types: only 'full_attention' or 'sliding_att"),
         ("gemma2", {"hidden_activation": "tanh"}, "hidden_act: only .*, found 'tanh'"),
         ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type: only .*'yarn'"),
+        ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping: only None is supported, found 50.0"),
     ],
     indirect=["folder"],
 )
@@ -226,7 +228,13 @@ def test_older_spellings_of_rotary_positions(folder):
 @pytest.mark.parametrize(
     ("folder", "older"),
     [
-        ("gemma", {"rope_theta": 10000.0, "rope_scaling": None, "hidden_act": "gelu", "hidden_activation": None}),
+        (
+            "gemma",
+            {
+                "rope_theta": 10000.0, "rope_scaling": None, "hidden_act": "gelu", "hidden_activation": None,
+                "transformers_version": "4.38.0",
+            },
+        ),
         ("gemma2", {"rope_theta": 10000.0, "hidden_act": "gelu", "cache_implementation": "hybrid", "layer_types": ...}),
         ("qwen2", {"rope_theta": 1000000.0, "layer_types": ..., "sliding_window": 32768}),
         (
@@ -245,6 +253,30 @@ def test_published_spellings_of_the_families(folder, older):
     expected = hf.load(folder).logits(ids)
     edit(folder, rope_parameters=..., dtype=..., torch_dtype="bfloat16", **older)
     assert torch.equal(hf.load(folder).logits(ids), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "meant"),
+    [
+        ("gemma", {"hidden_act": "gelu"}, "gelu_tanh"),
+        ("gemma", {"hidden_act": "gelu", "transformers_version": "4.38.0"}, "gelu_tanh"),
+        ("gemma", {"hidden_act": "gelu", "transformers_version": "5.5.4"}, "gelu"),
+        ("gemma", {"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}, "gelu_tanh"),
+        ("gemma", {"hidden_activation": "gelu"}, "gelu"),
+        ("gemma2", {"hidden_act": "gelu"}, "gelu_tanh"),
+        ("gemma2", {"hidden_activation": "gelu"}, "gelu"),
+        ("llama", {"hidden_act": "gelu_python"}, "gelu"),
+        ("llama", {"hidden_act": "gelu_accurate"}, "gelu_tanh"),
+    ],
+)
+def test_activations_are_those_that_releases_mean(kind, said, meant):
+    assert FAMILIES[kind]({"model_type": kind, **said}).trunk.feedforward.activation == meant
+
+
+def test_width_of_qwen2s_heads():
+    data = {"model_type": "qwen2", "hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    assert FAMILIES["qwen2"](data).trunk.heads.head_dim == 12
+    assert FAMILIES["qwen2"](data | {"head_dim": 20}).trunk.heads.head_dim == 20
 
 
 @pytest.mark.parametrize("folder", ["qwen2"], indirect=True)

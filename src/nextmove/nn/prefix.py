@@ -6,7 +6,7 @@ Shapes: B batch, L ids, K classes, S tokens of all images of a row, W width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,38 +84,62 @@ class PrefixNet(nn.Module):
         *,
         prefix: Tensor | None = None,
         branch: Tensor | None = None,
+        valid: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, Sight]:
         """What the language model makes of ids (B, L): (B, L, W), and the state.
 
         prefix: (B, L) bool, what sees all of itself where there is such a prefix; None: all ids without a state, none
         behind one. branch: (B, L) integers, 0 for what all see and another for each text that goes on from there
-        without seeing the others (`nn.mask.branch_mask`); read without a state.
+        without seeing the others (`nn.mask.branch_mask`); read without a state. valid: (B, L) bool, False for padding;
+        positions: (L,) or (B, L) integers, by default those that go on from the state, padding not counted.
+
+        A placeholder that was written behind all images of its row is an id as any other.
 
         Raises ValueError where a row's images have other numbers of tokens than there are places for them.
         """
         memory, used = (None, ids.new_zeros(len(ids))) if state is None else state
         place = ids == self.image
+        if state is not None and self.image < self.language.classes:
+            place = place & ~self._spent(ctx, used)[:, None]
         x = self.language.embed(ids.masked_fill(place, 0))
         if bool(place.any()) or (state is None and ctx.tokens is not None):
             x, used = self._seen(x, place, ctx, used, state is None), used + place.sum(1)
-        positions = None
-        if self.config.first:
-            before = 0 if memory is None else memory.length
-            positions = torch.arange(before, before + ids.shape[1], device=ids.device) + self.config.first
-        mask = self._mask(prefix, memory, place)
+        if positions is None and self.config.first:
+            before: Any = 0
+            if memory is not None:
+                before = memory.length if memory.mask is None else memory.count[:, None]
+            after = torch.arange(ids.shape[1], device=ids.device) if valid is None else valid.cumsum(1) - 1
+            positions = before + after + self.config.first
+        mask = self._mask(prefix, memory, place, valid)
         if branch is not None:
             mask = branch_mask(branch)
             positions = mask[:, 0].sum(-1) - 1 + self.config.first
-        h, memory = self.language.read_embedded(x, Context.empty(len(ids)), memory, positions=positions, mask=mask)
+        h, memory = self.language.read_embedded(
+            x, Context.empty(len(ids)), memory, positions=positions, mask=mask, valid=valid
+        )
         return h, Sight(memory, used)
 
-    def _mask(self, prefix: Tensor | None, memory: Memory | None, place: Tensor) -> Mask:
+    def _mask(self, prefix: Tensor | None, memory: Memory | None, place: Tensor, valid: Tensor | None) -> Mask:
         if not self.config.whole or memory is not None:
             return CAUSAL
+        count = place.shape[1] if prefix is None else int(prefix.sum(1).max())
+        near = [window for window in self.config.trunk.windows if window]
+        if near and min(near) < count:
+            raise ValueError(
+                f"ids: expected at most {min(near)} in a prefix, which sees all of itself, as far as windows of "
+                f"attention reach, found {count}"
+            )
         if prefix is None:
             return None
         # The prefix is one block, and every id behind it one of its own.
-        return block_mask(torch.ones_like(prefix), (~prefix).cumsum(1))
+        return block_mask(torch.ones_like(prefix) if valid is None else valid, (~prefix).cumsum(1))
+
+    def _spent(self, ctx: Context, used: Tensor) -> Tensor:
+        """(B,) bool: the rows whose images have all been read."""
+        if ctx.tokens is None:
+            return torch.ones_like(used, dtype=torch.bool)
+        return used >= (ctx.tokens.shape[1] if ctx.mask is None else ctx.mask.sum(1))
 
     def _seen(self, x: Tensor, place: Tensor, ctx: Context, used: Tensor, all: bool) -> Tensor:
         """Embeddings x (B, L, W) with tokens of images in their places, from number `used` (B,) of each row on.

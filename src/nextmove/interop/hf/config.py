@@ -17,7 +17,7 @@ BOOKKEEPING = {
     "id2label label2id num_labels _num_labels problem_type finetuning_task output_attentions output_hidden_states "
     "return_dict n_special predict_special_tokens prefix output_past tokenizer_class processor_class _commit_hash "
     "output_scores return_dict_in_generate use_cache use_return_dict torchscript chunk_size_feed_forward "
-    "use_bfloat16 xla_device keys_to_ignore_at_inference "
+    "use_bfloat16 xla_device keys_to_ignore_at_inference _flash_attn_2_enabled use_reentrant_checkpointing "
     "_attn_implementation attn_implementation _attn_implementation_autoset is_llama_config model_type": "bookkeeping",
     "bos_token_id eos_token_id eos_token_ids pad_token_id sep_token_id unk_token_id decoder_start_token_id "
     "max_length min_length max_new_tokens do_sample num_beams num_beam_groups num_return_sequences early_stopping "
@@ -29,6 +29,7 @@ BOOKKEEPING = {
     "attention_probs_dropout_prob drop_path_rate initializer_range gradient_checkpointing attention_dropout attn_pdrop "
     "resid_pdrop embd_pdrop summary_first_dropout tf_legacy_loss neftune_noise_alpha": "a matter of training",
     "summary_type summary_use_proj summary_activation summary_proj_to_labels": "of a head that is not there",
+    "perceiver_config pixel_shuffle_factor": "of a resampler that is not there, and a factor told elsewhere",
 }
 """Keys that change no logits -> why."""
 UNUSED = {key: why for keys, why in BOOKKEEPING.items() for key in keys.split()}
@@ -43,6 +44,8 @@ NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "cross_attention_hidden_size": ((None,), _OTHER),
     "add_cross_attention": ((None, False), _OTHER),
     "tie_encoder_decoder": ((None, False), _OTHER),
+    "qk_layer_norms": ((None, False), "norms of queries and keys are not supported in this family"),
+    "use_resampler": ((None, False), "a resampler is not supported in this family"),
     "sliding_window": ((None,), "windows of attention are not supported"),
     "use_bidirectional_attention": ((None, False), "attention to what follows is not supported in a language model"),
 }
@@ -53,6 +56,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_python": "gelu",
+    "gelu_python_tanh": "gelu_tanh",
     "quick_gelu": "quick_gelu",
     "relu": "relu",
     "relu2": "relu2",
@@ -95,6 +101,12 @@ def _idle(key: str, value: Any) -> bool:
     if not any(type(value) is type(other) and value == other for other in allowed):
         raise ConfigError(f"config.json: {key}: {why}; found {value!r:.80}")
     return True
+
+
+def release(data: Mapping[str, Any]) -> int:
+    """The release of transformers that wrote a config.json, 0 where it does not say."""
+    major = str(data.get("transformers_version") or "").partition(".")[0]
+    return int(major) if major.isdigit() else 0
 
 
 def expect(name: str, found: Any, *expected: Any) -> None:

@@ -69,7 +69,11 @@ def describe(data: Mapping[str, Any], tensors: frozenset[str] = frozenset()) -> 
     if not registers:
         expect("num_register_tokens", config.num_register_tokens, 0)
     own = tower(config, aside)
-    return whole.Whole(config.model_type, config, own.build, (("", "", own),), prefix=f"{config.model_type}.")
+    empty = {} if config.num_register_tokens else {"embeddings.register_tokens": "of no registers"}
+    return whole.Whole(
+        config.model_type, config, own.build, (("", "", own),), prefix=f"{config.model_type}.",
+        ignored=empty if registers else {},
+    )  # fmt: skip
 
 
 def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> Read:

@@ -12,7 +12,7 @@ from typing import Any
 
 from nextmove.config import ConfigError
 from nextmove.interop.hf import llama
-from nextmove.interop.hf.config import activation, expect, read, rotary, windows
+from nextmove.interop.hf.config import activation, expect, read, release, rotary, windows
 from nextmove.interop.hf.family import Family
 from nextmove.nn import Gpt
 from nextmove.nn.attention import Heads
@@ -51,6 +51,7 @@ class GemmaConfig:
     is_decoder: bool = False
     is_encoder_decoder: bool = False
     tie_word_embeddings: bool = True
+    transformers_version: str | None = None
 
     @property
     def heads(self) -> Heads:
@@ -65,9 +66,14 @@ class GemmaConfig:
 
     @property
     def act(self) -> str:
-        """Name of the activation; the first files say "gelu" and mean its approximation, as the authors' code does."""
-        found = self.hidden_activation or self.hidden_act or "gelu_pytorch_tanh"
-        return "gelu_pytorch_tanh" if found == "gelu" else found
+        """Name of the activation.
+
+        The first files say "gelu" in `hidden_act` and mean its approximation, as the authors' code does and releases
+        before 5 do; later ones mean what they say.
+        """
+        old = release({"transformers_version": self.transformers_version}) < 5
+        said = "gelu_pytorch_tanh" if old and self.hidden_act == "gelu" else self.hidden_act
+        return self.hidden_activation or said or "gelu_pytorch_tanh"
 
     @property
     def trunk(self) -> Gpt:
@@ -137,7 +143,8 @@ class Gemma3Config(Gemma2Config):
 
     @property
     def heads(self) -> Heads:
-        """With norms of queries and keys."""
+        """With norms of queries and keys; raises ConfigError for capped scores, which transformers leaves out."""
+        expect("attn_logit_softcapping", self.attn_logit_softcapping, None)
         return replace(super().heads, norm=self.norm)
 
     @property

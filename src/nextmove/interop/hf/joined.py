@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from nextmove.interop.hf.words import read_tokenizer, stop_ids
 from nextmove.interop.report import Report
 from nextmove.interop.weights import building, fill, naming
 from nextmove.weights import check_filled
+
+TIED, HEAD, TABLE = "tie_word_embeddings", "lm_head.weight", "embed_tokens.weight"
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,28 @@ class Joined:
     """Names of the file -> names by parts; None: `canonical`."""
 
 
-def family_of(data: Mapping[str, Any], *, default: str) -> Family:
-    """The language model of a text_config; default: its model_type where it names none."""
-    kind = str(data.get("model_type", default))
+def family_of(whole: Mapping[str, Any], text: Mapping[str, Any], *, default: str, tied: bool = False) -> Family:
+    """The language model of a config.json's text_config.
+
+    Its head is the whole model's: tied where either of them says so, and without the cap of the language model's own,
+    as in transformers. default: its model_type where it names none; tied: what the whole says.
+    """
+    kind = str(text.get("model_type", default))
     expect("text_config.model_type", kind, *FAMILIES)
-    return FAMILIES[kind](data)
+    own = {"transformers_version": whole.get("transformers_version"), **text}
+    family = FAMILIES[kind](own | {TIED: True} if tied else own)
+    return replace(family, trunk=replace(family.trunk, logit_cap=0.0))
+
+
+def _headed(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mapping[str, Any]:
+    """A config.json without a tied head where one of its two parts says so and the file has a head of its own."""
+    text = data.get("text_config")
+    if not isinstance(text, Mapping) or False not in (data.get(TIED), text.get(TIED)):
+        return data
+    head, table = (next((x for n, x in tensors.items() if n.endswith(end)), None) for end in (HEAD, TABLE))
+    if head is None or (table is not None and torch.equal(head, table)):
+        return data
+    return {**data, TIED: False, "text_config": {**text, TIED: False}}
 
 
 def canonical(name: str) -> str:
@@ -75,9 +94,9 @@ def load(folder: Path | str, join: Callable[[Mapping[str, Any]], Joined], dtype:
     folder = Path(folder)
     with naming(folder):
         data = read_object(folder / "config.json")
-        with building():
-            joined = join(data)
         whole = Checkpoint(read_folder(folder, dtype), str(folder))
+        with building():
+            joined = join(_headed(data, whole.tensors))
         names, ignored = filled(joined, whole, dtype)
         check_filled(joined.model, str(folder))
         return _read(folder, data, joined, names, ignored)

@@ -57,7 +57,7 @@ def join(data: Mapping[str, Any]) -> joined.Joined:
         raise ConfigError(
             f"config.json: vision_feature_layer: only one layer is supported, found {config.vision_feature_layer}"
         )
-    family = joined.family_of(config.text_config, default="llama")
+    family = joined.family_of(data, config.text_config, default="llama", tied=config.tie_word_embeddings)
     tower = vision.tower(config.vision_config, default="clip_vision_model", layer=config.vision_feature_layer)
     skip = tower.extra if config.vision_feature_select_strategy == "default" else 0
     projector = Projector(

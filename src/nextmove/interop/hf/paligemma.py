@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nextmove.config import ConfigError
 from nextmove.contracts import ContextSpec
 from nextmove.decoders import Autoregressive
 from nextmove.interop.hf import joined, vision
@@ -48,12 +49,18 @@ def join(data: Mapping[str, Any]) -> joined.Joined:
     config, aside = read(PaliGemmaConfig, data)
     apart = ("num_image_tokens", "use_bidirectional_attention")
     text = {key: value for key, value in config.text_config.items() if key not in apart}
-    family = joined.family_of(text, default="gemma")
+    family = joined.family_of(data, text, default="gemma", tied=config.tie_word_embeddings)
     width = family.trunk.width
     expect("projection_dim", config.projection_dim, width, None)
     # Published files say what the head would be; the tower has none.
     sight = {"vision_use_head": False, **config.vision_config}
     tower = vision.tower(sight, default="siglip_vision_model")
+    near = [window for window in family.trunk.windows if window]
+    if near and min(near) < tower.tokens:
+        raise ConfigError(
+            f"config.json: text_config: sliding_window: expected {tower.tokens} or more, the tokens of an image, which "
+            f"see all of each other, found {min(near)}"
+        )
     image = config.image_token_index if config.image_token_id is None else config.image_token_id
     net = Prefix(family.trunk, image, whole=True, first=1)
     model = Reader(

@@ -25,6 +25,7 @@ class Qwen2Config:
     num_hidden_layers: int = 32
     num_attention_heads: int = 32
     num_key_value_heads: int | None = 32
+    head_dim: int | None = None
     hidden_act: str = "silu"
     max_position_embeddings: int = 32768
     rms_norm_eps: float = 1e-6
@@ -43,7 +44,7 @@ class Qwen2Config:
     @property
     def heads(self) -> Heads:
         """Their number and width."""
-        heads = heads_of(self.hidden_size, self.num_attention_heads, self.num_key_value_heads, None)
+        heads = heads_of(self.hidden_size, self.num_attention_heads, self.num_key_value_heads, self.head_dim)
         return replace(heads, bias=True)
 
     @property

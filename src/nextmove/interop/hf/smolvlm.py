@@ -44,8 +44,7 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> Re
 def join(data: Mapping[str, Any]) -> joined.Joined:
     """The model of a config.json and where its tensors go."""
     config, aside = read(SmolVlmConfig, data)
-    text = {"tie_word_embeddings": config.tie_word_embeddings, **config.text_config}
-    family = joined.family_of(text, default="llama")
+    family = joined.family_of(data, config.text_config, default="llama", tied=config.tie_word_embeddings)
     kind = f"{data['model_type']}_vision"
     tower = vision.tower(config.vision_config, default=kind)
     projector = Projector(1, bias=False, shuffle=config.scale_factor)

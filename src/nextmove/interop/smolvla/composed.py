@@ -51,8 +51,7 @@ def composed(
     the config's.
     """
     own, aside = read(SmolVlmConfig, vlm)
-    text = {"tie_word_embeddings": own.tie_word_embeddings, **own.text_config}
-    family = joined.family_of(text, default="llama")
+    family = joined.family_of(vlm, own.text_config, default="llama", tied=own.tie_word_embeddings)
     tower = vision.tower(own.vision_config, default="smolvlm_vision")
     if config.resize_imgs_with_padding is None:
         raise ConfigError("config.json: resize_imgs_with_padding: expected the tower's size, found none")
