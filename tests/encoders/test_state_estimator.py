@@ -10,13 +10,14 @@ from torch.nn import functional as F
 
 from nextmove import store
 from nextmove.codecs.batches import Batches
-from nextmove.contracts import Feature, normal, seeded, uniform
-from nextmove.encoders import Camera, Observation, StateEstimator
+from nextmove.contracts import TASK, Feature, normal, seeded, uniform
+from nextmove.encoders import Camera, Instruction, Observation, StateEstimator
 from nextmove.jobs.tasks.looking import recipe_for
 from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.flow_policy import FlowPolicy
 from nextmove.nn import Mlp
 from nextmove.nn.small_resnet import SmallResNet
+from nextmove.nn.text_encoder import TextEncoder
 
 POINTS, IMAGE, ROBOT, GOAL = (
     "observation.environment_state", "observation.image", "observation.state", "observation.goal",
@@ -139,3 +140,38 @@ def test_what_is_asked_for_in_vain_is_named():
         policy(replace(ESTIMATOR, state="observation.force"))
     with pytest.raises(ValueError, match=r"state_estimator.share: expected a share above 0, at most 1, found 0"):
         policy(replace(ESTIMATOR, share=0.0))
+
+
+def test_what_is_said_decides_which_thing_is_estimated():
+    """Two dots, one of which is named: where it is can be told by who reads the name only."""
+    words = Instruction(TextEncoder(16, 1, 2), length=8)
+    inputs = {POINTS: Feature("state", (2,)), IMAGE: INPUTS[IMAGE], TASK: Feature("text", ())}
+
+    def told(rows: int, seed: int):
+        rng = seeded(seed)
+        named = (uniform((rows,), rng) < 0.5).long()
+        whole = batch(rows, seed)
+        place = whole[POINTS][:, :1].unflatten(-1, (2, 2))[torch.arange(rows), :, named]
+        return {
+            IMAGE: whole[IMAGE][:, :1],
+            POINTS: place,
+            TASK: [("red", "green")[one] for one in named],
+            "action": whole["action"],
+        }
+
+    def error(words) -> float:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            made = replace(ESTIMATOR, words=words, hidden=(64, 64), share=1.0).build(inputs)
+            made.fit(Batches([told(256, 0)]))
+            optimiser = torch.optim.Adam(made.parameters(), 3e-3)
+            for step in range(300):
+                optimiser.zero_grad()
+                made.trained(told(64, 1 + step), seeded(step))[1]["estimate"].backward()
+                optimiser.step()
+        made.eval()
+        assert (TASK in made.inputs) == (words is not None)
+        with torch.no_grad():
+            return float(made.trained(told(256, 9999), None)[1]["estimate"])
+
+    assert error(words) < 0.5 < 0.55 < error(None)

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from nextmove.codecs.scaled import Scaled
 from nextmove.contracts import Feature, Numbers, Rng, uniform
 from nextmove.encoders.camera import Camera, CameraEncoder
+from nextmove.encoders.instruction import Instruction, InstructionEncoder
 from nextmove.encoders.part import chosen
+from nextmove.nn.film import Film
 from nextmove.nn.small_resnet import SmallResNet
 
 
@@ -34,6 +36,9 @@ class StateEstimator:
     """Names or places of those of its numbers that are estimated; the policy is shown the mean in place of the others.
     None: all. What cannot be seen, or tells tasks apart that an instruction should, is better left out."""
     camera: Camera = Camera(backbone=SmallResNet(), keypoints=64)
+    words: Instruction | None = None
+    """How the instruction is read where the state depends on it, as where the named thing is: it scales and shifts what
+    the cameras show (FiLM, Perez et al. 2018). None: it is not read."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of an MLP (ReLU) from what the cameras show to the state."""
     share: float = 0.125
@@ -45,7 +50,8 @@ class StateEstimator:
         if not 0 < self.share <= 1:
             raise ValueError(f"state_estimator.share: expected a share above 0, at most 1, found {self.share}")
         target = chosen(inputs, (self.state,), "state", "state_estimator")[self.state]
-        return StateEstimatorNetwork(self, self.camera.build(inputs), target, self._places(target))
+        words = None if self.words is None else self.words.build(inputs)
+        return StateEstimatorNetwork(self, self.camera.build(inputs), words, target, self._places(target))
 
     def _places(self, target: Feature) -> list[int]:
         """Which of the state's numbers are estimated; raises ValueError naming one that there is not."""
@@ -63,15 +69,23 @@ class StateEstimatorNetwork(nn.Module):
 
     places: Tensor
 
-    def __init__(self, config: StateEstimator, camera: CameraEncoder, target: Feature, places: Sequence[int]) -> None:
+    def __init__(
+        self,
+        config: StateEstimator,
+        camera: CameraEncoder,
+        words: InstructionEncoder | None,
+        target: Feature,
+        places: Sequence[int],
+    ) -> None:
         """places: of the state's numbers that are estimated, ascending."""
         super().__init__()
-        self.config, self.camera = config, camera
-        self.inputs: dict[str, Feature] = camera.inputs
+        self.config, self.camera, self.words = config, camera, words
+        self.inputs: dict[str, Feature] = camera.inputs | (words.inputs if words else {})
         """What it reads."""
         self.targets = {config.state: target}
         """What it is trained to tell, which is read in training only."""
         layers: list[nn.Module] = []
+        self.film = Film(words.width, camera.width) if words else None
         for width, out in pairwise((camera.width, *config.hidden, len(places))):
             layers += [nn.Linear(width, out), nn.ReLU()]
         self.mlp = nn.Sequential(*layers[:-1])
@@ -84,8 +98,12 @@ class StateEstimatorNetwork(nn.Module):
 
     def estimate(self, obs: Mapping[str, Any]) -> Tensor:
         """The scaled numbers that are estimated, (B, T, E)."""
-        batch, steps = next(obs[name] for name in self.inputs).shape[:2]
-        y: Tensor = self.mlp(self.camera(obs, batch=batch, steps=steps, rng=None))
+        batch, steps = next(obs[name] for name in self.camera.inputs).shape[:2]
+        x: Tensor = self.camera(obs, batch=batch, steps=steps, rng=None)
+        if self.words is not None and self.film is not None:
+            said = self.words(obs, batch=batch, steps=steps)
+            x = self.film(x.flatten(0, 1)[..., None, None], said.flatten(0, 1)).view_as(x)
+        y: Tensor = self.mlp(x)
         return y.float()
 
     def forward(self, obs: Mapping[str, Any]) -> dict[str, Any]:
