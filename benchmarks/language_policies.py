@@ -1,15 +1,17 @@
-"""One language-conditioned policy on ten Meta-World tasks from one small camera, and the same with each action head.
+"""One language-conditioned policy on ten tasks from one small camera, and the same with each action head.
 
-    python benchmarks/language_policies.py                              # the whole table
+    python benchmarks/language_policies.py                              # the whole table, on Meta-World
+    python benchmarks/language_policies.py libero/object --heads flow --name language-libero-object
     python benchmarks/language_policies.py --heads flow --minutes 8     # the main policy alone, judged three ways
     python benchmarks/language_policies.py --minutes 1 --estimator-minutes 1 --episodes 1 --out /tmp/try --name ""
 
-A robot sees with `corner2` at 96 x 96 px, feels its hand, and is told what to do. A residual network learns once where
+A robot sees with one camera, feels its hand, and is told what to do. A residual network learns once where
 things are (`--parts estimated-state`: the simulator tells in training, the camera alone at run time); then every head
 learns on the same demonstrations, for as many busy minutes, beside the same network: `bins` (RT-2, OpenVLA) and `fast`
 write action tokens, `diffusion` and `flow` denoise the chunk, `l1` names it in one call (OpenVLA-OFT); `flow-plan` is
 `flow` that writes its next sub-task in words first. The first head is also judged with noise for its camera and with
-another task's instruction. A share of the rows is told what does not fit, and teaches to stay (`--unfitting`).
+another task's instruction. Where the scene tells the task, as on Meta-World, a share of the rows is told what does not
+fit, and teaches to stay (`--unfitting`); where one of several things is named, as in LIBERO, the estimator reads too.
 
 What is done is kept in OUT and not done again: recording and trainings go on where they were stopped, a judged head has
 OUT/HEAD.json. The tables go to docs/data/NAME.json and NAME-tasks.json, from where `scripts/results.py write` takes
@@ -23,7 +25,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,39 +55,76 @@ from nextmove.nn.small_resnet import SmallResNet
 from nextmove.parts import DECODERS
 from turns import turns
 
-SUITE, CAMERA = "metaworld/mt10", "corner2=96x96"
-NUMBERS = ("object1_x", "object1_y", "object1_z", "goal_x", "goal_y", "goal_z")
-"""What is estimated: where the thing and where the goal is. What tells tasks apart beside it is left to the words."""
-SEES = StateEstimator(numbers=NUMBERS, camera=Camera(backbone=SmallResNet((16, 32, 64)), keypoints=64))
+
+@dataclass(frozen=True)
+class Suite:
+    """What differs between suites."""
+
+    title: str
+    camera: str
+    told: str
+    """What the robot feels, for the note."""
+    numbers: tuple[str, ...]
+    """What is estimated: where the thing and where the goal is. What tells tasks apart beside it is left to words."""
+    named: bool
+    """Whether the instruction names one of several things, so that what is estimated depends on it."""
+    unfitting: float
+    """Share of the rows that are told another task's instruction and teach to stay: where the scene tells the task."""
+
+
+SUITES = {
+    "metaworld/mt10": Suite(
+        "Ten Meta-World tasks",
+        "corner2=96x96",
+        "the hand's place and opening",
+        ("object1_x", "object1_y", "object1_z", "goal_x", "goal_y", "goal_z"),
+        named=False,
+        unfitting=0.15,
+    ),
+    "libero/object": Suite(
+        "LIBERO-object, ten tasks",
+        "agentview=128x128",
+        "the hand's pose, fingers and joints",
+        (
+            *(f"target_{axis}" for axis in ["x", "y", "z", "xx", "xy", "xz", "yx", "yy", "yz"]),
+            "goal_x",
+            "goal_y",
+            "goal_z",
+        ),
+        named=True,
+        unfitting=0.0,
+    ),
+}
+EYE = Camera(backbone=SmallResNet((16, 32, 64)), keypoints=64)
 TIMING = Timing(n_obs_steps=1, horizon=16, n_action_steps=8)
-UNFITTING = 0.15
 ROUNDS = 21
 RUNS = {"threads": 1, "clock": "busy", "bf16": "on", "holdout": 0.02}
 
 
-def looking(share: float, planner: Planner | None = None) -> Observation:
+def looking(suite: Suite, share: float, planner: Planner | None = None) -> Observation:
     """What every head looks at; share: of a batch whose images are looked at."""
     words = Instruction(length=96 + (planner.length if planner else 0))
-    return Observation((State(), words), estimator=replace(SEES, share=share), planner=planner)
+    sees = StateEstimator(numbers=suite.numbers, camera=EYE, words=Instruction() if suite.named else None, share=share)
+    return Observation((State(), words), estimator=sees, planner=planner)
 
 
-def estimating() -> Any:
+def estimating(suite: Suite) -> Any:
     """The recipe beside which the estimator learns: all images of small batches."""
     own = BC()
     return replace(
-        own, encoder=looking(1.0), timing=replace(own.timing, n_obs_steps=1), optim=replace(own.optim, batch=32)
+        own, encoder=looking(suite, 1.0), timing=replace(own.timing, n_obs_steps=1), optim=replace(own.optim, batch=32)
     )
 
 
-def denoising(rule: str, planner: Planner | None = None, **settings: Any) -> Any:
+def denoising(rule: str, suite: Suite, *, planner: Planner | None = None, **settings: Any) -> Any:
     """A rule of `DECODERS` around the residual MLP."""
-    own = FlowPolicy(encoder=looking(1 / 16, planner), timing=TIMING)
+    own = FlowPolicy(encoder=looking(suite, 1 / 16, planner), timing=TIMING)
     return suited(replace(own, decoder=DECODERS[rule](trunk=Mlp(), **settings)))
 
 
-def tokens(actions: ActionSpace | None = None) -> Any:
+def tokens(suite: Suite, actions: ActionSpace | None = None) -> Any:
     """Action tokens, one after another: bins, or those of another action space."""
-    own = ActionTokens(encoder=looking(1 / 4), timing=TIMING)
+    own = ActionTokens(encoder=looking(suite, 1 / 4), timing=TIMING)
     own = replace(own, optim=replace(own.optim, batch=64))
     return own if actions is None else replace(own, actions=actions, decoder=replace(own.decoder, classes=0))
 
@@ -93,13 +132,13 @@ def tokens(actions: ActionSpace | None = None) -> Any:
 FAST = ActionSpace("quantiles", per_step=False, fast=512)
 
 
-HEADS: dict[str, tuple[str, Callable[[], Any], dict[str, Any]]] = {
+HEADS: dict[str, tuple[str, Callable[[Suite], Any], dict[str, Any]]] = {
     "flow": ("flow-policy", partial(denoising, "flow"), {}),
     "diffusion": ("flow-policy", partial(denoising, "diffusion"), {"sampler": "ddim", "steps": 10}),
-    "flow-plan": ("flow-policy", partial(denoising, "flow", Planner()), {}),
+    "flow-plan": ("flow-policy", partial(denoising, "flow", planner=Planner()), {}),
     "l1": ("flow-policy", partial(denoising, "regression", loss="l1"), {}),
     "bins": ("action-tokens", tokens, {}),
-    "fast": ("action-tokens", partial(tokens, FAST), {}),
+    "fast": ("action-tokens", partial(tokens, actions=FAST), {}),
 }
 """By head: the system, its recipe, and how it is sampled."""
 
@@ -108,7 +147,8 @@ def demonstrations(args: argparse.Namespace) -> Path:
     """The data set, recorded where it is not there."""
     folder: Path = args.demos or args.out / "demos"
     if not (folder / "meta" / "info.json").is_file():
-        jobs.record(SUITE, out=folder, episodes=args.demonstrations, cameras=(CAMERA,), workers=args.workers)
+        camera = SUITES[args.suite].camera
+        jobs.record(args.suite, out=folder, episodes=args.demonstrations, cameras=(camera,), workers=args.workers)
     return folder
 
 
@@ -120,13 +160,13 @@ def judged(head: str, demos: Path, args: argparse.Namespace) -> dict[str, Any]:
     system, recipe, sampled = HEADS[head]
     run, estimator = args.out / head, args.out / "estimator"
     options = {**RUNS, "minutes": args.minutes, "seed": args.seed, "start": (f"estimator={estimator}",)}
-    options |= {"unfitting": UNFITTING}
-    if "plan" not in sets.open_dataset(demos).features:
+    options |= {"unfitting": SUITES[args.suite].unfitting}
+    if "flow-plan" in args.heads and "plan" not in sets.open_dataset(demos).features:
         jobs.label(demos)
-    train_or_resume(run, partial(jobs.train, system, demos, recipe=recipe(), **options))
+    train_or_resume(run, partial(jobs.train, system, demos, recipe=recipe(SUITES[args.suite]), **options))
     whole = head == args.heads[0]
     report = jobs.evaluate(
-        run, task=SUITE, episodes=args.episodes, workers=args.workers, video=0, blind=whole, shuffled=whole,
+        run, task=args.suite, episodes=args.episodes, workers=args.workers, video=0, blind=whole, shuffled=whole,
         out=run / "evaluation", **sampled,
     )  # fmt: skip
     found = {"policies": report["policies"], "calls": calls(run, demos, sampled), "minutes": args.minutes}
@@ -207,14 +247,16 @@ def tasks_table(found: dict[str, dict[str, Any]]) -> list[list[Any]]:
 def command(args: argparse.Namespace) -> str:
     """What makes the tables again."""
     heads = "" if args.heads == list(HEADS) else f"--heads {' '.join(args.heads)} --name {args.name} "
+    suite = "" if args.suite == next(iter(SUITES)) else f"{args.suite} "
     return (
-        f"python benchmarks/language_policies.py {heads}--demonstrations {args.demonstrations} "
+        f"python benchmarks/language_policies.py {suite}{heads}--demonstrations {args.demonstrations} "
         f"--minutes {args.minutes:g} --estimator-minutes {args.estimator_minutes:g} --episodes {args.episodes}"
     )
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", nargs="?", default=next(iter(SUITES)), choices=list(SUITES))
     parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=list(HEADS))
     parser.add_argument("--minutes", type=float, default=8, help="of a head")
     parser.add_argument("--estimator-minutes", type=float, default=12, help="once, before")
@@ -235,7 +277,9 @@ def main() -> None:
     args = options()
     demos = demonstrations(args)
     how = {**RUNS, "minutes": args.estimator_minutes, "seed": args.seed}
-    train_or_resume(args.out / "estimator", partial(jobs.train, "bc", demos, recipe=estimating(), **how))
+    train_or_resume(
+        args.out / "estimator", partial(jobs.train, "bc", demos, recipe=estimating(SUITES[args.suite]), **how)
+    )
     found = {head: judged(head, demos, args) for head in args.heads}
     rows = heads_table(found, timed(args.heads, demos, args))
     for row in rows:
@@ -244,17 +288,26 @@ def main() -> None:
         return
     content = store.read_config(args.out / args.heads[0] / "model")["facts"]["content"]
     episodes = len(identity.from_hex(content["trained"]))
-    note = (
-        f"One model for all ten tasks of {SUITE}, {episodes} demonstrations with the noise of recordings, one camera "
-        f"of 96 x 96 px, the hand's place and opening, and the instruction; {args.episodes} held-out seeds a task, "
-        "success at any step, one training seed. Not end to end: with --parts estimated-state a small residual network "
-        f"learns {args.estimator_minutes:g} busy minutes of one thread where thing and goal are, which the simulator "
-        f"tells in training; then each head learns {args.minutes:g} busy minutes more. blind: noise for images; "
-        "shuffled: the instruction of another task, an order of its own for every seed; so that it listens, "
-        f"{100 * UNFITTING:.0f} % of the rows were told another task's in training and taught to stay. ms: of a plan "
-        f"on one thread, medians of {ROUNDS} rounds in turns. calls: of the network that generates; before them "
-        "flow-plan writes a sub-task, byte by byte."
+    suite = SUITES[args.suite]
+    px, asked = suite.camera.partition("=")[2].replace("x", " x "), ", asked for by name," if suite.named else ""
+    listens = (
+        f"so that it listens, {100 * suite.unfitting:.0f} % of the rows were told another task's in training and "
+        "taught to stay. "
+        if suite.unfitting
+        else ""
     )
+    plans = " before them flow-plan writes a sub-task, byte by byte." if "flow-plan" in args.heads else ""
+    note = (
+        f"One model for all ten tasks of {args.suite}, {episodes} demonstrations with the noise of recordings, one "
+        f"camera of {px} px, {suite.told}, and the instruction; {args.episodes} held-out seeds a task, "
+        "success at any step, one training seed. Not end to end: with --parts estimated-state a small residual network "
+        f"learns {args.estimator_minutes:g} busy minutes of one thread where thing and goal are{asked} which the "
+        f"simulator tells in training; then each head learns {args.minutes:g} busy minutes more. blind: noise for "
+        "images; shuffled: the instruction of another task, an order of its own for every seed; "
+        f"{listens}ms: of a plan on one thread, medians of {ROUNDS} rounds in turns. calls: of the network that "
+        f"generates;{plans}"
+    )
+    note = note.rstrip(";") + ("" if plans else ".")
     if args.remark:
         note = f"{note} {args.remark}"
     first = args.heads[0]
@@ -262,10 +315,10 @@ def main() -> None:
     columns = ["head", "success", *others]
     columns += ["ms per chunk", "calls per chunk", "steps", "M parameters"]
     heads = ", by action head" if len(found) > 1 else ""
-    told, title = command(args), f"Ten Meta-World tasks by instruction from one camera{heads}"
+    told, title = command(args), f"{suite.title} by instruction from one camera{heads}"
     keep(args.name, title=title, command=told, note=note, columns=columns, rows=rows)
     columns = ["task", *args.heads, *others]
-    title = f"Ten Meta-World tasks by instruction{heads}: solved of {args.episodes} seeds"
+    title = f"{suite.title} by instruction{heads}: solved of {args.episodes} seeds"
     note, rows = "The policies of the table before.", tasks_table(found)
     keep(f"{args.name}-tasks", title=title, command=told, note=note, columns=columns, rows=rows)
 
