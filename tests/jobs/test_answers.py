@@ -80,6 +80,18 @@ def test_a_judgement_counts_what_is_held_out(system, folder, tmp_path, capsys):
         assert "gates |tanh|, from 0: 0.000" in capsys.readouterr().out
 
 
+def test_kinds_that_were_not_learned_are_not_judged(folder, tmp_path):
+    lines = (folder / "captions.jsonl").read_text().splitlines()
+    more = [json.dumps({"image": "12.png", "text": "a colour", "split": "held-out"})]
+    (folder / "captions.jsonl").write_text("\n".join(lines + more))
+    model = made("llava")
+    facts = {"data": str(folder), "fit": "stretch"}
+    judged = [jobs.judge_reader(store.save(model, tmp_path / "all", facts=facts), length=6)]
+    judged += [jobs.judge_reader(store.save(model, tmp_path / "one", facts=facts | {"only": ["colour"]}), length=6)]
+    assert [set(report["by_kind"]) for report in judged] == [{"caption", "colour"}, {"colour"}]
+    assert [report["exact"]["of"] for report in judged] == [13, 12]
+
+
 def test_exact_answers_are_counted(folder, tmp_path, monkeypatch):
     model = saved("llava", folder, tmp_path)
 

@@ -88,6 +88,15 @@ def test_a_model_trains_on_what_is_not_held_out(folder: Path, tmp_path: Path) ->
     assert model.facts["content"] == made.facts["content"]
 
 
+def test_only_the_kinds_that_are_asked_for_are_learned(folder: Path) -> None:
+    made = task(Asked("clip", str(folder), Naming(), holdout=0.2), Options(side=8, vocabulary=300, kinds=("question",)))
+    assert made.facts["kinds"] == {"question": 8}
+    assert made.facts["only"] == ["question"]
+    assert all(row.prompt for row in made.source.rows)
+    with pytest.raises(DataError, match=r"kinds: expected some of caption \(10\), question \(10\), found 'colour'"):
+        task(Asked("clip", str(folder), Naming()), Options(side=8, vocabulary=300, kinds=("question", "colour")))
+
+
 def test_the_family_is_known() -> None:
     assert FAMILIES["vision-language"].options is Options
 

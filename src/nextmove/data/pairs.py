@@ -5,7 +5,8 @@ Shapes: R rows, B batch, N images of a row at most, h height, w width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -131,6 +132,17 @@ class Pairs:
         """These rows, by number or by mask (R,), as a set of their own."""
         numbers = np.flatnonzero(chosen) if np.asarray(chosen).dtype == bool else np.asarray(chosen, np.int64)
         return replace(self, rows=tuple(self.rows[i] for i in numbers.tolist()), index=self.index[numbers])
+
+    def of_kinds(self, kinds: Collection[str], source: str = "") -> Pairs:
+        """The rows of these kinds, all of none; raises `DataError` naming a kind that no row of the source has."""
+        if not kinds:
+            return self
+        known = Counter(row.kind for row in self.rows)
+        for kind in kinds:
+            if kind not in known:
+                found = ", ".join(f"{name or 'none'} ({count})" for name, count in sorted(known.items()))
+                raise DataError(f"{source}: kinds: expected some of {found}, found {kind!r}")
+        return self.take(np.array([row.kind in kinds for row in self.rows], bool))
 
     def split(self) -> tuple[Pairs, Pairs]:
         """The rows to train on, and those for tests: the file's `split`, else those of a tenth of the images.

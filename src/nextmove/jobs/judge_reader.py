@@ -109,10 +109,13 @@ def judge_reader(
 
 
 def held_rows(reader: Reader, source: str | Path, most: int) -> Pairs:
-    """At most so many held-out rows, evenly out of all; raises DataError where there are none."""
+    """At most so many held-out rows, evenly out of all; raises DataError where there are none.
+
+    Of a model that was trained on some kinds of rows alone (`--kinds`) they are of these kinds.
+    """
     size = reader.spec.height, reader.spec.width
     pairs = Pairs.read(source, size=size, fit=reader.facts.get("fit", "stretch"))
-    _, test = pairs.split()
+    _, test = pairs.of_kinds(reader.facts.get("only", ()), str(source)).split()
     if not len(test):
         raise DataError(f"{source}: expected held-out rows, found none")
     return test.take(np.unique(np.linspace(0, len(test) - 1, min(most, len(test))).round().astype(np.int64)))

@@ -48,6 +48,8 @@ class Options:
     """Most ids of a text, special ones counted."""
     together: int = 1
     """Rows of one image that come together in a batch: models that read images as a prefix read it once for all."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of rows that are learned and judged, as `kind` of the captions file says; none: all."""
     leave_out_broken: bool = False
     """Leave out rows whose images are absent or cannot be read, which are counted and named."""
 
@@ -64,7 +66,7 @@ def task(asked: Asked, options: Options) -> Task:
     DataError for a folder without captions, for images that cannot be read, and for texts that are too long.
     """
     pairs = read(asked.source, options)
-    train, test = pairs.split()
+    train, test = pairs.of_kinds(options.kinds, asked.source).split()
     language, recipe, begun = None, asked.recipe, dict[str, Any]()
     if source := asked.start.get(LANGUAGE):
         language = read_language(source)
@@ -92,6 +94,7 @@ def task(asked: Asked, options: Options) -> Task:
         "kinds": dict(sorted(Counter(row.kind for row in seen.rows).items())),
         "tokenizer": options.tokenizer,
         "fit": options.fit,
+        **({"only": list(options.kinds)} if options.kinds else {}),
         **({"together": options.together} if options.together > 1 else {}),
         "content": content(seen, test),
         **({"start": begun} if begun else {}),
