@@ -126,6 +126,15 @@ def judged(line: Line, data: Path, args: argparse.Namespace) -> evaluation.Entry
     return entry
 
 
+def command(args: argparse.Namespace) -> str:
+    """What makes the table again."""
+    chosen = ""
+    for name, whole in (("policies", POLICIES), ("seen", SEEN), ("actions", list(ACTIONS)[:2])):
+        own = [repr(one) if " " in one else one for one in getattr(args, name)]
+        chosen += f" --{name} {' '.join(own)}" if len(own) < len(whole) else ""
+    return f"python benchmarks/unitree_g1.py FOLDER --minutes {args.minutes:g} --threads {args.threads}{chosen}"
+
+
 def keep(entries: list[evaluation.Entry], args: argparse.Namespace) -> None:
     """Writes the table for `scripts/results.py`."""
     far = max((g1.beside(entry) for entry in entries), key=lambda found: found.count.shape[1])
@@ -133,7 +142,7 @@ def keep(entries: list[evaluation.Entry], args: argparse.Namespace) -> None:
     rows += [g1.row(entry) for entry in sorted(entries, key=lambda entry: g1.beside(entry).mean())]
     content = {
         "title": "A real robot's demonstrations with and without its camera, beside doing nothing",
-        "command": f"python benchmarks/unitree_g1.py FOLDER --minutes {args.minutes:g} --threads {args.threads}",
+        "command": command(args),
         "note": (
             "Unitree G1 with Inspire hands, 26 joints at 30 Hz, one camera read at 96 x 128 "
             "(github.com/YifanTian07/G1-policy-train, commit d1d3bb45, the 93 episodes whose video can be had): "
@@ -169,7 +178,7 @@ def main() -> None:
     written = evaluation.write_report(
         entries, args.out, title="A real robot's demonstrations with and without its camera", unit="rad",
         task=f"Trained {args.minutes:g} minutes each and judged on the same held-out episodes.",
-        commands=[f"python benchmarks/unitree_g1.py FOLDER --minutes {args.minutes:g} --threads {args.threads}"],
+        commands=[command(args)],
     )  # fmt: skip
     print(f"{written['verdict']} Open {args.out / 'report.html'}")
     if args.name:
