@@ -177,7 +177,7 @@ def test_a_reader_begins_with_the_tower_of_a_trained_model(folder: Path, tmp_pat
     other = store.create(system, spec, small(system))
     other.codec.adopt(codec)
     store.save(other, tmp_path / "sighted")
-    sight = replace(Llava().tower, image=8, patch=4, width=16, layers=1, heads=2)
+    sight = replace(Llava().tower, image=8, patch=4, width=16, layers=1, heads=2, stem=())
     recipe = replace(Llava(), tower=sight, net=Prefix(llama(16, 1, 2, 24)))
     made = task(
         Asked("llava", str(folder), recipe, start={"tower": tmp_path / "sighted"}), Options(side=8, vocabulary=300)
@@ -197,7 +197,7 @@ def test_a_reader_begins_with_the_tower_of_a_trained_model(folder: Path, tmp_pat
 
 def test_blip_begins_with_a_trained_tower_and_so_do_its_momentum_copies(folder: Path, tmp_path: Path) -> None:
     codec = train_captions([f"a {colour} square" for colour in COLOURS], 300)
-    tower = replace(Clip().net.image, image=8, patch=4, width=16, layers=2, heads=2)
+    tower = replace(Clip().net.image, image=8, patch=4, width=16, layers=2, heads=2, stem=())
     net = replace(Clip().net, image=tower, text=TextEncoder(16, 1, 2, out=16, causal=True, pool="end"))
     other = store.create("clip", PairSpec(8, 8, codec.classes, 16, codec.hash), replace(Clip(), net=net))
     other.codec.adopt(codec)
@@ -218,3 +218,13 @@ def small(system: str) -> Any:
     if system == "blip":
         return replace(Blip(), image=tower, text=Med(16, 1, 2), space=8)
     return replace(Siglip(), net=replace(Siglip().net, image=tower, text=TextEncoder(16, 1, 2, out=16, pool="mean")))
+
+
+def test_images_have_the_size_that_the_tower_is_for(folder: Path) -> None:
+    tower = replace(Blip().image, image=16, patch=8, width=16, layers=1, heads=2, stem=(4,))
+    recipe = replace(Blip(), image=tower, text=Med(16, 1, 2), space=8)
+    made = task(Asked("blip", str(folder), recipe), Options(vocabulary=300))
+    assert (made.model.spec.height, made.model.spec.width) == (16, 16)
+    assert made.source.batch([0])["images"].shape[-3:] == (16, 16, 3)
+    with pytest.raises(ConfigError, match="side: expected at least 1 px, since no tower of Naming has a size"):
+        task(Asked("clip", str(folder), Naming()), Options(vocabulary=300))

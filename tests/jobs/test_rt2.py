@@ -44,7 +44,7 @@ def saved(place: Path, system: str = "llava", codec: Any = CODEC, **changes: Any
     """An untrained model of images and texts."""
     recipe = RECIPES[system]()
     trunk = gemma(32, 2, 2, 16, 48) if system == "paligemma" else llama(32, 2, 2, 48)
-    tower = replace(recipe.tower, image=16, patch=4, width=24, layers=2, heads=2)
+    tower = replace(recipe.tower, image=16, patch=4, width=24, layers=2, heads=2, stem=())
     recipe = replace(recipe, tower=tower, net=replace(recipe.net, trunk=trunk), **changes)
     torch.manual_seed(0)
     model = store.create(system, PairSpec(16, 16, codec.classes, 48, codec.hash), recipe)

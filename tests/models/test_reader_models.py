@@ -34,7 +34,7 @@ OWN = Heads(2, head_dim=8, bias=False, out_bias=False)
 
 def tiny(system):
     def tower(recipe):
-        return replace(recipe.tower, image=16, patch=8, width=24, layers=2, heads=2)
+        return replace(recipe.tower, image=16, patch=8, width=24, layers=2, heads=2, stem=())
 
     if system == "flamingo":
         recipe = Flamingo()

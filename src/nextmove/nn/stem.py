@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+STEM = (24, 48, 96, 128)
+"""Widths of the small towers', for patches of 16 px."""
+
 
 class Stem(nn.Sequential):
     """Images (B, channels, height, width) -> maps (B, out, height / patch, width / patch).

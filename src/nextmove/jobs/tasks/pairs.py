@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from nextmove.jobs.tasks.asked import Asked
 from nextmove.jobs.towers import TOWER, begin_tower, read_tower, seeing
 from nextmove.models.generator import Generator
 from nextmove.models.vision_language.spec import PairSpec
+from nextmove.nn.vit import VisionTower
 from nextmove.systems import find
 
 VALIDATED = 512
@@ -35,8 +36,8 @@ VALIDATED = 512
 class Options:
     """How images and texts are read; the source is a folder of images with captions.jsonl or captions.csv."""
 
-    side: int = 64
-    """Height and width at which images are kept and seen, pixels."""
+    side: int = 0
+    """Height and width at which images are kept and seen, pixels; 0: those that the image tower is for."""
     fit: Fit = "stretch"
     """How an image comes to that size: stretched (SigLIP, BLIP), its middle square (CLIP), or padded (LLaVA)."""
     tokenizer: str = "captions"
@@ -54,7 +55,7 @@ class Options:
     """Leave out rows whose images are absent or cannot be read, which are counted and named."""
 
     def __post_init__(self) -> None:
-        at_least(1, side=self.side)
+        at_least(0, side=self.side)
         at_least(4, length=self.length)
         at_least(1, together=self.together)
 
@@ -65,18 +66,21 @@ def task(asked: Asked, options: Options) -> Task:
     What the file keeps for tests is never trained on; the validation loss is of whole images out of the rest. Raises
     DataError for a folder without captions, for images that cannot be read, and for texts that are too long.
     """
-    pairs = read(asked.source, options)
-    train, test = pairs.of_kinds(options.kinds, asked.source).split()
-    language, recipe, begun = None, asked.recipe, dict[str, Any]()
+    own = find(asked.system).load()
+    language, tower, begun = None, None, dict[str, Any]()
+    recipe = own() if asked.recipe is None else asked.recipe
     if source := asked.start.get(LANGUAGE):
         language = read_language(source)
-        recipe = speaking(find(asked.system).load()() if recipe is None else recipe, language, source)
-    tower = read_tower(asked.start[TOWER]) if TOWER in asked.start else None
-    if tower is not None:
-        recipe = seeing(find(asked.system).load()() if recipe is None else recipe, tower, asked.start[TOWER])
+        recipe = speaking(recipe, language, source)
+    if source := asked.start.get(TOWER):
+        tower = read_tower(source)
+        recipe = seeing(recipe, tower, source)
+    options = replace(options, side=options.side or side_of(recipe))
+    pairs = read(asked.source, options)
+    train, test = pairs.of_kinds(options.kinds, asked.source).split()
     for note in train.notes:
         print(f"{asked.source}: {note}")
-    if getattr(find(asked.system).load() if asked.recipe is None else asked.recipe, "CAPTIONS", False):
+    if getattr(recipe, "CAPTIONS", False):
         train, test = captions(train, asked.source), captions(test)
     codec = tokenizer(options, train) if language is None else tokenizer_of(language, options)
     check_lengths(train, codec, options.length, asked.source)
@@ -101,6 +105,18 @@ def task(asked: Asked, options: Options) -> Task:
     }
     rows = seen if options.together == 1 else Together(seen, options.together, model.card.recipe.optim.batch)
     return Task(model, rows, held_batches(kept, 64, VALIDATED), facts)
+
+
+def side_of(recipe: Any) -> int:
+    """The side, px, of the images that the recipe's first image tower is for; raises ConfigError for none."""
+    towers = [recipe]
+    while towers:
+        part = towers.pop(0)
+        if isinstance(part, VisionTower) and part.image:
+            return part.image
+        if is_dataclass(part):
+            towers += [getattr(part, field.name) for field in fields(part)]
+    raise ConfigError(f"side: expected at least 1 px, since no tower of {type(recipe).__name__} has a size of its own")
 
 
 def captions(pairs: Pairs, source: str = "") -> Pairs:

@@ -7,8 +7,9 @@ How it is composed: `VisionTower` and `Med` -> three losses with weight 1: `Dist
 copies, with a queue; matching with the negatives that the contrast finds likeliest (`decoders.matching`); and
 `Autoregressive` captions with label smoothing.
 
-Deviations: a CPU size by default, with a short queue, and equal captions count as right for each other
-(`contrast.shared`), since small sets repeat them. `published()` has neither. Trained in one process on whole batches.
+Deviations: a CPU size by default, with a stem of convolutions (`nn.stem`) and a short queue; equal captions count as
+right for each other (`contrast.shared`), since small sets repeat them. `published()` has none of them. Trained in one
+process on whole batches.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from nextmove.models.vision_language.spec import PairSpec
 from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.med import Med
 from nextmove.nn.norm import LayerNorm
+from nextmove.nn.stem import STEM
 from nextmove.nn.vit import VisionTower
 
 
@@ -34,7 +36,7 @@ class Blip:
 
     CAPTIONS: ClassVar[bool] = True
     """Learns from captions, not from questions."""
-    image: VisionTower = VisionTower(64, 8, 128, 4, 4, norm=LayerNorm(1e-6))
+    image: VisionTower = VisionTower(128, 16, 128, 4, 4, norm=LayerNorm(1e-6), stem=STEM)
     text: Med = Med(128, 3, 4)
     space: int = 64
     """Width of the space that images and texts are compared in."""

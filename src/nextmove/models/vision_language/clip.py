@@ -6,8 +6,8 @@ it. A batch is its own set of wrong answers.
 How it is composed: `VisionTower` and a causal `TextEncoder` in `DualEncoder` -> `Contrastive(softmax)`: which of the
 batch's texts an image has, and which image a text.
 
-Deviations: a CPU size by default, and equal captions of a batch count as right for each other (`contrast.shared`),
-since small sets repeat them. `published()` has neither.
+Deviations: a CPU size by default, whose patches are seen through a stem of convolutions (`nn.stem`), and equal captions
+of a batch count as right for each other (`contrast.shared`), since small sets repeat them. `published()` has neither.
 """
 
 from __future__ import annotations
@@ -23,16 +23,27 @@ from nextmove.models.vision_language.spec import PairSpec
 from nextmove.nn.dual import DualEncoder
 from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.norm import LayerNorm
+from nextmove.nn.stem import STEM
 from nextmove.nn.text_encoder import TextEncoder
 from nextmove.nn.vit import VisionTower
 
 SMALL = DualEncoder(
     VisionTower(
-        64, 8, 128, 4, 4, DenseMlp(activation="quick_gelu"), LayerNorm(), patch_bias=False, pre_norm=True, normed=False
+        128,
+        16,
+        128,
+        4,
+        4,
+        DenseMlp(activation="quick_gelu"),
+        LayerNorm(),
+        stem=STEM,
+        patch_bias=False,
+        pre_norm=True,
+        normed=False,
     ),
     TextEncoder(128, 3, 4, out=128, causal=True, pool="end", feedforward=DenseMlp(activation="quick_gelu")),
 )
-"""For images of 64 px."""
+"""For images of 128 px."""
 
 
 def published(size: Literal["B/32", "B/16", "L/14", "L/14-336"]) -> DualEncoder:

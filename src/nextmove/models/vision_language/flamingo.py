@@ -32,12 +32,13 @@ from nextmove.nn.gated import Gated
 from nextmove.nn.interleaved import Interleaved
 from nextmove.nn.norm import LayerNorm
 from nextmove.nn.perceiver import Perceiver
+from nextmove.nn.stem import STEM
 from nextmove.nn.vit import VisionTower
 
 WORDING = Wording(question="Question:{} Short answer:", caption="Output:", gap=" ", end="<|endofchunk|>", special=False)
 """OpenFlamingo's."""
-SIGHT = VisionTower(64, 8, 192, 4, 6, norm=LayerNorm())
-"""For images of 64 px, 64 patches."""
+SIGHT = VisionTower(128, 16, 192, 4, 6, norm=LayerNorm(), stem=STEM)
+"""For images of 128 px, 64 patches."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from nextmove.nn.feedforward import DenseMlp, GatedMlp
 from nextmove.nn.norm import LayerNorm, RmsNorm
 from nextmove.nn.prefix import Prefix
 from nextmove.nn.projector import Projector
+from nextmove.nn.stem import STEM
 from nextmove.nn.vit import VisionTower
 
 VICUNA = Wording(
@@ -40,8 +41,8 @@ VICUNA = Wording(
     end="</s>",
 )
 """That of LLaVA 1.5."""
-SIGHT = VisionTower(64, 8, 192, 4, 6, norm=LayerNorm(), layer=-2)
-"""For images of 64 px, 64 tokens."""
+SIGHT = VisionTower(128, 16, 192, 4, 6, norm=LayerNorm(), stem=STEM, layer=-2)
+"""For images of 128 px, 64 tokens."""
 
 
 def llama(width: int, layers: int, heads: int, hidden: int) -> Gpt:

@@ -6,9 +6,9 @@ on no other, and small batches serve as well; a bias that starts low, since most
 How it is composed: `VisionTower` with attention pooling and a `TextEncoder` that reads both ways in `DualEncoder` ->
 `Contrastive(sigmoid)`.
 
-Deviations: a CPU size by default; in it the text tower is told of padding and pools its tokens' mean, where the
-published one reads all 64 places and pools at the last; and equal captions of a batch count as right for each other
-(`contrast.shared`). `published()` has none of them.
+Deviations: a CPU size by default; in it patches are seen through a stem of convolutions (`nn.stem`), and the text tower
+is told of padding and pools its tokens' mean, where the published one reads all 64 places and pools at the last; and
+equal captions of a batch count as right for each other (`contrast.shared`). `published()` has none of them.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from nextmove.models.vision_language.spec import PairSpec
 from nextmove.nn.dual import DualEncoder
 from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.norm import LayerNorm
+from nextmove.nn.stem import STEM
 from nextmove.nn.text_encoder import TextEncoder
 from nextmove.nn.vit import VisionTower
 
 SMALL = DualEncoder(
-    VisionTower(64, 8, 128, 4, 4, DenseMlp(), LayerNorm(1e-6), class_token=False, pool="attention"),
+    VisionTower(128, 16, 128, 4, 4, DenseMlp(), LayerNorm(1e-6), stem=STEM, class_token=False, pool="attention"),
     TextEncoder(128, 3, 4, out=128, pool="mean", norm=LayerNorm(1e-6), out_bias=True),
     project=False,
     bias=True,
     scale=math.log(10),
 )
-"""For images of 64 px."""
+"""For images of 128 px."""
 BASE = DualEncoder(
     VisionTower(norm=LayerNorm(1e-6), feedforward=DenseMlp(), class_token=False, pool="attention"),
     TextEncoder(768, 12, 12, out=768, pool="last", norm=LayerNorm(1e-6), out_bias=True),
