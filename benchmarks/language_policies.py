@@ -164,7 +164,7 @@ def judged(head: str, demos: Path, args: argparse.Namespace) -> dict[str, Any]:
     if "flow-plan" in args.heads and "plan" not in sets.open_dataset(demos).features:
         jobs.label(demos)
     train_or_resume(run, partial(jobs.train, system, demos, recipe=recipe(SUITES[args.suite]), **options))
-    whole = head == args.heads[0]
+    whole = head == args.heads[0] and not args.plain
     report = jobs.evaluate(
         run, task=args.suite, episodes=args.episodes, workers=args.workers, video=0, blind=whole, shuffled=whole,
         out=run / "evaluation", **sampled,
@@ -248,10 +248,36 @@ def command(args: argparse.Namespace) -> str:
     """What makes the tables again."""
     heads = "" if args.heads == list(HEADS) else f"--heads {' '.join(args.heads)} --name {args.name} "
     suite = "" if args.suite == next(iter(SUITES)) else f"{args.suite} "
+    heads += "--plain " if args.plain else ""
     return (
         f"python benchmarks/language_policies.py {suite}{heads}--demonstrations {args.demonstrations} "
         f"--minutes {args.minutes:g} --estimator-minutes {args.estimator_minutes:g} --episodes {args.episodes}"
     )
+
+
+def noted(args: argparse.Namespace, episodes: int) -> str:
+    """What the table says of how its policies were trained and judged."""
+    suite = SUITES[args.suite]
+    px, asked = suite.camera.partition("=")[2].replace("x", " x "), ", asked for by name," if suite.named else ""
+    others = listens = plans = ""
+    if not args.plain:
+        others = (
+            "blind: noise for images; shuffled: the instruction of another task, an order of its own for every seed. "
+        )
+    if suite.unfitting:
+        share = f"{100 * suite.unfitting:.0f} %"
+        listens = f"So that it listens, {share} of the rows were told another task's in training and taught to stay. "
+    if "flow-plan" in args.heads:
+        plans = " flow-plan writes a sub-task before, byte by byte."
+    return (
+        f"One model for all ten tasks of {args.suite}, {episodes} demonstrations with the noise of recordings, one "
+        f"camera of {px} px, {suite.told}, and the instruction; {args.episodes} held-out seeds a task, "
+        "success at any step, one training seed. Not end to end: with --parts estimated-state a small residual network "
+        f"learns {args.estimator_minutes:g} busy minutes of one thread where thing and goal are{asked} which the "
+        f"simulator tells in training; then each head learns {args.minutes:g} busy minutes more. {others}{listens}"
+        f"ms: of a plan on one thread, medians of {ROUNDS} rounds in turns. calls: of the network that generates."
+        f"{plans} {args.remark}"
+    ).strip()
 
 
 def options() -> argparse.Namespace:
@@ -262,6 +288,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--estimator-minutes", type=float, default=12, help="once, before")
     parser.add_argument("--demonstrations", type=int, default=50, help="of each task")
     parser.add_argument("--episodes", type=int, default=20, help="held-out seeds of each task")
+    parser.add_argument("--plain", action="store_true", help="judge no head blind or told otherwise")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--demos", type=Path, help="a recorded set; OUT/demos if not given")
@@ -288,28 +315,7 @@ def main() -> None:
         return
     content = store.read_config(args.out / args.heads[0] / "model")["facts"]["content"]
     episodes = len(identity.from_hex(content["trained"]))
-    suite = SUITES[args.suite]
-    px, asked = suite.camera.partition("=")[2].replace("x", " x "), ", asked for by name," if suite.named else ""
-    listens = (
-        f"so that it listens, {100 * suite.unfitting:.0f} % of the rows were told another task's in training and "
-        "taught to stay. "
-        if suite.unfitting
-        else ""
-    )
-    plans = " before them flow-plan writes a sub-task, byte by byte." if "flow-plan" in args.heads else ""
-    note = (
-        f"One model for all ten tasks of {args.suite}, {episodes} demonstrations with the noise of recordings, one "
-        f"camera of {px} px, {suite.told}, and the instruction; {args.episodes} held-out seeds a task, "
-        "success at any step, one training seed. Not end to end: with --parts estimated-state a small residual network "
-        f"learns {args.estimator_minutes:g} busy minutes of one thread where thing and goal are{asked} which the "
-        f"simulator tells in training; then each head learns {args.minutes:g} busy minutes more. blind: noise for "
-        "images; shuffled: the instruction of another task, an order of its own for every seed; "
-        f"{listens}ms: of a plan on one thread, medians of {ROUNDS} rounds in turns. calls: of the network that "
-        f"generates;{plans}"
-    )
-    note = note.rstrip(";") + ("" if plans else ".")
-    if args.remark:
-        note = f"{note} {args.remark}"
+    suite, note = SUITES[args.suite], noted(args, episodes)
     first = args.heads[0]
     others = [f"{first} blind", f"{first} shuffled"] if len(found[first]["policies"]) > 1 else []
     columns = ["head", "success", *others]
