@@ -63,6 +63,14 @@ def _chunk(system: str) -> tuple[str, Rule]:
     return "speed-chunks", cell("system", system, "{ms a chunk} ms a chunk")
 
 
+def _said(model: str, judged: str, words: str) -> tuple[str, Rule]:
+    return "see-and-speak", cell("model", model, words, judged=judged)
+
+
+def _found(model: str) -> tuple[str, Rule]:
+    return _said(model, "image finds its text", "{right} images of unseen combinations find their text among 64")
+
+
 CLIP = "an image {x transformers} x as fast as by transformers"
 PLAN = "a plan of 450 M in {ms a plan} ms, {x LeRobot float32} x LeRobot"
 PLANNED = "a plan of 3.24 B in {a chunk, s} s"
@@ -76,11 +84,18 @@ TOLD: dict[str, tuple[tuple[str, Rule], ...]] = {
     ),
     "mp1": (("metaworld-mp1", solved), _chunk("mp1")),
     "ofp": (("metaworld-ofp", solved), _chunk("ofp")),
-    "clip": (("speed-clip", cell("images", "1", CLIP, engine="openvino")), _outputs("clip")),
-    "siglip": (_outputs("siglip"),),
-    "blip": (_outputs("blip-caption"),),
-    "flamingo": (_outputs("flamingo"),),
-    "llava": (_outputs("llava"),),
+    "clip": (_found("clip"), ("speed-clip", cell("images", "1", CLIP, engine="openvino")), _outputs("clip")),
+    "siglip": (_found("siglip, batches of 32"), _outputs("siglip")),
+    "blip": (
+        _said("blip", "captions exact", "{right} captions word for word"),
+        _found("blip"),
+        _outputs("blip-caption"),
+    ),
+    "flamingo": (
+        _said("flamingo", "new names, with examples", "{right} new names told by four examples"),
+        _outputs("flamingo"),
+    ),
+    "llava": (_said("llava", "answers exact", "{right} answers word for word"), _outputs("llava")),
     "paligemma": (_outputs("paligemma"),),
     "smolvlm": (_outputs("smolvlm"),),
     "rt1": (_heard("rt1"), _parity("rt1/small"), _chunk("rt1")),
