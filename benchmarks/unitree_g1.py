@@ -149,7 +149,8 @@ def keep(entries: list[evaluation.Entry], args: argparse.Namespace) -> None:
             f"{g1.WINDOWS} windows evenly out of {len(far.episodes)} held-out episodes. Errors are mean absolute "
             "differences from the demonstrated action over the spread of each joint's actions; step 1 is due now. Busy "
             "minutes, one training seed. Nobody drove the robot with these policies: a low error doesn't make one "
-            "succeed, and one that sees its last action may learn to copy it (de Haan et al. 2019)."
+            "succeed, and one that sees its last action may learn to copy it (de Haan et al. 2019). "
+            "![The page](pictures/g1-camera.webp)"
         ),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": machine(),
