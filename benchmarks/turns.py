@@ -7,6 +7,7 @@ that lives in an environment of its own is a process that does one repetition fo
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -52,6 +53,30 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
+class Others:
+    """How many cores everything else takes while something runs (Linux); an idle machine's answer is about 0."""
+
+    def __init__(self, own: Sequence[int]) -> None:
+        """own: the processes that are not told of."""
+        self.own, self.unit = tuple(own), os.sysconf("SC_CLK_TCK")
+
+    def during(self, act: Callable[[], Any]) -> tuple[Any, float]:
+        """What `act` gives, and the cores that others took."""
+        before, began = self._taken(), time.perf_counter()
+        found = act()
+        return found, max(0.0, (self._taken() - before) / (time.perf_counter() - began))
+
+    def _taken(self) -> float:
+        """Seconds of all cores so far, those without work and the own processes' left out; steal is another's."""
+        with open("/proc/stat") as file:
+            user, nice, system, _, _, *rest = map(int, file.readline().split()[1:9])
+        ticks = user + nice + system + sum(rest)
+        for process in self.own:
+            with open(f"/proc/{process}/stat") as file:
+                ticks -= sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13]))
+        return ticks / self.unit
+
+
 class Peer:
     """A process that answers: `peer(NAME, **options)` is one repetition there; leave the `with` to end it.
 
@@ -61,6 +86,7 @@ class Peer:
     def __init__(self, command: Sequence[str]) -> None:
         self.command = list(command)
         self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = self._process.pid
         self.ready = self._read()
         """What it says once, when it has built what it measures."""
 
