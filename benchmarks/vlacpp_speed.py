@@ -36,7 +36,15 @@ from vlacpp_peer import inputs, narrowed
 
 HERE = Path(__file__).resolve().parent
 SHOWN, OURS, BUSY, TRIES = 512, "nextmove bf16", 0.1, 3
-COLUMNS = ("engine", "ms a plan", "x vla.cpp's best", "least ms", "vision, ms", "off LeRobot's float32", "memory, GiB")
+COLUMNS = (
+    "engine",
+    "ms a plan",
+    "x the peer's best",
+    "least ms",
+    "vision, ms",
+    "off LeRobot's float32",
+    "peak memory, GiB",
+)
 
 
 def weights(given: argparse.Namespace, folder: Path) -> list[list[float]]:
@@ -137,7 +145,8 @@ def write(given: argparse.Namespace, count: int, rows: list[list[str]]) -> None:
         "note": f"Random weights; {given.cameras} cameras of 512 px, {WORDS} words, ten steps, chunks of {CHUNK}, "
         f"{given.threads} threads; medians of {count} rounds in turns, during which others took less than a tenth of a "
         f"core. Ours: OpenVINO. vla.cpp: {given.built}; flash: with flash attention in its image tower, which it has "
-        "elsewhere always. It is given pictures that are resized already, which ours resizes within its time.",
+        "elsewhere always. It is given pictures that are resized already, which ours resizes within its time. Peaks "
+        "are since a process began, ours while it compiles.",
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "versions": {name: version(name) for name in ("torch", "openvino", "numpy")} | {"lerobot": "0.6.1"},

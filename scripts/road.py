@@ -73,6 +73,7 @@ def _found(model: str) -> tuple[str, Rule]:
 
 CLIP = "an image {x transformers} x as fast as by transformers"
 PLAN = "a plan of 450 M in {ms a plan} ms, {x LeRobot float32} x LeRobot"
+AHEAD = "a plan in bf16 in {ms a plan} ms, {x the peer's best} x vla.cpp at its best"
 PLANNED = "a plan of 3.24 B in {a chunk, s} s"
 KEPT = "a step of 450 M {faster} x as fast with kept prefixes"
 TOLD: dict[str, tuple[tuple[str, Rule], ...]] = {
@@ -113,6 +114,7 @@ TOLD: dict[str, tuple[tuple[str, Rule], ...]] = {
     "pi0-fast": (_head("fast"), _heard("pi0-fast"), _parity("pi0_fast/small"), _chunk("pi0-fast")),
     "smolvla": (
         ("speed-smolvla", cell("engine", "openvino-w8a8", PLAN)),
+        ("speed-smolvla-vlacpp", cell("engine", "nextmove bf16", AHEAD)),
         _heard("smolvla"),
         ("prefix-speed", cell("size", "published", KEPT)),
         _parity("smolvla/small"),
