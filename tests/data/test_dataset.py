@@ -307,3 +307,23 @@ def test_a_column_that_holds_no_images_is_named(broken: Path) -> None:
     edit(broken, lambda t: t.set_column(t.schema.get_field_index(TACTILE), TACTILE, pa.array([1.0] * len(t))))
     with pytest.raises(DataError, match=r"file-000\.parquet: column .*: expected encoded images, found double"):
         open_dataset(broken).video(TACTILE).frames(np.array([0]))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([["a", "b", "c", "d", "e", "f"]], ""),
+        ({"axes": {"left": ["a", "b", "c"], "right": ["d", "e", "f"]}}, ""),
+        (["state"], ""),
+        (None, ""),
+        (["a", "b"], "names: expected 6, found 2, which are not used"),
+    ],
+)
+def test_names_that_are_not_one_a_dimension_are_said(broken: Path, names: Any, said: str) -> None:
+    path = broken / "meta/info.json"
+    info = json.loads(path.read_text())
+    info["features"]["observation.state"]["names"] = names
+    path.write_text(json.dumps(info))
+    found = [str(finding) for finding in doctor(open_dataset(broken)) if finding.check == "layout"]
+    assert len(found) == bool(said)
+    assert all(said in finding for finding in found)

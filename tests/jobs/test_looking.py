@@ -14,7 +14,7 @@ from nextmove.cli.main import main
 from nextmove.config import ConfigError
 from nextmove.contracts import Feature, seeded
 from nextmove.encoders import Camera, FilmedCamera, State
-from nextmove.jobs.tasks.looking import inputs_in, recipe_for
+from nextmove.jobs.tasks.looking import described, inputs_in, recipe_for
 from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.act import Act
 from nextmove.models.policy.diffusion_policy import DiffusionPolicy
@@ -141,6 +141,14 @@ def test_images_come_to_the_encoder_at_the_size_that_it_reads() -> None:
     policy._cameras = ()
     assert torch.equal(policy.act(obs, rng=seeded(0)).actions, plan)
     assert seen[1] == (2, 1, 192, 256, 3)
+
+
+def test_a_camera_that_is_read_smaller_than_it_is_is_said() -> None:
+    inputs = {**ROBOT, "observation.images.wrist": Feature("image", (40, 50, 3))}
+    policy = recipe_for("act", inputs).build(PolicySpec(inputs, action=2, fps=10.0))
+    said = described(policy)
+    assert "observation.image (96 x 96 px, read at 40 x 50)" in said
+    assert "observation.images.wrist (40 x 50 px)" in said
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nextmove.config import nearest
 from nextmove.data.errors import DataError
 from nextmove.data.image_shape import image_shape
-from nextmove.data.names import dimension_names
+from nextmove.data.names import dimension_names, flat_names
 from nextmove.host import files
 from nextmove.host.found import found
 
@@ -96,7 +96,10 @@ def parse_feature(name: str, entry: Any, where: str) -> Feature:
     names = dimension_names(entry.get("names"), shape[0]) if len(shape) == 1 else ()
     feature = Feature(name, dtype, tuple(shape), dict(info), names)
     if not feature.is_camera:
-        return feature
+        own = flat_names(entry.get("names"))
+        unused = len(shape) == 1 and not names and len(own) > 1
+        remark = f"info.json: names: expected {shape[0]}, found {len(own)}, which are not used" if unused else ""
+        return replace(feature, remark=remark)
     if len(shape) != 3:
         raise DataError(f"{where}: camera {name!r} needs 3 dimensions, found shape {list(shape)}")
     sizes, remark = image_shape(shape, entry.get("names"), info)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from nextmove.contracts import Feature
 from nextmove.contracts.features import listed
 from nextmove.data.layout import read_info
 from nextmove.encoders import Camera, Instruction, State, StateEstimator
+from nextmove.encoders.camera import CameraEncoder
 from nextmove.encoders.pictures import Values
 from nextmove.encoders.planner import Planner
 from nextmove.encoders.reading import ReadingEncoder
@@ -83,10 +84,16 @@ def described(policy: Policy) -> str:
     seen = {name: feature for name, feature in policy.inputs.items() if feature.type == "image"}
     if not seen:
         return ""
-    shown = [f"{name} ({' x '.join(map(str, f.shape[:2]))} px)" if name in seen else name
-             for name, f in policy.inputs.items()]  # fmt: skip
+    parts = [part.sizes for part in policy.modules() if isinstance(part, CameraEncoder)]
+    read = {name: {part[name] for part in parts if name in part} - {seen[name].shape[:2]} for name in seen}
+    shown = [f"{name} ({_px(f.shape)} px{''.join(f', read at {_px(own)}' for own in sorted(read[name]))})"
+             if name in seen else name for name, f in policy.inputs.items()]  # fmt: skip
     choice = chosen_by(policy) if isinstance(policy.encoder, ReadingEncoder) else "--parts state: at states alone"
     return f"looks at {', '.join(shown)} ({choice})"
+
+
+def _px(size: Sequence[int]) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
 def chosen_by(policy: Policy) -> str:
