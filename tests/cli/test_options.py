@@ -127,6 +127,26 @@ def test_a_task_may_be_called_a_simulator(flag: str, monkeypatch: pytest.MonkeyP
     assert given == {"data_dir": "place", "task": "lamps"}
 
 
+def test_what_is_judged_on_may_stand_behind_the_model(
+    judged: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[tuple[str, str]] = []
+
+    def evaluate(model: str, *, task: str = "pusht", data: str | None = None) -> None:
+        given.append((task, data or ""))
+
+    monkeypatch.setattr(jobs, "evaluate", evaluate)
+    judged("evaluate model")
+    for place in ("shown", "aloha"):
+        (tmp_path / place / "meta").mkdir(parents=True)
+        (tmp_path / place / "meta" / "info.json").write_text("{}")
+    for args in (["metaworld/mt10"], ["shown"], ["aloha"], ["--task", "shown"]):
+        assert main(["evaluate", "model", *args]) == 0
+    assert given == [("metaworld/mt10", ""), ("pusht", "shown"), ("aloha", ""), ("shown", "")]
+    assert main(["evaluate", "model", "pusht", "--simulator", "aloha"]) == 2
+    assert "no place for 'pusht'" in capsys.readouterr().err
+
+
 def on_pages() -> Iterator[str]:
     """Commands in README and docs: what stands between back ticks or in a block, up to a remark or another command."""
     for path in PAGES:

@@ -91,6 +91,7 @@ def _evaluate(args: Sequence[str]) -> int:
     saved = None if folder is None else open_folder(folder)
     holds = "policy" if saved is None else saved.holds
     kind = ("pairs" if saved.compares else "reader") if saved and holds == "vision-language" else holds
+    args = _asked(list(args)) if holds == "policy" else args
     own = judges.pop(kind if kind in judges else "policy")
     names = {arg.partition("=")[0] for arg in args if arg.startswith("--")}
     known = set(habits.options(own))
@@ -100,6 +101,17 @@ def _evaluate(args: Sequence[str]) -> int:
         if others and flag[2:].replace("_", "-") not in known:
             apart.append(f"{flag}: for {others[0]}, found a {holds}; leave it out")
     return _refuse("evaluate", apart) if apart else _call(own, args, "evaluate")
+
+
+def _asked(args: list[str]) -> list[str]:
+    """The arguments of `evaluate MODEL TASK` or `evaluate MODEL DATA` with the option that the second stands for."""
+    from nextmove.sim.tasks import named
+
+    if len(args) < 2 or any(arg.startswith("-") for arg in args[:2]):
+        return args
+    filmed = (Path(args[1]) / "meta" / "info.json").is_file() and args[1] not in named()
+    option, *others = ("--data",) if filmed else ("--task", "--simulator")
+    return args if {option, *others} & {arg.partition("=")[0] for arg in args} else [args[0], option, *args[1:]]
 
 
 def _folder_among(args: Sequence[str]) -> str | None:

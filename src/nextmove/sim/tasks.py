@@ -41,6 +41,11 @@ FORMER = {"aloha-transfer-cube": "aloha/transfer-cube", "aloha-insertion": "aloh
 """Names that tasks had, which are still found, with a notice."""
 
 
+def named() -> dict[str, tuple[Task, ...]]:
+    """Every task and every suite by name."""
+    return {**{task.name: (task,) for suite in SUITES.values() for task in suite}, **SUITES}
+
+
 def find(name: str) -> tuple[Task, ...]:
     """The tasks of a suite, or the one task of this name.
 
@@ -48,8 +53,7 @@ def find(name: str) -> tuple[Task, ...]:
     """
     if name in FORMER:
         warnings.warn(f"task: {name} is called {FORMER[name]} now", FutureWarning, stacklevel=2)
-    tasks = {task.name: (task,) for suite in SUITES.values() for task in suite}
-    known = {**tasks, **SUITES}
+    known = named()
     found = known.get(FORMER.get(name, name))
     if found is None:
         raise SimulatorError(
