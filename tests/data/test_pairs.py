@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from nextmove.data import DataError, Loader
+from nextmove.data.image_files import read_image
 from nextmove.data.image_fit import MEAN, fitted, read_fitted
 from nextmove.data.pair_rows import read_captions
 from nextmove.data.pairs import Pairs
@@ -122,6 +123,19 @@ def test_a_table_with_too_few_cells_is_named(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("image,text\na.png\n")
     with pytest.raises(DataError, match=r"captions\.csv, line 2: expected 2 cells"):
         read_captions(tmp_path)
+
+
+def test_a_quote_that_is_not_closed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "captions.csv").write_text('image,text\na.png,"a\nb.png,b\n')
+    with pytest.raises(DataError, match=r"captions\.csv: expected rows of CSV, every quote closed, found"):
+        read_captions(tmp_path)
+
+
+def test_a_file_that_is_no_image_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    for read in (read_image, lambda path: read_fitted(path, (8, 8))):
+        with pytest.raises(DataError, match=r"a\.png: expected an image, found a file of no format that Pillow knows$"):
+            read(tmp_path / "a.png")
 
 
 def test_one_captions_file_is_expected(tmp_path: Path) -> None:

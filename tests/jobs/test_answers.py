@@ -52,6 +52,14 @@ def test_asking_writes_answers(folder, tmp_path, capsys):
     assert jobs.ask(model, (folder / "0.png", "Why?"), length=6) == [second]
 
 
+def test_a_question_without_an_image_is_said(folder, tmp_path, capsys):
+    model = saved("llava", folder, tmp_path)
+    jobs.ask(model, (folder / "0.png", QUESTION), length=6)
+    assert "no image" not in capsys.readouterr().err
+    jobs.ask(model, (QUESTION,), length=6)
+    assert capsys.readouterr().err == "no image: answered from words alone\n"
+
+
 def test_what_cannot_be_asked_is_said(folder, tmp_path):
     model = saved("llava", folder, tmp_path)
     with pytest.raises(ValueError, match=r"expected a question behind the images, found the file"):

@@ -153,6 +153,17 @@ def test_systems_that_learn_from_captions_leave_questions_out(
         task(Asked(system, str(folder)), Options(side=16))
 
 
+@pytest.mark.parametrize(("system", "judged"), [("clip", False), ("siglip", False), ("blip", True)])
+def test_one_pair_alone_is_no_validation_loss_of_what_compares(
+    folder: Path, system: str, judged: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = task(Asked(system, str(folder), holdout=0.12), Options(side=16, vocabulary=300))
+    assert bool(list(made.held or ())) == judged
+    said = "no validation loss: what is held out for it says one thing alone" in capsys.readouterr().out
+    assert said != judged
+    assert list(task(Asked(system, str(folder), holdout=0.3), Options(side=16, vocabulary=300)).held)
+
+
 def test_rows_of_an_image_come_together(folder: Path, tmp_path: Path) -> None:
     made = task(Asked("clip", str(folder), Naming(), holdout=0.2), Options(side=8, vocabulary=300, together=2))
     assert len(made.source) == 8

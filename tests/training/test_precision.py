@@ -53,7 +53,7 @@ def test_steps_of_the_model_decide(found, monkeypatch):
     ratio(monkeypatch, 2.0, model=found)
     chosen = choose("auto", CPU, trial())
     assert chosen.bf16 == (found >= FASTER)
-    assert f"steps of this model take {found:.2f} times as many" in chosen.why
+    assert f"this model makes {found:.2f} times as many steps" in chosen.why
     assert [choose("auto", CPU, trial(), kept=kept).bf16 for kept in (True, False)] == [True, False]
 
 
@@ -153,7 +153,7 @@ def test_a_resumed_run_goes_on_as_it_began(found, kind, tmp_path, monkeypatch, c
     assert spy.kinds == {kind}
     assert all(torch.equal(through.ema[name], second.ema[name]) for name in through.ema)
     name = "bf16" if kind == torch.bfloat16 else "float32"
-    reason = "steps of this model take" if found >= FASTER else "this processor multiplies"
+    reason = "this model makes" if found >= FASTER else "this processor multiplies"
     printed = capsys.readouterr().out
     assert printed.count(f"the loss is computed in {name}: {reason} {found:.2f}") == 2
     assert printed.count(f"the loss is computed in {name}: as at the run's first start") == 1

@@ -50,7 +50,16 @@ def read_image(path: Path) -> tuple[Array, bool]:
             seen_through = transparent(image)
             return rgb(image), seen_through
     except (*BROKEN, Image.DecompressionBombError) as problem:
-        raise DataError(f"{path}: expected an image, found {problem or type(problem).__name__}") from None
+        raise DataError(f"{path}: expected an image, found {broken(problem)}") from None
+
+
+def broken(problem: Exception) -> str:
+    """What a file is that Pillow does not read."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(problem, UnidentifiedImageError):  # which names an object in memory
+        return "a file of no format that Pillow knows"
+    return str(problem) or type(problem).__name__
 
 
 def rgb(image: Any) -> Array:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nextmove.data.errors import DataError
-from nextmove.data.image_files import BROKEN, rgb
+from nextmove.data.image_files import BROKEN, broken, rgb
 from nextmove.data.tables import Array
 
 Fit = Literal["stretch", "crop", "pad"]
@@ -44,7 +44,7 @@ def decode_fitted(blob: bytes, size: tuple[int, int], fit: Fit, where: str) -> A
         with Image.open(io.BytesIO(blob)) as image:
             return fitted(image, size, fit)
     except (*BROKEN, Image.DecompressionBombError) as problem:
-        raise DataError(f"{where}: expected an image, found {problem or type(problem).__name__}") from None
+        raise DataError(f"{where}: expected an image, found {broken(problem)}") from None
 
 
 def fitted(image: Any, size: tuple[int, int], fit: Fit = "stretch") -> Array:

@@ -67,8 +67,10 @@ def read_captions(folder: Path) -> Captions:
         for line, values in _json_lines(path) if path.suffix == ".jsonl" else _table(path):
             rows.append(_row(values, f"{path}, line {line}"))
             unread |= dict.fromkeys(sorted(set(values) - READ))
-    except (UnicodeDecodeError, csv.Error) as problem:
+    except UnicodeDecodeError as problem:
         raise DataError(f"{path}: expected text in UTF-8, found {problem}") from None
+    except csv.Error as problem:
+        raise DataError(f"{path}: expected rows of CSV, every quote closed, found {problem}") from None
     if not rows:
         raise DataError(f"{path}: expected rows, found none")
     return Captions(path, tuple(rows), tuple(unread))

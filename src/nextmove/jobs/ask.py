@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,8 @@ def ask(
     *images, question = asked
     if os.path.isfile(question):  # which takes questions of any length
         raise ConfigError(f"asked: expected a question behind the images, found the file {question}")
+    if not images:
+        print("no image: answered from words alone", file=sys.stderr)
     seen = Seen(reader, read_images(images, reader, fit))
     rng, sampling = seeded(seed, 6), Sampling(temperature, 0, top_p)
     return [written(seen.ask(str(text), new=length, rng=rng, sampling=sampling)) for text in (question, *also)]

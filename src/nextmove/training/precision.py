@@ -63,7 +63,7 @@ def choose(
             ratio = steps(gradients)
         except RuntimeError as problem:
             return Precision(False, f"it cannot be computed in bf16 ({problem})")
-    return Precision(ratio >= FASTER, f"steps of this model take {ratio:.2f} times as many in bf16 as in float32")
+    return Precision(ratio >= FASTER, f"this model makes {ratio:.2f} times as many steps in bf16 as in float32")
 
 
 def steps(gradients: Callable[[bool], None]) -> float:

@@ -24,6 +24,7 @@ from nextmove.jobs.repeat import at_least
 from nextmove.jobs.tasks.asked import Asked
 from nextmove.jobs.towers import TOWER, begin_tower, read_tower, seeing
 from nextmove.models.generator import Generator
+from nextmove.models.vision_language.dual import Dual
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.nn.vit import VisionTower
 from nextmove.systems import find
@@ -92,6 +93,12 @@ def task(asked: Asked, options: Options) -> Task:
     if tower is not None:
         begun[TOWER] = begin_tower(model, tower, asked.start[TOWER])
     seen, kept = train.parted(asked.holdout, asked.seed)
+    if isinstance(model, Dual) and len(kept) and len({row.text for row in kept.rows}) == 1:
+        print(
+            f"{asked.source}: no validation loss: what is held out for it says one thing alone, {kept.rows[0].text!r}, "
+            f"and texts are compared (--holdout, {asked.holdout:g} of {len(train)} rows)"
+        )
+        kept = kept.take(np.zeros(len(kept), bool))
     facts = {
         "data": asked.source,
         "rows_trained": len(seen),
