@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,20 @@ def test_help_and_import_load_no_torch() -> None:
     assert done.returncode == 0, done.stderr
     for command in COMMANDS:
         assert command in done.stdout
+
+
+def test_help_breaks_lines_where_the_terminal_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    with pytest.raises(SystemExit):
+        main(["train", "clip", "--help"])
+    shown = [line.strip("│ ").rstrip() for line in capsys.readouterr().out.splitlines()]
+    begin = next(i for i, line in enumerate(shown) if line.startswith("--from"))
+    text = shown[begin + 1 : next(i for i in range(begin + 1, len(shown)) if shown[i].startswith("--"))]
+    # No word of the next line has room at the end of one.
+    assert len(text) > 5
+    assert all(len(line) + 1 + len(behind.split(" ")[0]) > 75 for line, behind in pairwise(text))
 
 
 @pytest.mark.parametrize("words", [["--help"], ["systems"], ["train", "--help"]])

@@ -329,8 +329,20 @@ def signed(
         [p.replace(annotation=shown[name]) for name, p in kept.items()]
     )
     wrapper.__annotations__ = shown
+    wrapper.__doc__ = flowing(function.__doc__ or "")
     del wrapper.__wrapped__  # tyro would read the function's own hints
     return wrapper
+
+
+def flowing(text: str) -> str:
+    """A docstring whose arguments are a line each: tyro keeps line breaks, and terminals have other widths."""
+    lines: list[str] = []
+    for line in inspect.cleandoc(text).splitlines():
+        if line.startswith(" " * 8) and lines and lines[-1].strip():
+            lines[-1] += f" {line.strip()}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def unchecked(kind: type) -> type:
