@@ -63,6 +63,7 @@ VIEWS: dict[str, Any] = {
     "instruction": encoders.Instruction,
     "sentence": Sentence,
     "estimated-state": encoders.StateEstimator,
+    "named-state": encoders.StateEstimator,
     "planner": Planner,
 }
 """What a policy may look at."""

@@ -133,6 +133,8 @@ def test_numbers_that_are_not_estimated_are_shown_at_their_mean():
 def test_the_command_line_asks_for_it_among_the_parts():
     recipe = recipe_for("flow-policy", parts="estimated-state")
     assert recipe.encoder == Observation(estimator=StateEstimator())
+    recipe = recipe_for("flow-policy", parts="state,named-state")
+    assert recipe.encoder.estimator == StateEstimator(words=Instruction())
 
 
 def test_what_is_asked_for_in_vain_is_named():

@@ -139,7 +139,7 @@ def _looking(recipe: Any, names: list[str], inputs: Mapping[str, Feature]) -> An
     estimator, planner = None, None
     for name in names:
         if VIEWS[name] is StateEstimator:
-            estimator = StateEstimator()
+            estimator = StateEstimator(words=Instruction() if name == "named-state" else None)
             continue
         if VIEWS[name] is Planner:
             planner = Planner()
