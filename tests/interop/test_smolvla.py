@@ -173,7 +173,7 @@ BAD = {
     "experts": ({"num_expert_layers": 3}, "num_expert_layers: expected a divisor of 4, found 3"),
     "joint": ({"num_expert_layers": 2, "self_attn_every_n_layers": 2}, "whose matrices do not fit, in LeRobot too"),
     "size": ({"resize_imgs_with_padding": [64, 64]}, "expected the tower's 32 x 32, found [64, 64]"),
-    "wide": ({"max_action_dim": 4}, "max_action_dim: expected at least the action's width, found 4"),
+    "wide": ({"max_action_dim": 4}, "max_action_dim: expected at least the 6 of 'action', found 4"),
     "aloha": ({"adapt_to_pi_aloha": True}, "adapt_to_pi_aloha: expected false"),
     "marks": ({"add_image_special_tokens": True}, "expected tokenizer.json in the folder"),
 }

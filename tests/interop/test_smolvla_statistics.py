@@ -11,6 +11,7 @@ from tests.interop.test_smolvla import GOLDEN, MARKS, changed, observed, words
 from nextmove.config import ConfigError
 from nextmove.contracts import seeded
 from nextmove.interop import smolvla
+from nextmove.jobs import load_policy
 from nextmove.store import load, save
 
 STATE, ACTION, WIDTH = "observation.state", "action", 6
@@ -126,3 +127,15 @@ def test_what_is_not_done_to_pictures_and_words_is_refused(small):
     ):
         with pytest.raises(ConfigError, match=message):
             smolvla.load(processed(small, **change), marks=MARKS)
+
+
+def test_equal_quantiles_are_said_where_the_policy_is_judged(small, capsys):
+    held = statistics("QUANTILES")
+    held["action.q99"][1] = held["action.q01"][1]
+    folder = processed(small, "QUANTILES")
+    for file in ("normalizer_processor", "unnormalizer_processor"):
+        save_file(load_file(folder / f"{file}.safetensors") | held, folder / f"{file}.safetensors")
+    for _ in range(2):
+        load_policy(folder, fps=10)
+    said = "action: dimensions [1] have one value between their quantiles; they are shifted, not divided"
+    assert capsys.readouterr().out.count(f"{folder}: {said}") == 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,10 @@ def load_policy(
     if saved.kind == "nextmove":
         policy: Policy = store.load(saved.folder)
     else:
-        policy = saved.foreign(fps=fps, unnorm_key=unnorm_key, cameras=cameras).policy
+        loaded = saved.foreign(fps=fps, unnorm_key=unnorm_key, cameras=cameras)
+        policy = loaded.policy
+        for note in loaded.report.notes:
+            _say(saved.folder, note)
     with_sampling(policy, sampler, steps)
     if execute:
         policy.timing = policy.timing.executing(execute)
@@ -79,6 +83,13 @@ def load_policy(
     if blind and not any(feature.type == "image" for feature in policy.inputs.values()):
         raise ConfigError(f"blind: {model} reads no camera, only {', '.join(policy.inputs)}; leave out --blind")
     return compiled(policy, precision, ranges) if runtime == "openvino" else policy.to(device)
+
+
+@cache
+def _say(folder: Path, note: str) -> None:
+    """Prints what is to be known of a checkpoint that is read, once, and not in processes that read it again."""
+    if multiprocessing.parent_process() is None:
+        print(f"{folder}: {note}")
 
 
 @repeatable

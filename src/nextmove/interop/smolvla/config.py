@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nextmove.config import ConfigError, decode, nearest, read_object
-from nextmove.interop.lerobot.config import Norm, Shared
+from nextmove.interop.lerobot.config import ACTION, STATE, Norm, Shared
 
 VLM = "vlm_config.json"
 """The config of the vision-language model, where the folder has it; LeRobot's folders have its name only."""
@@ -104,14 +104,12 @@ class SmolVlaConfig(Shared):
             )
         if self.use_peft:
             raise ConfigError("use_peft: adapter files are not supported; merge them into the weights first")
-        if self.max_state_dim < self._width("input_features", "observation.state"):
-            raise ConfigError(f"max_state_dim: expected at least the state's width, found {self.max_state_dim}")
-        if self.max_action_dim < self._width("output_features", "action"):
-            raise ConfigError(f"max_action_dim: expected at least the action's width, found {self.max_action_dim}")
-
-    def _width(self, group: str, name: str) -> int:
-        feature = getattr(self, group).get(name)
-        return feature.shape[0] if feature is not None and feature.shape else 0
+        for most, group, name in (
+            ("max_state_dim", "input_features", STATE), ("max_action_dim", "output_features", ACTION),
+        ):  # fmt: skip
+            feature, room = getattr(self, group).get(name), getattr(self, most)
+            if feature is not None and feature.shape and feature.shape[0] > room:
+                raise ConfigError(f"{most}: expected at least the {feature.shape[0]} of {name!r}, found {room}")
 
     def expert_layers(self, layers: int) -> int:
         """Layers of the expert beside `layers` of the language model; raises ConfigError for no divisor of them."""
