@@ -4,10 +4,10 @@
     python benchmarks/see_and_speak.py --only clip --minutes 1 --scenes 500 --out /tmp/see --name ""      # to try it
 
 Scenes of ALOHA's, Meta-World's and PushT's tables say what lies where in which colour; 15 % of the combinations of
-colour, thing and place are never trained on (`nextmove scenes`). CLIP learns first; BLIP, LLaVA and Flamingo begin with
-its image tower. The language model of the last two is the real SmolLM2-135M-Instruct, frozen: LLaVA has low-rank
-adapters on it, Flamingo gated layers between its own. What is done is kept in OUT and not done again. The table goes to
-docs/data/NAME.json, from where `scripts/results.py write` takes it.
+colour, thing and place are never trained on (`nextmove scenes`). CLIP learns first; BLIP begins with its image tower,
+LLaVA and Flamingo with BLIP's, whose patches have learned to be read. The language model of the last two is the real
+SmolLM2-135M-Instruct, frozen: LLaVA has low-rank adapters on it, Flamingo gated layers between its own. What is done is
+kept in OUT and not done again. The table goes to docs/data/NAME.json, from where `scripts/results.py write` takes it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from nextmove import store
 
 TASKS = ("aloha/table", "metaworld/table", "pusht/table")
 QUESTIONS = "colour count done gripper there what where which"
-READS = "--from language=smollm2 tower={clip} --recipe.trains tower bridge --recipe.optim.batch 20 --validate-every 400"
+READS = (
+    "--from language=smollm2 tower={blip} --recipe.tower.layer -1 --recipe.trains tower bridge --recipe.optim.batch 20 "
+    "--validate-every 400"
+)
 PAIRS = "--length 40"
 
 
@@ -56,17 +59,16 @@ RUNS = {
     "llava": Run(
         "llava",
         18,
-        f"{READS} --recipe.adapters 16 --recipe.tower.layer -1 --recipe.projector.shuffle 2 --kinds {QUESTIONS} "
-        "--together 4",
+        f"{READS} --recipe.adapters 16 --recipe.projector.shuffle 2 --kinds {QUESTIONS} --together 4",
         "--rows 800",
-        "clip's tower, SmolLM2-135M",
+        "blip's tower, SmolLM2-135M",
     ),
     "flamingo": Run(
         "flamingo",
         12,
         f"{READS} --recipe.every 6",
         "--rows 400 --episodes 200 --shots 4",
-        "clip's tower, SmolLM2-135M",
+        "blip's tower, SmolLM2-135M",
     ),
 }
 
@@ -81,7 +83,8 @@ def made(name: str, args: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
     run, out = RUNS[name], folder(name, args.out)
     report, nextmove = out / "evaluation" / "report.json", [sys.executable, "-m", "nextmove"]
     if not (out / "model").is_dir():
-        options = [option.format(clip=folder("clip", args.out)) for option in run.options.split()]
+        others = {other: folder(other, args.out) for other in ("clip", "blip")}
+        options = [option.format(**others) for option in run.options.split()]
         budget = ["--minutes", f"{args.minutes or run.minutes:g}", "--clock", "busy", "--threads", "1"]
         call = [*nextmove, "train", run.system, str(args.data), *options, *budget, "--bf16", "on", "--out", str(out)]
         subprocess.run([*call, "--resume"], check=True)
