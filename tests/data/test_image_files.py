@@ -104,9 +104,9 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "floats beyond 1": (lambda: saved(Image.fromarray(GREY.astype(np.float32)), ".tif"), r"floats from 10 to 250"),
     "NaN": (lambda: saved(Image.fromarray(np.full((4, 4), np.nan, np.float32)), ".tif"), r"floats from nan to nan"),
     "32 bits": (lambda: saved(Image.fromarray(WIDE.astype(np.int32) << 8), ".tif"), r"whole numbers of 32 bits"),
-    "empty": (lambda: b"", r"cannot identify image file"),
+    "empty": (lambda: b"", r"a file of no format that Pillow knows"),
     "cut off": (lambda: saved(Image.fromarray(NOISE))[:900], r"image file is truncated"),
-    "text": (lambda: b"<html>404</html>", r"cannot identify image file"),
+    "text": (lambda: b"<html>404</html>", r"a file of no format that Pillow knows"),
 }  # fmt: skip
 
 

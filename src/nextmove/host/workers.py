@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, parent_process
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +23,11 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 class SetupError(RuntimeError):
     """A worker could not be built; the message says why."""
+
+
+def within() -> bool:
+    """Whether this process is a worker of another."""
+    return parent_process() is not None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cache, partial
@@ -16,6 +15,7 @@ from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.terminal import show_beside
 from nextmove.folders import open_folder
 from nextmove.host.lock import hold
+from nextmove.host.workers import within
 from nextmove.jobs import precise
 from nextmove.jobs.computing import Runtime, check_runtime
 from nextmove.jobs.offline import offline
@@ -88,7 +88,7 @@ def load_policy(
 @cache
 def _say(folder: Path, note: str) -> None:
     """Prints what is to be known of a checkpoint that is read, once, and not in processes that read it again."""
-    if multiprocessing.parent_process() is None:
+    if not within():
         print(f"{folder}: {note}")
 
 
