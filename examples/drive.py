@@ -62,4 +62,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError, ImportError, RuntimeError) as problem:  # says what does not fit, and what to do
+        raise SystemExit(f"drive.py: {problem}") from None

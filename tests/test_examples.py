@@ -89,6 +89,17 @@ def test_an_instruction_is_for_a_policy_that_reads_one(trained: str, monkeypatch
     assert set(heard) == {"Stand still."}
 
 
+def test_a_policy_of_another_robot_is_named_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = PolicySpec({"observation.images.wrist": Feature("image", (32, 32, 3))}, 7, 10.0)
+    policy = store.create("bc", spec, BC(timing=Timing(n_obs_steps=1, horizon=2, n_action_steps=2)).seeing(spec.inputs))
+    monkeypatch.setattr(jobs, "load_policy", lambda run, **options: policy.eval())
+    with pytest.raises(SystemExit, match=r"drive\.py: .*wrist") as stopped:
+        example("drive.py", "run")
+    assert isinstance(stopped.value.code, str)  # Printed, with exit code 1.
+    with pytest.raises(SystemExit, match=r"drive\.py: .*nowhere"):
+        example("drive.py", "run", "--world", "nowhere")
+
+
 def _listening(forward: Any, heard: list[str]) -> Any:
     def told(obs: Any, **options: Any) -> Any:
         heard.extend(obs[TASK])

@@ -105,18 +105,19 @@ class Saved:
         *,
         fps: float | None = None,
         unnorm_key: str | None = None,
+        refitted: bool = False,
         cameras: Mapping[str, tuple[int, int]] | None = None,
         packed: bool = False,
     ) -> Any:
         """What another project's folder is read as, with a report of how: `interop.Loaded`, `hf.Language`, `hf.Read`.
 
         fps: actions a second, which folders of policies do not say; unnorm_key: the data set in whose units OpenVLA
-        acts; cameras: names and sizes of what it is shown. packed: weights stay as a GGUF file packs them.
+        acts, refitted: those give way to other data's, so any will do; cameras: names and sizes of what it is shown.
+        packed: weights stay as a GGUF file packs them.
 
         Raises ConfigError naming the key or tensor that is wrong, and for a model that cannot be run yet.
         """
-        if unnorm_key is not None and self.kind != "openvla":
-            raise ConfigError(f"unnorm_key: {self.folder} is {self.whose}'s; only OpenVLA's folders have several units")
+        self.check_unit(unnorm_key)
         from nextmove.interop import flowpolicy, gguf, hf, lerobot_types, openpi_kinds, openvla
 
         if self.kind == "gguf":
@@ -127,10 +128,17 @@ class Saved:
             "lerobot": lerobot_types.load, "flowpolicy": flowpolicy.load, "openpi": openpi_kinds.load,
         }  # fmt: skip
         if self.kind == "openvla":
-            return openvla.load(self.folder, openvla.Asked.shown(unnorm_key, cameras, fps))
+            return openvla.load(self.folder, openvla.Asked.shown(unnorm_key, cameras, fps, refitted))
         if self.kind in policies:
             return policies[self.kind](self.folder, fps=fps)
         raise ConfigError(f"{self.folder}: expected a model of another project that can be run, found {self.whose}")
+
+    def check_unit(self, unnorm_key: str | None) -> None:
+        """Raises ConfigError for a choice of units where there is none."""
+        if unnorm_key is not None and self.kind != "openvla":
+            raise ConfigError(
+                f"unnorm_key: {self.folder} is {self.whose}'s; only OpenVLA's folders have several units; leave it out"
+            )
 
     @property
     def compares(self) -> bool:

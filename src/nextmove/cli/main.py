@@ -18,7 +18,7 @@ COMMANDS = {
     "ask": "ask a model about images; the answer is written as it comes about",
     "chat": "talk with a language model, SmolLM2 by default",
     "compare": "train and judge many policies on the same demonstrations and seeds",
-    "export-lerobot": "write an ACT, a Diffusion Policy or a SmolVLA as a checkpoint that LeRobot 0.6 runs",
+    "export-lerobot": "write an ACT, Diffusion Policy, SmolVLA, pi0, pi0.5 or pi0-FAST as a checkpoint of LeRobot 0.6",
     "inspect": "look at a data set, a saved model or a LeRobot checkpoint",
     "tasks": "every simulated task and suite that record, evaluate and compare take",
     "systems": "every system of the road and whether it stands yet",

@@ -161,7 +161,7 @@ def _train(args: list[str]) -> int:
 
         if given := [name for name in CHOICES if _value(rest, f"--{name}") is not None]:
             raise ConfigError(f"--{given[0]}: the policy of --from {whole} brings its own; leave it out")
-        recipe = own = recipe_of(whole, system.name)
+        recipe = own = recipe_of(whole, system.name, "--keep-scales" in rest, _value(rest, "--unnorm-key"))
     recipe = exchange(recipe, decoder, trunk)
     brought = changed(getattr(own, "actions", None), getattr(recipe, "actions", None), "recipe.actions")
     if brought and not {"-h", "--help"} & set(rest):

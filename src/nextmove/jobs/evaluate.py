@@ -69,6 +69,7 @@ def load_policy(
     check_device(device)
     check_runtime(runtime, precision, device)
     saved = open_folder(model).expect("policy")
+    saved.check_unit(unnorm_key)
     if saved.kind == "nextmove":
         policy: Policy = store.load(saved.folder)
     else:

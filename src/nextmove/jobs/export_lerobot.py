@@ -24,7 +24,7 @@ def export_lerobot(
     steps: int = 0,
     execute: int = 0,
 ) -> Path:
-    """Writes an ACT, a Diffusion Policy or a SmolVLA as a folder that LeRobot 0.6 loads and that acts the same there.
+    """Writes an ACT, Diffusion Policy, SmolVLA, pi0, pi0.5 or pi0-FAST as a folder that LeRobot 0.6 runs alike.
 
     What LeRobot has no place for is named, with the option of `nextmove train` that makes a policy exportable. The
     folder is read back and its plans are compared with the policy's before this ends.

@@ -31,17 +31,21 @@ def whole_folder(source: Path | str) -> Saved:
 
 
 @lru_cache(maxsize=1)
-def read_whole(source: Path | str) -> Policy:
+def read_whole(source: Path | str, keep_scales: bool = False, unnorm_key: str | None = None) -> Policy:
     """A saved policy, ours or another project's, to begin with; read once for recipe and weights.
 
-    Raises ConfigError where it was built by no recipe that could build another.
+    Of an OpenVLA in the units of several data sets any will do where its scales are not kept. Raises ConfigError where
+    it was built by no recipe that could build another, and for a data set that it does not know.
     """
     saved = whole_folder(source)
+    saved.check_unit(unnorm_key)
     if saved.kind == "nextmove":
         own: Policy = store.load(saved.folder)
         return own
-    loaded = saved.foreign()
+    loaded = saved.foreign(unnorm_key=unnorm_key, refitted=not keep_scales)
     print(loaded.report)
+    if unnorm_key is not None and not keep_scales:
+        print(f"--unnorm-key {unnorm_key}: its units give way to those of the new data (--keep-scales keeps them)")
     policy: Policy = loaded.policy
     if policy.card is None or policy.card.recipe is None:
         raise ConfigError(
@@ -51,9 +55,9 @@ def read_whole(source: Path | str) -> Policy:
     return policy
 
 
-def recipe_of(source: Path | str, system: str) -> Any:
+def recipe_of(source: Path | str, system: str, keep_scales: bool = False, unnorm_key: str | None = None) -> Any:
     """The recipe of a saved policy; raises ConfigError where it is of another system."""
-    card = read_whole(source).card
+    card = read_whole(source, keep_scales, unnorm_key).card
     assert card is not None
     if card.system != system:
         raise ConfigError(f"--from {source}: expected a {system}, found a {card.system}; train that")
@@ -61,13 +65,14 @@ def recipe_of(source: Path | str, system: str) -> Any:
 
 
 @torch.no_grad()
-def begin_whole(model: Policy, source: Path | str, *, keep_scales: bool) -> str | None:
+def begin_whole(model: Policy, source: Path | str, *, keep_scales: bool, unnorm_key: str | None = None) -> str | None:
     """Gives a new policy all weights of a saved one, and a tokenizer's file; a hash of those weights.
 
-    Scales stay those of the new data unless they are to be kept. Raises ConfigError naming the first tensor that the
+    Scales stay those of the new data unless they are to be kept: of an OpenVLA's those of the data set `unnorm_key`.
+    Raises ConfigError naming the first tensor that the
     two have not alike.
     """
-    base, where = read_whole(source), f"--from {source}"
+    base, where = read_whole(source, keep_scales, unnorm_key), f"--from {source}"
     own, theirs = model.state_dict(), base.state_dict()
     apart = set() if keep_scales else _scales(model) | _scales(base)
     kept = {name: value for name, value in own.items() if name not in apart}

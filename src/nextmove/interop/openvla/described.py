@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nextmove.config import ConfigError
 from nextmove.interop.openvla.config import OpenVlaConfig
+from nextmove.interop.openvla.statistics import set_scale
 from nextmove.models.policy import Policy
 from nextmove.models.policy.openvla import large
 from nextmove.nn import Gpt
@@ -78,6 +82,40 @@ def statistics_of(policy: Policy) -> dict[str, Any]:
     encoder: Any = policy.encoder
     found = {"action": ranges(codec.scale)}
     return found if encoder.scale is None else {**found, "proprio": ranges(encoder.scale)}
+
+
+def with_own(policy: Policy, known: Mapping[str, Any], key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What config.json says of data sets, and what counts: `known`, or where a policy acts in other units, its own.
+
+    Its own are called `key`; raises ConfigError where another data set is.
+    """
+    if any(_acts_in(policy, stats) for stats in known.values()):
+        return dict(known), dict(known)
+    if key in known:
+        raise ConfigError(
+            f"key: expected a name of its own for the data set in whose units the policy acts, found {key!r}, which "
+            f"has other statistics; there are {', '.join(sorted(known))}"
+        )
+    own = {key: statistics_of(policy)}
+    return {**known, **own}, own
+
+
+def _acts_in(policy: Policy, stats: Any) -> bool:
+    """Whether a data set's statistics are those of the policy's actions, and of the state where it is shown."""
+    codec: Any = policy.codec
+    encoder: Any = policy.encoder
+    scales = {"action": codec.scale} | ({} if encoder.scale is None else {"proprio": encoder.scale})
+    for name, scale in scales.items():
+        other = copy.deepcopy(scale)
+        try:
+            set_scale(other, stats[name], name, scale.mode)
+        except (ConfigError, KeyError, TypeError):
+            return False
+        if not all(
+            torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in zip(scale.buffers(), other.buffers(), strict=True)
+        ):
+            return False
+    return True
 
 
 def ranges(scale: Any) -> dict[str, Any]:

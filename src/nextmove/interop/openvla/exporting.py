@@ -20,7 +20,7 @@ from nextmove.interop.hf.tensors import Checkpoint
 from nextmove.interop.hf.unpacked import unpacked
 from nextmove.interop.openvla import heads, layout, statistics, towers
 from nextmove.interop.openvla.config import OpenVlaConfig, describe
-from nextmove.interop.openvla.described import described
+from nextmove.interop.openvla.described import described, with_own
 from nextmove.interop.weights import renamed
 from nextmove.models.policy import Policy
 from nextmove.models.policy.openvla_oft import OpenVlaOft
@@ -46,7 +46,8 @@ def export(
         folder: The new folder.
         config: Of the folder that the policy was read from (`Loaded.config`); None: as its recipe says.
         like: That folder, whose other files (processor, code of the peer) are copied.
-        key: Name of the data set in whose units its actions are, where config's statistics are not theirs.
+        key: Name of the data set in whose units its actions are, where they are in none of config's: of a policy
+            tuned on other data, whose statistics alone then stand in the folder's own file.
         shard: Bytes of a file of weights at most.
 
     Raises ConfigError naming what OpenVLA has no place for, and OSError for a folder that holds something already.
@@ -58,7 +59,7 @@ def export(
     }
     said = describe(data)
     tensors = _tensors(policy, said.family, encoder.config.towers)
-    stats = data.get("norm_stats") or {}
+    data["norm_stats"], stats = with_own(policy, data.get("norm_stats") or {}, key)
     with replacing(folder) as part:
         part.mkdir()
         if like is not None:
@@ -85,6 +86,12 @@ def _encoder(policy: Policy) -> Any:
     encoder: Any = policy.encoder
     if not hasattr(encoder, "language") or len(getattr(encoder.config, "towers", ())) not in (1, 2):
         raise ConfigError("export: expected a policy of openvla or openvla-oft, found another")
+    actions: Any = getattr(policy.recipe, "actions", None)
+    if actions.space != "absolute" or actions.per_step or actions.scaling not in statistics.KEYS:
+        raise ConfigError(
+            f"actions: OpenVLA's code acts in absolute actions within q01 and q99 or min and max, alike at each step; "
+            f"found {actions.space}, {actions.scaling}, per_step {actions.per_step}"
+        )
     return encoder
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,20 @@ class Asked:
     fps: float | None = None
     towers: Sequence[Sizes] = field(default_factory=tuple)
     """Kinds and heads of the image towers; none: by their names in config.json."""
+    refitted: bool = False
+    """Whether the statistics give way to those of other data, so that of several data sets any will do."""
 
     @classmethod
-    def shown(cls, unnorm_key: str | None, cameras: Mapping[str, tuple[int, int]] | None, fps: float | None) -> Asked:
+    def shown(
+        cls,
+        unnorm_key: str | None,
+        cameras: Mapping[str, tuple[int, int]] | None,
+        fps: float | None,
+        refitted: bool = False,
+    ) -> Asked:
         """For a robot with these cameras, where they are known."""
         names = tuple(cameras or (CAMERA,))
-        return cls(unnorm_key, names, sizes=dict(cameras or {}), fps=fps)
+        return cls(unnorm_key, names, sizes=dict(cameras or {}), fps=fps, refitted=refitted)
 
 
 def load(
@@ -81,7 +89,7 @@ def _load(folder: Path, asked: Asked, dtype: torch.dtype | None) -> Loaded:
         whole = native.read_checkpoint(folder, dtype)
         data = native.as_config(data, whole)
     said, known = describe(data), statistics.read_statistics(folder, data)
-    key, stats = statistics.chosen(known, asked.unnorm_key)
+    key, stats = statistics.chosen(known, asked.unnorm_key, asked.refitted)
     whole = whole or read_folder(folder, dtype)
     extra = oft.read_heads(folder, whole, dtype)
     tokenizer = _tokenizer(folder, said)
@@ -105,7 +113,7 @@ def _load(folder: Path, asked: Asked, dtype: torch.dtype | None) -> Loaded:
         layout.canonical,
     )
     names, ignored = joined.filled(mine, Checkpoint(whole | extra.tensors, str(folder)), dtype)
-    notes = [*_scaled(policy, extra, stats, f"norm_stats.{key}"), *_said(asked, seen, key, len(known), tokenizer)]
+    notes = [*_scaled(policy, extra, stats, f"norm_stats.{key}"), *_said(asked, seen, key, known, tokenizer)]
     check_filled(policy, str(folder))
     if tokenizer.files():
         encoder: Any = policy.encoder
@@ -113,16 +121,21 @@ def _load(folder: Path, asked: Asked, dtype: torch.dtype | None) -> Loaded:
     version = f"transformers {data.get('transformers_version', 'no version')}"
     name = "openvla-oft" if extra else "openvla"
     policy.card = Card(name, policy.recipe, spec)
-    return Loaded(policy.eval(), Report(name, version, tuple(names), ignored, (), tuple(notes)), said.config, names)
+    report = Report(name, version, tuple(names), ignored, (), tuple(notes))
+    # Those that count, wherever the folder has them.
+    return Loaded(policy.eval(), report, replace(said.config, norm_stats=known), names)
 
 
-def _said(asked: Asked, seen: Sequence[str], key: str, count: int, tokenizer: Tokenizer) -> list[str]:
+def _said(asked: Asked, seen: Sequence[str], key: str, known: Mapping[str, Any], tokenizer: Tokenizer) -> list[str]:
     """What is to be said of a folder that was read."""
     notes = [] if tokenizer.files() else ["no tokenizer.json: it reads ids and no instruction"]
-    notes.append(f"actions in the units of {key}" + (f", of {count} data sets" if count > 1 else ""))
+    if not asked.refitted:
+        notes.append(f"actions in the units of {key}" + (f", of {len(known)} data sets" if len(known) > 1 else ""))
     if len(seen) < len(asked.cameras):
         notes.append(f"it reads one camera, {seen[0]}; {', '.join(asked.cameras[1:])} are not read")
-    return notes if asked.fps is not None else [*notes, f"fps: the folder does not say, {FPS:g} assumed"]
+    if asked.fps is None and not asked.refitted:
+        notes.append(f"fps: the folder does not say, {FPS:g} assumed")
+    return notes
 
 
 def _spec(asked: Asked, extra: oft.Heads, stats: Mapping[str, Any], key: str, recipe: Any) -> PolicySpec:

@@ -25,11 +25,14 @@ def read_statistics(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def chosen(statistics: Mapping[str, Any], key: str | None) -> tuple[str, Mapping[str, Any]]:
-    """The data set called `key`, or the only one, and its statistics; raises ConfigError listing those present."""
+def chosen(statistics: Mapping[str, Any], key: str | None, refitted: bool = False) -> tuple[str, Mapping[str, Any]]:
+    """The data set called `key`, or the only one, and its statistics; raises ConfigError listing those present.
+
+    refitted: others come in their place, so of several any will do.
+    """
     there = ", ".join(sorted(statistics))
     if key is None:
-        if len(statistics) > 1:
+        if len(statistics) > 1 and not refitted:
             raise ConfigError(
                 f"unnorm_key: expected one of {there}, for actions are in the units of one data set; found none"
             )

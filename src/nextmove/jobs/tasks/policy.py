@@ -63,6 +63,8 @@ class Options:
     keep_scales: bool = False
     """Beside --from FOLDER: keep the statistics by which that policy scales states and actions, for more data of the
     same robot; otherwise they are those of the data."""
+    unnorm_key: str | None = None
+    """Beside --keep-scales: of an OpenVLA that knows the units of several data sets, that whose are kept."""
     prefix_cache: str = ""
     """Folder in which keys and values of every frame's prefix are kept, for trainings that leave the vision-language
     model as it is: they are made once, and no step calls it. Empty: every step does."""
@@ -84,8 +86,10 @@ def task(asked: Asked, options: Options) -> Task:
     dataset = opened(Path(asked.source))
     spec = spec_of(dataset)
     whole = asked.start.get(WHOLE)
+    if not whole and (alone := [o for o in ("keep_scales", "unnorm_key") if getattr(options, o)]):
+        raise ConfigError(f"{alone[0]}: counts beside --from FOLDER, a whole policy, and there is none; leave it out")
     reader = read_reader(asked.start[READER]) if READER in asked.start else None
-    found, words = _worded(_asked_for(asked, spec, reader), asked, options)
+    found, words = _worded(_asked_for(asked, spec, reader, options), asked, options)
     recipe, chosen_space = settle(found, spec, dataset)
     policy = store.create(asked.system, spec, recipe)
     begun = begin_sentences(policy)
@@ -114,7 +118,8 @@ def task(asked: Asked, options: Options) -> Task:
     facts["held_episodes"] = held.tolist()
     facts |= {} if words is None else {"tokenizer": begin_words(policy, words, options.tokenizer)}
     if whole:
-        begun = {**begun, WHOLE: begin_whole(policy, whole, keep_scales=options.keep_scales)}
+        kept_scales: dict[str, Any] = {"keep_scales": options.keep_scales, "unnorm_key": options.unnorm_key}
+        begun = {**begun, WHOLE: begin_whole(policy, whole, **kept_scales)}
     if simulator := recorded_with(dataset.root):
         facts[DEMONSTRATED] = simulator
     facts |= beside | ({"start": begun} if begun else {})
@@ -128,10 +133,10 @@ def task(asked: Asked, options: Options) -> Task:
     return Task(policy, source, judged, facts, later=later, prepare=into if kept else None)
 
 
-def _asked_for(asked: Asked, spec: PolicySpec, reader: Reader | None) -> Any:
+def _asked_for(asked: Asked, spec: PolicySpec, reader: Reader | None, options: Options) -> Any:
     """The recipe: that which is asked for, that of the whole policy begun with, or the system's; around a reader."""
     whole = asked.start.get(WHOLE)
-    known = recipe_of(whole, asked.system) if whole else None
+    known = recipe_of(whole, asked.system, options.keep_scales, options.unnorm_key) if whole else None
     found = asked.recipe or known or recipe_for(asked.system, spec.inputs)
     return found if reader is None else reading(found, reader, asked.start[READER])
 
