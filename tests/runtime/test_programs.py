@@ -22,7 +22,7 @@ from nextmove.nn.feedforward import GatedMlp
 from nextmove.nn.norm import RmsNorm
 from nextmove.nn.rope import Rotary
 from nextmove.nn.stream import Stream
-from nextmove.runtime import compiled, difference, int8, kept, program
+from nextmove.runtime import calibrate, compiled, difference, int8, kept, program
 from nextmove.runtime.fingerprint import fingerprint
 from nextmove.runtime.int8 import rounding
 from nextmove.runtime.openvino import FORMS, Compiled
@@ -174,6 +174,15 @@ def test_rounded_weights_are_the_nearest(axis):
     assert scale.shape == ((1, 7) if axis == 0 else (5, 1))
     assert (np.abs(whole * scale - weight) <= scale / 2 * 1.0001).all()
     assert np.abs(whole).max() == 127
+
+
+def test_a_precision_that_would_round_nothing_is_refused():
+    policy = make("flow-policy").eval()
+    with pytest.raises(ConfigError, match=r"precision: int8 rounds products of at least 16384 weights, .* have none"):
+        compiled(policy, "int8")
+    with pytest.raises(ConfigError, match=r"precision: w8a8 rounds products of at least 262144 weights, .* have none"):
+        calibrate(policy, [observed(policy)])
+    assert not any(isinstance(network, Compiled) for network in policy.networks().values())
 
 
 def test_precisions_are_named():

@@ -13,7 +13,7 @@ from nextmove import weights
 from nextmove.config import ConfigError
 from nextmove.contracts import Actor, Batch, Rows, seeded
 from nextmove.contracts.networks import Networked
-from nextmove.runtime import kept
+from nextmove.runtime import kept, ranges
 from nextmove.runtime.fingerprint import fingerprint
 from nextmove.runtime.openvino import Compiled, standing
 from nextmove.runtime.program import converted, core, settings
@@ -28,7 +28,7 @@ def calibrate(policy: Planner, observations: Sequence[Batch]) -> Ranges:
     """The ranges for `compiled(policy, "w8a8", ranges)`, of plans for observations, each a batch of one history.
 
     They are kept, and found again for the same networks and observations. Raises ValueError without observations, and
-    ConfigError for networks that write token by token.
+    ConfigError for networks that write token by token, and for those without a product that is large enough.
     """
     if not observations:
         raise ValueError("observations: expected at least one, found none")
@@ -38,7 +38,7 @@ def calibrate(policy: Planner, observations: Sequence[Batch]) -> Ranges:
     name = _name(policy, observations)
     known = None if name is None else kept.take(name)
     if known is not None:
-        return dict(known[0])
+        return _some(dict(known[0]))
     made: dict[str, float] = {}
     for listener in _listened(policy, observations):
         for form, calls in _grouped(listener).values():
@@ -47,6 +47,16 @@ def calibrate(policy: Planner, observations: Sequence[Batch]) -> Ranges:
             made |= {key: max(end, made.get(key, 0.0)) for key, end in own.items()}
     if name is not None:
         kept.keep(name, made, b"")
+    return _some(made)
+
+
+def _some(made: Ranges) -> Ranges:
+    """The ranges; raises ConfigError where there are none, for then nothing would be computed in 8 bits."""
+    if not made:
+        raise ConfigError(
+            f"precision: w8a8 rounds products of at least {ranges.LEAST} weights, and these networks have none; take "
+            "int8, bf16 or float32"
+        )
     return made
 
 

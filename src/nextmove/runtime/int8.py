@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 LEAST = 1 << 14
 """Fewest weights of a product that are rounded."""
@@ -28,6 +29,13 @@ def round_weights(model: Any) -> int:
         rounded += product.weight.size
     model.validate_nodes_and_infer_types()
     return rounded
+
+
+def matrices(network: nn.Module, least: int) -> bool:
+    """Whether a network of torch has matrices of at least so many weights that something is multiplied with."""
+    tables = {id(table) for part in network.modules() if isinstance(part, nn.Embedding) for table in part.parameters()}
+    found = (weight for weight in network.parameters() if weight.dim() == 2 and id(weight) not in tables)
+    return any(weight.numel() >= least for weight in found)
 
 
 @dataclass(frozen=True)

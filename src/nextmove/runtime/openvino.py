@@ -19,6 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from nextmove.config import ConfigError
 from nextmove.contracts import Context
 from nextmove.contracts.networks import Networked
+from nextmove.runtime import int8
 from nextmove.runtime.program import Precision, Program, check_precision, program
 from nextmove.runtime.ranges import Ranges
 from nextmove.runtime.standing import Standing, computable
@@ -43,14 +44,19 @@ def compiled(model: Model, precision: Precision = "float32", ranges: Ranges | No
     they are multiplied with too, in the `ranges` that `calibrate` finds, and computes the rest in bf16 where the
     processor can. Networks without parameters (an encoder that only scales) stay as they are.
 
-    Raises ConfigError where OpenVINO is not installed, the precision is none that this processor computes or has no
-    ranges, or a network that carries a state from token to token is no transformer.
+    Raises ConfigError where OpenVINO is not installed, the precision is none that this processor computes, lacks ranges
+    or would round nothing, or a network that carries a state from token to token is no transformer.
     """
     check_precision(precision)
     if (precision == "w8a8") != (ranges is not None):
         wants = "ranges, which runtime.calibrate finds" if ranges is None else "no ranges, of which only w8a8 knows"
         raise ConfigError(f"precision: {precision} expects {wants}")
     found = model.networks()
+    if precision == "int8" and "token" not in found and not any(int8.matrices(n, int8.LEAST) for n in found.values()):
+        raise ConfigError(
+            f"precision: int8 rounds products of at least {int8.LEAST} weights, and these networks have none; take "
+            "float32 or bf16"
+        )
     if "token" in found:
         # One that goes on in the language model of a prefix reads that as well.
         if precision == "w8a8":

@@ -86,8 +86,6 @@ def task(asked: Asked, options: Options) -> Task:
     dataset = opened(Path(asked.source))
     spec = spec_of(dataset)
     whole = asked.start.get(WHOLE)
-    if not whole and (alone := [o for o in ("keep_scales", "unnorm_key") if getattr(options, o)]):
-        raise ConfigError(f"{alone[0]}: counts beside --from FOLDER, a whole policy, and there is none; leave it out")
     reader = read_reader(asked.start[READER]) if READER in asked.start else None
     found, words = _worded(_asked_for(asked, spec, reader, options), asked, options)
     recipe, chosen_space = settle(found, spec, dataset)
@@ -118,8 +116,7 @@ def task(asked: Asked, options: Options) -> Task:
     facts["held_episodes"] = held.tolist()
     facts |= {} if words is None else {"tokenizer": begin_words(policy, words, options.tokenizer)}
     if whole:
-        kept_scales: dict[str, Any] = {"keep_scales": options.keep_scales, "unnorm_key": options.unnorm_key}
-        begun = {**begun, WHOLE: begin_whole(policy, whole, **kept_scales)}
+        begun = {**begun, WHOLE: _begin(policy, whole, options)}
     if simulator := recorded_with(dataset.root):
         facts[DEMONSTRATED] = simulator
     facts |= beside | ({"start": begun} if begun else {})
@@ -134,11 +131,20 @@ def task(asked: Asked, options: Options) -> Task:
 
 
 def _asked_for(asked: Asked, spec: PolicySpec, reader: Reader | None, options: Options) -> Any:
-    """The recipe: that which is asked for, that of the whole policy begun with, or the system's; around a reader."""
+    """The recipe: that which is asked for, that of the whole policy begun with, or the system's; around a reader.
+
+    Raises ConfigError for an option that only counts beside a whole policy where there is none.
+    """
     whole = asked.start.get(WHOLE)
+    if not whole and (alone := [o for o in ("keep_scales", "unnorm_key") if getattr(options, o)]):
+        raise ConfigError(f"{alone[0]}: counts beside --from FOLDER, a whole policy, and there is none; leave it out")
     known = recipe_of(whole, asked.system, options.keep_scales, options.unnorm_key) if whole else None
     found = asked.recipe or known or recipe_for(asked.system, spec.inputs)
     return found if reader is None else reading(found, reader, asked.start[READER])
+
+
+def _begin(policy: Policy, whole: Path, options: Options) -> str | None:
+    return begin_whole(policy, whole, keep_scales=options.keep_scales, unnorm_key=options.unnorm_key)
 
 
 def _worded(recipe: Any, asked: Asked, options: Options) -> tuple[Any, Tokenizer | None]:
