@@ -68,7 +68,14 @@ def _tiny(system: str, horizon: int) -> Any:
     language = replace(language, width=64, layers=2, heads=heads, feedforward=units, embed_scale=scale)
     towers = tuple(
         replace(
-            tower, image=SIDE, patch=8, width=64, layers=1, heads=4, feedforward=replace(tower.feedforward, hidden=128)
+            tower,
+            image=SIDE,
+            patch=8,
+            stem=(),
+            width=64,
+            layers=1,
+            heads=4,
+            feedforward=replace(tower.feedforward, hidden=128),
         )
         for tower in own.encoder.towers
     )
