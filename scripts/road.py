@@ -114,7 +114,7 @@ TOLD: dict[str, tuple[tuple[str, Rule], ...]] = {
     "pi0-fast": (_head("fast"), _heard("pi0-fast"), _parity("pi0_fast/small"), _chunk("pi0-fast")),
     "smolvla": (
         ("speed-smolvla", cell("engine", "openvino-w8a8", PLAN)),
-        ("smolvla-precision", cell("precision", "w8a8 (OpenVINO)", "{success} seeds of one task in 8 bits")),
+        ("smolvla-precision", cell("precision", "w8a8", "{success} seeds of one task in 8 bits")),
         ("speed-smolvla-vlacpp", cell("engine", "nextmove bf16", AHEAD)),
         _heard("smolvla"),
         ("prefix-speed", cell("size", "published", KEPT)),
