@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from nextmove.interop.lerobot.scaling import (
     is_statistic,
 )
 from nextmove.interop.pi import statistics
+from nextmove.interop.pi.steps import TOKENIZE, Line, Tokenize
 from nextmove.interop.smolvla.config import SmolVlaConfig
 from nextmove.models.policy import Policy
 
@@ -30,25 +30,8 @@ BUFFER = "unnormalize_outputs.buffer_"
 """How the statistics of a policy's own actions are called in weights; those of other data sets have other names."""
 
 
-@dataclass(frozen=True)
-class Tokenize:
-    """Config of the step that makes ids of words, as saved."""
-
-    max_length: int = 512
-    task_key: str = "task"
-    padding_side: Literal["right"] = "right"
-    padding: str = "max_length"
-    truncation: bool = True
-    tokenizer_name: str | None = None
-
-
-@dataclass(frozen=True)
-class NewLine:
-    """Config of the step that ends an instruction in a line break: nothing."""
-
-
-LINE, TOKENIZE = "smolvla_new_line_processor", "tokenizer_processor"
-STEPS: Mapping[str, type] = {LINE: NewLine, TOKENIZE: Tokenize}
+LINE = "smolvla_new_line_processor"
+STEPS: Mapping[str, type] = {LINE: Line, TOKENIZE: Tokenize}
 """Steps of the preprocessor beside those of every policy."""
 
 
