@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,24 @@ def test_a_system_says_where_its_formulas_are(page: Path) -> None:
     for part in ("loss", "noise", "sampler", "scaling", "network"):
         if part != "sampler" or page.stem not in ("vqvae", "vqgan"):  # tokenizers, which draw nothing
             assert f"\n- {part}: " in formulas
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "systems").glob("*.md")), ids=lambda page: page.stem)
+def test_a_systems_commands_follow_from_each_other(page: Path) -> None:
+    """Each reads what those before it have made, in the folder where they put it, and judges on what was recorded."""
+    made, task = set[str](), "pusht"
+    text = page.read_text().partition("**Command**")[2]
+    lines = [shlex.split(line.partition("#")[0]) for line in re.findall(r"^nextmove (.*)", text, re.M)]
+    for verb, first, *rest in lines:
+        option = dict(pairwise(rest))
+        read = {"record": [], "train": rest[:1]}.get(verb, [first])
+        read += [word.partition("=")[2] for word in rest if "=runs/" in word]
+        assert not [word for word in read if word.startswith("runs/") and word not in made], f"{verb} {first}"
+        task = first if verb == "record" else task
+        if verb == "evaluate" and task != "pusht":
+            assert option["--task"] == task
+        if verb in ("record", "train"):
+            out = option.get("--out", f"runs/{first}")
+            assert out not in made
+            made.add(out)
+    assert page.stem in {words[1] for words in lines if words[0] == "train"}
