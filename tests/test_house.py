@@ -46,6 +46,13 @@ def test_functions_are_short() -> None:
     assert {f"{name} {f}": n for name, module in MODULES.items() for f, n in bodies(module) if n > 45} == {}
 
 
+def test_docstrings_begin_with_a_whole_sentence() -> None:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [(name, node) for name, module in MODULES.items() for node in ast.walk(module) if isinstance(node, kinds)]
+    first = [(name, (ast.get_docstring(node) or ".").partition("\n\n")[0]) for name, node in nodes]
+    assert [(name, text) for name, text in first if text[-1] not in '.:;)`"'] == []
+
+
 # Exports
 
 MANY = {

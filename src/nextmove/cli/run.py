@@ -142,7 +142,8 @@ def _train(args: list[str]) -> int:
     if not args or args[0].startswith("-"):
         print(f"usage: nextmove train SYSTEM SOURCE [OPTIONS]\n\nSYSTEM is one of: {names}.\n")
         print("SOURCE is a LeRobot-format data set for policies; for text shakespeare, stdlib, or files; for images")
-        print("digits, mnist, a folder of images, or a data set with a camera.\n")
+        print("digits, mnist, a folder of images, or a data set with a camera; for models of images and texts a folder")
+        print("of images with captions.jsonl or captions.csv.\n")
         print("`nextmove train SYSTEM --help` lists the options, the system's own among them.")
         return 0 if args and args[0] in ("-h", "--help") else 2
     system, rest = find(args[0]), args[1:]

@@ -69,9 +69,9 @@ class Rule:
 
 
 def _moves(spelled: Sequence[bytes], top: int) -> tuple[dict[bytes, int], Tensor, Tensor]:
-    """The states by what is unfinished in them, shorter ones first, and the state (S, K) that each piece leads to from
+    """The states by what is unfinished in them, shorter ones first, and two tables (S, K) of states and pieces.
 
-    each, -1 where it is not possible, with the characters that it finishes.
+    The first is the state that a piece leads to, -1 where it is not possible, the second the characters it finishes.
     """
     found: dict[bytes, dict[int, tuple[bytes, int]]] = {}
     new = {b""}

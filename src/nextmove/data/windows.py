@@ -86,10 +86,11 @@ class Windows:
         return sorted({int(i) for rows in self.dataset.spans(BLOCK) for i in np.unique(self._tasks[rows])})
 
     def batch(self, indices: Sequence[int] | Array | Tensor) -> dict[str, Any]:
-        """The windows of these positions in [0, len): observations float32 (B, T, D), cameras uint8 (B, T, H, W, C),
+        """The windows of these positions in [0, len).
 
-        action float32 (B, H, A), action_is_pad bool (B, H) true where the chunk left the episode, int64 (B,) `index`
-        (row in the whole set), `episode_index` and `task_index`, and `task`, a list of B instructions (`has_tasks`).
+        They hold observations float32 (B, T, D), cameras uint8 (B, T, H, W, C), action float32 (B, H, A), action_is_pad
+        bool (B, H) true where the chunk left the episode, int64 (B,) `index` (row in the whole set), `episode_index`
+        and `task_index`, and `task`, a list of B instructions (`has_tasks`).
         """
         chosen = np.asarray(indices, np.int64)
         if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):

@@ -25,9 +25,9 @@ BACKBONE = "backbone"
 
 
 def slots(start: Sequence[str]) -> dict[str, Path]:
-    """SLOT=FOLDER, or a FOLDER alone (slot `tuned.WHOLE`), each slot once and each folder with a model, which is looked
+    """SLOT=FOLDER, or a FOLDER alone (slot `tuned.WHOLE`), each slot once and each folder with a model.
 
-    for here, before any data are read.
+    Models are looked for here, before any data are read.
 
     Raises ConfigError naming what is neither, and FileNotFoundError for a folder without a model.
     """

@@ -93,9 +93,10 @@ class Policy(Model):
 
     @property
     def inputs(self) -> dict[str, Feature]:
-        """What it reads of an observation: what a state is estimated from, the encoder's inputs, then what actions are
+        """What it reads of an observation.
 
-        relative to; a state that is estimated is not read.
+        What a state is estimated from, the encoder's inputs, then what actions are relative to; a state that is
+        estimated is not read.
         """
         if self.estimator is None:
             return self._shown
@@ -109,9 +110,9 @@ class Policy(Model):
 
     @property
     def trained_on(self) -> dict[str, Feature]:
-        """What it reads of a training window beside the actions: its inputs, the state that it estimates, and the
+        """What it reads of a training window beside the actions.
 
-        sub-task that it writes.
+        Its inputs, the state that it estimates, and the sub-task that it writes.
         """
         parts = [part.targets for part in (self.estimator, self.planner) if part is not None]
         return {name: feature for one in (self.inputs, *parts) for name, feature in one.items()}
