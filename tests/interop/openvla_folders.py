@@ -28,13 +28,6 @@ def opened(folder, **parts):
     return load(folder, asked(**parts))
 
 
-def changed(folder, **keys):
-    """The folder with other keys in its config.json."""
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
-    return folder
-
-
 def tensors(folder):
     return load_file(folder / "model.safetensors")
 

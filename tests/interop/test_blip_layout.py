@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.parity import run
-from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
+from tests.interop.edits import edit_tensors
 from tests.interop.published import Shapes, bert_attention, linear, norm
 from tests.interop.test_cases import GOLDEN
 
@@ -131,11 +131,6 @@ def folder(tmp_path: Path) -> Path:
     return materialise(GOLDEN / "blip_caption", tmp_path / "model")
 
 
-def rewrite(folder: Path, change: Any) -> None:
-    found = change(load_file(folder / "model.safetensors"))
-    save_file({name: value.contiguous() for name, value in found.items()}, folder / "model.safetensors")
-
-
 def test_names_of_the_first_implementation(folder: Path) -> None:
     expected = hf.load(folder).model
     table = "text_decoder.bert.embeddings.word_embeddings.weight"
@@ -148,7 +143,7 @@ def test_names_of_the_first_implementation(folder: Path) -> None:
         copies["text_decoder.cls.predictions.decoder.bias"] = "text_decoder.cls.predictions.bias"
         return spelled | {copy: found[of].clone() for copy, of in copies.items()}
 
-    rewrite(folder, change)
+    edit_tensors(folder, change)
     loaded = hf.load(folder)
     for name, value in expected.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], value)
@@ -169,12 +164,12 @@ def test_what_is_wrong_is_named(folder: Path) -> None:
         return lambda found: {n: v for n, v in found.items() if n != name}
 
     cross = "text_decoder.bert.encoder.layer.1.crossattention.self.key.weight"
-    rewrite(folder, without(cross))
+    edit_tensors(folder, without(cross))
     with pytest.raises(ConfigError, match=f"missing tensor '{re.escape(cross)}'"):
         hf.load(folder)
 
 
 def test_models_of_two_towers_and_of_answers_are_refused(folder: Path) -> None:
-    rewrite(folder, lambda found: {n.replace("text_decoder", "text_model"): v for n, v in found.items()})
+    edit_tensors(folder, lambda found: {n.replace("text_decoder", "text_model"): v for n, v in found.items()})
     with pytest.raises(ConfigError, match="expected BLIP for captions, for retrieval or its pretraining"):
         hf.load(folder)

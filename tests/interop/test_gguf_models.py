@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.golden.materialise import materialise
+from tests.interop.edits import edit
 from tests.interop.test_cases import GOLDEN
 from tests.weights.gguf_files import float32, q8_0, write_gguf
 
@@ -71,10 +72,7 @@ def converted(folder, kind, path, pack=float32, **changes):
 
 
 def folder_of(case, tmp_path, **changes):
-    folder = materialise(GOLDEN / case, tmp_path / "model")
-    data = json.loads((folder / "config.json").read_text()) | changes
-    (folder / "config.json").write_text(json.dumps(data))
-    return folder
+    return edit(materialise(GOLDEN / case, tmp_path / "model"), **changes)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from benchmarks.parity import run
 from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
+from tests.interop.edits import edit, edit_tensors
 from tests.interop.test_cases import GOLDEN
 
 from nextmove.codecs.byte_level import bpe, byte_tokenizer
@@ -22,23 +23,6 @@ CASES = ["gpt2", "llama", "smollm2", "qwen2", "gemma", "gemma2", "gemma3"]
 @pytest.fixture
 def folder(request, tmp_path):
     return materialise(GOLDEN / request.param, tmp_path / "model")
-
-
-def edit(folder, **changes):
-    path = folder / "config.json"
-    data = json.loads(path.read_text())
-    for key, value in changes.items():
-        if value is ...:
-            data.pop(key, None)
-        else:
-            data[key] = value
-    path.write_text(json.dumps(data))
-
-
-def tensors(folder, change):
-    found = load_file(folder / "model.safetensors")
-    change(found)
-    save_file({name: value.contiguous() for name, value in found.items()}, folder / "model.safetensors")
 
 
 @pytest.mark.parametrize("name", [*CASES, "sampling"])
@@ -64,7 +48,7 @@ def test_gradients_of_packed_weights_equal_the_reference(tmp_path):
     io = load_file(GOLDEN / "qwen2_gradients" / "io.safetensors")
     assert {"grad.model.layers.0.self_attn.k_proj.weight", "grad.model.embed_tokens.weight"} <= io.keys()
     folder = materialise(GOLDEN / "qwen2_gradients", tmp_path / "other")
-    tensors(folder, lambda found: found["model.layers.0.self_attn.k_proj.weight"][0].add_(0.1))
+    edit_tensors(folder, lambda found: found["model.layers.0.self_attn.k_proj.weight"][0].add_(0.1))
     (folder / "weights.json").unlink()
     assert run(folder, tmp_path / "unused")["grad_diff"] > 1e-3
 
@@ -88,11 +72,11 @@ def test_a_change_of_any_weight_shows(name, tmp_path):
 def test_every_tensor_is_used_or_an_error(folder):
     names = list(load_file(folder / "model.safetensors"))
     for name in (names[0], names[-1], next(n for n in names if ".0." in n and "bias" not in n)):
-        tensors(folder, lambda found, name=name: found.update(kept=found.pop(name)))
+        edit_tensors(folder, lambda found, name=name: found.update(kept=found.pop(name)))
         with pytest.raises(ValueError, match=r"missing tensor|belongs to no part"):
             hf.load(folder)
-        tensors(folder, lambda found, name=name: found.update({name: found.pop("kept")}))
-    tensors(folder, lambda found: found.update(other=torch.zeros(3)))
+        edit_tensors(folder, lambda found, name=name: found.update({name: found.pop("kept")}))
+    edit_tensors(folder, lambda found: found.update(other=torch.zeros(3)))
     with pytest.raises(ValueError, match="tensor 'other' belongs to no part"):
         hf.load(folder)
 
@@ -103,7 +87,7 @@ def test_parts_of_another_shape_are_named(folder):
         q, k = "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight"
         found[q], found[k] = found[k], found[q]
 
-    tensors(folder, swap)
+    edit_tensors(folder, swap)
     with pytest.raises(ValueError, match=r"q_proj.weight: expected shape \(64, 64\), found \(32, 64\)"):
         hf.load(folder)
 
@@ -119,13 +103,13 @@ def test_the_layout_of_the_published_gpt2(folder):
         for layer in range(2):
             found[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 64, 64).tril()
 
-    tensors(folder, published)
+    edit_tensors(folder, published)
     edit(folder, n_ctx=64, task_specific_params={"text-generation": {"do_sample": True}}, tie_word_embeddings=...)
     model = hf.load(folder)
     torch.testing.assert_close(model.logits(torch.arange(9)[None]), expected, atol=0, rtol=0)
     assert set(model.report.ignored) == {"h.0.attn.bias", "h.1.attn.bias", "lm_head.weight"}
     assert "causal mask" in str(model.report)
-    tensors(folder, lambda found: found["lm_head.weight"].add_(1))
+    edit_tensors(folder, lambda found: found["lm_head.weight"].add_(1))
     with pytest.raises(ValueError, match=r"lm_head.weight: expected a copy of wte.weight \(tied\)"):
         hf.load(folder)
     edit(folder, tie_word_embeddings=False)
@@ -320,7 +304,7 @@ def test_biases_and_other_activations(folder):
             if "_proj.weight" in name:
                 found[name.replace("weight", "bias")] = torch.linspace(-1, 1, len(found[name]))
 
-    tensors(folder, biased)
+    edit_tensors(folder, biased)
     model = hf.load(folder)
     assert len(model.report.used) == 21 + 14
     block = model.decoder.net.stream.blocks[0]
@@ -418,7 +402,7 @@ def test_the_command_writes_text_with_a_model_of_transformers(folder, capsys):
     (folder / "tokenizer.json").write_text(LETTERS.text)
     # As many ids as the tokenizer: what is drawn can be written.
     keep = LETTERS.classes
-    tensors(folder, lambda found: found.update({"transformer.wte.weight": found["transformer.wte.weight"][:keep]}))
+    edit_tensors(folder, lambda found: found.update({"transformer.wte.weight": found["transformer.wte.weight"][:keep]}))
     edit(folder, vocab_size=keep)
     (folder / "generation_config.json").write_text("{}")
     edit(folder, eos_token_id=None)

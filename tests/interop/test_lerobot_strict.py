@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
+from tests.interop.edits import edit, edit_tensors
 from tests.interop.lerobot_folders import ACT, DIFFUSION, config, statistics, tensors, write
 
 from nextmove import sim
@@ -29,17 +30,6 @@ def act(tmp_path):
 def diffusion(tmp_path):
     c = config(DIFFUSION)
     return write(tmp_path / "diffusion", c, tensors(c), statistics(c))
-
-
-def edit(folder, **changes):
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def edit_weights(folder, change):
-    found = load_file(folder / "model.safetensors")
-    change(found)
-    save_file(found, folder / "model.safetensors")
 
 
 def edit_steps(folder, change, name=PRE):
@@ -166,11 +156,11 @@ def test_a_table_of_places_is_checked(seeing):
     name, table = "diffusion.rgb_encoder.1.pool.pos_grid", torch.zeros(6, 2)
     x, y = torch.linspace(-1, 1, 3), torch.linspace(-1, 1, 2)
     table[:, 0], table[:, 1] = x.repeat(2), y.repeat_interleave(3)
-    edit_weights(seeing, lambda found: found.update({name: table}))
+    edit_tensors(seeing, lambda found: found.update({name: table}))
     report = load(seeing).report
     assert name in report.ignored
     assert "diffusion.rgb_encoder.0.pool.pos_grid" in report.computed
-    edit_weights(seeing, lambda found: found.update({name: table.flip(1)}))
+    edit_tensors(seeing, lambda found: found.update({name: table.flip(1)}))
     refuses(seeing, name, "fixed table")
 
 
@@ -185,11 +175,11 @@ def test_a_table_of_places_is_checked(seeing):
 )
 def test_a_tensor_of_a_camera_missing_misshapen_or_beyond(seeing, name):
     value = load_file(seeing / "model.safetensors")[name]
-    edit_weights(seeing, lambda found: found.pop(name))
+    edit_tensors(seeing, lambda found: found.pop(name))
     refuses(seeing, "missing", name)
-    edit_weights(seeing, lambda found: found.update({name: torch.ones(2, 7).to(value.dtype)}))
+    edit_tensors(seeing, lambda found: found.update({name: torch.ones(2, 7).to(value.dtype)}))
     refuses(seeing, name, r"\(2, 7\)")
-    edit_weights(
+    edit_tensors(
         seeing, lambda found: found.update({name: value, name.replace("encoder.", "encoder.2"): value.clone()})
     )
     refuses(seeing, name.replace("encoder.", "encoder.2"))
@@ -227,26 +217,26 @@ def test_missing_state(act):
 
 @pytest.mark.parametrize("name", ["model.action_head.bias", "model.vae_encoder_cls_embed.weight"])
 def test_missing_tensor(act, name):
-    edit_weights(act, lambda found: found.pop(name))
+    edit_tensors(act, lambda found: found.pop(name))
     refuses(act, "missing", name)
 
 
 def test_unused_tensor(act, diffusion):
-    edit_weights(act, lambda found: found.update({"model.decoder.layers.1.norm1.weight": torch.ones(16)}))
+    edit_tensors(act, lambda found: found.update({"model.decoder.layers.1.norm1.weight": torch.ones(16)}))
     refuses(act, "model.decoder.layers.1.norm1.weight")
-    edit_weights(diffusion, lambda found: found.update({"diffusion.unet.extra": torch.ones(1)}))
+    edit_tensors(diffusion, lambda found: found.update({"diffusion.unet.extra": torch.ones(1)}))
     refuses(diffusion, "diffusion.unet.extra")
 
 
 def test_tensor_of_another_shape(diffusion):
     name = "diffusion.unet.final_conv.1.bias"
-    edit_weights(diffusion, lambda found: found.update({name: torch.ones(4)}))
+    edit_tensors(diffusion, lambda found: found.update({name: torch.ones(4)}))
     refuses(diffusion, name, r"\(3,\)", r"\(4,\)")
 
 
 def test_tensor_that_is_not_finite(diffusion):
     name = "diffusion.unet.final_conv.1.bias"
-    edit_weights(diffusion, lambda found: found[name].fill_(torch.nan))
+    edit_tensors(diffusion, lambda found: found[name].fill_(torch.nan))
     refuses(diffusion, name, "finite")
 
 
@@ -310,19 +300,19 @@ def test_legacy_is_recognised(legacy):
 
 def test_legacy_buffer_never_initialised(legacy):
     name = "normalize_inputs.buffer_observation_state.mean"
-    edit_weights(legacy, lambda found: found[name].fill_(torch.inf))
+    edit_tensors(legacy, lambda found: found[name].fill_(torch.inf))
     refuses(legacy, "observation.state", "mean", "finite")
 
 
 def test_legacy_buffer_missing(legacy):
     name = "unnormalize_outputs.buffer_action.std"
-    edit_weights(legacy, lambda found: found.pop(name))
+    edit_tensors(legacy, lambda found: found.pop(name))
     refuses(legacy, name)
 
 
 def test_legacy_directions_are_kept_apart(legacy):
     before = load(legacy)
-    edit_weights(legacy, lambda found: found["unnormalize_outputs.buffer_action.mean"].add_(2))
+    edit_tensors(legacy, lambda found: found["unnormalize_outputs.buffer_action.mean"].add_(2))
     after, x = load(legacy), torch.zeros(1, 6, 3)
     torch.testing.assert_close(after.postprocess(x), before.postprocess(x) + 2)
     codecs = before.policy.codec, after.policy.codec
@@ -352,7 +342,7 @@ def test_a_training_step_folder(act, tmp_path):
 def test_one_changed_weight_is_noticed(act):
     obs = {"observation.state": torch.ones(1, 1, 5), "observation.environment_state": torch.ones(1, 1, 3)}
     before = load(act)
-    edit_weights(act, lambda found: found["model.encoder.layers.1.linear2.weight"].view(-1)[7].add_(0.5))
+    edit_tensors(act, lambda found: found["model.encoder.layers.1.linear2.weight"].view(-1)[7].add_(0.5))
     after = load(act)
     one, other = (loaded.predict(loaded.preprocess(obs)) for loaded in (before, after))
     assert (one - other).abs().max() > 1e-4

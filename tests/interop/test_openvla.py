@@ -9,7 +9,8 @@ import torch
 from benchmarks.parity import run
 from safetensors.torch import save_file
 from tests.golden.materialise import materialise
-from tests.interop.openvla_folders import GOLDEN, SIZES, asked, changed, folder_of, opened, tensors
+from tests.interop.edits import edit
+from tests.interop.openvla_folders import GOLDEN, SIZES, asked, folder_of, opened, tensors
 
 from nextmove import store
 from nextmove.codecs.byte_level import bpe
@@ -250,7 +251,7 @@ def test_a_tuned_folders_own_statistics_count(folder):
 )
 def test_a_config_that_means_another_model_is_refused(keys, message, folder):
     with pytest.raises(ConfigError, match=message):
-        opened(changed(folder, **keys))
+        opened(edit(folder, **keys))
 
 
 def test_a_tokenizer_of_another_size_is_refused(folder):

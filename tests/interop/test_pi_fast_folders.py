@@ -9,6 +9,7 @@ import torch
 from benchmarks.parity import run
 from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
+from tests.interop.edits import edit
 
 from nextmove import store, weights
 from nextmove.codecs.byte_level import bpe
@@ -196,8 +197,7 @@ def test_without_a_tokenizer_of_actions_it_loads_and_says_so(folder):
     ],
 )
 def test_a_wrong_config_is_named(folder, change, error):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    edit(folder, **change)
     if error is None:
         with pytest.raises(ConfigError, match="paligemma_variant"):
             pi_fast.load(folder)

@@ -10,6 +10,7 @@ import torch
 from benchmarks.parity import run
 from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
+from tests.interop.edits import edit
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from nextmove.config import ConfigError
@@ -32,12 +33,6 @@ HEAD = "model.action_out_proj.weight"
 @pytest.fixture
 def small(tmp_path):
     return materialise(GOLDEN / CASES[0], tmp_path / "case")
-
-
-def changed(folder, file="config.json", **values):
-    path = folder / file
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-    return folder
 
 
 def words(folder):
@@ -185,7 +180,7 @@ def test_a_wrong_config_is_named(name, small):
     if name == "vlm":
         (small / "vlm_config.json").unlink()
     with pytest.raises(ConfigError, match=re.escape(message)):
-        smolvla.load(changed(small, **values))
+        smolvla.load(edit(small, **values))
 
 
 def test_a_wrong_tensor_is_named(small):

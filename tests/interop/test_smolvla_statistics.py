@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
-from tests.interop.test_smolvla import GOLDEN, MARKS, changed, observed, words
+from tests.interop.edits import edit
+from tests.interop.test_smolvla import GOLDEN, MARKS, observed, words
 
 from nextmove.config import ConfigError
 from nextmove.contracts import seeded
@@ -34,7 +35,7 @@ def statistics(mode):
 def processed(folder, mode="MEAN_STD", visual="IDENTITY", rename=None, leave=(), length=6):
     """A folder with processors as LeRobot 0.6.1 writes them."""
     norms = {"VISUAL": visual, "STATE": mode, "ACTION": mode}
-    config = json.loads((changed(folder, normalization_mapping=norms) / "config.json").read_text())
+    config = json.loads((edit(folder, normalization_mapping=norms) / "config.json").read_text())
     inputs, outputs = config["input_features"], config["output_features"]
 
     def scale(name, features):

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.parity import run
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tests.golden.materialise import materialise
 from tests.interop import published
+from tests.interop.edits import edit, edit_tensors
 from tests.interop.test_cases import GOLDEN
 
 from nextmove.config import ConfigError
@@ -27,27 +28,6 @@ CASES = ["vit", "clip", "clip_eos", "siglip", "dinov2", "dinov2_registers", "ber
 @pytest.fixture
 def folder(request, tmp_path):
     return materialise(GOLDEN / request.param, tmp_path / "model")
-
-
-def edit(folder, **changes):
-    path = folder / "config.json"
-    data = json.loads(path.read_text())
-    for key, value in changes.items():
-        inner = data
-        *parts, last = key.split("__")
-        for part in parts:
-            inner = inner[part]
-        if value is ...:
-            inner.pop(last)
-        else:
-            inner[last] = value
-    path.write_text(json.dumps(data))
-
-
-def tensors(folder, change):
-    found = load_file(folder / "model.safetensors")
-    change(found)
-    save_file({name: value.contiguous() for name, value in found.items()}, folder / "model.safetensors")
 
 
 def answer(model: Any, io: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -100,16 +80,16 @@ def test_every_tensor_is_used_or_an_error(folder):
     names = list(load_file(folder / "model.safetensors"))
     heads = next(n for n in names if ".0." in n and n.endswith(("k_proj.weight", "key.weight", ".k.weight")))
     for name in (names[0], names[-1], heads):
-        tensors(folder, lambda found, name=name: found.update(kept=found.pop(name)))
+        edit_tensors(folder, lambda found, name=name: found.update(kept=found.pop(name)))
         with pytest.raises(ConfigError, match=r"missing tensor|belongs to no part|expected id2label"):
             hf.load(folder)
-        tensors(folder, lambda found, name=name: found.update({name: found.pop("kept")}))
-    tensors(folder, lambda found: found.update(other=torch.zeros(3)))
+        edit_tensors(folder, lambda found, name=name: found.update({name: found.pop("kept")}))
+    edit_tensors(folder, lambda found: found.update(other=torch.zeros(3)))
     with pytest.raises(ConfigError, match="tensor 'other' belongs to no part"):
         hf.load(folder)
-    tensors(folder, lambda found: found.pop("other"))
+    edit_tensors(folder, lambda found: found.pop("other"))
     for name in (names[0], heads):
-        tensors(folder, lambda found, name=name: found.update({name: torch.zeros(2, 3)}))
+        edit_tensors(folder, lambda found, name=name: found.update({name: torch.zeros(2, 3)}))
         with pytest.raises(ConfigError, match=r"expected shape .*, found \(2, 3\)"):
             hf.load(folder)
 
@@ -161,16 +141,16 @@ def test_files_of_older_releases(tmp_path):
         found["cls.seq_relationship.weight"], found["cls.seq_relationship.bias"] = torch.ones(2, 48), torch.ones(2)
         found["bert.embeddings.position_ids"] = torch.arange(32)[None]
 
-    tensors(folder, old)
+    edit_tensors(folder, old)
     edit(folder, position_embedding_type="absolute", gradient_checkpointing=False)
     read = hf.load(folder)
     torch.testing.assert_close(answer(read.model, io), expected, atol=0, rtol=0)
     assert len(read.report.ignored) == 4
     assert "bert.embeddings.LayerNorm.gamma" in read.names
-    tensors(folder, lambda found: found["cls.predictions.decoder.weight"].add_(1))
+    edit_tensors(folder, lambda found: found["cls.predictions.decoder.weight"].add_(1))
     with pytest.raises(ConfigError, match=r"decoder.weight: expected a copy of embeddings.word_embeddings.weight"):
         hf.load(folder)
-    tensors(folder, lambda found: found.update({"embeddings.position_ids": torch.arange(32)[None]}))
+    edit_tensors(folder, lambda found: found.update({"embeddings.position_ids": torch.arange(32)[None]}))
     with pytest.raises(ConfigError, match=r"embeddings.position_ids: expected once, found again under the name"):
         hf.load(folder)
 
@@ -205,7 +185,7 @@ def test_heads_are_read_where_the_file_has_them(tmp_path):
             found.pop(f"classifier.{part}")
         found["vit.pooler.dense.weight"], found["vit.pooler.dense.bias"] = torch.eye(48), torch.zeros(48)
 
-    tensors(folder, pooled)
+    edit_tensors(folder, pooled)
     read = hf.load(folder)
     torch.testing.assert_close(read.model(image), whole.tower.pooled(whole.tower(image)).tanh())
 
@@ -215,12 +195,12 @@ def test_heads_are_read_where_the_file_has_them(tmp_path):
             if "pooler" not in name:
                 found[name.removeprefix("vit.")] = value
 
-    tensors(folder, alone)
+    edit_tensors(folder, alone)
     torch.testing.assert_close(hf.load(folder).model(image), whole.tower(image))
     folder = materialise(GOLDEN / "bert", tmp_path / "bert")
-    tensors(folder, lambda found: [found.pop(name) for name in list(found) if name.startswith("cls.")])
-    tensors(folder, lambda found: found.update({"bert.pooler.dense.weight": 2 * torch.eye(48)}))
-    tensors(folder, lambda found: found.update({"bert.pooler.dense.bias": torch.ones(48)}))
+    edit_tensors(folder, lambda found: [found.pop(name) for name in list(found) if name.startswith("cls.")])
+    edit_tensors(folder, lambda found: found.update({"bert.pooler.dense.weight": 2 * torch.eye(48)}))
+    edit_tensors(folder, lambda found: found.update({"bert.pooler.dense.bias": torch.ones(48)}))
     net = hf.load(folder).model
     made = net(torch.arange(6)[None])
     torch.testing.assert_close(made.vector, (2 * made.tokens[:, 0] + 1).tanh())

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.interop.openvla_folders import changed, folder_of, tuned
+from tests.interop.edits import edit
+from tests.interop.openvla_folders import folder_of, tuned
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from nextmove import data, jobs, store
@@ -31,8 +32,7 @@ WORDS = ["--steps", "1", "--threads", "1", "--bf16", "off", "--progress", "off",
 
 def named(place: Path) -> Path:
     """The recorded case under the names of the published towers."""
-    found: Path = changed(folder_of(place), timm_model_ids=TIMM)
-    return found
+    return edit(folder_of(place), timm_model_ids=TIMM)
 
 
 def words(folder: Path) -> Path:
