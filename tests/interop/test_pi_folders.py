@@ -9,6 +9,7 @@ import pytest
 import torch
 from benchmarks.parity import run
 from safetensors.torch import load_file, save_file
+from tests.interop.edits import edit, edit_tensors
 
 from nextmove import store, weights
 from nextmove.codecs.byte_level import byte_tokenizer
@@ -328,20 +329,11 @@ def test_relative_moves_are_added_to_the_state(changed):
 
 
 def spoil_config(**changes):
-    def spoil(place):
-        data = json.loads((place / "config.json").read_text())
-        (place / "config.json").write_text(json.dumps(data | changes))
-
-    return spoil
+    return lambda place: edit(place, **changes)
 
 
 def spoil_tensors(change):
-    def spoil(place):
-        held = load_file(place / "model.safetensors")
-        change(held)
-        save_file(held, place / "model.safetensors")
-
-    return spoil
+    return lambda place: edit_tensors(place, change)
 
 
 def spoil_norms(**modes):
