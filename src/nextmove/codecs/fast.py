@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from nextmove.codecs.byte_level import byte_level
 from nextmove.codecs.spelling import spelling, utf8
+from nextmove.codecs.tokenizer import parsed
 from nextmove.config import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -240,17 +241,11 @@ class Fast(nn.Module):
             raise ConfigError(f"{path}: {problem}") from None
 
     def _fill(self, text: str) -> None:
-        # The library raises plain exceptions.
-        try:
-            backend = Backend.from_str(text)
-        except Exception as problem:
-            raise ValueError(f"expected a tokenizer of the library `tokenizers`, found none ({problem})") from None
+        backend = parsed(text)
         whole = json.loads(text)
         kinds = [(whole.get(part) or {}).get("type") for part in ("model", "pre_tokenizer", "decoder")]
         if kinds != ["BPE", "ByteLevel", "ByteLevel"]:
             raise ValueError(f"expected BPE over bytes, found {kinds}")
-        backend.no_padding()
-        backend.no_truncation()
         self.text, self._backend, self._mark = text, backend, _hash(text)
         for name in ("spelled", "known"):
             self.__dict__.pop(name, None)

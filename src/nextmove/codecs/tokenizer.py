@@ -30,6 +30,20 @@ REMEMBERED = 4096
 Side = Literal["left", "right"]
 
 
+def parsed(text: str) -> Backend:
+    """The tokenizer that `tokenizer.json` holds, without padding and truncation; raises ValueError for none."""
+    from tokenizers import Tokenizer as Backend
+
+    # The library raises plain exceptions.
+    try:
+        found = Backend.from_str(text)
+    except Exception as problem:
+        raise ValueError(f"expected a tokenizer of the library `tokenizers`, found none ({problem})") from None
+    found.no_padding()
+    found.no_truncation()
+    return found
+
+
 class Tokens(NamedTuple):
     """Texts side by side: ids (B, L) int64 and mask (B, L) bool, False for padding."""
 
@@ -206,18 +220,10 @@ class Tokenizer(nn.Module):
             raise ConfigError(f"{path}: {problem}") from None
 
     def _fill(self, text: str) -> None:
-        from tokenizers import Tokenizer as Backend
-
-        # The library raises plain exceptions.
-        try:
-            backend = Backend.from_str(text)
-        except Exception as problem:
-            raise ValueError(f"expected a tokenizer of the library `tokenizers`, found none ({problem})") from None
+        backend = parsed(text)
         found = blake2b(text.encode(), digest_size=8).hexdigest()
         if self._expected and found != self._expected:
             raise ValueError(f"expected the tokenizer of the model, hash {self._expected}, found {found}")
-        backend.no_padding()
-        backend.no_truncation()
         count = 1 + max(backend.get_vocab(with_added_tokens=True).values(), default=-1)
         if self._classes and count > self._classes:
             raise ValueError(f"expected at most the {self._classes} ids of the model, found {count}")
