@@ -61,15 +61,9 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
     merged into the model.
     """
     model = task.model
-    done = _done(model, identity(task), out, config) if config.resume else None
-    if done is not None:
-        try:
-            found = store.load(out / "model")
-        except ValueError as problem:
-            print(f"{problem}; saving it anew from the last checkpoint")
-        else:
-            print(f"{out}: already finished at step {done}; more --steps or --minutes go on from there")
-            return found
+    found = _finished(task, out, config) if config.resume else None
+    if found is not None:
+        return found
     optim: Optim = model.card.recipe.optim
     if workers and not getattr(task.source, "decodes", True):
         print(f"workers: 0 in place of {workers}: nothing is decoded, and batches are gathered faster than handed over")
@@ -102,6 +96,20 @@ def fit(task: Task, out: Path, config: training.TrainConfig, *, workers: int = 0
         message += f"{saved}, finished" if result.finished else f"{result.checkpoint} and, unfinished, {saved}"
         raise StoppedError(message, result.stopped or signal.SIGINT)
     return model.eval()
+
+
+def _finished(task: Task, out: Path, config: training.TrainConfig) -> Any:
+    """The saved model of a run whose budget is used up; None where there is still something to do."""
+    done = _done(task.model, identity(task), out, config)
+    if done is None:
+        return None
+    try:
+        found = store.load(out / "model")
+    except ValueError as problem:
+        print(f"{problem}; saving it anew from the last checkpoint")
+        return None
+    print(f"{out}: already finished at step {done}; more --steps or --minutes go on from there")
+    return found
 
 
 def _facts(task: Task, config: training.TrainConfig, result: training.Result) -> dict[str, Any]:

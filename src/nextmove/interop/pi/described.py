@@ -10,7 +10,7 @@ from nextmove.decoders import Flow
 from nextmove.decoders.times import Beta
 from nextmove.encoders.framed import Framed
 from nextmove.encoders.reading import Reading
-from nextmove.interop.lerobot.config import ACTION, STATE, Feature, Norm
+from nextmove.interop.lerobot.config import ACTION, STATE, Feature
 from nextmove.interop.lerobot.refused import Refused
 from nextmove.interop.pi.composed import WORDS
 from nextmove.interop.pi.config import KINDS, VARIANTS, Pi0Config, Sizes, Stack
@@ -64,27 +64,13 @@ def _config(policy: Policy, reading: Reading, own: Flow, kind: str) -> Pi0Config
     decoder: Any = policy.decoder
     codec: Any = policy.codec
     trunk: Any = own.trunk
-    inputs: dict[str, Feature] = {}
-    for name, feature in policy.encoder.inputs.items():
-        if feature.type == "image":
-            inputs[name] = Feature("VISUAL", (3, *feature.shape[:2]))
-        elif feature.type == "state":
-            inputs[STATE] = Feature("STATE", feature.shape)
     times: Any = own.times
-    relative = codec.relative.space == "relative"
-    kept = tuple(n for n, c in zip(policy.spec.action_names, codec.relative.columns, strict=False) if c < 0)
-    width = trunk.width
+    common = shared(policy, reading)
     return KINDS[kind](
         type=kind,
         paligemma_variant=_variant(reading.language.width, reading.language, "gemma_2b"),
-        action_expert_variant=_variant(width, trunk, "gemma_300m"),
-        input_features=inputs,
-        output_features={ACTION: Feature("ACTION", (policy.spec.action,))},
-        device="cpu",
-        push_to_hub=False,
-        chunk_size=policy.timing.horizon,
-        n_action_steps=policy.timing.n_action_steps,
-        max_state_dim=reading.state_width or max(32, inputs[STATE].shape[0]),
+        action_expert_variant=_variant(trunk.width, trunk, "gemma_300m"),
+        max_state_dim=reading.state_width or max(32, common["input_features"][STATE].shape[0]),
         max_action_dim=policy.spec.action + codec.pad,
         num_inference_steps=decoder.sampler.steps,
         time_sampling_beta_alpha=times.power,
@@ -92,17 +78,37 @@ def _config(policy: Policy, reading: Reading, own: Flow, kind: str) -> Pi0Config
         time_sampling_offset=times.floor,
         min_period=trunk.periods[0],
         max_period=trunk.periods[1],
-        use_relative_actions=relative,
-        relative_exclude_joints=kept if relative else ("gripper",),
-        action_feature_names=policy.spec.action_names or None,
-        image_resolution=(reading.towers[0].image, reading.towers[0].image),
-        normalization_mapping={
-            "VISUAL": "IDENTITY",
-            "STATE": cast(Norm, reading.state_scaling.upper()),
-            "ACTION": cast(Norm, codec.scale.mode.upper()),
+        **common,
+    )
+
+
+def shared(policy: Policy, reading: Reading) -> dict[str, Any]:
+    """The fields of config.json that pi0, pi0.5 and pi0-FAST have in common."""
+    codec: Any = policy.codec
+    inputs: dict[str, Feature] = {}
+    for name, feature in policy.encoder.inputs.items():
+        if feature.type == "image":
+            inputs[name] = Feature("VISUAL", (3, *feature.shape[:2]))
+        elif feature.type == "state":
+            inputs[STATE] = Feature("STATE", feature.shape)
+    relative = codec.relative.space == "relative"
+    kept = tuple(n for n, c in zip(policy.spec.action_names, codec.relative.columns, strict=False) if c < 0)
+    return {
+        "input_features": inputs,
+        "output_features": {ACTION: Feature("ACTION", (policy.spec.action,))},
+        "device": "cpu",
+        "push_to_hub": False,
+        "chunk_size": policy.timing.horizon,
+        "n_action_steps": policy.timing.n_action_steps,
+        "use_relative_actions": relative,
+        "relative_exclude_joints": kept if relative else ("gripper",),
+        "action_feature_names": policy.spec.action_names or None,
+        "image_resolution": (reading.towers[0].image,) * 2,
+        "normalization_mapping": {
+            "VISUAL": "IDENTITY", "STATE": reading.state_scaling.upper(), "ACTION": codec.scale.mode.upper()
         },
-        tokenizer_max_length=reading.prompt.length,
-    )  # fmt: skip
+        "tokenizer_max_length": reading.prompt.length,
+    }  # fmt: skip
 
 
 def check_named(policy: Policy) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from nextmove import weights
 from nextmove.codecs import fast_files
 from nextmove.decoders import Autoregressive
 from nextmove.encoders.reading import Reading
 from nextmove.host.files import replacing, write_json, write_text
-from nextmove.interop.lerobot.config import ACTION, STATE, Feature, Norm
+from nextmove.interop.lerobot.config import STATE
 from nextmove.interop.lerobot.refused import Refused
 from nextmove.interop.lerobot.scaling import BATCH, RENAME
 from nextmove.interop.pi import layout
+from nextmove.interop.pi.described import shared
 from nextmove.interop.pi.exporting import WEIGHTS, scales, step, steps, write_steps, write_words
 from nextmove.interop.pi.steps import ABSOLUTE
 from nextmove.interop.pi_fast.config import KIND, TELL, WRITE, PiFastConfig
@@ -95,42 +96,18 @@ def described(policy: Policy) -> PiFastConfig:
 
 def _config(policy: Policy, reading: Reading, own: Autoregressive, trunk: Continued) -> PiFastConfig:
     codec: Any = policy.codec
-    encoder: Any = policy.encoder
-    inputs: dict[str, Feature] = {}
-    for name, feature in encoder.inputs.items():
-        if feature.type == "image":
-            inputs[name] = Feature("VISUAL", (3, *feature.shape[:2]))
-        elif feature.type == "state":
-            inputs[STATE] = Feature("STATE", feature.shape)
-    relative = codec.relative.space == "relative"
-    kept = tuple(n for n, c in zip(policy.spec.action_names, codec.relative.columns, strict=False) if c < 0)
-    words = encoder.tokenizer
+    words: Any = policy.encoder.tokenizer  # type: ignore[attr-defined]
     count = words.backend.get_vocab_size(with_added_tokens=False) if words.files() else reading.prompt.classes
     length = codec.fast.length + len(trunk.lead)
-    side = reading.towers[0].image
+    common = shared(policy, reading)
     return PiFastConfig(
         type=KIND,
-        input_features=inputs,
-        output_features={ACTION: Feature("ACTION", (policy.spec.action,))},
-        device="cpu",
-        push_to_hub=False,
-        chunk_size=policy.timing.horizon,
-        n_action_steps=policy.timing.n_action_steps,
-        max_state_dim=max(32, inputs[STATE].shape[0]),
+        max_state_dim=max(32, common["input_features"][STATE].shape[0]),
         max_action_dim=max(32, policy.spec.action),
         max_action_tokens=length,
         max_decoding_steps=length,
         action_tokenizer_name=FAST,
         temperature=own.sampling.temperature,
         fast_skip_tokens=count - 1 - trunk.vocabulary[0][0],
-        use_relative_actions=relative,
-        relative_exclude_joints=kept if relative else ("gripper",),
-        action_feature_names=policy.spec.action_names or None,
-        image_resolution=(side, side),
-        normalization_mapping={
-            "VISUAL": "IDENTITY",
-            "STATE": cast(Norm, reading.state_scaling.upper()),
-            "ACTION": cast(Norm, codec.scale.mode.upper()),
-        },
-        tokenizer_max_length=reading.prompt.length,
-    )  # fmt: skip
+        **common,
+    )

@@ -92,13 +92,7 @@ def task(asked: Asked, options: Options) -> Task:
         begun = {LANGUAGE: begin_language(model, language, asked.start[LANGUAGE])}
     if tower is not None:
         begun[TOWER] = begin_tower(model, tower, asked.start[TOWER])
-    seen, kept = train.parted(asked.holdout, asked.seed)
-    if isinstance(model, Dual) and len(kept) and len({row.text for row in kept.rows}) == 1:
-        print(
-            f"{asked.source}: no validation loss: what is held out for it says one thing alone, {kept.rows[0].text!r}, "
-            f"and texts are compared (--holdout, {asked.holdout:g} of {len(train)} rows)"
-        )
-        kept = kept.take(np.zeros(len(kept), bool))
+    seen, kept = _parted(train, asked, isinstance(model, Dual))
     facts = {
         "data": asked.source,
         "rows_trained": len(seen),
@@ -112,6 +106,18 @@ def task(asked: Asked, options: Options) -> Task:
     }
     rows = seen if options.together == 1 else Together(seen, options.together, model.card.recipe.optim.batch)
     return Task(model, rows, held_batches(kept, 64, VALIDATED), facts)
+
+
+def _parted(train: Pairs, asked: Asked, compares: bool) -> tuple[Pairs, Pairs]:
+    """Rows to train on and rows of the validation loss; of the latter none where texts are compared and all alike."""
+    seen, kept = train.parted(asked.holdout, asked.seed)
+    if compares and len(kept) and len({row.text for row in kept.rows}) == 1:
+        print(
+            f"{asked.source}: no validation loss: what is held out for it says one thing alone, {kept.rows[0].text!r}, "
+            f"and texts are compared (--holdout, {asked.holdout:g} of {len(train)} rows)"
+        )
+        kept = kept.take(np.zeros(len(kept), bool))
+    return seen, kept
 
 
 def side_of(recipe: Any) -> int:

@@ -84,20 +84,7 @@ def task(asked: Asked, options: Options) -> Task:
     Raises DataError for a data set that cannot be read or trained on, ValueError for episodes that it has not.
     """
     dataset = opened(Path(asked.source))
-    spec = spec_of(dataset)
-    whole = asked.start.get(WHOLE)
-    reader = read_reader(asked.start[READER]) if READER in asked.start else None
-    found, words = _worded(_asked_for(asked, spec, reader, options), asked, options)
-    recipe, chosen_space = settle(found, spec, dataset)
-    policy = store.create(asked.system, spec, recipe)
-    begun = begin_sentences(policy)
-    if reader is not None:
-        begun = {**begun, READER: begin_reader(policy, reader, asked.start[READER])}
-    if looks := described(policy):
-        print(looks)
-    print(chosen_space)
-    if left := unused(dataset, policy):
-        print(f"not used: {', '.join(left)} ({chosen_by(policy)})")
+    policy, words, begun = _built(asked, options, dataset)
     read_all(dataset, [*number_features(policy), "action"])
     check_rate(dataset)
     frames, left_out = filmed(
@@ -115,7 +102,7 @@ def task(asked: Asked, options: Options) -> Task:
     facts: dict[str, Any] = {"data": asked.source, "episodes": len(chosen), "windows": len(seen)}
     facts["held_episodes"] = held.tolist()
     facts |= {} if words is None else {"tokenizer": begin_words(policy, words, options.tokenizer)}
-    if whole:
+    if whole := asked.start.get(WHOLE):
         begun = {**begun, WHOLE: _begin(policy, whole, options)}
     if simulator := recorded_with(dataset.root):
         facts[DEMONSTRATED] = simulator
@@ -128,6 +115,29 @@ def task(asked: Asked, options: Options) -> Task:
 
     into = partial(prefixed, seen=seen, held=apart, folder=kept, dtype=options.prefix_dtype)
     return Task(policy, source, judged, facts, later=later, prepare=into if kept else None)
+
+
+def _built(
+    asked: Asked, options: Options, dataset: data.Dataset
+) -> tuple[Any, Tokenizer | None, dict[str, str | None]]:
+    """The untrained policy for a robot's data, the tokenizer that is asked for, and hashes of what it begins with.
+
+    What it looks at, leaves out, and in which space it acts is printed.
+    """
+    spec = spec_of(dataset)
+    reader = read_reader(asked.start[READER]) if READER in asked.start else None
+    found, words = _worded(_asked_for(asked, spec, reader, options), asked, options)
+    recipe, chosen_space = settle(found, spec, dataset)
+    policy = store.create(asked.system, spec, recipe)
+    begun: dict[str, str | None] = {**begin_sentences(policy)}
+    if reader is not None:
+        begun[READER] = begin_reader(policy, reader, asked.start[READER])
+    if looks := described(policy):
+        print(looks)
+    print(chosen_space)
+    if left := unused(dataset, policy):
+        print(f"not used: {', '.join(left)} ({chosen_by(policy)})")
+    return policy, words, begun
 
 
 def _asked_for(asked: Asked, spec: PolicySpec, reader: Reader | None, options: Options) -> Any:
