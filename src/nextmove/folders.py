@@ -54,7 +54,7 @@ USED_BY: Mapping[Holds, str] = {
     "policy": "`nextmove evaluate` and `nextmove compare --runs` judge it, `nextmove inspect` describes it",
     "generator": "`nextmove evaluate` judges it, `nextmove generate` draws from it, `nextmove inspect` describes it",
     "encoder": "`nextmove inspect` describes it",
-    "vision-language": "`nextmove evaluate`, `ask`, `search` and `caption` use it, `nextmove inspect` describes it",
+    "vision-language": "`nextmove evaluate` judges it, `nextmove ask` asks it, `nextmove inspect` describes it",
 }
 """What the commands do with it."""
 
@@ -149,6 +149,9 @@ class Saved:
     @property
     def used_by(self) -> str:
         """Which commands use it, as text."""
+        if self.compares:
+            captions = ", `nextmove caption` writes with it" if "blip" in self.whose else ""
+            return f"`nextmove evaluate` judges it, `nextmove search` finds images by it{captions}"
         return USED_BY[self.holds]
 
     def expect(self, what: Holds) -> Saved:

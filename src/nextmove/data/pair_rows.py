@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.data.errors import DataError
+from nextmove.data.pair_tables import read_table
 
 FILES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 IMAGE = ("image", "images", "file_name")
 """Names of the column of images: a path in the folder, or a list of them."""
 TEXT = ("text", "caption")
-READ = {*IMAGE, *TEXT, "question", "answer", "kind", "split"}
+READ = (*IMAGE, *TEXT, "question", "answer", "kind", "split")
 TRAIN, HELD = ("", "train"), ("held-out", "test", "validation", "val")
 """Values of `split`: what is trained on, and what never is."""
 CAPTION = "caption"
@@ -60,20 +61,31 @@ def read_captions(folder: Path) -> Captions:
     """
     there = [folder / name for name in FILES if (folder / name).is_file()]
     if len(there) != 1:
-        found = " and ".join(path.name for path in there) or "none"
+        found = " and ".join(path.name for path in there) or ("none" if folder.is_dir() else _instead(folder))
         raise DataError(f"{folder}: expected one captions file ({', '.join(FILES)}), found {found}")
     path, rows, unread = there[0], [], dict[str, None]()
     try:
-        for line, values in _json_lines(path) if path.suffix == ".jsonl" else _table(path):
+        for line, values in _lines(path):
             rows.append(_row(values, f"{path}, line {line}"))
-            unread |= dict.fromkeys(sorted(set(values) - READ))
+            unread |= dict.fromkeys(sorted(set(values) - {*READ}))
     except UnicodeDecodeError as problem:
-        raise DataError(f"{path}: expected text in UTF-8, found {problem}") from None
+        raise DataError(f"{path}: expected text in UTF-8, found {problem}; save it in UTF-8") from None
     except csv.Error as problem:
         raise DataError(f"{path}: expected rows of CSV, every quote closed, found {problem}") from None
     if not rows:
         raise DataError(f"{path}: expected rows, found none")
     return Captions(path, tuple(rows), tuple(unread))
+
+
+def _instead(folder: Path) -> str:
+    """What is there in place of a folder."""
+    if folder.name in FILES:
+        return f"a file; give the folder that holds it, {folder.parent}"
+    return "a file in place of a folder" if folder.is_file() else "no such folder"
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    return _json_lines(path) if path.suffix == ".jsonl" else read_table(path, READ, IMAGE)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -83,38 +95,18 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 continue
             try:
                 values = json.loads(line)
-            except json.JSONDecodeError as problem:
-                raise DataError(f"{path}, line {number}: expected a JSON object, found {problem}") from None
+            except (json.JSONDecodeError, RecursionError) as problem:
+                raise DataError(f"{path}, line {number}: expected a JSON object a line, found {problem}") from None
             if not isinstance(values, dict):
-                raise DataError(f"{path}, line {number}: expected a JSON object, found {line.strip()[:40]!r}")
+                found = f"{line.strip()[:40]!r}"
+                raise DataError(f"{path}, line {number}: expected a JSON object a line, a row each, found {found}")
             yield number, values
-
-
-def _table(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        for values in reader:
-            line = reader.line_num
-            if None in values or None in values.values():
-                raise DataError(
-                    f"{path}, line {line}: expected {len(reader.fieldnames or ())} cells, as the header has"
-                )
-            named = {name: value for name, value in values.items() if value}
-            for name in IMAGE:
-                if str(named.get(name, "")).startswith("["):
-                    try:
-                        named[name] = json.loads(named[name])
-                    except json.JSONDecodeError:
-                        raise DataError(
-                            f"{path}, line {line}: {name}: expected a path or a JSON list of paths"
-                        ) from None
-            yield line, named
 
 
 def _row(values: Mapping[str, Any], where: str) -> Row:
     images = _only(values, IMAGE, where)
     paths = tuple(images) if isinstance(images, list) else (images,)
-    if not paths or not all(isinstance(path, str) and path for path in paths):
+    if not paths or not all(isinstance(path, str) and path and "\0" not in path for path in paths):
         raise DataError(f"{where}: image: expected a path or a list of paths, found {images!r}")
     asked = "question" in values or "answer" in values
     if asked and any(name in values for name in TEXT):
@@ -124,6 +116,8 @@ def _row(values: Mapping[str, Any], where: str) -> Row:
     for name, value in (("answer" if asked else "text", text), ("question", prompt), ("kind", kind)):
         if not isinstance(value, str) or (not value.strip() and (name != "question" or asked)):
             raise DataError(f"{where}: {name}: expected a text, found {value!r}")
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            raise DataError(f"{where}: {name}: expected Unicode, found half of a pair of surrogates in {value!r:.60}")
     split = str(values.get("split", "") or "")
     if split not in (*TRAIN, *HELD):
         raise DataError(f"{where}: split: expected {', '.join((*TRAIN[1:], *HELD))}, found {split!r}")

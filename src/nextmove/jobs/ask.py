@@ -32,7 +32,9 @@ def load_reader(model: Path | str) -> Reader:
     saved = open_folder(model).expect("vision-language")
     found: Any = store.load(saved.folder) if saved.kind == "nextmove" else saved.foreign().model
     if not isinstance(found, Reader):
-        raise ConfigError(f"{model}: expected a model that answers questions about images, found {saved.whose}")
+        raise ConfigError(
+            f"{model}: expected a model that answers questions about images, found {saved.whose}; {saved.used_by}"
+        )
     try:
         found.ends()
     except ValueError as problem:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from nextmove.config import ConfigError
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.sighted import in_batches, load_sighted
 
@@ -31,11 +32,13 @@ def caption(
 
     Raises:
         FileNotFoundError: for a folder without a model.
-        ConfigError: for a model that writes no captions.
+        ConfigError: for a model that writes no captions, and for no image.
         DataError: for a file that is no image, naming it.
     """
     at_least(1, beams=beams, threads=threads)
     at_least(0, length=length)
+    if not images:
+        raise ConfigError("images: expected files of images behind the model, found none")
     torch.set_num_threads(threads)
     sighted = load_sighted(model).able("writes captions", "caption")
     made: list[str] = []

@@ -78,7 +78,8 @@ def judge_pairs(
         ConfigError, DataError: for a model or source that does not fit.
         InUseError: where another run writes into OUT.
     """
-    at_least(1, ways=ways, rows=rows, beams=beams, threads=threads)
+    at_least(1, rows=rows, beams=beams, threads=threads)
+    at_least(2, ways=ways)
     at_least(0, seed=seed)
     torch.set_num_threads(threads)
     sighted = load_sighted(model)

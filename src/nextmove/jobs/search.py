@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nextmove.config import ConfigError
 from nextmove.evaluation.found_page import Found, write_found
 from nextmove.jobs.image_index import indexed
 from nextmove.jobs.repeat import Call, at_least, repeatable, writable_dir
@@ -41,10 +42,12 @@ def search(
 
     Raises:
         FileNotFoundError: for a folder without a model.
-        ConfigError: for a model that does not compare images and texts, and an index that is another model's.
+        ConfigError: for a model that does not compare images and texts, an index that is another model's, and no text.
         DataError: for a folder without images.
     """
     at_least(1, n=n, threads=threads)
+    if not text.strip():
+        raise ConfigError(f"text: expected what is looked for, found {text!r}")
     torch.set_num_threads(threads)
     out = writable_dir(Path(out) if out else Path(model) / "search")
     sighted = load_sighted(model).able("compares images and texts", "embed_images")

@@ -30,6 +30,7 @@ class Sighted:
     fit: str
     hash: str
     whose: str
+    used_by: str
 
     def picture(self, path: Path) -> Tensor:
         """An image file (height, width, 3) uint8 at the model's size; raises DataError naming one that is none."""
@@ -44,7 +45,7 @@ class Sighted:
     def able(self, what: str, method: str) -> Sighted:
         """The same; raises ConfigError where the model cannot do it."""
         if not self.can(method):
-            raise ConfigError(f"model: expected one that {what}, found {self.whose}, which does not")
+            raise ConfigError(f"model: expected one that {what}, found {self.whose}, which does not; {self.used_by}")
         return self
 
 
@@ -64,11 +65,13 @@ def load_sighted(folder: Path | str) -> Sighted:
         model.codec.encode("")
     except ValueError as problem:
         raise ConfigError(f"{folder}: {problem}") from None
-    return Sighted(model, how, _hash(saved.folder), saved.whose)
+    return Sighted(model, how, _hash(saved.folder), saved.whose, saved.used_by)
 
 
 def pictures_in(folder: Path | str) -> list[Path]:
     """The image files of a folder and its subfolders; raises DataError where there is none."""
+    if Path(folder).is_file():
+        raise data.DataError(f"{folder}: expected a folder of images, found a file")
     found = image_files(Path(folder)) if Path(folder).is_dir() else []
     if not found:
         raise data.DataError(f"{folder}: expected a folder of images, found none in it")

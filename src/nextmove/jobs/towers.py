@@ -50,6 +50,12 @@ def seeing(recipe: Any, tower: Tower, source: Path | str) -> Any:
         if isinstance(own, VisionTower) and hasattr(recipe, "values"):
             pool = "none" if name == TOWER else own.pool
             return replace(recipe, values=tower.values, **{name: replace(tower.net.config, layer=own.layer, pool=pool)})
+    net = getattr(recipe, "net", None)
+    if isinstance(getattr(net, "image", None), VisionTower):
+        raise ConfigError(
+            f"--from {TOWER}={source}: {type(recipe).__name__} scales pixels in a way of its own, so it begins with a "
+            f"tower of its kind alone: --from net.image={source}"
+        )
     raise ConfigError(f"--from {TOWER}={source}: {type(recipe).__name__} has no image tower to begin with")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.languages import LANGUAGE, begin_language, read_language, speaking
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.tasks.asked import Asked
+from nextmove.jobs.tasks.pair_checks import check_lengths, check_rows, check_side, check_vocabulary, side_of
 from nextmove.jobs.towers import TOWER, begin_tower, read_tower, seeing
 from nextmove.models.generator import Generator
 from nextmove.models.vision_language.dual import Dual
 from nextmove.models.vision_language.spec import PairSpec
-from nextmove.nn.vit import VisionTower
 from nextmove.systems import find
 
 VALIDATED = 512
@@ -77,12 +77,8 @@ def task(asked: Asked, options: Options) -> Task:
         tower = read_tower(source)
         recipe = seeing(recipe, tower, source)
     options = replace(options, side=options.side or side_of(recipe))
-    pairs = read(asked.source, options)
-    train, test = pairs.of_kinds(options.kinds, asked.source).split()
-    for note in train.notes:
-        print(f"{asked.source}: {note}")
-    if getattr(recipe, "CAPTIONS", False):
-        train, test = captions(train, asked.source), captions(test)
+    check_side(options.side, recipe, tower, asked.start.get(TOWER, ""))
+    train, test = _rows(asked, options, alone=getattr(recipe, "CAPTIONS", False))
     codec = tokenizer(options, train) if language is None else tokenizer_of(language, options)
     check_lengths(train, codec, options.length, asked.source)
     spec = PairSpec(options.side, options.side, codec.classes, options.length, codec.hash, train.index.shape[1])
@@ -120,16 +116,16 @@ def _parted(train: Pairs, asked: Asked, compares: bool) -> tuple[Pairs, Pairs]:
     return seen, kept
 
 
-def side_of(recipe: Any) -> int:
-    """The side, px, of the images that the recipe's first image tower is for; raises ConfigError for none."""
-    towers = [recipe]
-    while towers:
-        part = towers.pop(0)
-        if isinstance(part, VisionTower) and part.image:
-            return part.image
-        if is_dataclass(part):
-            towers += [getattr(part, field.name) for field in fields(part)]
-    raise ConfigError(f"side: expected at least 1 px, since no tower of {type(recipe).__name__} has a size of its own")
+def _rows(asked: Asked, options: Options, *, alone: bool) -> tuple[Pairs, Pairs]:
+    """The rows to train on and those for tests; alone: captions, whose one image is compared with them."""
+    train, test = read(asked.source, options).of_kinds(options.kinds, asked.source).split()
+    for note in train.notes:
+        print(f"{asked.source}: {note}")
+    if alone:
+        train, test = captions(train, asked.source), captions(test)
+    for part in (train, test):
+        check_rows(part, asked.system, asked.source, alone=alone)
+    return train, test
 
 
 def captions(pairs: Pairs, source: str = "") -> Pairs:
@@ -161,27 +157,15 @@ def tokenizer_of(language: Generator, options: Options) -> Tokenizer:
 
 
 def tokenizer(options: Options, train: Pairs) -> Tokenizer:
-    """The tokenizer that is asked for; raises FileNotFoundError or ConfigError for a file without one."""
+    """The tokenizer that is asked for; raises FileNotFoundError or ConfigError for a file without one, or too small."""
     if options.tokenizer == "captions":
+        check_vocabulary(options.vocabulary)
         return train_captions(train.texts, options.vocabulary)
     if options.tokenizer == "bytes":
         return byte_tokenizer()
     from nextmove.interop.hf.words import open_tokenizer
 
     return open_tokenizer(options.tokenizer)
-
-
-def check_lengths(pairs: Pairs, codec: Tokenizer, length: int, where: str) -> None:
-    """Raises DataError where question and answer have more than `length` ids, counting them, naming the longest."""
-    ids = {text: len(codec.encode(text)) for text in pairs.texts}
-    around = len(codec.prompt("")) if pairs.texts else 0
-    count = {row: ids.get(row.prompt, 0) + ids[row.text] + around for row in pairs.rows}
-    longest = max(count, key=lambda row: count[row])
-    if count[longest] > length:
-        raise DataError(
-            f"{where}: {sum(n > length for n in count.values())} of {len(count)} texts have more than the {length} ids "
-            f"of --length; the longest has {count[longest]}: {(longest.prompt + ' ' + longest.text).strip()[:60]!r}"
-        )
 
 
 def content(trained: Pairs, held: Pairs) -> dict[str, Any]:

@@ -48,7 +48,10 @@ class Shots:
         """
         size = self.examples + 1
         if len(turns) < size:
-            raise ValueError(f"batch: expected at least the {size} rows of one conversation, found {len(turns)}")
+            raise ValueError(
+                f"batch: expected at least the {size} rows of one conversation, found {len(turns)}; "
+                f"--recipe.optim.batch {size} or more"
+            )
         draws = uniform((len(turns), 2), rng)
         order = sorted(range(len(turns)), key=lambda i: (turns[i].question, float(draws[i, 0])))
         groups = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
