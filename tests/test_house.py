@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -202,6 +203,25 @@ def test_files_never_become_code() -> None:
 def test_a_way_from_file_to_code_is_found(text: str) -> None:
     assert list(forbidden(ast.parse(text)))
     assert not list(forbidden(ast.parse("model.eval(); np.load(path, allow_pickle=False); re.compile(text)")))
+
+
+# Used
+
+OFFERED = {"codecs/special.py with_tokens", "nn/tiles.py best_size"}
+"""For callers of the library, on its pages."""
+
+
+def test_what_is_public_is_used_by_more_than_tests() -> None:
+    """A function or class of a module stands in the code once more than where it is defined."""
+    folders = [SOURCE, *(ROOT / name for name in ("benchmarks", "examples", "scripts"))]
+    words = Counter(w for d in folders for p in d.rglob("*.py") for w in re.findall(r"\w+", p.read_text("utf-8")))
+    named = [(name, node) for name, module in MODULES.items() for node in module.body]
+    alone = {
+        f"{name} {n.name}" for name, n in named if isinstance(n, ast.FunctionDef | ast.ClassDef) and words[n.name] < 2
+    }
+    assert alone == OFFERED
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    assert [name for name in OFFERED if name.split()[1] not in pages] == []
 
 
 # Who imports whom

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from nextmove.contracts import Chunk
 from nextmove.control import BatchedReceding, Receding, suited, suited_rows
-from nextmove.control.ensemble import BatchedEnsembling, Ensembling, TemporalEnsemble, ensembled
+from nextmove.control.ensemble import BatchedEnsembling, Ensembling, TemporalEnsemble
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "act_state" / "io.safetensors"
 
@@ -32,7 +32,6 @@ def test_online_equals_offline(m, horizon):
     ensemble = TemporalEnsemble(m)
     online, expected = torch.stack([ensemble.step(chunk) for chunk in chunks]), offline(chunks, m)
     assert (online - expected).abs().max() < 1e-6
-    assert (ensembled(chunks, m) - expected).abs().max() < 1e-6
 
 
 def test_equals_the_reference():

@@ -9,13 +9,28 @@ from tests.decoders.tiny import Exact, Mlp
 from torch import Tensor
 
 from nextmove.contracts import Context, ContextSpec, normal, seeded, total, uniform
-from nextmove.decoders.diffusion import Flow, Sampler
-from nextmove.decoders.reflow import Pairs, simulate, straightness
+from nextmove.decoders.diffusion import DiffusionDecoder, Flow, Sampler
+from nextmove.decoders.reflow import Pairs, simulate
 from nextmove.decoders.solvers import Midpoint
 
 SPREAD = 0.1
 ANGLES = torch.arange(8) * (math.pi / 4)
 CENTRES = 2 * torch.stack([ANGLES.cos(), ANGLES.sin()], 1)
+
+
+@torch.no_grad()
+def straightness(decoder: DiffusionDecoder, ctx: Context, noise: Tensor, *, steps: int = 50) -> float:
+    """S = mean over t and rows of |(x(1) - x(0)) - u(x(t), t)|^2 along the decoder's paths from `noise` (B, ...).
+
+    0 for straight paths, which one Euler step follows exactly (Liu et al. 2023, eq. 6). Euler steps, equal in t.
+    """
+    x, velocities = noise, []
+    for k in range(steps):
+        u = decoder.predict(x, decoder.config.path.node(k / steps), ctx).u()
+        velocities.append(u)
+        x = x + u / steps
+    u = torch.stack(velocities)
+    return float((x - noise - u).flatten(2).square().sum(2).mean())
 
 
 def velocity(x: Tensor, times: Tensor) -> Tensor:

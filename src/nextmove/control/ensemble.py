@@ -51,18 +51,6 @@ class TemporalEnsemble:
         return 1 / torch.exp(self.coefficient * torch.arange(horizon, dtype=torch.float64)).cumsum(0)
 
 
-def ensembled(plans: Tensor, coefficient: float = 0.01) -> Tensor:
-    """The actions (T, B, A) of all plans (T, B, H, A), one a tick, in one call."""
-    ticks, _, horizon, _ = plans.shape
-    actions = []
-    for now in range(ticks):
-        first = max(0, now - horizon + 1)
-        due = torch.stack([plans[tick, :, now - tick] for tick in range(first, now + 1)])
-        weight = torch.softmax(-coefficient * torch.arange(len(due), dtype=torch.float64), 0)
-        actions.append((weight[:, None, None] * due.double()).sum(0))
-    return torch.stack(actions).to(plans)
-
-
 class BatchedEnsembling:
     """Control of `rows` robots by temporal ensembling, one network call a tick for all that are not at rest."""
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from nextmove.contracts import Context, Rng
-from nextmove.decoders.diffusion import DiffusionDecoder
 from nextmove.decoders.pairing import reflow_pairs
 
 
@@ -69,18 +68,3 @@ def simulate(
         made.append(reflow_pairs(teacher.decoder, ctx, shape=teacher.shape, rng=rng, steps=steps))
     noise, x = (torch.cat(part) for part in zip(*made, strict=True))
     return Pairs(noise, x, label)
-
-
-@torch.no_grad()
-def straightness(decoder: DiffusionDecoder, ctx: Context, noise: Tensor, *, steps: int = 50) -> float:
-    """S = mean over t and rows of |(x(1) - x(0)) - u(x(t), t)|^2 along the decoder's paths from `noise` (B, ...).
-
-    0 for straight paths, which one Euler step follows exactly (Liu et al. 2023, eq. 6). Euler steps, equal in t.
-    """
-    x, velocities = noise, []
-    for k in range(steps):
-        u = decoder.predict(x, decoder.config.path.node(k / steps), ctx).u()
-        velocities.append(u)
-        x = x + u / steps
-    u = torch.stack(velocities)
-    return float((x - noise - u).flatten(2).square().sum(2).mean())

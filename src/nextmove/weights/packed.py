@@ -6,7 +6,6 @@ so rows may be joined, permuted and cut without unpacking. Shapes: N blocks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -92,11 +91,6 @@ def row_bytes(kind: str, length: int) -> int:
     if length % values:
         raise ValueError(f"expected a multiple of the {values} values of a block of {kind} in a row, found {length}")
     return length // values * size
-
-
-def total_bytes(kind: str, shape: Sequence[int]) -> int:
-    """Bytes of a tensor."""
-    return math.prod(shape[:-1]) * row_bytes(kind, shape[-1])
 
 
 def _half(blocks: Tensor, at: int) -> Tensor:

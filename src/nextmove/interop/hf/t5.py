@@ -98,7 +98,6 @@ def describe(data: Mapping[str, Any], tensors: frozenset[str] = frozenset()) -> 
     )  # fmt: skip
 
 
-UNREAD = "of the decoder, which is not read"
 SHARED = frozenset(("shared.weight", "encoder.embed_tokens.weight"))
 
 
