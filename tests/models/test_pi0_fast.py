@@ -4,29 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.models.test_pi import INPUTS, OWN, SPEC, TOWER, WRIST
 
 from nextmove import store, weights
-from nextmove.contracts import TASK, Context, Feature, seeded
+from nextmove.contracts import TASK, Context, seeded
 from nextmove.decoders.autoregressive import Reading as Reader
 from nextmove.decoders.sampling import Sampling
-from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.pi0_fast import BYTES, Pi0Fast, written
 from nextmove.models.vision_language.paligemma import gemma
 from nextmove.nn import count
-from nextmove.nn.feedforward import DenseMlp
 from nextmove.nn.mask import block_mask
-from nextmove.nn.norm import LayerNorm
-from nextmove.nn.vit import VisionTower
 
-TOP, WRIST, OWN = "observation.images.top", "observation.images.wrist", "observation.state"
-INPUTS = {
-    TOP: Feature("image", (24, 20, 3)),
-    WRIST: Feature("image", (16, 16, 3), optional=True),
-    OWN: Feature("state", (3,)),
-    TASK: Feature("text"),
-}
-SPEC = PolicySpec(INPUTS, 2, 10.0)
-TOWER = VisionTower(16, 8, 24, 1, 2, DenseMlp(32), LayerNorm(1e-6), class_token=False, pool="none")
 PIECES = 300
 
 
