@@ -141,13 +141,7 @@ def describe(data: Mapping[str, Any], tensors: frozenset[str] = frozenset()) -> 
     sight, see_aside = within(VisionConfig, data, "vision_config")
     text, text_aside = within(TextConfig, data, "text_config")
     expect("text_config: encoder_hidden_size", text.encoder_hidden_size, sight.hidden_size)
-    named = {spelled(name).partition(".")[0] for name in tensors}
-    reads, writes, learns = "text_encoder" in named, "text_decoder" in named, "text_encoder_m" in named
-    if not (reads or writes) or (reads and writes and not learns):
-        raise ConfigError(
-            "config.json: architectures: expected BLIP for captions, for retrieval or its pretraining, found "
-            f"{data.get('architectures')}, of {', '.join(sorted(named))}"
-        )
+    reads, writes, learns = _parts(data, tensors)
     towers = [("image.", "vision_model.", _sight(sight, see_aside))]
     names = dict(PROJECTIONS) if reads else {}
     if reads:
@@ -179,6 +173,18 @@ def describe(data: Mapping[str, Any], tensors: frozenset[str] = frozenset()) -> 
         "blip", config, build, tuple(towers), names, ignored=ignored, tied=tied, spelled=spelled, aside=aside,
         absent=absent,
     )  # fmt: skip
+
+
+def _parts(data: Mapping[str, Any], tensors: frozenset[str]) -> tuple[bool, bool, bool]:
+    """Whether it reads, writes, and learns with momentum; raises ConfigError for what is none of BLIP's models."""
+    named = {spelled(name).partition(".")[0] for name in tensors}
+    reads, writes, learns = (name in named for name in ("text_encoder", "text_decoder", "text_encoder_m"))
+    if not (reads or writes) or (reads and writes and not learns):
+        raise ConfigError(
+            "config.json: architectures: expected BLIP for captions, for retrieval or its pretraining, found "
+            f"{data.get('architectures')}, of {', '.join(sorted(named))}"
+        )
+    return reads, writes, learns
 
 
 def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> Read:

@@ -103,8 +103,7 @@ def _config(policy: Policy, reading: Reading, own: Flow, name: str | None) -> Sm
     trunk: Any = own.trunk
     encoder: Any = policy.encoder
     codec: Any = policy.codec
-    scale, optim = encoder.scale, getattr(policy.recipe, "optim", Optim())
-    factors = dict(optim.scales)
+    scale = encoder.scale
     cameras = {n: f for n, f in encoder.inputs.items() if f.type == "image"}
     inputs = {n: Feature("VISUAL", (3, *f.shape[:2])) for n, f in cameras.items()}
     inputs |= {f"{EMPTY}{i}": Feature("VISUAL", (3, 480, 640)) for i in range(reading.blanks)}
@@ -123,15 +122,7 @@ def _config(policy: Policy, reading: Reading, own: Flow, name: str | None) -> Sm
         resize_imgs_with_padding=(reading.towers[0].image,) * 2,
         empty_cameras=reading.blanks,
         tokenizer_max_length=reading.prompt.length,
-        freeze_vision_encoder=factors.get("encoder.towers", factors.get("encoder")) == 0,
-        train_expert_only=factors.get("encoder") == 0,
-        train_state_proj=factors.get("encoder.state", factors.get("encoder")) != 0,
-        optimizer_lr=optim.lr,
-        optimizer_betas=optim.betas,
-        optimizer_eps=optim.eps,
-        optimizer_weight_decay=optim.weight_decay,
-        optimizer_grad_clip_norm=optim.clip,
-        scheduler_warmup_steps=optim.warmup,
+        **_training(getattr(policy.recipe, "optim", Optim())),
         vlm_model_name=name or list(KNOWN)[-1],
         add_image_special_tokens=reading.around != ((), ()),
         num_vlm_layers=reading.language.layers,
@@ -142,3 +133,19 @@ def _config(policy: Policy, reading: Reading, own: Flow, name: str | None) -> Sm
         min_period=trunk.periods[0],
         max_period=trunk.periods[1],
     )
+
+
+def _training(optim: Optim) -> dict[str, Any]:
+    """What the config says of training: which parts learn, and the optimiser."""
+    factors = dict(optim.scales)
+    return {
+        "freeze_vision_encoder": factors.get("encoder.towers", factors.get("encoder")) == 0,
+        "train_expert_only": factors.get("encoder") == 0,
+        "train_state_proj": factors.get("encoder.state", factors.get("encoder")) != 0,
+        "optimizer_lr": optim.lr,
+        "optimizer_betas": optim.betas,
+        "optimizer_eps": optim.eps,
+        "optimizer_weight_decay": optim.weight_decay,
+        "optimizer_grad_clip_norm": optim.clip,
+        "scheduler_warmup_steps": optim.warmup,
+    }
