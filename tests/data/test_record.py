@@ -18,7 +18,7 @@ import pytest
 
 from nextmove import data
 from nextmove.data import draft as draft_module
-from nextmove.data.draft import Draft
+from nextmove.data.draft import Draft, difference
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
 from nextmove.data.record import Numbers, RecordingError, describe, record
@@ -234,6 +234,19 @@ def test_other_peoples_folders_are_left_alone(tmp_path, go, toy):
     staged(tmp_path).open({"episode": "another"})
     with pytest.raises(DataError, match=r"set.recording: begun with another episode: 'another', now"):
         go(episode=toy(), episodes=2)
+
+
+def test_of_calls_that_differ_the_difference_is_shown():
+    def call(*keywords):
+        return {"episode": f"sim.demonstrate('pusht', {', '.join(keywords)})"}
+
+    plain = call("cameras={}", "noise=5.0", "seed=0")
+    assert difference(plain, call("cameras={}", "noise=2.0", "seed=0")) == "episode: noise=5.0, now noise=2.0"
+    filmed = call("cameras={'image': (96, 96)}", "noise=5.0", "seed=3")
+    assert difference(plain, filmed) == "episode: cameras={}, seed=0, now cameras={'image': (96, 96)}, seed=3"
+    assert difference(plain, plain) == ""
+    other = {"episode": "sim.other()"}
+    assert difference(plain, other) == f"episode: {plain['episode']!r}, now 'sim.other()'"
 
 
 def test_an_expert_that_always_fails_is_stopped(go, toy):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nextmove import data, jobs
+from nextmove.config import ConfigError
 from nextmove.encoders.filmed_camera import FilmedCamera
 from nextmove.models.policy.bc_z import BcZ
 
@@ -80,6 +81,16 @@ def test_missing_videos_are_all_named_before_anything_is_decoded(root: Path) -> 
     assert not (root / ".frames").exists()
     policy = train(root, leave_out=(1, 4))
     assert policy.facts["episodes"] + len(policy.facts["held_episodes"]) == 4
+
+
+def test_where_no_episode_has_images_none_is_to_be_left_out(root: Path) -> None:
+    for episode in range(6):
+        video(root, episode).unlink()
+    with pytest.raises(data.DataError, match="no images of 6 of 6 episodes") as caught:
+        train(root)
+    assert str(caught.value).endswith("mend them, for none is left")
+    with pytest.raises(ConfigError, match="frame_store_gb: expected 0 or more, found -1"):
+        train(root, frame_store_gb=-1)
 
 
 def test_episodes_with_broken_videos_can_be_left_out(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,6 +129,23 @@ def test_units_that_are_kept_are_asked_for(
     assert json.loads((out / "dataset_statistics.json").read_text()).keys() == {"bridge_orig", "toy"}
 
 
+def test_a_comparison_is_told_in_whose_units(
+    checkpoint: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = words(named(tmp_path / "other"))
+    given = ["compare", "--runs", str(checkpoint), str(other), f"--data={recorded}", "--out", str(tmp_path / "report")]
+    given += ["--windows", "2"]
+    assert main(given) == 1
+    assert "unnorm_key: expected one of bridge_orig, toy" in capsys.readouterr().err
+    assert main([*given, "--unnorm-key", "toy"]) == 0
+    assert main([*given, "--unnorm-key", "toy"]) == 0
+    assert "other: judged before" in capsys.readouterr().out
+    assert main([*given, "--unnorm-key", "bridge_orig"]) == 0  # Judged anew, as it acts otherwise.
+    assert "judged before" not in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"unnorm_key: for finished runs, which --runs names; leave out"):
+        jobs.compare(recorded, unnorm_key="toy")
+
+
 def test_a_key_without_scales_that_are_kept_is_said(
     checkpoint: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from tests.interop.test_smolvla import words
 
 from nextmove import data, jobs, store
 from nextmove.cli.main import main
+from nextmove.config import ConfigError
 from nextmove.interop import smolvla
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "smolvla_small"
@@ -53,6 +54,19 @@ def test_the_command_goes_on_from_lerobots_folder(checkpoint: Path, recorded: Pa
     assert tuned.card.recipe.optim.batch == 4
     assert list((tmp_path / "kept").glob("segment-*"))
     assert tuned.encoder.tokenizer.encode("up").tolist() == base.encoder.tokenizer.encode("up").tolist()
+
+
+def test_kept_prefixes_and_adapters_on_what_makes_them_exclude_each_other(
+    checkpoint: Path, recorded: Path, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"start": [str(checkpoint)], "steps": 1, "lora": 2, **QUIET}
+    with pytest.raises(ConfigError, match=r'found adapters on it .*--lora-names "decoder\.\*" leaves it as it is'):
+        jobs.train("smolvla", recorded, out=tmp_path / "a", prefix_cache=str(tmp_path / "kept"), **given)
+    (tmp_path / "file").write_text("")
+    given["lora_names"] = ("decoder.*",)
+    with pytest.raises(ConfigError, match=r"--prefix-cache: expected a folder, found the file"):
+        jobs.train("smolvla", recorded, out=tmp_path / "b", prefix_cache=str(tmp_path / "file"), **given)
+    jobs.train("smolvla", recorded, out=tmp_path / "c", prefix_cache=str(tmp_path / "kept"), **given)
 
 
 def test_adapters_move_the_language_model(checkpoint: Path, recorded: Path, tmp_path: Path) -> None:

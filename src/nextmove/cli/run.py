@@ -44,7 +44,7 @@ def run(command: str, args: Sequence[str]) -> int:
         from nextmove.cli import tasks
 
         return tasks.show(args)
-    args = _sourced(list(args)) if command == "train" else args
+    args = _sourced(list(args)) if command == "train" else _folder_first(list(args)) if command == "compare" else args
     problems = habits.foreign(command, args)
     if problems:
         return _refuse(f"train {args[0]}" if command == "train" and args[0][0] != "-" else command, problems)
@@ -172,12 +172,18 @@ def _train(args: list[str]) -> int:
 
 def _sourced(args: list[str]) -> list[str]:
     """The arguments of `train SYSTEM --data SOURCE` with the source in its place behind the system."""
+    if not args or args[0].startswith("-"):
+        return args
+    return [args[0], *_folder_first(args[1:])]
+
+
+def _folder_first(args: list[str]) -> list[str]:
+    """The arguments of `compare --data FOLDER ...` with the folder in its place."""
     source = _value(args, "--data")
-    if source is None or args[0].startswith("-"):
+    if source is None:
         return args
     at = next(i for i, arg in enumerate(args) if arg.partition("=")[0] == "--data")
-    rest = args[:at] + args[at + (1 if "=" in args[at] else 2) :]
-    return [rest[0], source, *rest[1:]]
+    return [source, *args[:at], *args[at + (1 if "=" in args[at] else 2) :]]
 
 
 def _whole(args: Sequence[str]) -> Path | None:

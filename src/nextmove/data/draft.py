@@ -81,7 +81,10 @@ class Draft:
         if path.exists():
             differing = difference(read_json(path), settings)
             if differing:
-                raise DataError(f"{self.folder}: begun with another {differing}; delete the folder to begin anew")
+                raise DataError(
+                    f"{self.folder}: begun with another {differing}; go on as it was begun, name another folder, or "
+                    "delete this one to begin anew"
+                )
             return
         strange = sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
         if strange:
@@ -140,12 +143,25 @@ class Draft:
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The first setting in which two data sets differ, with both values, or nothing."""
+    """The first setting in which two data sets differ, with both values, or nothing.
+
+    Of the calls that play an episode, only what they are given differently is shown.
+    """
     other = json.loads(json.dumps(other))  # as a file gives it back: lists for tuples
     for key in sorted({*one, *other}):
-        if one.get(key) != other.get(key):
-            return f"{key}: {one.get(key)!r}, now {other.get(key)!r}"
+        before, now = one.get(key), other.get(key)
+        if before == now:
+            continue
+        if key == "episode" and (apart := [_given(before) - _given(now), _given(now) - _given(before)]) and all(apart):
+            return "episode: " + ", now ".join(", ".join(sorted(found)) for found in apart)
+        return f"{key}: {before!r}, now {now!r}"
     return ""
+
+
+def _given(call: Any) -> set[str]:
+    """The `name=value` of a call as `record.describe` writes it."""
+    first, *named = re.split(r", (?=[a-z_]+=)", str(call).removesuffix(")"))
+    return set(named) if first.count("(") == 1 else set()
 
 
 def _cameras(

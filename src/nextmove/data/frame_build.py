@@ -78,6 +78,6 @@ class Building:
             if frames.shape[1:] != feature.shape or frames.dtype != np.uint8:
                 raise DataError(
                     f"{piece.camera!r}: episode {episode}: expected frames {list(feature.shape)} of uint8, as "
-                    f"info.json says, found {list(frames.shape[1:])} of {frames.dtype}"
+                    f"info.json says, found {list(frames.shape[1:])} of {frames.dtype}; correct one of the two"
                 )
             yield resized(torch.from_numpy(frames), piece.size).contiguous().numpy()

@@ -22,6 +22,8 @@ from nextmove.data.errors import DataError
 from nextmove.data.layout import DEFAULTS, parse_feature
 from nextmove.data.writer import DatasetWriter
 from nextmove.host.files import read_json, replacing, write_json
+from nextmove.host.found import RECORDING as UNFINISHED
+from nextmove.host.found import found as found_there
 from nextmove.host.lock import hold
 from nextmove.host.signals import StoppedError
 from nextmove.host.workers import Failure, SetupError, WorkerPool
@@ -89,7 +91,7 @@ def record(
     stored = {
         name: parse_feature(name, e, "features") for name, e in stored_entries(entries, fps, VideoCodec()).items()
     }
-    draft = Draft(root.with_name(root.name + ".recording"), stored, fps, VideoCodec())
+    draft = Draft(root.with_name(root.name + UNFINISHED), stored, fps, VideoCodec())
     if simulator is not None and _says(root / "meta" / RECORDING, draft.folder / SETTINGS):
         settings["simulator"] = dict(simulator)
     if root.exists():
@@ -133,7 +135,9 @@ def describe(episode: Any) -> str:
 def _check_finished(root: Path, settings: Mapping[str, Any]) -> None:
     path = root / "meta" / RECORDING
     if not path.exists():
-        raise DataError(f"{root}: expected a folder that does not exist yet")
+        raise DataError(
+            f"{root}: expected a folder that does not exist yet; {found_there(root, 'dataset')}; name another (--out)"
+        )
     found = read_json(path, DataError)
     for what in ("failed", "sources"):
         found.pop(what, None)

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
+RECORDING = ".recording"
+"""Behind the name of a data set: the folder where episodes wait until all are there."""
 SHOWN = 4
 """Names of a folder's content that are listed."""
 
@@ -22,6 +24,11 @@ def found(place: Path | str, kind: Literal["dataset", "model"]) -> str:
         return (
             f"there is no folder {place}, and nothing is downloaded; if it is a name on the Hugging Face hub, run "
             f"`hf download {repository} --local-dir {path.name}` and give the folder {path.name}"
+        )
+    begun = path.with_name(path.name + RECORDING)
+    if begun.is_dir():
+        return (
+            f"there is no folder {path}, but {begun}, a recording that has not ended; the command that began it goes on"
         )
     return f"there is no folder {path}"
 

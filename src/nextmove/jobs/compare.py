@@ -52,6 +52,7 @@ def compare(
     batched: bool = True,
     video: int = 2,
     retime: bool = False,
+    unnorm_key: str | None = None,
 ) -> dict[str, Any]:
     """Trains every entry on the same demonstrations and judges all on the same held-out seeds or episodes.
 
@@ -85,6 +86,7 @@ def compare(
         batched: Step all episodes in one process with batched network calls (noise is still each episode's own).
         video: Videos of each on each task.
         retime: Measure latencies again, of finished lines too; run it alone on the machine.
+        unnorm_key: Finished runs: the data set in whose units checkpoints of OpenVLA act, where they know several.
 
     Raises:
         ConfigError, DataError: for an entry, an option or demonstrations that do not fit, and for what OUT holds of
@@ -103,17 +105,18 @@ def compare(
         if data_dir is not None:
             call.leave_out("task episodes seed workers batched video", "for a simulator, found a folder")
             return runs_offline(
-                named(runs), Path(data_dir), out, windows=windows, allow_trained=allow_trained, again=again
-            )
+                named(runs), Path(data_dir), out, windows=windows, allow_trained=allow_trained, again=again,
+                unnorm_key=unnorm_key,
+            )  # fmt: skip
         call.leave_out("offline windows", "for demonstrations, found none; name their folder")
         return runs_simulated(
             named(runs), task, out, seeds=seeds, workers=workers, batched=batched, video=video,
-            allow_trained=allow_trained, again=again,
+            allow_trained=allow_trained, again=again, unnorm_key=unnorm_key,
         )  # fmt: skip
     if data_dir is None:
         raise ConfigError("data_dir: expected a folder of demonstrations, or --runs with finished runs, found neither")
     data_dir = Path(data_dir)
-    call.leave_out("allow_trained", "for finished runs, which --runs names")
+    call.leave_out("allow_trained unnorm_key", "for finished runs, which --runs names")
     if offline:
         call.leave_out("task episodes seed workers batched video retime", "for a simulator")
         return compare_offline(

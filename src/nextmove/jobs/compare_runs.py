@@ -17,6 +17,7 @@ from nextmove.config import ConfigError
 from nextmove.data import identity
 from nextmove.evaluation.kept import keeping
 from nextmove.evaluation.keys import episodes, ranges
+from nextmove.folders import open_folder
 from nextmove.host.files import read_json, write_json
 from nextmove.host.lock import hold
 from nextmove.jobs.compare_offline import write
@@ -26,7 +27,7 @@ from nextmove.jobs.lines import ONLY
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import SHOWN, Choice, choose, demonstrated, shown_seeds, training_record, written
 from nextmove.jobs.repeat import writable_dir
-from nextmove.jobs.robot import fits_data, fits_task, known_by
+from nextmove.jobs.robot import fits_data, fits_task, known_by, unsaid
 from nextmove.jobs.simulated import judge, played, report, several, solved
 from nextmove.models.policy import Policy
 
@@ -52,12 +53,28 @@ def named(runs: Sequence[str | Path]) -> dict[str, Path]:
     raise AssertionError("folders that differ have names that differ")
 
 
+def units_of(runs: Mapping[str, Path], unnorm_key: str | None) -> dict[str, dict[str, Any]]:
+    """In whose units each run acts, of OpenVLA's folders; raises ConfigError where none of the runs is one."""
+    several = [name for name, run in runs.items() if open_folder(run).kind == "openvla"]
+    if unnorm_key is not None and not several:
+        raise ConfigError("unnorm_key: for folders of OpenVLA, found none among the runs; leave out --unnorm-key")
+    return {name: {"unnorm_key": unnorm_key} if unnorm_key and name in several else {} for name in runs}
+
+
 def runs_offline(
-    runs: Mapping[str, Path], data_dir: Path, out: Path, *, windows: int, allow_trained: bool, again: str
+    runs: Mapping[str, Path],
+    data_dir: Path,
+    out: Path,
+    *,
+    windows: int,
+    allow_trained: bool,
+    again: str,
+    unnorm_key: str | None = None,
 ) -> dict[str, Any]:
     """Judges runs on those episodes of a data set that none of them was trained on."""
     dataset = sets.open_dataset(data_dir)
-    policies = {name: load_policy(run, fps=dataset.fps) for name, run in runs.items()}
+    units = units_of(runs, unnorm_key)
+    policies = {name: load_policy(run, **unsaid(dataset), **units[name]) for name, run in runs.items()}
     for policy in policies.values():
         fits_data(policy, dataset)
     choices = {name: choose(policy, dataset) for name, policy in policies.items()}
@@ -71,7 +88,7 @@ def runs_offline(
             cautions += [f"{name}: {choice.caution}"] if choice.caution else []
             read = [*known_by(policy), *filter(None, [held_state(dataset)])]
             ids = identity.identify(dataset.select(numbers), list(dict.fromkeys(read))).episodes
-            key = {**written(runs[name]), "data": identity.to_hex(ids), "windows": windows}
+            key = {**written(runs[name]), **units[name], "data": identity.to_hex(ids), "windows": windows}
             entries.append(
                 _load_or_judge(
                     folder / f"{name}.json", key, partial(_beside, name, policy, runs, data_dir, choice, windows)
@@ -125,10 +142,12 @@ def runs_simulated(
     video: int,
     allow_trained: bool,
     again: str,
+    unnorm_key: str | None = None,
 ) -> dict[str, Any]:
     """Judges runs on the same seeds of a simulator's tasks, none of them demonstrated."""
     tasks = several(simulator, batched)
-    makers = {name: partial(load_policy, run, fps=tasks[0].fps) for name, run in runs.items()}
+    units = units_of(runs, unnorm_key)
+    makers = {name: partial(load_policy, run, **unsaid(tasks[0]), **units[name]) for name, run in runs.items()}
     for name, make in makers.items():
         policy = make()
         for task in tasks:
@@ -144,7 +163,12 @@ def runs_simulated(
     with hold(out):
         for i, (name, make) in enumerate(makers.items(), 1):
             print(f"[{i}/{len(runs)}] {name}", flush=True)
-            key = {**played(runs[name], simulator, batched), "seeds": [seeds.start, seeds.stop], "video": video}
+            key = {
+                **played(runs[name], simulator, batched),
+                **units[name],
+                "seeds": [seeds.start, seeds.stop],
+                "video": video,
+            }
 
             def play(
                 name: str = name, make: Callable[[], Policy] = make, key: dict[str, Any] = key

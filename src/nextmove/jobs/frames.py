@@ -51,9 +51,8 @@ def filmed(
         numbers = tuple(sorted(broken))
         if not leave_out_broken:
             each = " ".join(map(str, numbers))
-            raise data.DataError(
-                f"{report}; mend them, or train without them: --leave-out-broken, or --leave-out {each}"
-            )
+            way = f"or train without them: --leave-out-broken, or --leave-out {each}"
+            raise data.DataError(f"{report}; mend them, {way if len(numbers) < len(episodes) else 'for none is left'}")
         print(f"left out: {report}")
         left += numbers
     return Frames({}), left

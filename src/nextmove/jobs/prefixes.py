@@ -37,11 +37,13 @@ def prefixed(
     """The task with every window's prefix made and kept in a folder, which is read in place of its pictures.
 
     Of several processes the first makes them. Call it when the weights are what they will be.
-    Raises ConfigError for an encoder that has none or is trained, DataError for a folder of another data set, backbone
-    or preprocessing.
+    Raises ConfigError for an encoder that has none or is trained and for a file in place of a folder, DataError for a
+    folder of another data set, backbone or preprocessing.
     """
     policy: Policy = task.model
     encoder = frozen_encoder(policy)
+    if Path(folder).is_file():
+        raise ConfigError(f"--prefix-cache: expected a folder, found the file {folder}")
     known = made_from(policy, seen.dataset, Path(folder))
     if world.first:
         _make(PrefixStore(Path(folder), known, dtype), encoder, [seen, held])
@@ -66,6 +68,11 @@ def frozen_encoder(policy: Policy) -> ReadingEncoder:
     rates = factors(policy, optim.scales)
     inside = {name.removeprefix("encoder."): rate for name, rate in rates.items() if name.startswith("encoder.")}
     moved = [name for name, rate in inside.items() if rate and not trains_alone(name, encoder.config)]
+    if moved and ".adapter." in moved[0]:
+        raise ConfigError(
+            f'--prefix-cache: expected a frozen encoder, found adapters on it ({moved[0]}); --lora-names "decoder.*" '
+            "leaves it as it is, or leave out --prefix-cache"
+        )
     if moved:
         state = " encoder.state 1" if reads_state_last(encoder.config) else ""
         raise ConfigError(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nextmove import data, sim
+from nextmove.config import ConfigError
+from nextmove.jobs.repeat import at_least
 from nextmove.sim.versions import installed
 
 
@@ -47,9 +49,15 @@ def record(
             expert that cannot do what is asked.
         DataError: where OUT holds something else, and for a size that video cannot hold.
         RecordingError: where an episode raised, a process died, the disk is full or too many episodes failed.
-        ValueError: for numbers out of bounds.
+        ConfigError: for numbers out of bounds, before anything is written.
     """
     tasks = _alike(sim.find(task))
+    at_least(1, episodes=episodes)
+    at_least(0, seed=seed, points=points, workers=workers)
+    if noise is not None and not 0 <= noise < float("inf"):
+        raise ConfigError(f"noise: expected 0 or more, found {noise:g}")
+    if not 0 <= noisy_share <= 1:
+        raise ConfigError(f"noisy_share: expected 0 to 1, found {noisy_share:g}")
     first, names = tasks[0], [one.name for one in tasks]
     settings: dict[str, Any] = {"multimodal": True} if multimodal else {}
     settings |= {"points": points} if points else {}

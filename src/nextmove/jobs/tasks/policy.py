@@ -83,6 +83,8 @@ def task(asked: Asked, options: Options) -> Task:
 
     Raises DataError for a data set that cannot be read or trained on, ValueError for episodes that it has not.
     """
+    if not options.frame_store_gb >= 0:
+        raise ConfigError(f"frame_store_gb: expected 0 or more, found {options.frame_store_gb:g}")
     dataset = opened(Path(asked.source))
     policy, words, begun = _built(asked, options, dataset)
     read_all(dataset, [*number_features(policy), "action"])
