@@ -87,7 +87,7 @@ class Rt2:
         if classes <= 2 * BINS:
             raise ValueError(
                 f"vocabulary: expected a tokenizer of more than {2 * BINS} ids, the rarest {BINS} of which become "
-                f"actions, found {classes}"
+                f"actions, found {classes}; a model begun with --from language=smollm2 has them"
             )
         encoder = around(model, question=question, front=front, classes=classes, hash=hash, rows=classes)
         return replace(self, encoder=encoder, decoder=words(classes, *lead), question=question, end=end)
