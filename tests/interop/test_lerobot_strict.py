@@ -14,6 +14,8 @@ from nextmove import sim
 from nextmove.config import ConfigError
 from nextmove.data import open_dataset
 from nextmove.interop.lerobot import load
+from nextmove.interop.lerobot.config import READING
+from nextmove.interop.lerobot_types import LOADS
 from nextmove.jobs.robot import fits_data, fits_task
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -68,7 +70,8 @@ def test_a_key_of_the_other_policy_is_unknown(act):
 
 def test_unknown_type(act):
     edit(act, type="vqbet")
-    refuses(act, "type", "act", "vqbet")
+    refuses(act, "type", "act", "smolvla", "vqbet")
+    assert {*READING} == {*LOADS}  # What the message offers is what is read.
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,18 @@ def test_a_file_that_would_run_something_is_refused(folder, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_part_of_the_heads_is_no_whole_folder(folder):
+    head = tuned(folder) / "action_head--900_checkpoint.pt"
+    whole = head.read_bytes()
+    head.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match=rf"{head.name}: .*cut off after {len(whole) // 2} bytes; take it from"):
+        opened(folder, key=KEY)
+    head.unlink()
+    (folder / "action_head--80_checkpoint.pt").unlink()
+    with pytest.raises(ConfigError, match=r"expected action_head--STEPS_checkpoint.pt beside proprio_projector--900_"):
+        opened(folder, key=KEY)
+
+
 def test_heads_that_do_not_fit_are_named(folder):
     path = tuned(folder) / "dataset_statistics.json"
     data = json.loads(path.read_text())

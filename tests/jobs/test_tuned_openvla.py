@@ -146,6 +146,33 @@ def test_a_comparison_is_told_in_whose_units(
         jobs.compare(recorded, unnorm_key="toy")
 
 
+def test_the_next_step_is_said(
+    checkpoint: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*given: object) -> str:
+        assert main([str(word) for word in given]) == 1
+        return capsys.readouterr().err
+
+    nowhere = said("evaluate", checkpoint, tmp_path / "nowhere")
+    assert f"expected a data set's folder or a task behind the model, found '{tmp_path / 'nowhere'}'" in nowhere
+    assert f"there is no folder {tmp_path / 'nowhere'}" in nowhere
+    run = ("train", "openvla", recorded, "--from", checkpoint, "--out", tmp_path / "run", *WORDS)
+    camera = said(*run, "--recipe.encoder.cameras", "observation.images.other")
+    assert "camera: expected 'observation.images.other'" in camera
+    assert "--recipe.encoder.cameras lists the data's" in camera
+    assert main([*map(str, run)]) == 0
+    assert "nextmove.interop.openvla.export(policy, OUT)" in said("export-lerobot", tmp_path / "run", tmp_path / "out")
+    folder = tuned(words(named(tmp_path / "oft")))
+    assert main(["inspect", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "statistics of actions of: libero_toy (dataset_statistics.json)" in shown
+    assert "action_head--900_checkpoint.pt" in shown
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "expected model.safetensors, found none but pytorch_model.bin, a pickle, which is not run; write" in said(
+        "evaluate", folder, recorded
+    )
+
+
 def test_a_key_without_scales_that_are_kept_is_said(
     checkpoint: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

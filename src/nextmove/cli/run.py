@@ -105,11 +105,18 @@ def _evaluate(args: Sequence[str]) -> int:
 
 def _asked(args: list[str]) -> list[str]:
     """The arguments of `evaluate MODEL TASK` or `evaluate MODEL DATA` with the option that the second stands for."""
-    from nextmove.sim.tasks import named
+    from nextmove.host.found import found
+    from nextmove.sim.tasks import FORMER, named
 
     if len(args) < 2 or any(arg.startswith("-") for arg in args[:2]):
         return args
-    filmed = (Path(args[1]) / "meta" / "info.json").is_file() and args[1] not in named()
+    known = {*named(), *FORMER}
+    filmed = (Path(args[1]) / "meta" / "info.json").is_file() and args[1] not in known
+    if not filmed and args[1] not in known:
+        raise ConfigError(
+            f"expected a data set's folder or a task behind the model, found {args[1]!r}{nearest(args[1], known)}; "
+            f"{found(args[1], 'dataset')}; `nextmove tasks` lists all tasks"
+        )
     option, *others = ("--data",) if filmed else ("--task", "--simulator")
     return args if {option, *others} & {arg.partition("=")[0] for arg in args} else [args[0], option, *args[1:]]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nextmove.config import read_object
+from nextmove.config import ConfigError, read_object
 from nextmove.encoders.reading import ReadingEncoder
 from nextmove.interop import lerobot, pi, pi_fast, smolvla
 from nextmove.interop.report import Loaded
@@ -35,6 +35,12 @@ def export(policy: Policy, folder: Path | str) -> Any:
     fast = getattr(policy.codec, "fast", None) is not None
     # Of policies that read words, SmolVLA's alone writes moves in order.
     if not fast and getattr(trunk, "causal", True):
+        system = policy.card.system if policy.card is not None else ""
+        if system.startswith("openvla"):
+            raise ConfigError(
+                f"export: LeRobot has no {system}; nextmove.interop.openvla.export(policy, OUT) writes the layout of "
+                "its own project"
+            )
         return smolvla.export(policy, folder)
     pi.check_named(policy)
     return (pi_fast if fast else pi).export(policy, folder)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from nextmove import data, store
-from nextmove.config import ConfigError
+from nextmove.config import ConfigError, read_object
 from nextmove.data.deep import Decoding, Part, parts
 from nextmove.data.frames import kept_frames
 from nextmove.data.watched import listed, without_images
@@ -113,12 +113,16 @@ def _decoded(dataset: data.Dataset, workers: int) -> list[data.Finding]:
 
 
 def _openvla(saved: Saved) -> str:
-    robots = ", ".join(sorted(saved.config.get("norm_stats", {}))) or "none"
+    tuned = saved.folder / "dataset_statistics.json"
+    statistics = read_object(tuned) if tuned.is_file() else saved.config.get("norm_stats", {})
+    robots = ", ".join(sorted(statistics)) or "none"
+    heads = sorted(path.name for path in saved.folder.glob("*--*checkpoint.pt"))
     parts = [str(saved.config[key]) for key in ("vision_backbone_id", "llm_backbone_id") if key in saved.config]
     return "\n".join(
         [
             f"{saved.folder}: {saved.whose} ({' and '.join(parts) or 'backbones unnamed'}); {saved.used_by}",
-            f"  statistics of actions of: {robots}",
+            f"  statistics of actions of: {robots}{f' ({tuned.name})' if tuned.is_file() else ''}",
+            *([f"  beside it, as OpenVLA-OFT has them: {', '.join(heads)}"] if heads else []),
         ]
     )
 

@@ -20,6 +20,8 @@ GROUP = 64 * 2**20
 """Bytes of the file that are in memory beside the tensors already copied out of it."""
 TIED = "tied"
 """Key of the metadata: JSON of name -> the name whose tensor it shares."""
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+"""Names of weights that are instructions of a program, which no model of this house runs."""
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -45,6 +47,19 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
             raise OSError(number, os.strerror(number), str(path)) from problem
 
 
+def _instead(folder: Path) -> str:
+    """What weights there are in another form, and what to do with them."""
+    if (folder / "adapter_model.safetensors").is_file():
+        return " but adapter_model.safetensors, adapters alone; merge them into the model that they belong to"
+    found = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
+    if not found:
+        return ""
+    return (
+        f" but {found[0]}, a pickle, which is not run; write its tensors as safetensors: "
+        "safetensors.torch.save_file(nextmove.weights.torch_files.read_torch(PATH), OUT)"
+    )
+
+
 def read(path: Path, *, dtype: torch.dtype | None = None, mapped: bool = False) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU.
 
@@ -61,7 +76,7 @@ def read(path: Path, *, dtype: torch.dtype | None = None, mapped: bool = False) 
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise FileNotFoundError(f"{path.parent}: expected {path.name}, found none")
+        raise FileNotFoundError(f"{path.parent}: expected {path.name}, found none{_instead(path.parent)}")
     try:
         with safe_open(path, framework="pt") as file:
             tied = (file.metadata() or {}).get(TIED)

@@ -58,6 +58,7 @@ def read_torch(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a file of tensors, found none")
     try:
+        _check_whole(path)
         with path.open("rb") as file:
             whole, storage = _archive(path) if zipfile.is_zipfile(path) else _stream(file)
             found = next((whole[key] for key in ("state_dict", "model") if isinstance(whole.get(key), dict)), whole)
@@ -67,6 +68,16 @@ def read_torch(path: Path) -> dict[str, Tensor]:
             return {name: _tensor(value, storage(value.key)) for name, value in named.items()}
     except (ValueError, KeyError, IndexError, TypeError, EOFError, AttributeError, RuntimeError, OSError) as problem:
         raise ConfigError(f"{path}: no file of tensors that can be read without running it ({problem})") from None
+
+
+def _check_whole(path: Path) -> None:
+    """Raises ValueError for an archive whose end, where its table of contents stands, is not there."""
+    with path.open("rb") as file:
+        begins = file.read(4)
+    if not begins:
+        raise ValueError("it is empty")
+    if begins == b"PK\x03\x04" and not zipfile.is_zipfile(path):
+        raise ValueError(f"it is cut off after {path.stat().st_size} bytes; take it from where it came")
 
 
 def _archive(path: Path) -> tuple[dict[Any, Any], Callable[[str], bytes]]:

@@ -245,13 +245,18 @@ def version_of(data: Mapping[str, Any], processors: bool) -> Version:
     return Version("0.4.0 to 0.4.3", f"processor files without the key {_SINCE_0_4_4[0]!r}")
 
 
+READING = ("smolvla", "pi0", "pi05", "pi0_fast")
+"""Types of LeRobot's policies that read words, which `interop.lerobot_types` gives to others."""
+
+
 def parse(data: Mapping[str, Any], version: Version) -> ActConfig | DiffusionConfig:
     """The checked configuration; raises ConfigError for an unknown type, key or value."""
     kinds: dict[str, type[ActConfig] | type[DiffusionConfig]] = {"act": ActConfig, "diffusion": DiffusionConfig}
     kind = data.get("type")
     if kind not in kinds:
+        known = (*kinds, *READING)
         raise ConfigError(
-            f"config.json: type: expected one of {', '.join(kinds)}; found {kind!r}{nearest(str(kind), kinds)}"
+            f"config.json: type: expected one of {', '.join(known)}; found {kind!r}{nearest(str(kind), known)}"
         )
     older = _OLDER if kind == "diffusion" and version.releases != "0.6" else {}
     if older and version.releases == "0.4.4 to 0.5.1":

@@ -53,6 +53,13 @@ def read_heads(folder: Path, whole: dict[str, Tensor], dtype: torch.dtype | None
     """The heads beside a folder; towers that words steer take the place of those in `whole`."""
     path = heads.find(folder, heads.HEAD)
     if path is None:
+        if left := [
+            part.name for name in (heads.PROPRIO, heads.NOISE, heads.TOWERS) if (part := heads.find(folder, name))
+        ]:
+            raise ConfigError(
+                f"{folder}: expected {heads.HEAD}--STEPS_checkpoint.pt beside {left[0]}, found none; without it the "
+                f"folder is OpenVLA's alone, so copy it there, or remove {' and '.join(left)}"
+            )
         return Heads()
     own = heads.as_float(heads.read_part(path), dtype)
     kind = heads.kind_of(own, str(path))

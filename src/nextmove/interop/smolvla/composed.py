@@ -14,7 +14,7 @@ from nextmove.interop.hf import joined, vision
 from nextmove.interop.hf.config import read, side
 from nextmove.interop.hf.smolvlm import SmolVlmConfig
 from nextmove.interop.lerobot.config import ACTION, STATE
-from nextmove.interop.smolvla.config import SmolVlaConfig, hidden
+from nextmove.interop.smolvla.config import VLM, SmolVlaConfig, hidden
 from nextmove.models.policy import PolicySpec, Timing
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.pi0 import flow
@@ -58,7 +58,8 @@ def composed(
     if side("resize_imgs_with_padding", config.resize_imgs_with_padding) != tower.image:
         raise ConfigError(
             f"config.json: resize_imgs_with_padding: expected the tower's {tower.image} x {tower.image}, found "
-            f"{list(config.resize_imgs_with_padding)}"
+            f"{list(config.resize_imgs_with_padding)}; of a vision-language model of another size than the published "
+            f"{config.vlm_model_name}, {VLM} beside config.json says the config"
         )
     deep = family.trunk.layers
     layers = min(config.num_vlm_layers, deep) if config.num_vlm_layers > 0 else deep

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from nextmove.data.record import recorded_with
 from nextmove.data.stats import check_finite
 from nextmove.data.suspects import suspects
 from nextmove.data.unfitting import Unfitting
+from nextmove.encoders.reading import Reading
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.frames import filmed
@@ -129,8 +131,9 @@ def _built(
     spec = spec_of(dataset)
     reader = read_reader(asked.start[READER]) if READER in asked.start else None
     found, words = _worded(_asked_for(asked, spec, reader, options), asked, options)
-    recipe, chosen_space = settle(found, spec, dataset)
-    policy = store.create(asked.system, spec, recipe)
+    with _cameras_named(found):
+        recipe, chosen_space = settle(found, spec, dataset)
+        policy = store.create(asked.system, spec, recipe)
     begun: dict[str, str | None] = {**begin_sentences(policy)}
     if reader is not None:
         begun[READER] = begin_reader(policy, reader, asked.start[READER])
@@ -140,6 +143,19 @@ def _built(
     if left := unused(dataset, policy):
         print(f"not used: {', '.join(left)} ({chosen_by(policy)})")
     return policy, words, begun
+
+
+@contextmanager
+def _cameras_named(recipe: Any) -> Iterator[None]:
+    """Where a model that reads cameras in an order finds not those it names, its error says how others are named."""
+    try:
+        yield
+    except ValueError as problem:
+        if isinstance(getattr(recipe, "encoder", None), Reading) and str(problem).startswith("camera: expected '"):
+            raise ConfigError(
+                f"{problem}; --recipe.encoder.cameras lists the data's, in the order in which the policy reads them"
+            ) from None
+        raise
 
 
 def _asked_for(asked: Asked, spec: PolicySpec, reader: Reader | None, options: Options) -> Any:
