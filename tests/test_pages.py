@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import shlex
 from itertools import pairwise
@@ -87,3 +88,16 @@ def test_a_systems_commands_follow_from_each_other(page: Path) -> None:
             assert out not in made
             made.add(out)
     assert page.stem in {words[1] for words in lines if words[0] == "train"}
+
+
+def imported() -> list[tuple[str, str]]:
+    """What the Python on pages imports of the library."""
+    blocks = [block for page in PAGES for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)]
+    nodes = [node for block in blocks for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
+    names = {(node.module or "", alias.name) for node in nodes for alias in node.names}
+    return sorted(both for both in names if both[0].partition(".")[0] == "nextmove")
+
+
+@pytest.mark.parametrize(("module", "name"), imported())
+def test_what_pages_import_is_there(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}")
