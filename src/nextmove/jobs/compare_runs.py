@@ -152,13 +152,8 @@ def runs_simulated(
         policy = make()
         for task in tasks:
             fits_task(policy, task)
-        shown = shown_seeds({SHOWN: demonstrated(policy, simulator, seeds)})
-        if shown and not allow_trained:
-            these = episodes(shown) if len(tasks) > 1 else ranges([seed for _, seed in shown])
-            raise ConfigError(
-                f"seed: expected seeds that no run was shown, found {len(shown)} of {len(tasks) * len(seeds)} "
-                f"demonstrated to {name} ({these}); choose others with --seed{ALL_THE_SAME}"
-            )
+        if not allow_trained:
+            _check_unseen(policy, name, simulator, seeds, len(tasks))
     folder, entries = writable_dir(out / "runs"), []
     with hold(out):
         for i, (name, make) in enumerate(makers.items(), 1):
@@ -187,6 +182,17 @@ def runs_simulated(
         print(f"{name:{width}}  {solved(written['policies'][name])}")
     print(f"{written['verdict']} Open {out / 'report.html'}")
     return written
+
+
+def _check_unseen(policy: Policy, name: str, simulator: str, seeds: range, tasks: int) -> None:
+    """Raises ConfigError where the policy was shown some of these seeds."""
+    shown = shown_seeds({SHOWN: demonstrated(policy, simulator, seeds)})
+    if shown:
+        these = episodes(shown) if tasks > 1 else ranges([seed for _, seed in shown])
+        raise ConfigError(
+            f"seed: expected seeds that no run was shown, found {len(shown)} of {tasks * len(seeds)} "
+            f"demonstrated to {name} ({these}); choose others with --seed{ALL_THE_SAME}"
+        )
 
 
 def _load_or_judge(path: Path, key: Mapping[str, Any], judge: Callable[[], evaluation.Entry]) -> evaluation.Entry:

@@ -51,7 +51,7 @@ def _instead(folder: Path) -> str:
     """What weights there are in another form, and what to do with them."""
     if (folder / "adapter_model.safetensors").is_file():
         return " but adapter_model.safetensors, adapters alone; merge them into the model that they belong to"
-    found = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
+    found = [name for pattern in PICKLED for name in sorted(path.name for path in folder.glob(pattern))]
     if not found:
         return ""
     return (
