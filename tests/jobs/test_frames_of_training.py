@@ -162,3 +162,33 @@ def test_workers_are_started_only_where_something_is_decoded(
         jobs.train("bc-z", root, out=out, steps=1, recipe=RECIPE, threads=1, bf16="off", frame_store_gb=gb, workers=1)
         assert used.pop() == workers
         assert ("workers: 0 in place of 1" in capsys.readouterr().out) == (workers == 0)
+
+
+def test_what_cannot_be_watched_is_not_judged_and_said(root: Path, tmp_path: Path) -> None:
+    train(root, leave_out=(0, 2, 5))
+    run = root.parent / "run"
+    video(root, 2).unlink()
+    video(root, 5).write_bytes(video(root, 5).read_bytes()[:400])
+    with pytest.raises(data.DataError, match=r"no images of 2 of \d episodes \(2, 5\)") as caught:
+        jobs.evaluate(run, data=root, out=tmp_path / "a", windows=8)
+    assert str(caught.value).endswith("mend them, or judge without them: --leave-out 2 5")
+    found = jobs.evaluate(run, data=root, out=tmp_path / "a", windows=8, leave_out=(2, 5))
+    assert 0 in found["data"]["numbers"]
+    assert not {2, 5} & set(found["data"]["numbers"])
+    with pytest.raises(ValueError, match="leave_out: expected episodes 0 to 5, found 6"):
+        jobs.evaluate(run, data=root, out=tmp_path / "a", leave_out=(6,))
+    with pytest.raises(ConfigError, match="leave_out: for offline judging, which needs --data"):
+        jobs.evaluate(run, leave_out=(1,))
+    runs = (run, Path(shutil.copytree(run, tmp_path / "twin")))
+    with pytest.raises(data.DataError, match="--leave-out 2 5"):
+        jobs.compare(root, runs=runs, out=tmp_path / "b", windows=8)
+    both = jobs.compare(root, runs=runs, out=tmp_path / "b", windows=8, leave_out=(2, 5))
+    assert both["data"]["numbers"] == found["data"]["numbers"]
+
+
+def test_a_comparison_neither_trains_nor_judges_on_what_is_left_out(root: Path, tmp_path: Path) -> None:
+    video(root, 3).unlink()
+    asked: dict[str, Any] = {"entries": ("bc",), "offline": True, "steps": 1, "windows": 8, "out": tmp_path / "c"}
+    found = jobs.compare(root, **asked, leave_out=(3,))
+    assert 3 not in found["data"]["numbers"]
+    assert found["policies"].keys() == {f"bc-n{5 - len(found['data']['numbers'])}-s0"}

@@ -45,6 +45,7 @@ def compare(
     offline: bool = False,
     test: float = 0.2,
     windows: int = 2048,
+    leave_out: tuple[int, ...] = (),
     allow_trained: bool = False,
     episodes: int = 100,
     seed: int = HELD_OUT,
@@ -79,6 +80,8 @@ def compare(
         offline: Judge on held-out demonstrations instead of a simulator.
         test: Offline: share of the episodes to judge on, chosen by their content.
         windows: Offline: windows judged, evenly out of all frames; 0 for all.
+        leave_out: Numbers of episodes of the demonstrations that are neither trained nor judged on, such as those whose
+            images are missing.
         allow_trained: Finished runs: judge on seeds and episodes that some were trained on; the report says so.
         episodes: Held-out episodes of each on each task.
         seed: First held-out episode's seed.
@@ -106,9 +109,9 @@ def compare(
             call.leave_out("task episodes seed workers batched video", "for a simulator, found a folder")
             return runs_offline(
                 named(runs), Path(data_dir), out, windows=windows, allow_trained=allow_trained, again=again,
-                unnorm_key=unnorm_key,
+                unnorm_key=unnorm_key, leave_out=leave_out,
             )  # fmt: skip
-        call.leave_out("offline windows", "for demonstrations, found none; name their folder")
+        call.leave_out("offline windows leave_out", "for demonstrations, found none; name their folder")
         return runs_simulated(
             named(runs), task, out, seeds=seeds, workers=workers, batched=batched, video=video,
             allow_trained=allow_trained, again=again, unnorm_key=unnorm_key,
@@ -121,10 +124,11 @@ def compare(
         call.leave_out("task episodes seed workers batched video retime", "for a simulator")
         return compare_offline(
             data_dir, out, entries=entries, demonstrations=demonstrations, train_seeds=train_seeds, minutes=minutes,
-            steps=steps, test=test, windows=windows, again=again,
+            steps=steps, test=test, windows=windows, leave_out=leave_out, again=again,
         )  # fmt: skip
     call.leave_out("test windows", "for --offline")
     return compare_simulated(
         data_dir, out, entries=entries, demonstrations=demonstrations, train_seeds=train_seeds, minutes=minutes,
         steps=steps, task=task, seeds=seeds, workers=workers, batched=batched, video=video, retime=retime, again=again,
+        leave_out=leave_out,
     )  # fmt: skip

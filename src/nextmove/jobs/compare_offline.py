@@ -18,6 +18,7 @@ from nextmove.evaluation.machine import machine
 from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.kept import Demonstrations
+from nextmove.jobs.left_out import remaining
 from nextmove.jobs.lines import ComparedResult, ComparedRun
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import choose, training_record
@@ -37,7 +38,7 @@ def judged_episodes(dataset: sets.Dataset, share: float) -> tuple[np.ndarray, st
         dataset, [name for name, feature in spec_of(dataset).inputs.items() if feature.type == "state"]
     ).episodes
     held, notes = identity.held_out(ids, share, dataset.root, "episode")
-    return np.flatnonzero(held), f"{identity.hashed(np.sort(ids[held])):016x}", notes
+    return dataset.episodes[held], f"{identity.hashed(np.sort(ids[held])):016x}", notes
 
 
 def compare_offline(
@@ -51,12 +52,15 @@ def compare_offline(
     steps: int,
     test: float,
     windows: int,
+    leave_out: Sequence[int] = (),
     again: str,
 ) -> dict[str, Any]:
     """Trains every entry on the same episodes and judges all on the same others; see `compare`."""
     dataset = sets.open_dataset(data_dir)
-    numbers, judged_on, notes = judged_episodes(dataset, test)
-    demos, key = Demonstrations(data_dir, leave_out=numbers.tolist()), f"{judged_on}:{windows}"
+    shown = dataset.select(remaining(dataset, leave_out)) if leave_out else dataset
+    numbers, judged_on, notes = judged_episodes(shown, test)
+    apart = tuple(sorted({*numbers.tolist(), *leave_out}))
+    demos, key = Demonstrations(data_dir, leave_out=apart), f"{judged_on}:{windows}"
     sizes = demonstrations or (len(demos.rest),)
     if max(sizes) > len(demos.rest):
         raise ConfigError(
@@ -68,9 +72,7 @@ def compare_offline(
     lines = [ComparedRun.parse(e, n, s) for n in sizes for s in train_seeds for e in entries]
     writable_dir(out / "judged")
     with hold(out):
-        for line, run, path in trainings(
-            data_dir, out, lines, demos, minutes=minutes, steps=steps, leave_out=tuple(numbers.tolist())
-        ):
+        for line, run, path in trainings(data_dir, out, lines, demos, minutes=minutes, steps=steps, leave_out=apart):
             if due(path, line, demos, run, key):
                 now = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
                 entry = _judge(line, run, data_dir, dataset.select(numbers), windows)

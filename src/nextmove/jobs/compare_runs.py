@@ -23,6 +23,7 @@ from nextmove.host.lock import hold
 from nextmove.jobs.compare_offline import write
 from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.held import held_state
+from nextmove.jobs.left_out import check_watched, remaining
 from nextmove.jobs.lines import ONLY
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import SHOWN, Choice, choose, demonstrated, shown_seeds, training_record, written
@@ -70,6 +71,7 @@ def runs_offline(
     allow_trained: bool,
     again: str,
     unnorm_key: str | None = None,
+    leave_out: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Judges runs on those episodes of a data set that none of them was trained on."""
     dataset = sets.open_dataset(data_dir)
@@ -77,8 +79,11 @@ def runs_offline(
     policies = {name: load_policy(run, **unsaid(dataset), **units[name]) for name, run in runs.items()}
     for policy in policies.values():
         fits_data(policy, dataset)
-    choices = {name: choose(policy, dataset) for name, policy in policies.items()}
-    numbers = common(choices, dataset, allow_trained)
+    shown = dataset.select(remaining(dataset, leave_out)) if leave_out else dataset
+    choices = {name: choose(policy, shown) for name, policy in policies.items()}
+    numbers = common(choices, shown, allow_trained)
+    for policy in policies.values():
+        check_watched(policy, dataset, numbers, leave_out)
     folder = writable_dir(out / "runs")
     entries, cautions = [], []
     with hold(out):

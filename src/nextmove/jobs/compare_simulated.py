@@ -16,6 +16,7 @@ from nextmove.evaluation.machine import machine
 from nextmove.host.lock import hold
 from nextmove.jobs.evaluate import load_policy
 from nextmove.jobs.kept import Demonstrations
+from nextmove.jobs.left_out import remaining
 from nextmove.jobs.lines import ComparedResult, ComparedRun
 from nextmove.jobs.provenance import seeds_caution
 from nextmove.jobs.repeat import writable_dir
@@ -45,16 +46,19 @@ def compare_simulated(
     video: int,
     retime: bool,
     again: str,
+    leave_out: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Trains every entry on the same demonstrations and judges all on the same seeds; see `compare`."""
     several(task, batched)
     sizes = demonstrations or (DEMONSTRATIONS,)
     lines = [ComparedRun.parse(e, n, s) for n in sizes for s in train_seeds for e in entries]
-    demos = _check(data_dir, max(sizes), task)
+    demos = _check(data_dir, max(sizes), task, leave_out)
     folder = writable_dir(out / "judged")
     with hold(out):
         _check_same_episodes(folder, lines, task, seeds)
-        for line, run, path in trainings(data_dir, out, lines, demos, minutes=minutes, steps=steps):
+        for line, run, path in trainings(
+            data_dir, out, lines, demos, minutes=minutes, steps=steps, leave_out=tuple(leave_out)
+        ):
             make = partial(load_policy, run, sampler=line.sampler, steps=line.steps)
             now = {"simulator": task, "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
             if due(path, line, demos, run):
@@ -88,12 +92,11 @@ def _check_same_episodes(folder: Path, lines: list[ComparedRun], simulator: str,
             )
 
 
-def _check(data_dir: Path, demonstrations: int, simulator: str) -> Demonstrations:
-    """Raises ConfigError for too few demonstrations, or features that differ from the simulator's."""
-    found = Demonstrations(data_dir)
+def _check(data_dir: Path, demonstrations: int, simulator: str, leave_out: Sequence[int]) -> Demonstrations:
+    """Raises ConfigError for features that differ from the simulator's, or too few demonstrations."""
+    found = Demonstrations(data_dir, leave_out)
     dataset = found.dataset
-    if demonstrations > dataset.num_episodes:
-        raise ConfigError(f"demonstrations: expected at most {dataset.num_episodes}, found {demonstrations}")
+    most = len(remaining(dataset, leave_out, "training"))
     spec, there = spec_of(dataset), sim.find(simulator)[0].features
     widths = {name: feature.width for name, feature in spec.inputs.items() if feature.type == "state"}
     for name, width in {**widths, "action": spec.action}.items():
@@ -104,6 +107,8 @@ def _check(data_dir: Path, demonstrations: int, simulator: str) -> Demonstration
         if list(there[name]["shape"]) != [width]:
             shape = list(there[name]["shape"])
             raise ConfigError(f"{data_dir}: {name}: expected shape {shape}, found {[width]}{OTHERWISE}")
+    if demonstrations > most:
+        raise ConfigError(f"demonstrations: expected at most {most}, found {demonstrations}; --demonstrations {most}")
     return found
 
 

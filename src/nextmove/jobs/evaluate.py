@@ -101,6 +101,7 @@ def evaluate(
     task: str = "pusht",
     data: str | Path | None = None,
     windows: int = 2048,
+    leave_out: tuple[int, ...] = (),
     episodes: int = 50,
     seed: int = HELD_OUT,
     workers: int = 2,
@@ -127,6 +128,7 @@ def evaluate(
         data: Judge offline on this LeRobot-format data set instead: action errors beside those of doing nothing, loss,
             smoothness and latency, on the episodes that the policy was not trained on, which are known by content.
         windows: Windows judged with `data`, evenly out of all its frames; 0 for all.
+        leave_out: Numbers of episodes of `data` that are not judged, such as those whose images are missing.
         episodes: Episodes of each task; one seed each, counted up from `seed`.
         seed: First episode's seed.
         workers: Processes; the result does not depend on their number.
@@ -158,7 +160,7 @@ def evaluate(
         OSError: for a disk that is full, naming the file.
     """
     if data is None:
-        call.leave_out("windows", "for offline judging, which needs --data")
+        call.leave_out("windows leave_out", "for offline judging, which needs --data")
     else:
         call.leave_out("task episodes seed workers batched video shuffled", "for a simulator, found --data")
     if batched and runtime == "openvino":
@@ -167,7 +169,7 @@ def evaluate(
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, unnorm_key=unnorm_key, **own)
     reference, make = make, partial(make, runtime=runtime, precision=precision, device=device)
     if precision == "w8a8":
-        make = partial(make, ranges=precise.ranges(reference(), task, data))
+        make = partial(make, ranges=precise.ranges(reference(), task, data, leave_out))
     asked = [sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime]
     asked += [given for given, usual in ((precision, "float32"), (device, "cpu")) if given != usual]
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
@@ -179,7 +181,7 @@ def evaluate(
     out = writable_dir(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         if data is not None:
-            written = _offline(policies, name, Path(model), data, windows, out, call.command(), float32)
+            written = _offline(policies, name, Path(model), data, windows, leave_out, out, call.command(), float32)
         else:
             entries = []
             with ExitStack() as until_all_are_judged:
@@ -205,6 +207,7 @@ def _offline(
     run: Path,
     data: str | Path,
     windows: int,
+    leave_out: tuple[int, ...],
     out: Path,
     again: str,
     float32: precise.Float32,
@@ -212,9 +215,9 @@ def _offline(
     """Judges policies on the same demonstrations and writes the report; its content."""
     entries = []
     for shown, policy in policies.items():
-        beside, task, choice = offline(policy, data, windows=windows)
+        beside, task, choice = offline(policy, data, windows=windows, leave_out=leave_out)
         entry = evaluation.Entry(shown, offline=beside, **training_record(policy, run))
-        entries.append(float32.beside(entry, policy, partial(precise.of_data, data=data)))
+        entries.append(float32.beside(entry, policy, partial(precise.of_data, data=data, leave_out=leave_out)))
         show_beside(beside.beside, shown)
     return evaluation.write_report(
         entries, out, title=f"{name} on {data}", task=task, unit="action units", commands=[again],

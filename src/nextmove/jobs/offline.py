@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from nextmove.evaluation.progress import progress_bar
 from nextmove.evaluation.trajectory import LONGEST, Trajectory, follow
 from nextmove.jobs.films import filmed
 from nextmove.jobs.held import held_state, spread
+from nextmove.jobs.left_out import check_watched, remaining
 from nextmove.jobs.provenance import Choice, choose
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.robot import fits_data, number_features, read_features
@@ -30,19 +31,26 @@ DRAWN = 2
 
 
 def offline(
-    policy: Policy, data: Path | str, *, windows: int = 2048, choice: Choice | None = None
+    policy: Policy,
+    data: Path | str,
+    *,
+    windows: int = 2048,
+    choice: Choice | None = None,
+    leave_out: Sequence[int] = (),
 ) -> tuple[evaluation.Offline, str, Choice]:
     """Errors of a policy and of the baselines on a data set, a sentence on what was measured, and the episodes.
 
     windows: how many, evenly out of all frames of the episodes; 0 for all. choice: the episodes, if not those that the
-    policy was not trained on.
+    policy was not trained on; leave_out: numbers of episodes that are none of them. Raises DataError naming episodes
+    whose images are missing.
     """
     at_least(0, windows=windows)
     dataset = sets.open_dataset(data)
     unnamed = fits_data(policy, dataset)
     if unnamed:
         print(unnamed)
-    choice = choice or choose(policy, dataset)
+    choice = choice or choose(policy, dataset.select(remaining(dataset, leave_out)) if leave_out else dataset)
+    check_watched(policy, dataset, choice.episodes, leave_out)
     chosen = dataset.select(choice.episodes)
     check_order(chosen)
     check_finite(chosen, [*number_features(policy), "action"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from nextmove import data as sets
 from nextmove.contracts import Batch, Chunk, Known, Rng, seeded
 from nextmove.evaluation.entry import Entry
 from nextmove.evaluation.latency import TimedActor
+from nextmove.jobs.left_out import remaining
 from nextmove.jobs.robot import read_features, sensors
 from nextmove.models.policy import Policy
 from nextmove.runtime import Precision, Ranges, calibrate, difference
@@ -56,9 +57,10 @@ def of_task(policy: Policy, task: str, seed: int) -> list[Batch]:
     return shown.seen
 
 
-def of_data(policy: Policy, data: str | Path) -> list[Batch]:
-    """Observations evenly out of all frames of a data set."""
+def of_data(policy: Policy, data: str | Path, leave_out: Sequence[int] = ()) -> list[Batch]:
+    """Observations evenly out of all frames of a data set, but for those of the episodes left out."""
     dataset = sets.open_dataset(data)
+    dataset = dataset.select(remaining(dataset, leave_out)) if leave_out else dataset
     timing = policy.timing
     windows = sets.Windows(
         dataset, observations=read_features(policy, dataset), obs_offsets=timing.obs_offsets,
@@ -68,9 +70,9 @@ def of_data(policy: Policy, data: str | Path) -> list[Batch]:
     return [windows.batch(picks[i : i + 1]) for i in range(len(picks))]
 
 
-def ranges(policy: Policy, task: str, data: str | Path | None) -> Ranges:
+def ranges(policy: Policy, task: str, data: str | Path | None, leave_out: Sequence[int] = ()) -> Ranges:
     """What `runtime.calibrate` finds on a quarter of what the policy sees, in a simulator's seeds from 0 on."""
-    shown = of_task(policy, task, 0) if data is None else of_data(policy, data)
+    shown = of_task(policy, task, 0) if data is None else of_data(policy, data, leave_out)
     return calibrate(policy, shown[:: len(shown) // CALIBRATED or 1])
 
 

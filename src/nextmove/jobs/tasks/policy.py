@@ -27,6 +27,7 @@ from nextmove.encoders.reading import Reading
 from nextmove.jobs import provenance
 from nextmove.jobs.fit import Task, held_batches
 from nextmove.jobs.frames import filmed
+from nextmove.jobs.left_out import remaining
 from nextmove.jobs.prefixes import prefixed
 from nextmove.jobs.readers import READER, begin_reader, read_reader, reading
 from nextmove.jobs.robot import inputs_of, known_by, number_features, read_features
@@ -278,12 +279,7 @@ def split_episodes(
 
     Of two or more episodes at least one is kept for the validation loss, unless `holdout` is 0.
     """
-    for number in leave_out:
-        if not 0 <= number < dataset.num_episodes:
-            raise ValueError(f"leave_out: expected episodes 0 to {dataset.num_episodes - 1}, found {number}")
-    rest = np.setdiff1d(np.arange(dataset.num_episodes), np.array(leave_out, np.int64))
-    if not len(rest):
-        raise ValueError(f"leave_out: expected to leave an episode for training, found all {dataset.num_episodes}")
+    rest = remaining(dataset, leave_out, "training")
     if episodes < 0 or episodes > len(rest):
         raise ValueError(f"episodes: expected 0 to {len(rest)}, found {episodes}")
     count = episodes or len(rest)
