@@ -15,7 +15,7 @@ from nextmove.config import ConfigError
 from nextmove.data.errors import DataError
 from nextmove.encoders import Camera, Instruction, Observation, State
 from nextmove.jobs.simulated import judge, report
-from nextmove.jobs.simulators import simulators_caution
+from nextmove.jobs.simulators import simulators_caution, taught_in
 from nextmove.models.policy import Timing
 from nextmove.models.policy.bc import BC
 from nextmove.nn.text_encoder import TextEncoder
@@ -185,6 +185,36 @@ def test_a_simulator_of_another_version_is_named_wherever_it_matters(
     written = jobs.evaluate(tmp_path / "bc", **options, out=tmp_path / "other")
     assert said in written["verdict"]
     assert f"CAUTION: {said}off, not on)" in capsys.readouterr().out
+
+
+def test_the_task_is_by_default_the_one_of_the_demonstrations(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = jobs.record("lamps", out=tmp_path / "set", episodes=2, cameras=("front",), workers=0)
+    jobs.train("bc", made, out=tmp_path / "bc", steps=1, threads=1, recipe=SEEING, bf16="off")
+    options = {"episodes": 1, "workers": 0, "video": 0}
+    written = jobs.evaluate(tmp_path / "bc", **options)
+    assert list(written["policies"]["bc"]["tasks"]) == [task.name for task in LAMPS]
+    assert "task: lamps, as of the demonstrations; --task judges on another" in capsys.readouterr().out
+    one = jobs.evaluate(tmp_path / "bc", **options, task="touch", out=tmp_path / "one")
+    assert len(one["policies"]["bc"]["episodes"]) == 1
+    assert one["policies"]["bc"]["facts"]["demonstrated_with"]["tasks"] == ["mirror", "touch"]
+    assert taught_in(run) == "pusht", "demonstrations without a recording do not say"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "suite"),
+    [
+        (["touch"], "touch"),
+        (["touch", "mirror"], "lamps"),
+        (["touch", "pusht"], None),
+        (["metaworld/reach"], "metaworld/reach"),
+        (["metaworld/reach", "metaworld/push"], "metaworld/mt10"),
+        ([], None),
+    ],
+)
+def test_tasks_are_known_by_their_smallest_suite(tasks: list[str], suite: str | None) -> None:
+    assert sim.suite_of(tasks) == suite
 
 
 def test_lines_that_another_simulator_judged_are_named_in_a_comparison(

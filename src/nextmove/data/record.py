@@ -111,10 +111,16 @@ def record(
 
 
 def recorded_with(root: Path) -> dict[str, Any] | None:
-    """The `simulator` that a data set was recorded with; None where it does not say."""
+    """The `simulator` that a data set was recorded with, and `tasks`, the names of those in it; None where it does not
+
+    say.
+    """
     path = root / "meta" / RECORDING
-    found = read_json(path, DataError).get("simulator") if path.is_file() else None
-    return dict(found) if isinstance(found, Mapping) else None
+    said = read_json(path, DataError) if path.is_file() else {}
+    if not isinstance(found := said.get("simulator"), Mapping):
+        return None
+    tasks = sorted({source["task"] for source in said.get("sources", ()) if "task" in source})
+    return {**found, **({"tasks": tasks} if tasks else {})}
 
 
 def _says(*paths: Path) -> bool:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from nextmove.config import ConfigError
+from nextmove.data.record import recorded_with
 from nextmove.jobs.compare_offline import compare_offline
 from nextmove.jobs.compare_runs import named, runs_offline, runs_simulated
 from nextmove.jobs.compare_simulated import compare_simulated
 from nextmove.jobs.repeat import Call, at_least, repeatable, share
 from nextmove.jobs.simulated import HELD_OUT
+from nextmove.jobs.simulators import demonstrated_in, taught_in
 
 ENTRIES = (
     "bc",
@@ -41,7 +43,7 @@ def compare(
     train_seeds: tuple[int, ...] = (0,),
     minutes: float = 10.0,
     steps: int = 0,
-    task: str = "pusht",
+    task: str | None = None,
     offline: bool = False,
     test: float = 0.2,
     windows: int = 2048,
@@ -76,7 +78,8 @@ def compare(
         minutes: Training budget of each, on all threads, in busy minutes (processor time): other programs on the
             machine make a comparison longer but do not shorten a training.
         steps: Budget in steps instead of minutes.
-        task: Name of a simulator's task, or of a suite, all of whose tasks are judged; `--simulator` says the same.
+        task: Name of a simulator's task, or of a suite, all of whose tasks are judged; `--simulator` says the same. By
+            default that of the demonstrations, where their recording says it, or else pusht.
         offline: Judge on held-out demonstrations instead of a simulator.
         test: Offline: share of the episodes to judge on, chosen by their content.
         windows: Offline: windows judged, evenly out of all frames; 0 for all.
@@ -113,7 +116,7 @@ def compare(
             )  # fmt: skip
         call.leave_out("offline windows leave_out", "for demonstrations, found none; name their folder")
         return runs_simulated(
-            named(runs), task, out, seeds=seeds, workers=workers, batched=batched, video=video,
+            named(runs), task or taught_in(*runs), out, seeds=seeds, workers=workers, batched=batched, video=video,
             allow_trained=allow_trained, again=again, unnorm_key=unnorm_key,
         )  # fmt: skip
     if data_dir is None:
@@ -127,6 +130,7 @@ def compare(
             steps=steps, test=test, windows=windows, leave_out=leave_out, again=again,
         )  # fmt: skip
     call.leave_out("test windows", "for --offline")
+    task = task or demonstrated_in([recorded_with(data_dir)])
     return compare_simulated(
         data_dir, out, entries=entries, demonstrations=demonstrations, train_seeds=train_seeds, minutes=minutes,
         steps=steps, task=task, seeds=seeds, workers=workers, batched=batched, video=video, retime=retime, again=again,

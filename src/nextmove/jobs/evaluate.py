@@ -23,6 +23,7 @@ from nextmove.jobs.provenance import training_record
 from nextmove.jobs.repeat import Call, repeatable, writable_dir
 from nextmove.jobs.robot import unsaid
 from nextmove.jobs.simulated import HELD_OUT, exchanged, judge, played, report, several
+from nextmove.jobs.simulators import taught_in
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
 from nextmove.runtime import Precision, Ranges, compiled
@@ -98,7 +99,7 @@ def evaluate(
     call: Call,
     model: str | Path,
     *,
-    task: str = "pusht",
+    task: str | None = None,
     data: str | Path | None = None,
     windows: int = 2048,
     leave_out: tuple[int, ...] = (),
@@ -124,7 +125,8 @@ def evaluate(
 
     Args:
         model: A run's folder, a saved model, or a checkpoint of LeRobot, FlowPolicy, openpi or OpenVLA.
-        task: Name of a simulator's task, or of a suite, all of whose tasks are judged; `--simulator` says the same.
+        task: Name of a simulator's task, or of a suite, all of whose tasks are judged; `--simulator` says the same. By
+            default that of the demonstrations, where their recording says it, or else pusht.
         data: Judge offline on this LeRobot-format data set instead: action errors beside those of doing nothing, loss,
             smoothness and latency, on the episodes that the policy was not trained on, which are known by content.
         windows: Windows judged with `data`, evenly out of all its frames; 0 for all.
@@ -165,6 +167,7 @@ def evaluate(
         call.leave_out("task episodes seed workers batched video shuffled", "for a simulator, found --data")
     if batched and runtime == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
+    task = taught_in(model) if task is None and data is None else task or ""
     own = unsaid(several(task, batched)[0] if data is None else sets.open_dataset(data))
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, unnorm_key=unnorm_key, **own)
     reference, make = make, partial(make, runtime=runtime, precision=precision, device=device)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nextmove import evaluation, sim
+from nextmove.folders import open_folder
 from nextmove.sim.versions import differences, installed
 
 DEMONSTRATED, JUDGED = "demonstrated_with", "simulator"
@@ -34,6 +36,24 @@ def simulators_caution(entries: Sequence[evaluation.Entry], task: str) -> str:
                 "not comparable with what is judged here."
             )
     return " ".join(sentence for sentence in found if sentence)
+
+
+def demonstrated_in(recorded: Iterable[Mapping[str, Any] | None]) -> str:
+    """The task or suite whose episodes demonstrations were, which is printed; pusht where none of them says.
+
+    recorded: as of `data.record.recorded_with`.
+    """
+    names = sorted({name for known in recorded if known for name in known.get("tasks", ())})
+    found = sim.suite_of(names)
+    if found is None:
+        return "pusht"
+    print(f"task: {found}, as of the demonstrations; --task judges on another")
+    return found
+
+
+def taught_in(*models: Path | str) -> str:
+    """As of `demonstrated_in`, of what models were trained on; raises FileNotFoundError for a folder without one."""
+    return demonstrated_in(open_folder(model).config.get("facts", {}).get(DEMONSTRATED) for model in models)
 
 
 def loudly(caution: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 from nextmove.config import nearest
 from nextmove.sim import metaworld_tasks as metaworld
@@ -61,6 +62,13 @@ def find(name: str) -> tuple[Task, ...]:
             f"{nearest(name, known)}; `nextmove tasks` lists all"
         )
     return found
+
+
+def suite_of(tasks: Iterable[str]) -> str | None:
+    """The one task, or the smallest suite, that has all these tasks; None where none has, and of no tasks."""
+    wanted = {FORMER.get(name, name) for name in tasks}
+    having = [(len(found), name) for name, found in named().items() if {task.name for task in found} >= wanted]
+    return min(having)[1] if having and wanted else None
 
 
 def task(name: str) -> Task:
