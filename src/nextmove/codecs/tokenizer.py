@@ -216,6 +216,8 @@ class Tokenizer(nn.Module):
             raise FileNotFoundError(f"{path.parent}: expected {path.name}, found none")
         try:
             self._fill(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path}: expected a tokenizer of the library `tokenizers`, found no text") from None
         except ValueError as problem:
             raise ConfigError(f"{path}: {problem}") from None
 

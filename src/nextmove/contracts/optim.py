@@ -34,6 +34,10 @@ class Optim:
     """(prefix, factor): parameters whose names begin so learn at `factor` times the rate, at 0 not at all; a prefix is
     a path of modules (`encoder`, `decoder.net.blocks.0`) or empty (all), and the longest that fits counts."""
 
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"optim.batch: expected at least 1, found {self.batch}")
+
 
 def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
     """The mean of `error` (B, ...) over the entries that `weight` (broadcast from the left) counts; 0 if none."""

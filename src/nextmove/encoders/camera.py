@@ -57,6 +57,8 @@ class Camera:
     def build(self, inputs: Mapping[str, Feature]) -> CameraEncoder:
         """The part; raises ValueError naming a camera that is absent, not in colour, or smaller than the crop."""
         found = chosen(inputs, self.features, "image", "camera")
+        if self.pool == "keypoints" and self.keypoints < 1:
+            raise ValueError(f"camera.keypoints: expected at least 1, found {self.keypoints}")
         if self.whole and not self.averaged:
             raise ValueError("camera.averaged: expected true for whole levels, at which frames are kept, found false")
         if self.pool == "tokens" and getattr(self.backbone, "padding", "same") != "same":
@@ -65,6 +67,8 @@ class Camera:
             if feature.width != 3:
                 raise ValueError(f"camera: {name}: expected (height, width, 3), found {feature.shape}")
             size = self.resize or feature.shape[:2]
+            if min(size) < 1:
+                raise ValueError(f"camera: {name}: resize: expected a height and width of at least 1, found {size}")
             if self.crop and (self.crop[0] > size[0] or self.crop[1] > size[1]):
                 raise ValueError(f"camera: {name}: expected a crop of at most {tuple(size)}, found {self.crop}")
             stride = self.backbone.stride

@@ -50,12 +50,14 @@ class TokenPart(Part, Protocol):
 def chosen(inputs: Mapping[str, Feature], names: tuple[str, ...], kind: FeatureType, who: str) -> dict[str, Feature]:
     """The inputs of a type by name, all of that type in order if none is named.
 
-    Raises ValueError naming one that is absent or of another type, with those present.
+    Raises ValueError naming one that is absent, of another type, with those present, or named twice.
     """
     found = {name: feature for name, feature in inputs.items() if feature.type == kind}
     if not names and not found:
         raise ValueError(f"{who}: expected an input of type {kind}, found {listed(inputs)}")
-    for name in names:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ValueError(f"{who}: expected each input once, found {name!r} again")
         if name not in found:
             raise ValueError(f"{who}: expected {name!r}, an input of type {kind}, found {listed(inputs)}")
     return {name: found[name] for name in names} if names else found

@@ -41,6 +41,8 @@ class Stream(nn.Module):
         the source alone (Flamingo); last: rows of a condition's map for the last norm: 2, or 3 with a gate that nothing
         reads (pi0.5, as published)."""
         super().__init__()
+        if not blocks:
+            raise ValueError("layers: expected at least 1, found 0")
         first = blocks[0]
         self.width = first.width
         self.blocks = nn.ModuleList(block.build() for block in blocks)

@@ -72,6 +72,10 @@ class VisionTower:
     """Width of a condition, as words are one, by which every block scales and shifts (`block.Block`); 0 = none."""
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.patch < 1:
+            raise ValueError(f"patch: expected at least 1 px, found {self.patch}")
+
     @property
     def depth(self) -> int:
         """Blocks in front of the hidden state that is given."""

@@ -47,8 +47,6 @@ def check_side(side: int, recipe: Any, begun: Tower | None, source: Path | str) 
     tower = tower_of(recipe)
     if tower is None:
         return
-    if tower.patch < 1:
-        raise ConfigError(f"patch: expected at least 1 px, found {tower.patch}")
     if begun is not None and begun.net.places is not None and side // tower.patch != begun.net.config.side:
         own = begun.net.config.image
         raise ConfigError(f"side: expected the {own} px that the tower of {source} is for, found {side}; --side {own}")

@@ -102,5 +102,12 @@ class Pi0Fast:
         return replace(worded(self, words, 0 if published else pieces), decoder=decoder)
 
     def build(self, spec: PolicySpec) -> Policy:
-        """The untrained policy for a robot."""
+        """The untrained policy for a robot; raises ValueError for pieces of actions that the decoder has no ids for."""
+        vocabulary = getattr(self.decoder.trunk, "vocabulary", ())
+        places = sum(count for _, count, _ in vocabulary) - 1
+        if vocabulary and self.actions.fast != places:
+            raise ValueError(
+                f"actions.fast: expected {places}, the ids that decoder.trunk.vocabulary holds for it, found "
+                f"{self.actions.fast}; change both, and encoder.ids, which counts them too"
+            )
         return assemble(spec, self)
