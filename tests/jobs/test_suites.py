@@ -19,6 +19,7 @@ from nextmove.jobs.simulators import simulators_caution, taught_in
 from nextmove.models.policy import Timing
 from nextmove.models.policy.bc import BC
 from nextmove.nn.text_encoder import TextEncoder
+from nextmove.sim.tasks import suite_of
 
 SEEING = BC(
     encoder=Observation(
@@ -214,7 +215,7 @@ def test_the_task_is_by_default_the_one_of_the_demonstrations(
     ],
 )
 def test_tasks_are_known_by_their_smallest_suite(tasks: list[str], suite: str | None) -> None:
-    assert sim.suite_of(tasks) == suite
+    assert suite_of(tasks) == suite
 
 
 def test_lines_that_another_simulator_judged_are_named_in_a_comparison(

@@ -111,10 +111,7 @@ def record(
 
 
 def recorded_with(root: Path) -> dict[str, Any] | None:
-    """The `simulator` that a data set was recorded with, and `tasks`, the names of those in it; None where it does not
-
-    say.
-    """
+    """The `simulator` that a data set was recorded with, None where it does not say; `tasks` names those in it."""
     path = root / "meta" / RECORDING
     said = read_json(path, DataError) if path.is_file() else {}
     if not isinstance(found := said.get("simulator"), Mapping):

@@ -167,7 +167,7 @@ def evaluate(
         call.leave_out("task episodes seed workers batched video shuffled", "for a simulator, found --data")
     if batched and runtime == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
-    task = taught_in(model) if task is None and data is None else task or ""
+    task = task or ("" if data is not None else taught_in(model))
     own = unsaid(several(task, batched)[0] if data is None else sets.open_dataset(data))
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, unnorm_key=unnorm_key, **own)
     reference, make = make, partial(make, runtime=runtime, precision=precision, device=device)
@@ -177,7 +177,6 @@ def evaluate(
     asked += [given for given, usual in ((precision, "float32"), (device, "cpu")) if given != usual]
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
     policies = {name: make()} | ({f"{name}-blind": make(blind=True)} if blind else {})
-    ways = ["", *(["blind"] if blind else []), *(["shuffled"] if shuffled else [])]
     if shuffled:
         exchanged(policies[name], several(task, batched), name)
     float32 = precise.Float32(precision, reference)
@@ -188,7 +187,7 @@ def evaluate(
         else:
             entries = []
             with ExitStack() as until_all_are_judged:
-                for way in ways:
+                for way in ("", *["blind"] * blind, *["shuffled"] * shuffled):
                     shown, place = (f"{name}-{way}", f"rollouts-{way}") if way else (name, "rollouts")
                     policy, how = policies[shown if way == "blind" else name], [*asked, *([way] if way else [])]
                     kept = until_all_are_judged.enter_context(keeping(out / place, played(model, task, batched, how)))

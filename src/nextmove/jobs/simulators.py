@@ -8,6 +8,7 @@ from typing import Any
 
 from nextmove import evaluation, sim
 from nextmove.folders import open_folder
+from nextmove.sim.tasks import suite_of
 from nextmove.sim.versions import differences, installed
 
 DEMONSTRATED, JUDGED = "demonstrated_with", "simulator"
@@ -44,7 +45,7 @@ def demonstrated_in(recorded: Iterable[Mapping[str, Any] | None]) -> str:
     recorded: as of `data.record.recorded_with`.
     """
     names = sorted({name for known in recorded if known for name in known.get("tasks", ())})
-    found = sim.suite_of(names)
+    found = suite_of(names)
     if found is None:
         return "pusht"
     print(f"task: {found}, as of the demonstrations; --task judges on another")

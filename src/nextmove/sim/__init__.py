@@ -12,7 +12,7 @@ from typing import Any
 
 from nextmove.sim.base import POINTS, Asked, Episode, Simulator, SimulatorError, Task, load
 from nextmove.sim.environment import Environment
-from nextmove.sim.tasks import SUITES, find, suite_of, task
+from nextmove.sim.tasks import SUITES, find, task
 
 __all__ = [
     "POINTS",
@@ -26,7 +26,6 @@ __all__ = [
     "find",
     "in_turn",
     "make",
-    "suite_of",
     "task",
 ]
 
