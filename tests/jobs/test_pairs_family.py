@@ -239,3 +239,13 @@ def test_images_have_the_size_that_the_tower_is_for(folder: Path) -> None:
     assert made.source.batch([0])["images"].shape[-3:] == (16, 16, 3)
     with pytest.raises(ConfigError, match="side: expected at least 1 px, since no tower of Naming has a size"):
         task(Asked("clip", str(folder), Naming()), Options(vocabulary=300))
+
+
+@pytest.mark.parametrize("batch", [2, 32])
+def test_siglip_starts_at_the_odds_of_a_pair_of_its_batch(folder: Path, batch: int) -> None:
+    recipe = replace(small("siglip"), optim=replace(Siglip().optim, batch=batch))
+    model: Any = task(Asked("siglip", str(folder), recipe), Options(side=8, vocabulary=300)).model
+    assert torch.sigmoid(model.net.bias).item() == pytest.approx(1 / batch)
+    fixed: Any = task(Asked("siglip", str(folder), replace(recipe, odds=False)), Options(side=8, vocabulary=300)).model
+    assert fixed.net.bias.item() == -10
+    assert not Siglip.published().odds

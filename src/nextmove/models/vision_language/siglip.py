@@ -1,7 +1,8 @@
 """SigLIP: every pair of a batch is a question of its own (Zhai et al. 2023).
 
 What changed over CLIP: a sigmoid of each pair in place of a softmax over the batch, so that the loss of a pair depends
-on no other, and small batches serve as well; a bias that starts low, since most pairs do not belong together.
+on no other, and small batches serve as well; a bias that starts low, since most pairs do not belong together: at the
+log odds that one of a batch does, of which the published -10 is that of 22,000.
 
 How it is composed: `VisionTower` with attention pooling and a `TextEncoder` that reads both ways in `DualEncoder` ->
 `Contrastive(sigmoid)`.
@@ -55,17 +56,22 @@ class Siglip:
     """Learns from captions, not from questions."""
     net: DualEncoder = SMALL
     contrast: Contrastive = Contrastive("sigmoid")
+    odds: bool = True
+    """Whether the bias starts at the log odds that a pair of a batch belongs together, -log(batch - 1), and not where
+    `net` says."""
     fixed: bool = False
     """Whether texts are filled up to one length and the tower reads the padding too."""
-    optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.1, warmup=100, batch=128, ema=0.999)
+    optim: Optim = Optim(lr=3e-4, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.1, warmup=200, batch=128, ema=0.999)
 
     @classmethod
     def published(cls) -> Siglip:
         """SigLIP base at 224 px, of 32000 ids and texts of 64: 203,155,970 weights."""
         optim = Optim(1e-3, (0.9, 0.95), 1e-8, 1e-4, warmup=20_000, batch=32_768, clip=1.0, ema=0.0)
-        return cls(BASE, Contrastive("sigmoid", shared=False), True, optim)
+        return cls(BASE, Contrastive("sigmoid", shared=False), False, True, optim)
 
     def build(self, spec: PairSpec) -> Dual:
         """The untrained model; raises ValueError for images that are no squares of whole patches."""
-        net = replace(self.net, image=sized(self.net.image, spec)).build(classes=spec.classes, length=spec.length)
-        return Dual(spec, net, self.contrast, values="symmetric", fixed=self.fixed, mask=not self.fixed)
+        start = -math.log(max(1, self.optim.batch - 1)) if self.odds else self.net.bias_start
+        net = replace(self.net, image=sized(self.net.image, spec), bias_start=start)
+        built = net.build(classes=spec.classes, length=spec.length)
+        return Dual(spec, built, self.contrast, values="symmetric", fixed=self.fixed, mask=not self.fixed)
