@@ -1,13 +1,14 @@
 """CLIP, SigLIP, BLIP, LLaVA and Flamingo learn on scenes, and are judged on combinations that they have never seen.
 
-    python benchmarks/see_and_speak.py                                  # all, about two hours of one core
+    python benchmarks/see_and_speak.py                                  # all, about three hours of one core
     python benchmarks/see_and_speak.py --only clip --minutes 1 --scenes 500 --out /tmp/see --name ""      # to try it
 
 Scenes of ALOHA's, Meta-World's and PushT's tables say what lies where in which colour; 15 % of the combinations of
 colour, thing and place are never trained on (`nextmove scenes`). CLIP learns first; BLIP begins with its image tower,
 LLaVA and Flamingo with BLIP's, whose patches have learned to be read. The language model of the last two is the real
-SmolLM2-135M-Instruct, frozen: LLaVA has low-rank adapters on it, Flamingo gated layers between its own. What is done is
-kept in OUT and not done again. The table goes to docs/data/NAME.json, from where `scripts/results.py write` takes it.
+SmolLM2-135M-Instruct, frozen: LLaVA learns to write captions through it first, then to answer with low-rank adapters on
+it, its tower at a tenth of the rate; Flamingo has gated layers between its own. What is done is kept in OUT and not
+done again. The table goes to docs/data/NAME.json, from where `scripts/results.py write` takes it.
 """
 
 from __future__ import annotations
@@ -26,16 +27,18 @@ from nextmove import store
 
 TASKS = ("aloha/table", "metaworld/table", "pusht/table")
 QUESTIONS = "colour count done gripper there what where which"
-READS = (
-    "--from language=smollm2 tower={blip} --recipe.tower.layer -1 --recipe.trains tower bridge --recipe.optim.batch 20 "
-    "--validate-every 400"
-)
+READS = "--recipe.tower.layer -1 --recipe.trains tower bridge --validate-every 400"
+SHOWN = f"{READS} --recipe.projector.shuffle 2 --recipe.optim.scales tower 0.1"
+BEGUN = "--from language=smollm2 tower={blip}"
+PARTS = ("tower", "reader", "image_project", "text_project", "match", "decoder")
+"""Of BLIP, all that it goes on with."""
+DISTILLED = "--recipe.contrast.momentum 0.98 --recipe.contrast.queue 512"
 PAIRS = "--length 40"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A model, its busy minutes of one thread, and how it is trained and judged; {NAME} is the folder of another."""
+    """A model, its busy minutes of one thread, and how it is trained and judged; {NAME}: a folder of `OTHERS`."""
 
     system: str
     minutes: float
@@ -47,30 +50,45 @@ class Run:
 
 RUNS = {
     "clip": Run("clip", 16, PAIRS),
-    "clip, batches of 32": Run("clip", 8, f"{PAIRS} --recipe.optim.batch 32"),
-    "siglip, batches of 32": Run("siglip", 8, f"{PAIRS} --recipe.optim.batch 32"),
+    "clip, batches of 32": Run("clip", 12, f"{PAIRS} --recipe.optim.batch 32"),
+    "siglip, batches of 32": Run("siglip", 12, f"{PAIRS} --recipe.optim.batch 32"),
     "blip": Run(
         "blip",
         20,
-        f"{PAIRS} --from tower={{clip}} --recipe.contrast.momentum 0.98 --recipe.contrast.queue 512 "
-        "--recipe.contrast.ramp 1000",
+        f"{PAIRS} --from tower={{clip}} {DISTILLED} --recipe.contrast.ramp 1000",
         begins="clip's tower",
+    ),
+    "blip, longer": Run(
+        "blip",
+        20,
+        f"{PAIRS} --from {' '.join(f'{part}={{blip}}' for part in PARTS)} {DISTILLED} --recipe.contrast.ramp 100",
+        begins="blip",
+    ),
+    "llava, captions": Run(
+        "llava",
+        12,
+        f"{SHOWN} {BEGUN} --kinds caption --recipe.optim.batch 16",
+        "--rows 400",
+        "blip's tower, SmolLM2-135M",
     ),
     "llava": Run(
         "llava",
-        18,
-        f"{READS} --recipe.adapters 16 --recipe.projector.shuffle 2 --kinds {QUESTIONS} --together 4",
+        26,
+        f"{SHOWN} --from language=smollm2 tower={{captions}} bridge={{captions}} --recipe.adapters 16 "
+        f"--recipe.optim.batch 28 --kinds {QUESTIONS} --together 4",
         "--rows 800",
-        "blip's tower, SmolLM2-135M",
+        "tower and projector of llava, captions; SmolLM2-135M",
     ),
     "flamingo": Run(
         "flamingo",
         12,
-        f"{READS} --recipe.every 6",
+        f"{READS} {BEGUN} --recipe.optim.batch 20 --recipe.every 6",
         "--rows 400 --episodes 200 --shots 4",
         "blip's tower, SmolLM2-135M",
     ),
 }
+OTHERS = {"clip": "clip", "blip": "blip", "captions": "llava, captions"}
+"""Runs that others begin with, by what `options` call them."""
 
 
 def folder(name: str, out: Path) -> Path:
@@ -83,7 +101,7 @@ def made(name: str, args: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
     run, out = RUNS[name], folder(name, args.out)
     report, nextmove = out / "evaluation" / "report.json", [sys.executable, "-m", "nextmove"]
     if not (out / "model").is_dir():
-        others = {other: folder(other, args.out) for other in ("clip", "blip")}
+        others = {short: folder(other, args.out) for short, other in OTHERS.items()}
         options = [option.format(**others) for option in run.options.split()]
         budget = ["--minutes", f"{args.minutes or run.minutes:g}", "--clock", "busy", "--threads", "1"]
         call = [*nextmove, "train", run.system, str(args.data), *options, *budget, "--bf16", "on", "--out", str(out)]
