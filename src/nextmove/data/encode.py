@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from nextmove.data.errors import DataError
 from nextmove.data.tables import Array
+from nextmove.host.scheduling import keeper
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def encode_video(path: Path, frames: Iterable[Array], fps: float, codec: VideoCo
     import av
 
     os.environ.setdefault("SVT_LOG", "1")  # Else the encoder prints a page of settings for every episode.
+    keep = keeper()
     try:
         with av.open(str(path), "w", format="mp4") as out:
             stream: Any = None
@@ -94,10 +96,14 @@ def encode_video(path: Path, frames: Iterable[Array], fps: float, codec: VideoCo
                 image = av.VideoFrame.from_ndarray(frame, format="rgb24")
                 image.pts, image.time_base = number, 1 / rate(fps)
                 out.mux(stream.encode(image))
+                if number == 0:
+                    keep()  # The encoder, which has its threads now, would make them and this one real-time threads.
             if stream is not None:
                 out.mux(stream.encode(None))
     except av.FFmpegError as problem:
         raise DataError(f"{path}: {codec.codec} cannot encode these frames ({problem})") from problem
+    finally:
+        keep()
 
 
 def _stream(out: Any, path: Path, frame: Array, fps: float, codec: VideoCodec) -> Any:
