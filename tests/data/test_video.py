@@ -18,6 +18,7 @@ import pytest
 from nextmove.data import DataError, Dataset, doctor, open_dataset
 from nextmove.data.cameras import VideoCamera
 from nextmove.data.watched import faults
+from nextmove.host.scheduling import keeper
 
 COUNT, FPS, CAMERA = 40, 10, "observation.images.top"
 B = {"bf": "3", "g": "12", "b-adapt": "0", "crf": "10"}
@@ -87,6 +88,7 @@ def write_video(
 ) -> None:
     """A video of COUNT frames at FPS, or at `times` in milliseconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    keep = keeper()
     with av.open(str(path), "w", options=dict(container or {})) as out:
         stream: Any = out.add_stream(codec, rate=FPS, options=dict(options or {}))
         (stream.width, stream.height), stream.pix_fmt = size, pixels
@@ -104,6 +106,7 @@ def write_video(
         out.mux(stream.encode())
         if audio is not None:
             out.mux(audio.encode())
+    keep()
 
 
 def describe(root: Path, size: tuple[int, int] = (64, 64), suffix: str = ".mp4", begin: float = 0.0) -> Path:

@@ -21,6 +21,7 @@ def in_a_thread(do: object) -> None:
     found: list[BaseException] = []
 
     def run() -> None:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         try:
             do()  # type: ignore[operator]
         except BaseException as problem:
@@ -58,12 +59,15 @@ def test_threads_that_were_there_before_keep_their_own() -> None:
         go.wait()
         seen.append(os.sched_getscheduler(0))
 
-    thread = threading.Thread(target=other)
-    thread.start()
-    ready.wait()
-    keeper()()
-    go.set()
-    thread.join()
+    def kept() -> None:
+        thread = threading.Thread(target=other)
+        thread.start()
+        ready.wait()
+        keeper()()
+        go.set()
+        thread.join()
+
+    in_a_thread(kept)
     assert seen == [os.SCHED_BATCH]
 
 

@@ -45,10 +45,9 @@ def demonstrated_in(recorded: Iterable[Mapping[str, Any] | None]) -> str:
     recorded: as of `data.record.recorded_with`.
     """
     names = sorted({name for known in recorded if known for name in known.get("tasks", ())})
-    found = suite_of(names)
-    if found is None:
-        return "pusht"
-    print(f"task: {found}, as of the demonstrations; --task judges on another")
+    found = suite_of(names) or "pusht"
+    if found != "pusht":
+        print(f"task: {found}, as of the demonstrations; --task judges on another")
     return found
 
 
