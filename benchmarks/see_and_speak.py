@@ -68,7 +68,7 @@ RUNS = {
         "llava",
         12,
         f"{SHOWN} {BEGUN} --kinds caption --recipe.optim.batch 16",
-        "--rows 400",
+        "--rows 100",
         "blip's tower, SmolLM2-135M",
     ),
     "llava": Run(

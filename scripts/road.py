@@ -88,8 +88,8 @@ TOLD: dict[str, tuple[tuple[str, Rule], ...]] = {
     "clip": (_found("clip"), ("speed-clip", cell("images", "1", CLIP, engine="openvino")), _outputs("clip")),
     "siglip": (_found("siglip, batches of 32"), _outputs("siglip")),
     "blip": (
-        _said("blip", "captions exact", "{right} captions word for word"),
-        _found("blip"),
+        _said("blip, longer", "captions exact", "{right} captions word for word"),
+        _found("blip, longer"),
         _outputs("blip-caption"),
     ),
     "flamingo": (
