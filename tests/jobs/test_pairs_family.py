@@ -246,6 +246,9 @@ def test_siglip_starts_at_the_odds_of_a_pair_of_its_batch(folder: Path, batch: i
     recipe = replace(small("siglip"), optim=replace(Siglip().optim, batch=batch))
     model: Any = task(Asked("siglip", str(folder), recipe), Options(side=8, vocabulary=300)).model
     assert torch.sigmoid(model.net.bias).item() == pytest.approx(1 / batch)
-    fixed: Any = task(Asked("siglip", str(folder), replace(recipe, odds=False)), Options(side=8, vocabulary=300)).model
-    assert fixed.net.bias.item() == -10
-    assert not Siglip.published().odds
+    recipe = replace(recipe, net=replace(recipe.net, bias_start=-5.0))
+    said: Any = task(Asked("siglip", str(folder), recipe), Options(side=8, vocabulary=300)).model
+    assert said.net.bias.item() == -5
+    assert Siglip.published().net.bias_start == -10
+    with pytest.raises(ValueError, match="bias_start: expected a number"):
+        Siglip().net.build(classes=300, length=8)

@@ -15,7 +15,7 @@ from nextmove.config import ConfigError
 from nextmove.data.errors import DataError
 from nextmove.encoders import Camera, Instruction, Observation, State
 from nextmove.jobs.simulated import judge, report
-from nextmove.jobs.simulators import simulators_caution, taught_in
+from nextmove.jobs.simulators import demonstrated_in, simulators_caution, taught_in
 from nextmove.models.policy import Timing
 from nextmove.models.policy.bc import BC
 from nextmove.nn.text_encoder import TextEncoder
@@ -201,6 +201,10 @@ def test_the_task_is_by_default_the_one_of_the_demonstrations(
     assert len(one["policies"]["bc"]["episodes"]) == 1
     assert one["policies"]["bc"]["facts"]["demonstrated_with"]["tasks"] == ["mirror", "touch"]
     assert taught_in(run) == "pusht", "demonstrations without a recording do not say"
+    with pytest.raises(ConfigError, match="expected demonstrations of one task or suite, found aloha/insertion, touch"):
+        demonstrated_in([{"tasks": ["touch"]}, None, {"tasks": ["aloha/insertion"]}])
+    with pytest.raises(sim.SimulatorError, match="found ''"):
+        jobs.evaluate(run, task="", episodes=1, workers=0, out=tmp_path / "none")
 
 
 @pytest.mark.parametrize(

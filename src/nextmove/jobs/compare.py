@@ -116,8 +116,8 @@ def compare(
             )  # fmt: skip
         call.leave_out("offline windows leave_out", "for demonstrations, found none; name their folder")
         return runs_simulated(
-            named(runs), task or taught_in(*runs), out, seeds=seeds, workers=workers, batched=batched, video=video,
-            allow_trained=allow_trained, again=again, unnorm_key=unnorm_key,
+            named(runs), taught_in(*runs) if task is None else task, out, seeds=seeds, workers=workers,
+            batched=batched, video=video, allow_trained=allow_trained, again=again, unnorm_key=unnorm_key,
         )  # fmt: skip
     if data_dir is None:
         raise ConfigError("data_dir: expected a folder of demonstrations, or --runs with finished runs, found neither")
@@ -130,7 +130,7 @@ def compare(
             steps=steps, test=test, windows=windows, leave_out=leave_out, again=again,
         )  # fmt: skip
     call.leave_out("test windows", "for --offline")
-    task = task or demonstrated_in([recorded_with(data_dir)])
+    task = demonstrated_in([recorded_with(data_dir)]) if task is None else task
     return compare_simulated(
         data_dir, out, entries=entries, demonstrations=demonstrations, train_seeds=train_seeds, minutes=minutes,
         steps=steps, task=task, seeds=seeds, workers=workers, batched=batched, video=video, retime=retime, again=again,

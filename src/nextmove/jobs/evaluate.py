@@ -167,7 +167,7 @@ def evaluate(
         call.leave_out("task episodes seed workers batched video shuffled", "for a simulator, found --data")
     if batched and runtime == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
-    task = task or ("" if data is not None else taught_in(model))
+    task = ("" if data is not None else taught_in(model)) if task is None else task
     own = unsaid(several(task, batched)[0] if data is None else sets.open_dataset(data))
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, unnorm_key=unnorm_key, **own)
     reference, make = make, partial(make, runtime=runtime, precision=precision, device=device)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nextmove import evaluation, sim
+from nextmove.config import ConfigError
 from nextmove.folders import open_folder
 from nextmove.sim.tasks import suite_of
 from nextmove.sim.versions import differences, installed
@@ -42,10 +43,14 @@ def simulators_caution(entries: Sequence[evaluation.Entry], task: str) -> str:
 def demonstrated_in(recorded: Iterable[Mapping[str, Any] | None]) -> str:
     """The task or suite whose episodes demonstrations were, which is printed; pusht where none of them says.
 
-    recorded: as of `data.record.recorded_with`.
+    recorded: as of `data.record.recorded_with`. Raises ConfigError for tasks that no suite has together.
     """
     names = sorted({name for known in recorded if known for name in known.get("tasks", ())})
-    found = suite_of(names) or "pusht"
+    found = suite_of(names) if names else "pusht"
+    if found is None:
+        raise ConfigError(
+            f"task: expected demonstrations of one task or suite, found {', '.join(names)}; --task names where to judge"
+        )
     if found != "pusht":
         print(f"task: {found}, as of the demonstrations; --task judges on another")
     return found

@@ -30,10 +30,16 @@ class DualEncoder:
     """Whether a learned number is added to every product (SigLIP; Zhai et al. 2023)."""
     scale: float = math.log(1 / 0.07)
     """Start of the logarithm of what products are multiplied by."""
-    bias_start: float = -10.0
+    bias_start: float | None = -10.0
+    """Start of that number; None: whoever builds it says."""
 
     def build(self, *, classes: int, length: int) -> DualEncoderNet:
-        """The network of texts of at most `length` ids below `classes`; raises ValueError for widths that differ."""
+        """The network of texts of at most `length` ids below `classes`.
+
+        Raises ValueError for widths that differ, and for a number to be added without a start.
+        """
+        if self.bias and self.bias_start is None:
+            raise ValueError("bias_start: expected a number, found none")
         return DualEncoderNet(self, classes, length)
 
 
@@ -53,7 +59,8 @@ class DualEncoderNet(nn.Module):
         # A single number as CLIP stores it, an array of one as SigLIP does.
         shape = (1,) if config.bias else ()
         self.scale = nn.Parameter(torch.full(shape, config.scale))
-        self.bias = nn.Parameter(torch.full(shape, config.bias_start)) if config.bias else None
+        start = config.bias_start
+        self.bias = nn.Parameter(torch.full(shape, start)) if config.bias and start is not None else None
 
     def images(self, images: Tensor) -> Tensor:
         """(N, C) of images (N, 3, height, width), scaled as the tower reads them."""

@@ -36,6 +36,7 @@ SMALL = DualEncoder(
     project=False,
     bias=True,
     scale=math.log(10),
+    bias_start=None,
 )
 """For images of 128 px."""
 BASE = DualEncoder(
@@ -56,9 +57,6 @@ class Siglip:
     """Learns from captions, not from questions."""
     net: DualEncoder = SMALL
     contrast: Contrastive = Contrastive("sigmoid")
-    odds: bool = True
-    """Whether the bias starts at the log odds that a pair of a batch belongs together, -log(batch - 1), and not where
-    `net` says."""
     fixed: bool = False
     """Whether texts are filled up to one length and the tower reads the padding too."""
     optim: Optim = Optim(lr=3e-4, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.1, warmup=200, batch=128, ema=0.999)
@@ -67,11 +65,13 @@ class Siglip:
     def published(cls) -> Siglip:
         """SigLIP base at 224 px, of 32000 ids and texts of 64: 203,155,970 weights."""
         optim = Optim(1e-3, (0.9, 0.95), 1e-8, 1e-4, warmup=20_000, batch=32_768, clip=1.0, ema=0.0)
-        return cls(BASE, Contrastive("sigmoid", shared=False), False, True, optim)
+        return cls(BASE, Contrastive("sigmoid", shared=False), True, optim)
 
     def build(self, spec: PairSpec) -> Dual:
         """The untrained model; raises ValueError for images that are no squares of whole patches."""
-        start = -math.log(max(1, self.optim.batch - 1)) if self.odds else self.net.bias_start
+        # Where `net` names no start, the log odds that a pair of a batch belongs together.
+        start = self.net.bias_start
+        start = -math.log(max(1, self.optim.batch - 1)) if start is None else start
         net = replace(self.net, image=sized(self.net.image, spec), bias_start=start)
         built = net.build(classes=spec.classes, length=spec.length)
         return Dual(spec, built, self.contrast, values="symmetric", fixed=self.fixed, mask=not self.fixed)
