@@ -24,6 +24,7 @@ from typing import Any
 
 from kept_table import keep
 from nextmove import store
+from nextmove.evaluation.answers_report import tries
 
 TASKS = ("aloha/table", "metaworld/table", "pusht/table")
 QUESTIONS = "colour count done gripper there what where which"
@@ -111,10 +112,10 @@ def made(name: str, args: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
     return json.loads(report.read_text()), store.read_config(out / "model")["facts"]
 
 
-def figures(report: dict[str, Any]) -> Iterator[tuple[str, int, int, float, float]]:
-    """What is judged, how many were right, of how many, and the interval."""
+def figures(report: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """What is judged, how many were right, the share, and the interval."""
     for name, rate in report.get("rates", {}).items():
-        yield name, rate["successes"], rate["episodes"], rate["low"], rate["high"]
+        yield name, *counted(rate["successes"], rate["episodes"], rate)
     words = {
         "exact": "answers exact",
         "with_other_images": "with other images",
@@ -122,20 +123,30 @@ def figures(report: dict[str, Any]) -> Iterator[tuple[str, int, int, float, floa
     }
     found = {words[name]: report[name] for name in words if name in report}
     found |= {f"answers to {kind}": rate for kind, rate in report.get("by_kind", {}).items()}
-    shots = report.get("few_shot", {})
-    found |= {f"new names, {name} examples": shots[name] for name in ("without", "with") if name in shots}
+    found |= {f"new names, {name}": rate for name, rate in tries(report)}
     for name, rate in found.items():
-        yield name, rate["right"], rate["of"], rate["low"], rate["high"]
+        yield name, *counted(rate["right"], rate["of"], rate)
+    for name, rate in tries(report):
+        if gain := rate.get("gain"):
+            points = [f"{100 * gain[part]:+.0f}" for part in ("mean", "low", "high")]
+            yield f"examples gain over: {name}", "", f"{points[0]} %", f"{points[1]} to {points[2]} %"
+    if gates := report.get("gates", {}).values():
+        yield "gates |tanh| at the end, from 0", f"{min(gates):.4f} to {max(gates):.4f}", "", ""
+
+
+def counted(right: float, of: int, rate: dict[str, Any]) -> tuple[str, str, str]:
+    """Of all, in percent, and the interval where there is one."""
+    interval = f"{100 * rate['low']:.0f}–{100 * rate['high']:.0f} %" if "low" in rate else ""
+    return f"{right:g}/{of}", f"{100 * right / of:.0f} %", interval
 
 
 def table(found: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> list[list[Any]]:
     """A row for each figure of each model."""
     return [
-        [name, RUNS[name].begins, f"{facts['minutes']:.0f}", facts["steps"], what, f"{right}/{of}",
-         f"{100 * right / of:.0f} %", f"{100 * low:.0f}–{100 * high:.0f} %"]
+        [name, RUNS[name].begins, f"{facts['minutes']:.0f}", facts["steps"], *figure]
         for name, (report, facts) in found.items()
-        for what, right, of, low, high in figures(report)
-    ]  # fmt: skip
+        for figure in figures(report)
+    ]
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from nextmove.jobs.judge_reader import exchanged
 from nextmove.models.generator import Generator, TextSpec
 from nextmove.models.vision_language.asking import answers
 from nextmove.models.vision_language.llava import llama
-from nextmove.models.vision_language.shots import explained
+from nextmove.models.vision_language.shots import copied, explained
 from nextmove.models.vision_language.wording import Turn
 
 
@@ -86,6 +87,94 @@ def test_a_judgement_counts_what_is_held_out(system, folder, tmp_path, capsys):
         assert set(report["gates"].values()) == {0.0}
         assert report["few_shot"]["with"]["of"] == 6
         assert "gates |tanh|, from 0: 0.000" in capsys.readouterr().out
+
+
+def binder(reader, images, valid, rows, *, new):
+    """Answers as the example does that shows the same colour; without examples as nobody does."""
+    colours = images.float().mean((2, 3)).argmax(2).tolist()
+    return [
+        next((turn.answer for turn, colour in zip(row[:-1], own, strict=False) if colour == own[-1]), "nobody")
+        for row, own in zip(rows, colours, strict=True)
+    ]
+
+
+def copier(reader, images, valid, rows, *, new):
+    """Says what the first example says."""
+    return [row[0].answer if len(row) > 1 else "nobody" for row in rows]
+
+
+def few(answering, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["nextmove.jobs.judge_reader"], "answers", answering)
+    return jobs.judge_reader(saved("flamingo", folder, tmp_path), episodes=40, shots=4)["few_shot"]
+
+
+def test_who_reads_examples_gains_over_copying_them_and_needs_their_images(folder, tmp_path, monkeypatch):
+    found = few(binder, folder, tmp_path, monkeypatch)
+    assert found["with"]["share"] == 1.0
+    assert found["without"]["right"] == 0
+    assert found["other_images"]["share"] < 0.7
+    assert all(gain["low"] > 0 for gain in found["gain"].values())
+    assert found["gain"].keys() == {"without", "other_images", "copying_one", "copying_commonest"}
+    for name, gain in found["gain"].items():
+        assert gain["mean"] == pytest.approx(1.0 - found[name]["share"])
+
+
+def test_who_copies_an_example_gains_nothing_over_copying(folder, tmp_path, monkeypatch):
+    found = few(copier, folder, tmp_path, monkeypatch)
+    assert found["other_images"] == found["with"]
+    assert found["gain"]["other_images"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert found["gain"]["without"]["low"] > 0
+    assert found["gain"]["copying_one"]["low"] < 0 < found["gain"]["copying_one"]["high"]
+    assert 0.25 <= found["copying_one"]["share"] <= 0.75
+
+
+def test_a_report_shows_what_copying_gets_and_gates(folder, tmp_path, monkeypatch, capsys):
+    found = few(binder, folder, tmp_path, monkeypatch)
+    said, page = capsys.readouterr().out, (tmp_path / "model" / "evaluation" / "report.html").read_text()
+    right, gain = found["copying_one"]["right"], f"{100 * found['gain']['copying_one']['mean']:+.1f} ("
+    assert f"made-up names, one of 4 examples copied: {right:g}/40" in said
+    assert f"examples gain {gain}" in said
+    row = page[page.index("one of 4 examples copied") :].split("</tr>")[0]
+    assert f"<td>{right:g}</td><td>40</td>" in row
+    assert gain in row
+    assert "images of other rows" in page
+    assert "Mean |tanh(gate)|" in page
+
+
+def test_the_table_of_models_shows_copying_gains_and_gates(folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    from benchmarks.see_and_speak import figures
+
+    found = few(binder, folder, tmp_path, monkeypatch)
+    report = json.loads((tmp_path / "model" / "evaluation" / "report.json").read_text())
+    report["gates"] = {"0.attend": 0.0125, "1.attend": 0.25}
+    shown = {name: cells for name, *cells in figures(report)}
+    assert shown["new names, 4 examples"][0] == "40/40"
+    assert shown["new names, one of 4 examples copied"] == [
+        f"{found['copying_one']['right']:g}/40",
+        f"{100 * found['copying_one']['share']:.0f} %",
+        "",
+    ]
+    gain = found["gain"]["copying_one"]
+    assert shown["examples gain over: one of 4 examples copied"][1:] == [
+        f"{100 * gain['mean']:+.0f} %",
+        f"{100 * gain['low']:+.0f} to {100 * gain['high']:+.0f} %",
+    ]
+    assert shown["gates |tanh| at the end, from 0"][0] == "0.0125 to 0.2500"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("abaca", (2 / 4, 1.0)),
+        ("ababb", (2 / 4, 1 / 2)),
+        ("abbba", (1 / 4, 0.0)),
+        ("abcda", (1 / 4, 1 / 4)),
+        ("bbcca", (0.0, 0.0)),
+    ],
+)
+def test_copying_an_example_is_counted(said, expected):
+    assert copied([Turn(QUESTION, name) for name in said]) == expected
 
 
 def test_kinds_that_were_not_learned_are_not_judged(folder, tmp_path):

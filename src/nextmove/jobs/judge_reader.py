@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 
 from nextmove.config import ConfigError
-from nextmove.contracts import Rng, seeded
+from nextmove.contracts import Rng, seeded, uniform
 from nextmove.data import DataError
 from nextmove.data.pairs import Pairs
-from nextmove.evaluation.answers_report import write_answers
+from nextmove.data.tables import Array
+from nextmove.evaluation.answers_report import figures, told, write_answers
 from nextmove.evaluation.intervals import Rate, wilson
-from nextmove.evaluation.paired import mcnemar, paired_bootstrap
+from nextmove.evaluation.paired import paired_bootstrap
 from nextmove.jobs.ask import load_reader
 from nextmove.jobs.repeat import Call, at_least, repeatable, writable_dir
 from nextmove.models.vision_language.asking import answers
 from nextmove.models.vision_language.reader import Reader
-from nextmove.models.vision_language.shots import explained, kept_names, renamed
+from nextmove.models.vision_language.shots import copied, explained, kept_names, renamed
 from nextmove.models.vision_language.wording import Turn
 
 BATCH = 32
@@ -64,8 +65,9 @@ def judge_reader(
     """Judges a model that answers questions about images on the held-out rows of what it was trained on.
 
     Exact answers by kind of question; the same with the images of other rows, which tells whether it looks; and of a
-    model with gated blocks its gates, and whether examples in the prompt explain names that were never trained. Writes
-    report.html and report.json into OUT and returns the latter's content.
+    model with gated blocks its gates, and whether examples in the prompt explain names that were never trained, beside
+    what copying one of them gets and the same prompts with other images. Writes report.html and report.json into OUT
+    and returns the latter's content.
 
     Args:
         model: A run's folder, or a saved model that reads images.
@@ -118,7 +120,12 @@ def held_rows(reader: Reader, source: str | Path, most: int) -> Pairs:
     _, test = pairs.of_kinds(reader.facts.get("only", ()), str(source)).split()
     if not len(test):
         raise DataError(f"{source}: expected held-out rows, found none")
-    return test.take(np.unique(np.linspace(0, len(test) - 1, min(most, len(test))).round().astype(np.int64)))
+    return test.take(evenly(len(test), most))
+
+
+def evenly(count: int, most: int) -> Array:
+    """At most so many of the numbers below `count`, evenly out of all."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
 
 
 def answered(reader: Reader, pairs: Pairs, length: int, moved: Rng | None = None) -> Answered:
@@ -172,36 +179,45 @@ def prior(found: Answered) -> dict[str, Any]:
 
 
 def few_shot(reader: Reader, held: Pairs, episodes: int, shots: int, length: int, seed: int) -> dict[str, Any]:
-    """Gates, and answers with and without examples that explain made-up names; {} for a model without gates."""
+    """Gates, and answers with and without examples that explain made-up names; {} for a model without gates.
+
+    Without examples the name stands in no prompt. With them copying one is often right, so that examples are read
+    where more answers are right than by copying, and fewer with the images of other rows.
+    """
     gates = {name: float(w.detach().tanh().abs().mean()) for name, w in reader.net.named_parameters() if _gate(name)}
     if not gates:
         return {}
     found: dict[str, Any] = {"gates": {name.removeprefix("language.stream.gated."): g for name, g in gates.items()}}
-    turns = [Turn(row.prompt, row.text, len(row.images)) for row in held.rows]
+    turns = [Turn(row.prompt, row.text) for row in held.rows]
     chosen = explained(turns, shots, episodes, seeded(seed, 8))
     if not chosen:
         return found
-    none, some = [], []
-    for part in (chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)):
-        draws = torch.rand(len(part), shots + 1, generator=torch.Generator().manual_seed(seed))
-        named = [
-            renamed([turns[i] for i in own], kept_names(True), own_draws)[0]
-            for own, own_draws in zip(part, draws, strict=True)
-        ]
-        none += tried(reader, held, [own[-1:] for own in part], [row[-1:] for row in named], length)
-        some += tried(reader, held, part, named, length)
-    gain = paired_bootstrap(torch.tensor(some).double().numpy(), torch.tensor(none).double().numpy(), seed=seed)
-    only = sum(a and not b for a, b in zip(some, none, strict=True))
-    lost = sum(b and not a for a, b in zip(some, none, strict=True))
-    return found | {
-        "few_shot": {
-            "examples": shots,
-            "without": rate(none),
-            "with": rate(some),
-            "gain": {"mean": gain.mean, "low": gain.low, "high": gain.high},
-            "p": mcnemar(only, lost),
-        }
+    draws = uniform((len(chosen), shots + 1), seeded(seed, 9))
+    named = [
+        renamed([turns[i] for i in own], kept_names(True), own_draws)[0]
+        for own, own_draws in zip(chosen, draws, strict=True)
+    ]
+    other = exchanged(len(held), seeded(seed, 10))[torch.tensor(chosen)].tolist()
+    tries = {
+        "with": tried(reader, held, chosen, named, length),
+        "without": tried(reader, held, [own[-1:] for own in chosen], [row[-1:] for row in named], length),
+        "other_images": tried(reader, held, other, named, length),
     }
+    one, commonest = zip(*map(copied, named), strict=True)
+    copies = {"copying_one": one, "copying_commonest": commonest}
+    few = {name: rate(right) for name, right in tries.items()} | {name: expected(own) for name, own in copies.items()}
+    return found | {"few_shot": {"examples": shots, **few, "gain": gains({**tries, **copies}, seed)}}
+
+
+def gains(tries: Mapping[str, Sequence[float]], seed: int) -> dict[str, Any]:
+    """How much more is right with examples than by each of the others on the same prompts, with its interval."""
+    best, *others = ((name, np.array(own, np.float64)) for name, own in tries.items())
+    return {name: asdict(paired_bootstrap(best[1], own, seed=seed)) for name, own in others}
+
+
+def expected(chances: Sequence[float]) -> dict[str, Any]:
+    """How many answers are right in the mean; nothing of it is drawn."""
+    return {"right": sum(chances), "of": len(chances), "share": sum(chances) / len(chances)}
 
 
 def _gate(name: str) -> bool:
@@ -211,12 +227,16 @@ def _gate(name: str) -> bool:
 def tried(
     reader: Reader, held: Pairs, numbers: Sequence[Sequence[int]], rows: Sequence[Sequence[Turn]], length: int
 ) -> list[bool]:
-    """Whether the last question of each row of turns is answered exactly."""
-    flat = held.batch([i for own in numbers for i in own])
-    size = len(numbers[0])
-    images, valid = (flat[n].unflatten(0, (-1, size)).flatten(1, 2) for n in ("images", "images_valid"))
-    said = answers(reader, images, valid, rows, new=length)
-    return [own.strip() == row[-1].answer for own, row in zip(said, rows, strict=True)]
+    """Whether the last question of each row of turns is answered exactly; numbers: the rows whose images are shown."""
+    right: list[bool] = []
+    for i in range(0, len(rows), BATCH):
+        flat = held.batch([number for own in numbers[i : i + BATCH] for number in own])
+        images, valid = (flat[n].unflatten(0, (-1, len(numbers[0]))).flatten(1, 2) for n in ("images", "images_valid"))
+        each = flat["images_valid"].sum(1).tolist()
+        shown = [[turn._replace(images=each.pop(0)) for turn in row] for row in rows[i : i + BATCH]]
+        said = answers(reader, images, valid, shown, new=length)
+        right += [own.strip() == row[-1].answer for own, row in zip(said, shown, strict=True)]
+    return right
 
 
 def pictures(found: Answered) -> list[dict[str, Any]]:
@@ -238,21 +258,7 @@ def pictures(found: Answered) -> list[dict[str, Any]]:
 
 def summary(result: dict[str, Any]) -> str:
     """The verdict in a few lines."""
-
-    def share(name: str, found: dict[str, Any]) -> str:
-        own = f"{100 * found['share']:.1f} % ({100 * found['low']:.0f} to {100 * found['high']:.0f})"
-        return f"{name}: {found['right']}/{found['of']}, {own}"
-
-    lines = [share("exact answers on held-out rows", result["exact"])]
-    lines += [share(f"  {kind}", found) for kind, found in result["by_kind"].items()]
-    lines += [share("with the images of other rows", result["with_other_images"])]
-    lines += [share("the best fixed answer to each question", result["without_looking"])]
-    if "few_shot" in result:
-        few = result["few_shot"]
-        lines += [share("made-up names, no example", few["without"])]
-        lines += [share(f"made-up names, {few['examples']} examples", few["with"])]
-        gain = few["gain"]
-        lines += [f"gain {gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}), p {few['p']:.2g}"]
+    lines = [f"{name}: {told(found)}" for name, found in figures(result)]
     if "gates" in result:
         gates = ", ".join(f"{gate:.3f}" for gate in result["gates"].values())
         lines += [f"gates |tanh|, from 0: {gates}"]

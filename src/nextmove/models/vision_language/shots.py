@@ -6,6 +6,7 @@ means can only be read off the examples, so that a model learns to look for it t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -94,3 +95,11 @@ def explained(turns: Sequence[Turn], examples: int, count: int, rng: Rng) -> lis
         if turns[order[-1]].answer in said and len(set(said)) > 1:
             found.append(order)
     return found[:count]
+
+
+def copied(turns: Sequence[Turn]) -> tuple[float, float]:
+    """How often copying an example answers the last turn: an example drawn at random, and the examples' commonest
+    answer (one drawn of those that are as common)."""
+    said = Counter(turn.answer for turn in turns[:-1])
+    own, most = said[turns[-1].answer], max(said.values())
+    return own / (len(turns) - 1), (own == most) / sum(count == most for count in said.values())
