@@ -233,11 +233,19 @@ def test_every_name_of_paligemma_has_its_place(spelling):
     check(paligemma.join, PALIGEMMA, names, 2_923_466_480)
 
 
-def test_every_name_of_smolvlm_has_its_place():
-    config, expected = SMOL["256M"]
-    names = decoder("model.text_model.", 30, 576, 1536, 576, 192, 49280) | {"lm_head.weight": (49280, 576)}
-    names |= towers("model.vision_model.", 12, 768, 3072, 1024, 16, False)
-    names |= {"model.connector.modality_projection.proj.weight": (576, 768 * 16)}
+@pytest.mark.parametrize(
+    ("size", "text", "vision", "joined"),
+    [
+        ("256M", (30, 576, 1536, 576, 192), (12, 768, 3072, 1024, 16), (576, 12_288)),
+        ("500M", (32, 960, 2560, 960, 320), (12, 768, 3072, 1024, 16), (960, 12_288)),
+        ("2.2B", (24, 2048, 8192, 2048, 2048), (27, 1152, 4304, 729, 14), (2048, 10_368)),
+    ],
+)
+def test_every_name_of_smolvlm_has_its_place(size, text, vision, joined):
+    config, expected = SMOL[size]
+    names = decoder("model.text_model.", *text, 49280) | {"lm_head.weight": (49280, text[1])}
+    names |= towers("model.vision_model.", *vision, False)
+    names |= {"model.connector.modality_projection.proj.weight": joined}
     check(smolvlm.join, config, names, expected)
 
 

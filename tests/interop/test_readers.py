@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
 from tests.interop.test_cases import GOLDEN
 
+from nextmove.config import ConfigError
 from nextmove.contracts import Context
 from nextmove.interop import hf
 
@@ -39,6 +40,20 @@ def test_every_tensor_is_used_or_an_error(name, tmp_path):
             hf.load(folder)
     save_file({**found, last: torch.zeros(3, 5, 7)}, path)
     with pytest.raises(ValueError, match=r"shape|rows"):
+        hf.load(folder)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "model-00001-of-00001.safetensors"])
+@pytest.mark.parametrize("kept", [0, 7, 500, 0.5, -1])
+def test_a_file_that_is_cut_off_anywhere_is_named(kept, file, tmp_path):
+    folder = materialise(GOLDEN / "llava", tmp_path / "model")
+    path = (folder / "model.safetensors").rename(folder / file)
+    index = {"weight_map": dict.fromkeys(load_file(path), file)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    hf.load(folder)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    with pytest.raises(ConfigError, match=rf"model/{file}: not a valid safetensors file"):
         hf.load(folder)
 
 
