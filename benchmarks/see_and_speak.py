@@ -181,7 +181,10 @@ def main() -> None:
             "finds its text among 64, none of them twice. Captions and answers count where they are equal word for "
             "word. With other images: the same questions, each with another row's image. Best without looking: the "
             "commonest answer to each question. New names: a made-up name stands for the answer, and four examples in "
-            f"the prompt explain it, or none. {args.remark}"
+            "the prompt, of the same question, show it beside others, or none do. Without examples the name stands in "
+            "no prompt, so that none can be right, and a gain over that says little; whoever copies one of the "
+            "examples is often right: who reads them is right more often than by copying, and less often with other "
+            f"images. {args.remark}"
         ).strip(),
         columns=["model", "begins with", "minutes", "steps", "judged", "right", "share", "95 % interval"],
         rows=rows,

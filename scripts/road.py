@@ -93,8 +93,9 @@ TOLD: dict[str, tuple[tuple[str, Rule], ...]] = {
         _outputs("blip-caption"),
     ),
     "flamingo": (
-        _said("flamingo", "new names, with examples", "{right} new names told by four examples"),
         _outputs("flamingo"),
+        _said("flamingo", "new names, 4 examples", "{right} new names with four examples in the prompt"),
+        _said("flamingo", "new names, one of 4 examples copied", "{right} by copying one of the four"),
     ),
     "llava": (_said("llava", "answers exact", "{right} answers word for word"), _outputs("llava")),
     "paligemma": (_outputs("paligemma"),),

@@ -294,7 +294,7 @@ SYSTEMS: tuple[System, ...] = (
         "flamingo",
         "Flamingo",
         "VisionTower + Perceiver + Interleaved(Gpt with gated blocks) + Autoregressive",
-        "a frozen language model that sees, and learns from examples in its prompt",
+        "a frozen language model that sees: images and texts in any order, examples among them",
     ),
     _sighted(
         "llava",

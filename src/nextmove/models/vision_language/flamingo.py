@@ -1,4 +1,4 @@
-"""Flamingo: a language model that sees, and learns from examples in its prompt (Alayrac et al. 2022).
+"""Flamingo: a frozen language model that sees images and texts in any order, examples among them (Alayrac et al. 2022).
 
 What changed over captioning models: the language model stays frozen. A resampler makes a few tokens of any image, and
 gated blocks between the layers attend to them; gates start at 0, so that it begins as the language model that it was.
