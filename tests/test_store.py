@@ -40,6 +40,7 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no facts": (lambda c: c.pop("facts"), "missing key 'facts'"),
     "facts of another kind": (lambda c: c.update(facts=[1]), r"facts: expected dict, found \[1\]"),
     "another format": (lambda c: c.update(format=4), "format: expected 1, 2 or 3, found 4"),
+    "an unknown key": (lambda c: c.update(adapter={}), "unknown key 'adapter', expected system, recipe"),
     "unknown system": (lambda c: c.update(system="bcc"), "'bcc', did you mean 'bc'"),
 }
 

@@ -23,6 +23,8 @@ FORMAT, READABLE = 3, (1, 2, 3)
 """What is written and what can be read; `formats` and `nn.renamed` bring configs and names of tensors up to date."""
 KEYS: dict[str, type] = {"system": str, "recipe": dict, "spec": dict, "facts": dict}
 """What a config must hold besides its format."""
+OTHERS = ("format", "nextmove", "adapters", "sha256")
+"""What it may hold besides those."""
 
 
 def create(system: str, spec: Any, recipe: Any = None) -> Any:
@@ -117,6 +119,8 @@ def read_config(folder: Path | str) -> dict[str, Any]:
             raise ConfigError(f"{path}: missing key {key!r}")
         if not isinstance(config[key], kind):
             raise ConfigError(f"{path}: {key}: expected {kind.__name__}, found {config[key]!r}")
+    if unknown := sorted(config.keys() - {*KEYS, *OTHERS}):
+        raise ConfigError(f"{path}: unknown key {unknown[0]!r}, expected {', '.join((*KEYS, *OTHERS))}")
     with _naming(path):
         find(config["system"])
     return config

@@ -174,6 +174,20 @@ def test_damaged_videos_are_named(tmp_path: Path, version: str) -> None:
     assert {f.check for f in errors} == {"video"}
 
 
+def test_a_video_of_another_size_is_named(tmp_path: Path) -> None:
+    root = Path(shutil.copytree(GOLDEN / "lerobot_dataset_v3" / "dataset", tmp_path / "set"))
+    info = json.loads((root / "meta/info.json").read_text())
+    name = next(name for name, feature in info["features"].items() if feature["dtype"] == "video")
+    feature = info["features"][name]
+    height, width = feature["shape"][:2]
+    feature["shape"] = [height + 16, width + 8, 3]
+    (root / "meta/info.json").write_text(json.dumps(info))
+    errors = [finding for finding in doctor(root) if finding.level == "error"]
+    assert {finding.feature for finding in errors} == {name}
+    said = f"expected {height + 16} x {width + 8} px as info.json says, found {height} x {width}"
+    assert all(finding.message.endswith(said) for finding in errors)
+
+
 def test_a_v21_file_of_another_length_is_named(tmp_path: Path) -> None:
     root = Path(shutil.copytree(GOLDEN / "lerobot_dataset_v21" / "dataset", tmp_path / "set"))
     path = root / "data/chunk-000/episode_000002.parquet"

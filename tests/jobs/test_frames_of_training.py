@@ -186,6 +186,14 @@ def test_what_cannot_be_watched_is_not_judged_and_said(root: Path, tmp_path: Pat
     assert both["data"]["numbers"] == found["data"]["numbers"]
 
 
+def test_a_frame_damaged_inside_a_video_says_how_to_judge_without_its_episode(root: Path, tmp_path: Path) -> None:
+    train(root, leave_out=(0, 2, 5))
+    damage(video(root, 5))
+    with pytest.raises(data.DataError, match="episode 5, frame") as caught:
+        jobs.evaluate(root.parent / "run", data=root, out=tmp_path / "a", windows=0, leave_out=(2,))
+    assert str(caught.value).endswith("mend it, or judge without it: --leave-out 2 5")
+
+
 def test_a_comparison_neither_trains_nor_judges_on_what_is_left_out(root: Path, tmp_path: Path) -> None:
     video(root, 3).unlink()
     asked: dict[str, Any] = {"entries": ("bc",), "offline": True, "steps": 1, "windows": 8, "out": tmp_path / "c"}

@@ -97,7 +97,7 @@ def test_only_the_layers_that_are_named_have_adapters(run: Path, demos: Path, tm
 
 
 def test_what_cannot_begin_is_named(run: Path, demos: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--from .*: expected a bc, found a flow-policy; train that"):
+    with pytest.raises(ConfigError, match=r"--from .*: expected a model of bc, found one of flow-policy; train that"):
         jobs.train("bc", demos, out=tmp_path / "a", start=[str(run)], steps=1)
     golden = Path(__file__).parents[1] / "golden" / "act_state"
     with pytest.raises((ConfigError, FileNotFoundError)):

@@ -33,16 +33,17 @@ class Deep(nn.Module):
         """One term, and the size of the number."""
         if self.training:
             self.seen += 1
-        ctx = Context(len(batch["x"]), vector=self.loud * self.given(batch["condition"]))
-        return self.decoder.loss(ctx, batch["x"][:, None], weight=None, rng=rng)
+        x, condition = (batch[name].to(self.loud.dtype) for name in ("x", "condition"))
+        ctx = Context(len(x), vector=self.loud * self.given(condition))
+        return self.decoder.loss(ctx, x[:, None], weight=None, rng=rng)
 
 
 def go(out: Path, seed: int = 0, **settings):
-    """Ten steps with validation."""
+    """Ten steps with validation, in float64: Adam's first steps are the signs of gradients, however small."""
     from dataclasses import replace
 
     optim = replace(OPTIM, **FROZEN)
-    return run(out, Deep(seed), optim=optim, steps=10, validation=held(), validate_every=5, **settings)
+    return run(out, Deep(seed).double(), optim=optim, steps=10, validation=held(), validate_every=5, **settings)
 
 
 if __name__ == "__main__":

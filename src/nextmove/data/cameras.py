@@ -143,8 +143,7 @@ class VideoCamera:
                 try:
                     frame = video.frame(number)
                 except DataError as problem:
-                    where = self.episodes.named(int(rows[here[0]]))
-                    raise DataError(f"{problem}; {self.feature.name!r}, {where}") from None
+                    raise self.episodes.damaged(int(rows[here[0]]), f"{problem}; {self.feature.name!r}") from None
                 for row in rows[here].tolist():
                     yield row, frame
 
@@ -187,8 +186,9 @@ class ImageCamera:
             try:
                 yield row, self._image(blobs[row - first].as_py())
             except (OSError, ValueError) as problem:
-                path, where = (self._groups or [])[g][0], self.episodes.named(row)
-                raise DataError(f"{path}: {self.feature.name!r}, {where}: no image to decode ({problem})") from None
+                path = (self._groups or [])[g][0]
+                why = f": no image to decode ({problem})"
+                raise self.episodes.damaged(row, f"{path}: {self.feature.name!r}", why) from None
 
     def _bounds(self) -> Array:
         """The exclusive last row of every row group (G,), read from the footers once."""

@@ -52,10 +52,12 @@ class Episodes:
         """The episode of each row number."""
         return np.searchsorted(self.stop, rows, side="right")
 
-    def named(self, row: int) -> str:
-        """A row as episode and frame, as text."""
+    def damaged(self, row: int, what: str, why: str = "") -> DataError:
+        """The error of a row that cannot be read: what, then its episode and frame, then why."""
         episode = int(self.of_rows(np.array([row]))[0])
-        return f"episode {episode}, frame {row - int(self.start[episode])}"
+        problem = DataError(f"{what}, episode {episode}, frame {row - int(self.start[episode])}{why}")
+        problem.episode = episode
+        return problem
 
 
 def read_episodes(info: Info) -> Episodes:

@@ -75,6 +75,9 @@ class VideoFile:
         self._decoder: Iterator[Any] | None = None
         self._next = self._early = 0
         self._turns: int | None = None
+        codec = self._stream.codec_context
+        self.size: tuple[int, int] = (codec.height, codec.width)
+        """Height and width as stored, before a turn that the file may ask for."""
         self.tick = float(self._stream.time_base or 0)
         self.seconds: Array = self._pts * self.tick
         begin = float(self.seconds[0])

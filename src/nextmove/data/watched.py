@@ -37,6 +37,10 @@ def faults(dataset: Dataset, camera: VideoCamera, file: int, timed: bool = True)
         yield Fault("error", None, f"{problem}; it is to show episode{'s' * (len(owners) > 1)} {listed(owners)}")
         return
     found = False
+    expected = camera.feature.shape[:2]
+    if expected not in (video.size, video.size[::-1]):
+        which = f"{path}: expected {expected[0]} x {expected[1]} px as info.json says, found"
+        yield Fault("error", None, f"{which} {video.size[0]} x {video.size[1]}")
     for episode in np.flatnonzero(camera.clips.file_of == file).tolist() if timed else ():
         rows = np.arange(dataset.episode_from[episode], dataset.episode_to[episode])
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -27,6 +28,18 @@ def remaining(dataset: Dataset, leave_out: Sequence[int], use: str = "judging") 
     if not len(rest):
         raise ValueError(f"leave_out: expected to leave an episode for {use}, found all {dataset.num_episodes}")
     return rest
+
+
+@contextmanager
+def told_the_way(leave_out: Sequence[int] = ()) -> Iterator[None]:
+    """Inside, an error of one damaged episode says how to judge without it."""
+    try:
+        yield
+    except DataError as problem:
+        if problem.episode is None:
+            raise
+        without = " ".join(map(str, sorted({problem.episode, *leave_out})))
+        raise DataError(f"{problem}; mend it, or judge without it: --leave-out {without}") from None
 
 
 def check_watched(policy: Policy, dataset: Dataset, episodes: Array, leave_out: Sequence[int] = ()) -> None:

@@ -17,7 +17,7 @@ from nextmove.evaluation.progress import progress_bar
 from nextmove.evaluation.trajectory import LONGEST, Trajectory, follow
 from nextmove.jobs.films import filmed
 from nextmove.jobs.held import held_state, spread
-from nextmove.jobs.left_out import check_watched, remaining
+from nextmove.jobs.left_out import check_watched, remaining, told_the_way
 from nextmove.jobs.provenance import Choice, choose
 from nextmove.jobs.repeat import at_least
 from nextmove.jobs.robot import fits_data, number_features, read_features
@@ -57,13 +57,14 @@ def offline(
     state = held_state(chosen)
     judged = _windows(policy, chosen, state)
     picks = np.linspace(0, len(judged) - 1, min(len(judged), windows or len(judged))).astype(np.int64)
-    with progress_bar(True, "windows", len(picks)) as move:
+    with told_the_way(leave_out), progress_bar(True, "windows", len(picks)) as move:
         found = evaluation.offline(
             policy, _batches(judged, picks, move), now=max(PAST, policy.timing.first), latency_calls=100, state=state,
             spread=spread(judged.columns["action"][chosen.rows]), names=dataset.layout.features["action"].names,
         )  # fmt: skip
-    drawn = tuple(_followed(policy, judged, int(number)) for number in chosen.episodes[:DRAWN])
-    films = tuple(film for number in chosen.episodes[:DRAWN] for film in filmed(chosen, int(number), judged.cameras))
+    with told_the_way(leave_out):
+        drawn = tuple(_followed(policy, judged, int(n)) for n in chosen.episodes[:DRAWN])
+        films = tuple(film for n in chosen.episodes[:DRAWN] for film in filmed(chosen, int(n), judged.cameras))
     what = f"{len(picks)} windows out of {choice.sentence}. {unnamed}".strip()
     if policy.ensemble is not None:
         what += " Each plan is judged by itself, without the temporal ensembling that the policy asks for."

@@ -60,7 +60,7 @@ def recipe_of(source: Path | str, system: str, keep_scales: bool = False, unnorm
     card = read_whole(source, keep_scales, unnorm_key).card
     assert card is not None
     if card.system != system:
-        raise ConfigError(f"--from {source}: expected a {system}, found a {card.system}; train that")
+        raise ConfigError(f"--from {source}: expected a model of {system}, found one of {card.system}; train that")
     return card.recipe
 
 
