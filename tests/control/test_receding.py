@@ -33,6 +33,18 @@ class Noise(Counting):
         return Chunk(normal((len(obs["observation.state"]), 6, 1), rng), 0.1)
 
 
+class Saying(Counting):
+    """Says a word of its own in each call, for the rows that are given none, and keeps it for three plans."""
+
+    plans_a_subtask = 3
+
+    def act(self, obs, *, rng, known=None):
+        chunk = super().act(obs, rng=rng)
+        batch = len(chunk.actions)
+        words = [given or f"word {len(self.shown)}" for given in obs.get("plan", [""] * batch)]
+        return Chunk(chunk.actions, 0.1, tuple(words))
+
+
 def see(value):
     return {"observation.state": np.array([value], np.float32)}
 
@@ -55,6 +67,25 @@ def test_number_of_executed_actions_can_be_chosen():
     control = Receding(Counting(), seeded(0), n_action_steps=2)
     assert control.n_action_steps == 2
     assert [float(control.step(see(0))[0]) for _ in range(5)] == [0, 1, 100, 101, 200]
+
+
+def test_a_sub_task_is_kept_for_as_many_plans_as_the_actor_says():
+    actor = Saying()
+    control = BatchedReceding(actor, 2, n_action_steps=1)
+    for row in range(2):
+        control.reset(row, seeded(row))
+    control.step([see(0), None])
+    for _ in range(3):
+        control.step([see(0), see(0)])
+    assert [shown.get("plan") for shown in actor.shown] == [
+        None,
+        ["word 1", ""],
+        ["word 1", "word 2"],
+        ["", "word 2"],
+    ]
+    control.reset(0, seeded(0))
+    control.step([see(0), None])
+    assert "plan" not in actor.shown[-1]
 
 
 def test_reset_forgets_observations_and_actions():

@@ -57,7 +57,7 @@ def test_sub_tasks_are_read_in_training_only():
 
 def test_what_was_written_is_read_behind_the_instruction():
     made, obs = policy().eval(), batch(2)
-    made.planner.forward = lambda ctx, obs, rng: made.planner._told(obs, [LEFT, RIGHT])
+    made.planner.written = lambda ctx, rng: [LEFT, RIGHT]
     told = {**obs, TASK: [f"Go home. Plan: {text}" for text in (LEFT, RIGHT)]}
     plain = policy(None).eval()
     plain.load_state_dict({n: v for n, v in made.state_dict().items() if not n.startswith("planner.")})
@@ -82,7 +82,7 @@ def test_writing_and_acting_are_learnt_together():
     # The words, not the state, may decide: another plan is another action.
     noise = normal((64, 1, 1), seeded(3)) * 0
     same = {STATE: noise, TASK: ["Go home."] * 64}
-    made.planner.forward = lambda ctx, obs, rng: made.planner._told(obs, [LEFT] * 32 + [RIGHT] * 32)
+    made.planner.written = lambda ctx, rng: [LEFT] * 32 + [RIGHT] * 32
     actions = made.act(same, rng=seeded(0)).actions
     assert actions[:32].mean() < actions[32:].mean() - 0.2
 

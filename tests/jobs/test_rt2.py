@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,8 +17,9 @@ from PIL import Image
 from nextmove import data, jobs, store
 from nextmove.codecs.byte_level import train_captions
 from nextmove.config import ConfigError
-from nextmove.contracts import TASK, Feature, Optim, seeded
+from nextmove.contracts import PLAN, TASK, Feature, Optim, seeded
 from nextmove.data import DataError
+from nextmove.data.labelled import add_texts
 from nextmove.data.mixed import Mixed
 from nextmove.jobs.readers import begin_reader, read_reader, reading
 from nextmove.models.policy import PolicySpec
@@ -178,3 +180,23 @@ def test_it_is_trained_on_a_robots_data_and_on_questions(filmed, questions, tmp_
     assert policy.answer_loss(before).item() < 0.9 * untrained
     with pytest.raises(ConfigError, match=r"--pairs .*expected a policy that answers questions too \(rt2\)"):
         jobs.train("openvla", filmed, out=tmp_path / "other", steps=1, threads=1, progress="off", pairs=str(questions))
+
+
+def test_a_model_of_images_and_texts_learns_to_say_sub_tasks_in_its_own_words(filmed, tmp_path):
+    place, labelled = saved(tmp_path / "model"), tmp_path / "labelled"
+    recipe = replace(Rt2().planning(), optim=Optim(lr=3e-3, batch=4, warmup=0, ema=0.0))
+    options = {"recipe": recipe, "start": [f"reader={place}"], "threads": 1, "bf16": "off", "progress": "off"}
+    options |= {"log_every": 1}
+    with pytest.raises(DataError, match=r"plan: expected a column of strings with the sub-task of every step"):
+        jobs.train("rt2", filmed, out=tmp_path / "early", steps=1, **options)
+    shutil.copytree(filmed, labelled)
+    add_texts(labelled, PLAN, ["Go to it."] * 18)
+    policy = jobs.train("rt2", labelled, out=tmp_path / "run", steps=12, **options).eval()
+    assert policy.planner.config.end == policy.end == CODEC.id_of("</s>")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "train.jsonl").read_text().splitlines()]
+    steps = [row.get("terms", row)["plan"] for row in rows if row["kind"] == "step"]
+    assert steps[-1] < 0.9 * steps[0]
+    obs = {CAMERA: torch.zeros(1, 1, 16, 16, 3, dtype=torch.uint8), TASK: ["push"]}
+    (said,) = policy.act(obs, rng=seeded(0)).words
+    # Untrained as it nearly is, it says words, none of which is an action's.
+    assert not {*CODEC.encode(said).tolist()} & {*policy.decoder.net.table.tolist()}

@@ -36,6 +36,8 @@ from nextmove.contracts.protocols import Encoder as Encoder
 from nextmove.contracts.protocols import Estimator as Estimator
 from nextmove.contracts.protocols import ImageCodec as ImageCodec
 from nextmove.contracts.protocols import Numbers as Numbers
+from nextmove.contracts.protocols import Planner as Planner
+from nextmove.contracts.protocols import Reads as Reads
 from nextmove.contracts.protocols import TextCodec as TextCodec
 from nextmove.contracts.protocols import TokenTrunk as TokenTrunk
 from nextmove.contracts.protocols import Trainable as Trainable

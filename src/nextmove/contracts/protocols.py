@@ -16,6 +16,9 @@ from nextmove.contracts.draws import Rng
 from nextmove.contracts.features import Batch, Feature
 from nextmove.contracts.summary import Array, Summary
 
+Reads = Callable[[Mapping[str, Any]], Context]
+"""Observations to their context."""
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -211,6 +214,33 @@ class Estimator(Protocol):
         ...
 
 
+class Planner(Protocol):
+    """What says in words what is done next, before it is done."""
+
+    @property
+    def targets(self) -> Mapping[str, Feature]:
+        """The sub-tasks that it is trained to write."""
+        ...
+
+    @property
+    def every(self) -> int:
+        """For how many plans of actions one sub-task is kept."""
+        ...
+
+    def trained(
+        self, obs: Mapping[str, Any], read: Reads, rng: Rng
+    ) -> tuple[dict[str, Any], Context, dict[str, Tensor]]:
+        """Observations told the data's sub-tasks, the context of the actions, and the loss terms of writing.
+
+        read: observations to their context.
+        """
+        ...
+
+    def __call__(self, obs: Mapping[str, Any], read: Reads, rng: Rng) -> tuple[dict[str, Any], Context]:
+        """Observations told a sub-task, given or written, with it as `plan`, and the context of the actions."""
+        ...
+
+
 @runtime_checkable
 class Decoder(Protocol):
     """A generative rule around a network."""
@@ -265,6 +295,7 @@ class Actor(Protocol):
     def act(self, obs: Batch, *, rng: Rng, known: Known | None = None) -> Chunk:
         """A plan whose first action is due at the last observed step.
 
-        known: what is decided already of it, in the robot's units, (B, n, A) from the action due now on.
+        known: what is decided already of it, in the robot's units, (B, n, A) from the action due now on. An actor that
+        writes sub-tasks takes those that `obs` has as `plan`, (B,) strings, and writes where one is empty.
         """
         ...

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nextmove.contracts import Actor, Batch, Feature, ObservationError, Rows
+from nextmove.contracts import PLAN, Actor, Batch, Feature, ObservationError, Rows
 
 Observation = Mapping[str, Any]
 Action = NDArray[np.float32]
@@ -62,12 +62,14 @@ class _Row:
         self.queue: deque[Action] = deque()
         self.plan: Action | None = None
         self.rng: torch.Generator | None = None
-        self.ticks = 0
+        self.words = ""
+        self.ticks = self.plans = 0
 
     def reset(self, rng: torch.Generator | None) -> None:
         self.seen.clear()
         self.queue.clear()
         self.plan, self.ticks = None, 0
+        self.words, self.plans = "", 0
         self.rng = rng or self.rng
 
     @property
@@ -95,7 +97,8 @@ class BatchedReceding:
 
     Every row draws from its own generator, so what it draws does not depend on the rows beside it.
     `n_action_steps` overrides how many actions of each chunk are executed (the actor's own number otherwise).
-    Of an actor that states its `inputs` (features by name, as a policy does) nothing else is remembered.
+    Of an actor that states its `inputs` (features by name, as a policy does) nothing else is remembered, but its words
+    where it states for how many plans they are kept (`plans_a_subtask`).
     """
 
     def __init__(self, actor: Actor, rows: int, *, n_action_steps: int | None = None) -> None:
@@ -105,6 +108,7 @@ class BatchedReceding:
             raise ValueError(f"n_action_steps: expected at least 1, found {self.n_action_steps}")
         self._rows = [_Row(actor.n_obs_steps) for _ in range(rows)]
         self._inputs: Mapping[str, Feature] | None = getattr(actor, "inputs", None)
+        self._every: int = getattr(actor, "plans_a_subtask", 1)
 
     def reset(self, row: int, rng: torch.Generator | None = None) -> None:
         """Forgets what row `row` saw and planned; it draws from `rng` from now on (from its former one if absent)."""
@@ -146,7 +150,8 @@ class BatchedReceding:
             raise ValueError("rng: expected a generator given to reset before the first step, found none")
         try:
             batch = stack_observations([list(row.seen) for row in rows])
-            actions = self.actor.act(batch, rng=Rows(generators)).actions.float().cpu().numpy().copy()
+            chunk = self.actor.act({**batch, **self._told(rows)}, rng=Rows(generators))
+            actions = chunk.actions.float().cpu().numpy().copy()
         except ObservationError as problem:
             if problem.row < 0:
                 raise
@@ -158,9 +163,14 @@ class BatchedReceding:
             raise ValueError(f"chunk.actions: expected ({len(rows)}, at least {n}, A), found {actions.shape}")
         if not np.isfinite(actions[:, :n]).all():
             raise ValueError("chunk.actions: expected finite numbers, found nan or inf; the actor has diverged")
-        for row, plan in zip(rows, actions, strict=True):
-            row.plan = plan
+        for row, plan, words in zip(rows, actions, chunk.words or [""] * len(rows), strict=True):
+            row.plan, row.words, row.plans = plan, words, row.plans + 1
             row.queue.extend(plan[:n])
+
+    def _told(self, rows: Sequence[_Row]) -> dict[str, list[str]]:
+        """The sub-tasks that are kept of an actor that writes one for several plans, empty where it is written anew."""
+        words = [row.words if row.plans % self._every else "" for row in rows]
+        return {PLAN: words} if any(words) else {}
 
 
 class Receding:

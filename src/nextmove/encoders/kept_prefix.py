@@ -38,7 +38,7 @@ def made(encoder: ReadingEncoder, inputs: Mapping[str, Any], batch: int) -> dict
     config = encoder.config
     if not config.read:
         raise ValueError("encoder.read: expected a language model that reads the prefix by itself, found it off")
-    seen = [one for name in encoder.cameras if (one := encoder.seen(inputs, name, batch)) is not None]
+    seen = encoder.pictures(inputs, batch)
     state = encoder.shown(inputs)
     words = config.state == "words"
     ids, mask = config.prompt.ids(encoder.tokenizer, config.prompt.texts(inputs[TASK], state if words else None))

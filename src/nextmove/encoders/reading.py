@@ -28,6 +28,7 @@ from nextmove.encoders.part import chosen, present
 from nextmove.encoders.pictures import Values
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading_networks import Beside, Reader, Sight
+from nextmove.encoders.spoken import Spoken
 from nextmove.nn.attention import as_heads
 from nextmove.nn.gpt import Gpt, GptNet
 from nextmove.nn.mask import extend_valid
@@ -88,6 +89,8 @@ class Reading:
     read: bool = True
     """Off: the language model is not called here; the context has the tokens, which `Continued` reads together with
     its own (OpenVLA-OFT)."""
+    planner: Spoken | None = None
+    """How it says its next sub-task in words before actions are planned; none: it does not."""
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.towers):
@@ -107,11 +110,6 @@ class Reading:
     @property
     def estimator(self) -> None:
         """States are measured."""
-        return None
-
-    @property
-    def planner(self) -> None:
-        """Sub-tasks are not written apart."""
         return None
 
     def points(self, inputs: Mapping[str, Feature]) -> None:
@@ -197,13 +195,29 @@ class ReadingEncoder(Beside):
 
             return resumed(self, inputs)
         present(inputs, self.inputs)
-        seen = [self.seen(inputs, name, batch) for name in self.cameras]
-        state = self.shown(inputs)
+        return self.context_of(inputs, self.pictures(inputs, batch), ahead=ahead)
+
+    def context_of(
+        self,
+        inputs: Mapping[str, Any],
+        pictures: Sequence[tuple[Tensor, Tensor | None]],
+        prompt: Prompt | None = None,
+        *,
+        ahead: bool = False,
+    ) -> Context:
+        """The context of pictures, as `prefix` has them, with the instruction and the state of `inputs`.
+
+        prompt: the words around these; none: the encoder's own.
+        """
+        state, prompt = self.shown(inputs), prompt or self.config.prompt
         words = self.config.state == "words"
-        ids, mask = self.config.prompt.ids(
-            self.tokenizer, self.config.prompt.texts(inputs[TASK], state if words else None)
-        )
-        return self.prefix([one for one in seen if one is not None], ids, mask, None if words else state, ahead=ahead)
+        ids, mask = prompt.ids(self.tokenizer, prompt.texts(inputs[TASK], state if words else None))
+        return self.prefix(pictures, ids, mask, None if words else state, ahead=ahead)
+
+    def pictures(self, inputs: Mapping[str, Any], batch: int) -> list[tuple[Tensor, Tensor | None]]:
+        """The pictures that there are, as `seen`."""
+        found = [self.seen(inputs, name, batch) for name in self.cameras]
+        return [one for one in found if one is not None]
 
     def seen(self, inputs: Mapping[str, Any], name: str, batch: int) -> tuple[Tensor, Tensor | None] | None:
         """A camera's picture (B, 3, S, S) in [0, 1] and whose rows have it; None where nobody has it."""

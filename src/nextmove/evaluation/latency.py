@@ -81,6 +81,7 @@ class TimedActor:
         self.n_obs_steps, self.n_action_steps, self.horizon = actor.n_obs_steps, actor.n_action_steps, actor.horizon
         self.ensemble: float | None = getattr(actor, "ensemble", None)
         self.inputs: Mapping[str, Feature] | None = getattr(actor, "inputs", None)
+        self.plans_a_subtask: int = getattr(actor, "plans_a_subtask", 1)
         self.ms: list[float] = []
         self.words: tuple[str, ...] = ()
         """What was written before the latest plan, a text a row."""

@@ -64,6 +64,11 @@ def frozen_encoder(policy: Policy) -> ReadingEncoder:
             f"--prefix-cache: expected a policy that reads a prefix by a language model, found one of "
             f"{type(encoder).__name__}; leave it out"
         )
+    if policy.planner is not None:
+        raise ConfigError(
+            "--prefix-cache: expected a policy that says no sub-tasks, which its language model is trained to, found "
+            "one with encoder.planner; leave one out"
+        )
     optim = policy.card.recipe.optim  # type: ignore[union-attr]
     rates = factors(policy, optim.scales)
     inside = {name.removeprefix("encoder."): rate for name, rate in rates.items() if name.startswith("encoder.")}
@@ -99,7 +104,9 @@ def made_from(policy: Policy, dataset: data.Dataset, folder: Path) -> dict[str, 
     weights = {n: digest(p) for n, p in encoder.named_parameters() if not trains_alone(n, config)}
     inside = encoder.scale.state_dict() if stated and encoder.scale is not None else {}
     scales = {name: digest(value) for name, value in inside.items()}
-    preprocessing = [encode(config), {n: _shape(encoder.inputs[n]) for n in cameras}, scales]
+    # One that plans has no cache.
+    reads = {name: value for name, value in encode(config).items() if name != "planner"}
+    preprocessing = [reads, {n: _shape(encoder.inputs[n]) for n in cameras}, scales]
     return {
         "data": _hash([seen, {name: read[name] for name in sorted(numbers)}]),
         "backbone": _hash(weights),

@@ -48,7 +48,9 @@ def described(policy: Policy) -> Pi0Config:
 
 def _check_prefix(reading: Reading, five: bool, refused: Refused) -> None:
     usual = Reading(reading.language)
-    for field in ("values", "framed", "image_scale", "front", "state_place", "order", "read", "around", "absent"):
+    for field in (
+        "values", "framed", "image_scale", "front", "state_place", "order", "read", "around", "absent", "planner"
+    ):  # fmt: skip
         found, expected = getattr(reading, field), getattr(usual, field)
         refused.unless(found == expected, f"encoder.{field} {found!r}; train with {expected!r}")
     assert usual.framed == Framed()

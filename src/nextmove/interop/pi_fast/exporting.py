@@ -75,7 +75,7 @@ def described(policy: Policy) -> PiFastConfig:
     if codec.fast is None:
         raise refused.problem("actions in bins; train with --recipe.actions.fast 2048")
     usual = Reading(reading.language)
-    for field in ("values", "framed", "image_scale", "front", "order", "read", "around", "absent"):
+    for field in ("values", "framed", "image_scale", "front", "order", "read", "around", "absent", "planner"):
         found, expected = getattr(reading, field), getattr(usual, field)
         refused.unless(found == expected, f"encoder.{field} {found!r}; train with {expected!r}")
     prompt = reading.prompt

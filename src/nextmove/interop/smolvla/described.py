@@ -42,7 +42,9 @@ def described(policy: Policy) -> tuple[SmolVlaConfig, dict[str, Any]]:
 
 def _check_prefix(reading: Reading, refused: Refused) -> None:
     usual = reads(reading.language, reading.towers[0], reading.projector.shuffle, reading.prompt, reading.state_width)
-    for field in ("values", "framed", "projector", "image_scale", "front", "state", "state_place", "order", "read"):
+    for field in (
+        "values", "framed", "projector", "image_scale", "front", "state", "state_place", "order", "read", "planner"
+    ):  # fmt: skip
         found, expected = getattr(reading, field), getattr(usual, field)
         refused.unless(found == expected, f"encoder.{field} {found!r}; train with {expected!r}")
     trunk, template = reading.language, reading.prompt.template

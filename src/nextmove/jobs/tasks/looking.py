@@ -26,6 +26,8 @@ from nextmove.systems import find
 
 SEES = ("camera", "filmed-camera")
 """Parts that read images."""
+PLANNER = "planner"
+"""The part that writes sub-tasks, which may be named alone where a language model reads all else."""
 SIZES = {
     "published": "the sizes of the paper",
     "insulated": "with a language model that learns to write the same actions and is not changed by the expert",
@@ -59,7 +61,9 @@ def recipe_for(
     """
     kind, known = find(system).load(), inputs or {}
     names = None if parts is None else _names(kind(), parts)
-    sees = bool(sight.cameras(known)) and (names is None or any(name in SEES for name in names))
+    # A language model reads all there is, and plans beside that.
+    reads = hasattr(kind(), "encoder") and not hasattr(kind().encoder, "parts")
+    sees = bool(sight.cameras(known)) and (names is None or reads or any(name in SEES for name in names))
     shown = {name: feature for name, feature in known.items() if sees or feature.type != "image"}
     recipe = _sized(system, kind, size, shown)
     if sees and size is None and hasattr(recipe, "seeing"):
@@ -119,9 +123,12 @@ def _names(recipe: Any, parts: str) -> list[str]:
     if not hasattr(recipe, "encoder"):
         raise ConfigError(f"--parts: {type(recipe).__name__} looks at nothing; leave it out")
     if not hasattr(recipe.encoder, "parts"):
+        if parts.strip() == PLANNER and hasattr(recipe, "planning"):
+            return [PLANNER]
+        alone = f", or name {PLANNER} alone, which says its next sub-task" if hasattr(recipe, "planning") else ""
         raise ConfigError(
             f"--parts: {type(recipe).__name__} reads cameras, instruction and state by a language model; leave it out "
-            "(--recipe.encoder.cameras names the cameras)"
+            f"(--recipe.encoder.cameras names the cameras){alone}"
         )
     names = [name.strip() for name in parts.split(",")]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -134,6 +141,8 @@ def _names(recipe: Any, parts: str) -> list[str]:
 
 def _looking(recipe: Any, names: list[str], inputs: Mapping[str, Feature]) -> Any:
     """The recipe with these parts: its own where it has one of the kind, and beside a camera the robot's own state."""
+    if not hasattr(recipe.encoder, "parts"):
+        return recipe.planning()
     sees = any(name in SEES for name in names)
     chosen: list[Any] = []
     estimator, planner = None, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from nextmove.contracts import ContextSpec, Decoder
 from nextmove.decoders.insulated import InsulatedDecoder
@@ -63,17 +63,19 @@ def assemble(spec: PolicySpec, recipe: Recipe, kind: type[Policy] = Policy) -> P
     actions = recipe.actions.resolve(spec, shown)
     encoder = recipe.encoder.build(spec.inputs, steps=timing.n_obs_steps, along=actions.frame == "object")
     shape = actions.shape(spec, timing)
-    estimator, planner = recipe.encoder.estimator, recipe.encoder.planner
+    # One of the two kinds of encoder, whose planners are built around it.
+    estimator, planner = recipe.encoder.estimator, cast(Any, recipe.encoder.planner)
     codec = actions.codec(spec, timing, shown)
+    generating = decoder.build(shape=shape, context=encoder.spec)
     policy = kind(
         spec=spec,
         timing=timing,
         encoder=encoder,
         codec=codec,
-        decoder=decoder.build(shape=shape, context=encoder.spec),
+        decoder=generating,
         shape=shape,
         estimator=None if estimator is None else estimator.build(spec.inputs),
-        planner=None if planner is None else planner.build(encoder.spec, encoder.inputs),
+        planner=None if planner is None else planner.build(encoder, generating, shape),
     )
     follow(policy.decoder, getattr(encoder, "language", None))
     if isinstance(policy.decoder, InsulatedDecoder):

@@ -5,14 +5,14 @@ Shapes: B batch, N images of a row, L ids, K ids of the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nextmove.contracts import Batch, Context, Rng
+from nextmove.encoders import said
 from nextmove.encoders.reading import ReadingEncoder
 from nextmove.models.policy.policy import Policy
 
@@ -48,21 +48,10 @@ class CotrainedPolicy(Policy):
         """
         encoder = self._reader
         ctx = self._asked(pairs["images"], pairs["images_valid"], pairs["prompt"])
+        assert ctx.memory is not None
         rows = [[*encoder.tokenizer.encode(text).tolist(), self.end] for text in pairs["text"]]
-        count, longest = len(self.lead), max(map(len, rows))
-        device = encoder.language.embedding.weight.device
-        ids = torch.full((len(rows), count + longest), self.end, device=device)
-        heard = torch.zeros_like(ids, dtype=torch.bool)
-        ids[:, :count] = torch.tensor(self.lead, device=device)
-        for i, row in enumerate(rows):
-            ids[i, count : count + len(row)] = torch.tensor(row, device=device)
-            heard[i, : count + len(row)] = True
-        x = encoder.language.embed(ids[:, :-1])
-        h, _ = encoder.language.read_embedded(x, Context.empty(len(rows)), ctx.memory, valid=heard[:, :-1])
-        logits = encoder.language.logits(h[:, count - 1 :])
-        error = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, count:].flatten(), reduction="none")
-        weight = heard[:, count:].to(error)
-        return ((error.view_as(weight) * weight).sum(1) / weight.sum(1)).mean()
+        error, weight, _ = said.learnt(encoder.language, ctx.memory, self.lead, rows)
+        return ((error * weight).sum(1) / weight.sum(1)).mean()
 
     @torch.inference_mode()
     def answer(self, images: Tensor, question: str, *, new: int = 32) -> str:
@@ -72,18 +61,14 @@ class CotrainedPolicy(Policy):
         memory = self._asked(images[None], valid, [question]).memory
         return "".join(encoder.tokenizer.stream(self._written(memory, new)))
 
-    def _written(self, memory: Any, new: int) -> Iterator[int]:
-        language, net = self._reader.language, self.decoder.net  # type: ignore[attr-defined]
-        ids = torch.tensor([list(self.lead)], device=language.embedding.weight.device)
-        for _ in range(new):
-            h, memory = language.read_embedded(language.embed(ids), Context.empty(1), memory)
-            # Words of actions are none of an answer's, nor are rows behind the tokenizer's.
-            logits = language.logits(h[:, -1:])[..., : self._reader.tokenizer.classes]
-            acts = net.table[net.table < logits.shape[-1]].to(logits.device)
-            ids = logits.index_fill(-1, acts, -torch.inf).argmax(-1)
-            if int(ids) == self.end:
-                return
-            yield int(ids)
+    def _written(self, memory: Any, new: int) -> list[int]:
+        # Words of actions are none of an answer's, nor are rows behind the tokenizer's.
+        acts: list[int] = self.decoder.net.table.tolist()  # type: ignore[attr-defined]
+        classes = self._reader.tokenizer.classes
+        (row,), _ = said.likeliest(
+            self._reader.language, memory, self.lead, end=self.end, most=new, classes=classes, silent=acts
+        )
+        return row
 
     def _asked(self, images: Tensor, valid: Tensor, questions: Sequence[str]) -> Context:
         """What questions about images are read as."""

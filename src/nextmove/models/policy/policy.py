@@ -6,6 +6,7 @@ Shapes: B batch, T observation steps, H horizon, A action width.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -25,13 +26,13 @@ from nextmove.contracts import (
     Feature,
     Known,
     Numbers,
+    Planner,
     Rng,
     Shard,
     networks,
 )
 from nextmove.contracts.pixels import resized
 from nextmove.encoders.camera import CameraEncoder
-from nextmove.encoders.planner import PlannerNetwork
 from nextmove.models.model import Model
 from nextmove.models.policy.observed import checked, decided, unseen
 from nextmove.models.policy.spec import PolicySpec as PolicySpec
@@ -44,8 +45,8 @@ class Policy(Model):
     NETWORKS: ClassVar[dict[str, str | None]] = {"estimator": "estimator", "encoder": "encoder", "decoder": None}
 
     estimator: Estimator | None
-    planner: PlannerNetwork | None
-    """Writes the next sub-task, which is read behind the instruction, before actions are planned."""
+    planner: Planner | None
+    """Writes the next sub-task, which is read too, before actions are planned."""
     blind: bool = False
     """Whether plans are made of noise in place of its images: what it does then, it does without seeing."""
     encoder: Encoder
@@ -62,7 +63,7 @@ class Policy(Model):
         decoder: Decoder,
         shape: tuple[int, ...],
         estimator: Estimator | None = None,
-        planner: PlannerNetwork | None = None,
+        planner: Planner | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.timing, self.shape = spec, timing, shape
@@ -90,6 +91,11 @@ class Policy(Model):
     def horizon(self) -> int:
         """Actions predicted."""
         return self.timing.horizon
+
+    @property
+    def plans_a_subtask(self) -> int:
+        """For how many plans a sub-task that it has written is kept; controllers heed it."""
+        return 1 if self.planner is None else self.planner.every
 
     @property
     def inputs(self) -> dict[str, Feature]:
@@ -142,10 +148,12 @@ class Policy(Model):
         own: dict[str, Tensor] = {}
         if self.estimator is not None:
             batch, own = self.estimator.trained(batch, rng if self.training else None)
-        if self.planner is not None:
-            batch, terms = self.planner.trained(self.context(batch, rng if self.training else None), batch, rng)
+        read = partial(self.context, rng=rng if self.training else None)
+        if self.planner is None:
+            ctx = read(batch)
+        else:
+            batch, ctx, terms = self.planner.trained(batch, read, rng)
             own = own | terms
-        ctx = self.context(batch, rng if self.training else None)
         x = self.codec.encode(batch["action"], batch)
         shares = self._shares(batch, rng)
         terms = self.decoder.loss(ctx, x, weight=self._weight(batch), rng=rng)
@@ -179,7 +187,7 @@ class Policy(Model):
     def generate(self, obs: Batch, *, rng: Rng, known: Known | None = None, **options: Any) -> Tensor:
         """The whole horizon in raw units, (B, H, A), its first step at `timing.align`; `known` as `act` takes it.
 
-        A policy with a planner writes its next sub-task first.
+        A policy with a planner writes its next sub-task first, where `obs` has none as `plan`.
 
         Raises ObservationError for observations that are not what the policy reads, before any network is called, and
         ValueError for a known part that does not fit.
@@ -197,11 +205,10 @@ class Policy(Model):
             obs = unseen(obs, self.inputs, rng)
         if self.estimator is not None:
             obs = self.estimator(obs)
-        if self.planner is not None:
-            obs = self.planner(self.context(obs), obs, rng)
         # An encoder may show more where a plan is made than in training (`ReadingEncoder.acting`).
         acting: Callable[..., Context] = getattr(self.encoder, "acting", self.encoder)
-        ctx = acting(obs, batch=self._rows(obs))
+        read = partial(acting, batch=self._rows(obs))
+        obs, ctx = (obs, read(obs)) if self.planner is None else self.planner(obs, read, rng)
         if known is not None:
             known = decided(known, rows=ctx.batch, like=like)
             known = self.codec.known(known, obs, first=self.timing.first, horizon=self.horizon)

@@ -22,6 +22,7 @@ from nextmove.contracts import Feature, Optim
 from nextmove.encoders.framed import Framed
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
+from nextmove.encoders.spoken import Spoken
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.cotrained import CotrainedPolicy
@@ -35,6 +36,8 @@ ACT, ASK = "what action should the robot take to {task}?", "Q: {} A:"
 """What a robot is asked (the paper's section 3.2), and the words around questions."""
 END = BYTES - 1
 STRETCHED = Framed("stretch")
+SPOKEN = Spoken("answer")
+"""How a sub-task is said where one is asked for (the paper's section 4.4)."""
 
 
 def around(
@@ -90,11 +93,16 @@ class Rt2:
                 f"actions, found {classes}; a model begun with --from language=smollm2 has them"
             )
         encoder = around(model, question=question, front=front, classes=classes, hash=hash, rows=classes)
-        return replace(self, encoder=encoder, decoder=words(classes, *lead), question=question, end=end)
+        found = replace(self, encoder=encoder, decoder=words(classes, *lead), question=question, end=end)
+        return found if self.encoder.planner is None else found.planning(self.encoder.planner)
 
     def seeing(self, inputs: Mapping[str, Feature]) -> Rt2:
         """The same at a size that a CPU trains on."""
         return replace(self, encoder=fitted(self.encoder, inputs))
+
+    def planning(self, planner: Spoken = SPOKEN) -> Self:
+        """The same that says its next sub-task in front of the action, in the same answer."""
+        return replace(self, encoder=replace(self.encoder, planner=replace(planner, end=self.end)))
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot; raises ValueError where it has no camera or no instruction."""
