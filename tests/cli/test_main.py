@@ -13,11 +13,10 @@ import pytest
 
 import nextmove
 from nextmove.cli.main import COMMANDS, main
-from nextmove.cli.run import exchange
 from nextmove.config import ConfigError
 from nextmove.jobs.tasks.looking import recipe_for
 from nextmove.sim import SUITES
-from nextmove.systems import SYSTEMS, System, built, find
+from nextmove.systems import SYSTEMS, System, built
 
 
 def test_help_and_import_load_no_torch() -> None:
@@ -117,16 +116,6 @@ def test_every_built_system_has_help_with_its_own_options(system, capsys: pytest
     for option in ("--minutes", "--save-every", "--validate-every", "--log-every"):
         assert option in text
     assert ("--recipe.timing.horizon" if system.family == "policy" else "--recipe.optim.lr") in text
-
-
-def test_decoder_and_trunk_are_exchanged_by_name() -> None:
-    recipe = exchange(find("flow-policy").load()(), "diffusion", "unet1d")
-    assert type(recipe.decoder).__name__ == "Diffusion"
-    assert type(recipe.decoder.trunk).__name__ == "UNet1d"
-    with pytest.raises(ConfigError, match="did you mean 'diffusion'"):
-        exchange(recipe, "difusion", None)
-    with pytest.raises(ConfigError, match="more than one rule"):
-        exchange(find("act").load()(), "flow", None)
 
 
 def test_a_missing_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,15 @@ from tests.jobs.conftest import SMALL
 
 from nextmove import data, jobs, store
 from nextmove.config import ConfigError
+from nextmove.contracts import Feature
+from nextmove.decoders import Diffusion
+from nextmove.decoders.diffusion import DiffusionDecoder
+from nextmove.decoders.direct import RegressionDecoder
 from nextmove.evaluation import Entry, EpisodeResult, Latency
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import ComparedRun
 from nextmove.models.policy.bc import BC
+from nextmove.models.policy.openvla_oft import OpenVlaOft
 from nextmove.sim import SimulatorError
 
 
@@ -56,6 +61,57 @@ def test_lines_are_read_from_text() -> None:
         ComparedRun.parse("flow-policy@euler", 100, 0)
     few = ComparedRun.parse("meanflow-policy@2", 100, 0)
     assert (few.name, few.entry) == ("meanflow-policy-n100-s0-steps2", "meanflow-policy@2")
+
+
+def test_a_line_may_name_another_head() -> None:
+    line = ComparedRun.parse("flow-policy+diffusion@ddim:10", 100, 2)
+    assert line == ComparedRun("flow-policy", "ddim", 10, 100, 2, "diffusion")
+    assert (line.run, line.entry) == ("flow-policy+diffusion-n100-s2", "flow-policy+diffusion@ddim:10")
+    shown = {"observation.state": Feature("state", (2,))}
+    assert isinstance(line.recipe(shown).decoder, Diffusion)
+    assert ComparedRun.parse("flow-policy@euler:4", 100, 2).recipe(shown) is None
+    flow = ComparedRun.parse("openvla-oft+flow@euler:10", 5, 0)
+    assert flow.name == "openvla-oft+flow-n5-s0-euler10"
+    camera = {**shown, "observation.images.top": Feature("image", (96, 96, 3))}
+    assert flow.recipe(camera) == OpenVlaOft().seeing(camera).headed("flow")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("flow-policy+", r"expected SYSTEM, SYSTEM\+DECODER, .* found 'flow-policy\+'"),
+        ("flow-policy+difusion", "expected one of flow, .*; found 'difusion', did you mean 'diffusion'"),
+        ("flow-policy+l1", "expected one of flow, diffusion, .* mixture; found 'l1'"),
+        ("openvla-oft+l2", "expected one of .* mixture, l1; found 'l2'"),
+        ("act+flow", "Act wraps its network in more than one rule"),
+        ("action-tokens+flow", "is a network of ids"),
+    ],
+)
+def test_a_head_that_there_is_not_is_named_with_those_there_are(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^entries: .*{message}"):
+        ComparedRun.parse(text, 100, 0)
+
+
+def test_two_heads_of_one_system_are_compared(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = ("bc", "bc+diffusion@ddim:2", "bc+diffusion@ddim:1")
+    settings: dict[str, Any] = {"demonstrations": (2,), "steps": 2, "episodes": 1, "video": 0, "workers": 0}
+    report = jobs.compare(demos, out=tmp_path, entries=entries, **settings)
+    names = ["bc+diffusion-n2-s0-ddim1", "bc+diffusion-n2-s0-ddim2", "bc-n2-s0"]
+    assert sorted(report["policies"]) == names
+    assert [report["policies"][name]["facts"]["entry"] for name in reversed(names)] == list(entries)
+    kinds = {run.name: type(store.load(run / "model").decoder) for run in (tmp_path / "train").iterdir()}
+    assert kinds == {"bc-n2-s0": RegressionDecoder, "bc+diffusion-n2-s0": DiffusionDecoder}
+    # The same command trains and judges nothing again.
+    monkeypatch.setattr(importlib.import_module("nextmove.jobs.trainings"), "train", pytest.fail)
+    monkeypatch.setattr(importlib.import_module("nextmove.jobs.compare_simulated"), "judge", pytest.fail)
+    assert sorted(jobs.compare(demos, out=tmp_path, entries=entries, **settings)["policies"]) == names
+
+
+def test_a_head_that_does_not_fit_a_network_is_named_before_any_training(demos: Path, tmp_path: Path) -> None:
+    message = r"entries: lstm-gmm\+meanflow: .*MeanFlow differentiates forward"
+    with pytest.raises(ConfigError, match=message):
+        jobs.compare(demos, out=tmp_path, entries=("bc", "lstm-gmm+meanflow"), demonstrations=(2,), steps=1)
+    assert not (tmp_path / "train").exists()
 
 
 @pytest.mark.parametrize("text", ["act@ddim:10", "act@4", "meanflow-policy@euler:4", "flow-policy@eulr:4"])
@@ -135,7 +191,9 @@ def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monk
     assert "machine" not in facts["bc-n100-s0"]
     assert [report["policies"][f"{name}-n100-s0"]["ms_per_chunk"]["p50"] for name in ("bc", "act")] == [1.0, 7.0]
     act = json.loads(paths[1].read_text())
-    assert act["line"] == {"system": "act", "sampler": None, "steps": 0, "episodes": 100, "seed": 0}
+    assert act["line"] == {
+        "system": "act", "sampler": None, "steps": 0, "episodes": 100, "seed": 0, "decoder": None,
+    }  # fmt: skip
     assert "--retime" not in act["compare"]
 
 

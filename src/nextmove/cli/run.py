@@ -8,7 +8,7 @@ import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -160,6 +160,7 @@ def _train(args: list[str]) -> int:
         from nextmove.data import ahead
 
         ahead.begin(Path(source))
+    from nextmove.jobs.tasks.exchanged import exchange
     from nextmove.jobs.tasks.looking import inputs_in, recipe_for
 
     inputs = inputs_in(Path(source)) if source and system.acts else None
@@ -218,13 +219,14 @@ def trainer(system: str, recipe: Any) -> Callable[..., Any]:
 
 def choices(recipe: Any) -> dict[str, str]:
     """Those of `CHOICES` that a recipe leaves open, with their help."""
+    from nextmove.jobs.tasks.exchanged import heads, wraps
     from nextmove.jobs.tasks.looking import SIZES
-    from nextmove.parts import BACKBONES, DECODERS, INSTRUCTIONS, TRUNKS, VIEWS
+    from nextmove.parts import BACKBONES, INSTRUCTIONS, TRUNKS, VIEWS
 
     found = {}
-    if hasattr(getattr(recipe, "decoder", None), "trunk"):
+    if wraps(recipe):
         found["decoder"] = (
-            f"Another generative rule around the same network, with what it needs: {', '.join(DECODERS)}."
+            f"Another generative rule around the same network, with what it needs: {', '.join(heads(recipe))}."
         )
         found["trunk"] = f"Another network inside the same rule: {', '.join(TRUNKS)}."
     if sizes := [f"{name}: {text}" for name, text in SIZES.items() if hasattr(recipe, name)]:
@@ -242,43 +244,12 @@ def choices(recipe: Any) -> dict[str, str]:
     return found
 
 
-def exchange(recipe: Any, decoder: str | None, trunk: str | None) -> Any:
-    """The recipe with another generative rule around the same network, or another network inside the same rule.
-
-    Another rule brings with it the action space it needs.
-    """
-    from nextmove.decoders import Autoregressive
-    from nextmove.models.policy.suited import suited
-    from nextmove.parts import DECODERS, TRUNKS
-
-    name = type(recipe).__name__
-    for flag, chosen in (("--decoder", decoder), ("--trunk", trunk)):
-        if chosen is not None and not hasattr(getattr(recipe, "decoder", None), "trunk"):
-            raise ConfigError(f"{flag}: {name} wraps its network in more than one rule")
-    if decoder is not None:
-        recipe = replace(recipe, decoder=_choose(DECODERS, decoder, "--decoder")(trunk=recipe.decoder.trunk))
-    if trunk is not None:
-        recipe = replace(recipe, decoder=replace(recipe.decoder, trunk=_choose(TRUNKS, trunk, "--trunk")()))
-    elif decoder is not None and not hasattr(recipe.decoder.trunk, "build"):
-        own = type(recipe.decoder.trunk).__name__
-        raise ConfigError(f"--decoder: {own} of {name} is a network of ids; add --trunk, such as mlp")
-    if trunk is not None and isinstance(recipe.decoder, Autoregressive):
-        raise ConfigError(f"--trunk: {name} generates ids, {trunk} numbers; add --decoder, such as flow")
-    return recipe if decoder is None else suited(recipe)
-
-
 def changed(before: Any, after: Any, where: str) -> list[str]:
     """Fields of a config part that differ, as `WHERE.FIELD VALUE (was VALUE)`."""
     if before is None or before == after:
         return []
     pairs = [(f.name, getattr(before, f.name), getattr(after, f.name)) for f in fields(before)]
     return [f"{where}.{name} {new} (was {old})" for name, old, new in pairs if old != new]
-
-
-def _choose(options: dict[str, Any], name: str, flag: str) -> Any:
-    if name not in options:
-        raise ConfigError(f"{flag}: expected one of {', '.join(options)}; found {name!r}{nearest(name, options)}")
-    return options[name]
 
 
 def _value(args: Sequence[str], flag: str) -> str | None:

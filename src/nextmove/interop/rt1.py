@@ -118,7 +118,7 @@ def build(config: Rt1Config, *, fps: float = FPS, context: int = 512, token: int
     seen: Any = recipe.encoder.parts[0]
     seen = replace(seen, camera=replace(B3, width=token, learned=tokens))
     heads = Heads(config.heads, head_dim=config.head_dim)
-    trunk = replace(recipe.decoder.trunk, width=config.width, layers=config.layers, heads=heads)  # type: ignore[type-var]
+    trunk = replace(recipe.decoder.trunk, width=config.width, layers=config.layers, heads=heads)
     recipe = replace(
         recipe,
         timing=replace(recipe.timing, n_obs_steps=config.frames, horizon=config.frames),

@@ -9,7 +9,10 @@ from typing import Any
 
 from nextmove import evaluation, sim
 from nextmove.config import ConfigError
+from nextmove.contracts import Feature
 from nextmove.host.files import read_json, write_json
+from nextmove.jobs.tasks.exchanged import exchange
+from nextmove.jobs.tasks.looking import recipe_for
 from nextmove.systems import find
 
 ONLY = "pusht"
@@ -19,18 +22,27 @@ MADE = ("simulator", "compare", "date", "machine", "judged_on")
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One line of a comparison: a trained system and how it is sampled."""
+    """One line of a comparison: a trained system and how it is sampled.
+
+    decoder: the generative rule around the system's network, where it is not the system's own.
+    """
 
     system: str
     sampler: str | None
     steps: int
     episodes: int
     seed: int
+    decoder: str | None = None
+
+    @property
+    def trained(self) -> str:
+        """SYSTEM or SYSTEM+DECODER."""
+        return f"{self.system}+{self.decoder}" if self.decoder else self.system
 
     @property
     def run(self) -> str:
         """Name of the training; lines that differ only in sampling share it."""
-        return f"{self.system}-n{self.episodes}-s{self.seed}"
+        return f"{self.trained}-n{self.episodes}-s{self.seed}"
 
     @property
     def name(self) -> str:
@@ -40,29 +52,39 @@ class ComparedRun:
     @property
     def entry(self) -> str:
         """What it is apart from its training data and seed."""
-        return f"{self.system}@{self.sampling}" if self.sampling else self.system
+        return f"{self.trained}@{self.sampling}" if self.sampling else self.trained
 
     @property
     def sampling(self) -> str:
         """SAMPLER:STEPS, STEPS, or nothing."""
         return ":".join(str(part) for part in (self.sampler, self.steps or None) if part)
 
+    def recipe(self, inputs: Mapping[str, Feature]) -> Any:
+        """What is trained for a robot that shows `inputs`; None for the system as it is."""
+        if self.decoder is None:
+            return None
+        return exchange(recipe_for(self.system, inputs), self.decoder, None, "entries")
+
     @classmethod
     def parse(cls, text: str, episodes: int, seed: int) -> ComparedRun:
-        """From SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS; raises ConfigError, also where it cannot be sampled so."""
-        system, at, sampling = text.partition("@")
+        """From SYSTEM[+DECODER][@STEPS or @SAMPLER:STEPS].
+
+        Raises ConfigError for another form, a system or a decoder that there is not, and what cannot be sampled so.
+        """
+        trained, at, sampling = text.partition("@")
+        system, plus, decoder = trained.partition("+")
         known = find(system)
         if not known.acts:
             raise ConfigError(f"entries: expected policies, found {system!r}, a system of {known.family}")
-        decoder = known.load()().decoder
         sampler, _, steps = sampling.rpartition(":")
-        if at and not (steps.isdigit() and int(steps)):
+        if (at and not (steps.isdigit() and int(steps))) or (plus and not decoder):
             raise ConfigError(
-                f"entries: expected SYSTEM, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS, such as flow-policy@euler:4; "
-                f"found {text!r}"
+                f"entries: expected SYSTEM, SYSTEM+DECODER, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS, such as "
+                f"flow-policy+diffusion@ddim:10; found {text!r}"
             )
-        decoder.with_sampling(sampler or None, int(steps or 0))
-        return cls(system, sampler or None, int(steps or 0), episodes, seed)
+        recipe = exchange(known.load()(), decoder or None, None, "entries")
+        recipe.decoder.with_sampling(sampler or None, int(steps or 0))
+        return cls(system, sampler or None, int(steps or 0), episodes, seed, decoder or None)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from nextmove import store
+from nextmove.config import ConfigError
 from nextmove.jobs.fit import train_or_resume
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import ComparedResult, ComparedRun
+from nextmove.jobs.tasks.policy import spec_of
 from nextmove.jobs.train import train
 
 
@@ -37,6 +42,7 @@ def trainings(
     budget = f"{steps} steps" if steps else f"{minutes:g} minutes (busy)"
     for line in lines:
         demos.refuse(out / "train" / line.run, budget, line.episodes)
+    recipes = {line.run: _recipe(line, demos) for line in lines}
     for i, line in enumerate(lines, 1):
         print(f"[{i}/{len(lines)}] {line.name}", flush=True)
         run = out / "train" / line.run
@@ -44,10 +50,24 @@ def trainings(
             run,
             partial(
                 train, line.system, data_dir, minutes=0 if steps else minutes, clock="busy", steps=steps,
-                episodes=line.episodes, seed=line.seed, **options,
+                episodes=line.episodes, seed=line.seed, recipe=recipes[line.run], **options,
             ),
         )  # fmt: skip
         yield line, run, out / "judged" / f"{line.name}.json"
+
+
+def _recipe(line: ComparedRun, demos: Demonstrations) -> Any:
+    """What is trained where the line names a decoder, else None; raises ConfigError for one that cannot be built."""
+    if line.decoder is None:
+        return None
+    spec = spec_of(demos.dataset)
+    recipe = line.recipe(spec.inputs)
+    try:
+        with torch.device("meta"):
+            store.create(line.system, spec, recipe)
+    except ValueError as problem:
+        raise ConfigError(f"entries: {line.trained}: {problem}") from problem
+    return recipe
 
 
 def due(path: Path, line: ComparedRun, demos: Demonstrations, run: Path, key: str | None = None) -> bool:

@@ -15,6 +15,7 @@ posterior's variance instead of beta, and no horizontal flips, which digits do n
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Diffusion, Sampler
@@ -33,7 +34,7 @@ DECODER = Diffusion(trunk=UNET, path=LINEAR, sampler=Sampler(Ancestral(), 250, I
 class Ddpm:
     """Denoising diffusion over pixels."""
 
-    decoder: Diffusion = field(default_factory=lambda: DECODER)
+    decoder: Any = field(default_factory=lambda: DECODER)
     label_width: int = 128
     optim: Optim = OPTIM
 

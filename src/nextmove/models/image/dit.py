@@ -12,7 +12,7 @@ Deviations: pixels instead of an autoencoder's latents, and no learnt variances;
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Diffusion, Sampler
@@ -32,7 +32,7 @@ DECODER = Diffusion(trunk=Dit(), path=DiscreteVP(T=1000, schedule="linear"), sam
 class DitDiffusion:
     """Diffusion over patches of pixels."""
 
-    decoder: Diffusion = field(default_factory=lambda: DECODER)
+    decoder: Any = field(default_factory=lambda: DECODER)
     label_width: int = 128
     optim: Optim = OPTIM
 

@@ -14,6 +14,7 @@ Deviations: widths that train on a CPU; the midpoint rule in place of an adaptiv
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from nextmove.contracts import Optim
 from nextmove.decoders import Flow, Sampler
@@ -26,7 +27,7 @@ from nextmove.models.image.assemble import OPTIM, UNET, assemble
 class FlowMatching:
     """Flow matching over pixels."""
 
-    decoder: Flow = field(default_factory=lambda: Flow(trunk=UNET, sampler=Sampler(Midpoint(), 25), drop=0.1))
+    decoder: Any = field(default_factory=lambda: Flow(trunk=UNET, sampler=Sampler(Midpoint(), 25), drop=0.1))
     label_width: int = 128
     optim: Optim = OPTIM
 

@@ -12,6 +12,7 @@ between the paper's shares for ImageNet and CIFAR-10.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from nextmove.contracts import Optim
 from nextmove.decoders import MeanFlow
@@ -23,7 +24,7 @@ from nextmove.models.image.assemble import OPTIM, UNET, assemble
 class MeanFlowImages:
     """MeanFlow over pixels, one step."""
 
-    decoder: MeanFlow = field(default_factory=lambda: MeanFlow(trunk=UNET, drop=0.1))
+    decoder: Any = field(default_factory=lambda: MeanFlow(trunk=UNET, drop=0.1))
     label_width: int = 128
     optim: Optim = OPTIM
 

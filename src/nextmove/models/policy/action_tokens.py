@@ -19,7 +19,7 @@ from nextmove.decoders import Autoregressive
 from nextmove.decoders.sampling import Sampling
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
-from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
@@ -33,7 +33,7 @@ class ActionTokens:
     timing: Timing = Timing()
     encoder: Observation = Observation()
     actions: ActionSpace = ActionSpace(scaling="min_max", bins=256)
-    decoder: Autoregressive = field(
+    decoder: DecoderConfig = field(
         default_factory=lambda: Autoregressive(
             trunk=Gpt(width=128, layers=4, heads=4), classes=256, sampling=Sampling(temperature=0.0)
         )

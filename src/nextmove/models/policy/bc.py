@@ -18,7 +18,7 @@ from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Regression
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
-from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
@@ -32,7 +32,7 @@ class BC:
     timing: Timing = Timing(n_obs_steps=2, horizon=1, n_action_steps=1)
     encoder: Observation = Observation()
     actions: ActionSpace = ActionSpace()
-    decoder: Regression = field(default_factory=lambda: Regression(trunk=PlainMlp(), loss="mse"))
+    decoder: DecoderConfig = field(default_factory=lambda: Regression(trunk=PlainMlp(), loss="mse"))
     optim: Optim = Optim(lr=1e-3, weight_decay=1e-4)
 
     def seeing(self, inputs: Mapping[str, Feature]) -> BC:

@@ -21,7 +21,7 @@ from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Regression
 from nextmove.encoders import FilmedCamera, Observation, State
 from nextmove.models.policy.action_space import ActionSpace
-from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import fitted, own_state
 from nextmove.models.policy.spec import PolicySpec, Timing
@@ -35,7 +35,7 @@ class BcZ:
     timing: Timing = Timing(n_obs_steps=1, horizon=10, n_action_steps=4)
     encoder: Observation = Observation((FilmedCamera(), State(("observation.state",), view="plain")))
     actions: ActionSpace = ActionSpace()
-    decoder: Regression = field(default_factory=lambda: Regression(trunk=PlainMlp(widths=(256, 256)), loss="l1"))
+    decoder: DecoderConfig = field(default_factory=lambda: Regression(trunk=PlainMlp(widths=(256, 256)), loss="l1"))
     optim: Optim = Optim(lr=3e-4, weight_decay=1e-4, batch=32)
 
     def seeing(self, inputs: Mapping[str, Feature]) -> BcZ:

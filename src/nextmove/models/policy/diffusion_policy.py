@@ -22,7 +22,7 @@ from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Diffusion
 from nextmove.encoders import Camera, Observation, State
 from nextmove.models.policy.action_space import ActionSpace
-from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import OWN, WORLD, cameras, cropped, looking, seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
@@ -40,7 +40,9 @@ class DiffusionPolicy:
     timing: Timing = TIMING
     encoder: Observation = Observation()
     actions: ActionSpace = SPACE
-    decoder: Diffusion = field(default_factory=lambda: Diffusion(trunk=UNet1d(widths=(64, 128, 256), time_width=128)))
+    decoder: DecoderConfig = field(
+        default_factory=lambda: Diffusion(trunk=UNet1d(widths=(64, 128, 256), time_width=128))
+    )
     optim: Optim = Optim(lr=5e-4, betas=(0.95, 0.999), weight_decay=1e-6, batch=64)
 
     @classmethod
@@ -91,7 +93,7 @@ class DiffusionTransformer:
     timing: Timing = TIMING
     encoder: Observation = Observation(tokens=True)
     actions: ActionSpace = SPACE
-    decoder: Diffusion = field(default_factory=lambda: Diffusion(trunk=Transformer(width=128, layers=4, heads=4)))
+    decoder: DecoderConfig = field(default_factory=lambda: Diffusion(trunk=Transformer(width=128, layers=4, heads=4)))
     optim: Optim = Optim(lr=1e-3, betas=(0.9, 0.95), weight_decay=1e-3, batch=64)
 
     @classmethod

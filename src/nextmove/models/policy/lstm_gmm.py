@@ -20,7 +20,7 @@ from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Mixture
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
-from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
@@ -34,7 +34,7 @@ class LstmGmm:
     timing: Timing = Timing(n_obs_steps=10, horizon=10, n_action_steps=1, align="first_observation")
     encoder: Observation = Observation(tokens=True)
     actions: ActionSpace = ActionSpace(per_step=False)
-    decoder: Mixture = field(default_factory=lambda: Mixture(trunk=Lstm(), min_std=0.05))
+    decoder: DecoderConfig = field(default_factory=lambda: Mixture(trunk=Lstm(), min_std=0.05))
     optim: Optim = Optim(lr=1e-3, weight_decay=0.0, batch=64)
 
     def seeing(self, inputs: Mapping[str, Feature]) -> LstmGmm:

@@ -18,7 +18,7 @@ from nextmove.contracts import Feature, Optim
 from nextmove.decoders import MeanFlow
 from nextmove.encoders import Observation
 from nextmove.models.policy.action_space import ActionSpace
-from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import seeing
 from nextmove.models.policy.spec import PolicySpec, Timing
@@ -32,7 +32,7 @@ class MeanFlowPolicy:
     timing: Timing = Timing()
     encoder: Observation = Observation()
     actions: ActionSpace = ActionSpace()
-    decoder: MeanFlow = field(default_factory=lambda: MeanFlow(trunk=Mlp(dropout=0.1)))
+    decoder: DecoderConfig = field(default_factory=lambda: MeanFlow(trunk=Mlp(dropout=0.1)))
     optim: Optim = Optim(lr=1e-3, weight_decay=1e-4)
 
     def seeing(self, inputs: Mapping[str, Feature]) -> MeanFlowPolicy:

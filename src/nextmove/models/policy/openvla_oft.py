@@ -72,12 +72,16 @@ class OpenVlaOft:
         optim = Optim(lr=5e-4, weight_decay=0.0, warmup=0, batch=64, ema=0.0)
         return cls(encoder=reading(large(), END, SPACE), decoder=Regression(trunk(4096, END, SPACE), "l1"), optim=optim)
 
-    def headed(self, head: Head) -> OpenVlaOft:
-        """The same with another head: the median of answers, 50 steps of denoising, or 10 of a flow."""
+    @property
+    def heads(self) -> dict[str, Any]:
+        """Its heads by name (`--decoder`): the median of answers, 50 steps of denoising, or 10 of a flow."""
         own = self.decoder.trunk
         denoising = Diffusion(own, DiscreteVP(50), sampler=Sampler(Ddim(), 50, Indices(), clip=1.0))
-        made = {"l1": Regression(own, "l1"), "diffusion": denoising, "flow": Flow(own)}
-        if head not in made:
+        return {"l1": Regression(own, "l1"), "diffusion": denoising, "flow": Flow(own)}
+
+    def headed(self, head: Head) -> OpenVlaOft:
+        """The same with another of its `heads`; raises ValueError for one that there is not."""
+        if head not in (made := self.heads):
             raise ValueError(f"head: expected one of {', '.join(made)}, found {head!r}")
         return replace(self, decoder=made[head])
 

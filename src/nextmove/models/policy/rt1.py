@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from nextmove.contracts import Feature, Optim
 from nextmove.decoders.categorical import Categorical
@@ -60,7 +61,7 @@ class Rt1:
     timing: Timing = Timing(n_obs_steps=6, horizon=6, n_action_steps=1, align="first_observation")
     encoder: Observation = Observation((FilmedCamera(SMALL),))
     actions: ActionSpace = ActionSpace(scaling="min_max", per_step=False, bins=256)
-    decoder: Categorical = field(default_factory=lambda: Categorical(Stepwise(width=128, layers=4, heads=4)))
+    decoder: Any = field(default_factory=lambda: Categorical(Stepwise(width=128, layers=4, heads=4)))
     optim: Optim = Optim(lr=5e-4, weight_decay=1e-4, batch=16)
 
     @classmethod

@@ -23,12 +23,11 @@ from dataclasses import dataclass, field
 
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.contracts import Feature, Optim
-from nextmove.decoders import Flow
 from nextmove.encoders.framed import Framed
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
 from nextmove.models.policy.action_space import ActionSpace
-from nextmove.models.policy.assemble import assemble
+from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.pi0 import flow
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import reading
@@ -83,7 +82,7 @@ class SmolVla:
         default_factory=lambda: reads(language(128, 4, SMALL, 256), sight(64, 8, 128, 4, 4), 2, Prompt(length=96), 0)
     )
     actions: ActionSpace = ActionSpace(per_step=False, space="absolute", mask_padding=True)
-    decoder: Flow = field(default_factory=lambda: flow(TINY))
+    decoder: DecoderConfig = field(default_factory=lambda: flow(TINY))
     optim: Optim = Optim(lr=5e-4, weight_decay=1e-10, batch=32, clip=10.0)
 
     @classmethod

@@ -1,0 +1,61 @@
+"""A recipe with another generative rule around its network, or with another network inside its rule.
+
+`--decoder` and `--trunk` of `train` are these, and `SYSTEM+DECODER` of `compare`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from nextmove.config import ConfigError, nearest
+from nextmove.decoders import Autoregressive
+from nextmove.models.policy.suited import suited
+from nextmove.parts import DECODERS, TRUNKS
+
+
+def wraps(recipe: Any) -> bool:
+    """Whether the recipe is one rule around one network."""
+    return hasattr(getattr(recipe, "decoder", None), "trunk")
+
+
+def heads(recipe: Any) -> dict[str, Any]:
+    """What stands around the recipe's network by its name: rules as they are, and those that it has itself."""
+    trunk = recipe.decoder.trunk
+    return {name: kind(trunk=trunk) for name, kind in DECODERS.items()} | getattr(recipe, "heads", {})
+
+
+def exchange(recipe: Any, decoder: str | None, trunk: str | None, flag: str = "--decoder") -> Any:
+    """The recipe with another generative rule around the same network, or another network inside the same rule.
+
+    Another rule brings with it the action space it needs.
+
+    Args:
+        recipe: Of any system.
+        decoder: One of `heads`; None leaves it.
+        trunk: One of `TRUNKS`; None leaves it.
+        flag: What an error about the rule names.
+
+    Raises:
+        ConfigError: for a name that there is not, with those there are, and for a rule and a network that do not fit.
+    """
+    name = type(recipe).__name__
+    for asked, chosen in ((flag, decoder), ("--trunk", trunk)):
+        if chosen is not None and not wraps(recipe):
+            raise ConfigError(f"{asked}: {name} wraps its network in more than one rule")
+    if decoder is not None:
+        recipe = replace(recipe, decoder=_choose(heads(recipe), decoder, flag))
+    if trunk is not None:
+        recipe = replace(recipe, decoder=replace(recipe.decoder, trunk=_choose(TRUNKS, trunk, "--trunk")()))
+    elif decoder is not None and not hasattr(recipe.decoder.trunk, "build"):
+        own = type(recipe.decoder.trunk).__name__
+        raise ConfigError(f"{flag}: {own} of {name} is a network of ids; add --trunk, such as mlp")
+    if trunk is not None and isinstance(recipe.decoder, Autoregressive):
+        raise ConfigError(f"--trunk: {name} generates ids, {trunk} numbers; add --decoder, such as flow")
+    return recipe if decoder is None else suited(recipe)
+
+
+def _choose(options: dict[str, Any], name: str, flag: str) -> Any:
+    if name not in options:
+        raise ConfigError(f"{flag}: expected one of {', '.join(options)}; found {name!r}{nearest(name, options)}")
+    return options[name]
