@@ -4,11 +4,11 @@
     nextmove train smolvla runs/press --minutes 6 --clock busy --threads 1 --bf16 on --out runs/small
     nextmove evaluate runs/small --task metaworld/button-press-topdown --episodes 100
     nextmove evaluate runs/small --task metaworld/button-press-topdown --episodes 100 --runtime openvino \\
-        --precision w8a8 --out runs/small-w8a8
+        --precision w8a8 --least-weights 4096 --out runs/small-w8a8
     python benchmarks/smolvla_precision.py runs/small runs/small-w8a8
 
-The runtime rounds products of at least 262144 weights, of which so small a network has none, and refuses it: for the
-fourth command `LEAST` of runtime/ranges.py is 4096. The table goes to docs/data/smolvla-precision.json.
+Without --least-weights products of at least 262144 weights are rounded, of which so small a network has none, and is
+refused. The table goes to docs/data/smolvla-precision.json.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
             f"Trained end to end from one camera of 96 px for {facts['minutes']:.0f} busy minutes of one thread, "
             f"{facts['steps']} steps, on 50 demonstrations of metaworld/button-press-topdown; 100 held-out seeds, one "
             "training seed. w8a8 rounds weights and what they multiply, in ranges found on what the policy sees; for "
-            "this network, which has no product of the 262144 weights from which on the runtime rounds, from 4096 on."
+            "this network, which has no product of the usual 262144 weights, from 4096 on (--least-weights 4096)."
         ),
         columns=["precision", "success", "95 % interval"],
         rows=rows,

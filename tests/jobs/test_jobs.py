@@ -96,6 +96,11 @@ def test_a_few_step_policy_takes_a_number_of_steps() -> None:
         ({"runtime": "openvin"}, "runtime: expected torch or openvino, found 'openvin', did you mean 'openvino'"),
         ({"runtime": "openvino", "batched": True}, "batched: openvino computes a plan at a time"),
         ({"precision": "int8"}, "precision: torch computes in float32, found 'int8'; --runtime openvino"),
+        ({"least_weights": 0}, "least_weights: expected at least 1, found 0"),
+        (
+            {"runtime": "openvino", "precision": "int8", "least_weights": 9},
+            "least_weights: for --precision w8a8; leave out --least-weights",
+        ),
         ({"runtime": "openvino", "precision": "int4"}, "precision: expected float32, bf16, int8, w8a8; found 'int4'"),
     ],
 )

@@ -77,20 +77,24 @@ def test_plans_are_the_same_and_words_of_a_length_share_programs(policy):
 
 
 def test_products_in_8_bits_are_near_float32(policy, monkeypatch):
-    monkeypatch.setattr(ranges, "LEAST", 1 << 12)
-    reference = plan(policy)
+    reference, shown = plan(policy), [observed(seed=seed) for seed in (2, 3)]
     with pytest.raises(ConfigError, match="w8a8 expects ranges"):
         compiled(policy, "w8a8")
     with pytest.raises(ValueError, match="observations: expected at least one"):
         calibrate(policy, [])
+    with pytest.raises(ConfigError, match="least_weights: expected at least 1, found 0"):
+        calibrate(policy, shown, 0)
+    with pytest.raises(ConfigError, match=r"products of at least 262144 weights, .* fewer least_weights"):
+        calibrate(policy, shown)
     networks = policy.networks()
-    found = calibrate(policy, [observed(seed=seed) for seed in (2, 3)])
+    found = calibrate(policy, shown, 1 << 12)
     assert policy.networks() == networks
     assert all(end > 0 for end in found.values())
-    monkeypatch.setattr(ranges, "products", None)  # What was found is kept.
-    assert calibrate(policy, [observed(seed=seed) for seed in (2, 3)]) == found
+    few = calibrate(policy, shown, 1 << 14)
+    assert few.items() < found.items()
+    monkeypatch.setattr(ranges, "products", None)  # What was found is kept, for each least number.
+    assert [calibrate(policy, shown, least) for least in (1 << 12, 1 << 14)] == [found, few]
     monkeypatch.undo()
-    monkeypatch.setattr(ranges, "LEAST", 1 << 12)
     monkeypatch.setenv("XDG_CACHE_HOME", str(kept.folder().parent))
     fast = compiled(copy.deepcopy(policy), "w8a8", found)
     # Ten steps of a network with random weights carry a rounding far.

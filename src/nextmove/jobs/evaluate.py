@@ -20,13 +20,13 @@ from nextmove.jobs import precise
 from nextmove.jobs.computing import Runtime, check_runtime
 from nextmove.jobs.offline import offline
 from nextmove.jobs.provenance import training_record
-from nextmove.jobs.repeat import Call, repeatable, writable_dir
+from nextmove.jobs.repeat import Call, at_least, repeatable, writable_dir
 from nextmove.jobs.robot import unsaid
 from nextmove.jobs.simulated import HELD_OUT, exchanged, judge, played, report, several
 from nextmove.jobs.simulators import taught_in
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
-from nextmove.runtime import Precision, Ranges, compiled
+from nextmove.runtime import LEAST, Precision, Ranges, compiled
 from nextmove.training.config import check_device
 
 
@@ -112,6 +112,7 @@ def evaluate(
     execute: int = 0,
     runtime: Runtime = "torch",
     precision: Precision = "float32",
+    least_weights: int = LEAST,
     video: int = 4,
     blind: bool = False,
     shuffled: bool = False,
@@ -144,6 +145,7 @@ def evaluate(
         precision: Of openvino: float32, bf16, int8 for the weights of large products, or w8a8 for what they multiply
             too, in ranges found on other episodes than are judged (with `data`, on some of its frames); how far plans
             are from those in float32 is measured and printed.
+        least_weights: Of w8a8: a product of fewer weights stays in float32. Small ones take no time.
         video: Episodes of each task with a video.
         blind: Judge it a second time on the same episodes with noise in place of its cameras' images, and report both
             with a paired test: what it solves then, it solves without seeing.
@@ -161,25 +163,21 @@ def evaluate(
         InUseError: where another run writes into OUT.
         OSError: for a disk that is full, naming the file.
     """
-    if data is None:
-        call.leave_out("windows leave_out", "for offline judging, which needs --data")
-    else:
-        call.leave_out("task episodes seed workers batched video shuffled", "for a simulator, found --data")
-    if batched and runtime == "openvino":
-        raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
+    _check_together(call)
     task = ("" if data is not None else taught_in(model)) if task is None else task
     own = unsaid(several(task, batched)[0] if data is None else sets.open_dataset(data))
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, unnorm_key=unnorm_key, **own)
     reference, make = make, partial(make, runtime=runtime, precision=precision, device=device)
     if precision == "w8a8":
-        make = partial(make, ranges=precise.ranges(reference(), task, data, leave_out))
+        make = partial(make, ranges=precise.ranges(reference(), task, data, leave_out, least_weights))
     asked = [sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime]
     asked += [given for given, usual in ((precision, "float32"), (device, "cpu")) if given != usual]
+    asked += [f"from{least_weights}"] if least_weights != LEAST else []
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
     policies = {name: make()} | ({f"{name}-blind": make(blind=True)} if blind else {})
     if shuffled:
         exchanged(policies[name], several(task, batched), name)
-    float32 = precise.Float32(precision, reference)
+    float32 = precise.Float32(precision, reference, least_weights)
     out = writable_dir(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         if data is not None:
@@ -201,6 +199,20 @@ def evaluate(
             written = report(entries, out, simulator=task, title=title, commands=[again])
     print(f"{written['verdict']} Open {out / 'report.html'}")
     return written
+
+
+def _check_together(call: Call) -> None:
+    """Raises ConfigError for an option of `evaluate` that another one leaves without a meaning."""
+    asked = call.options
+    if asked["data"] is None:
+        call.leave_out("windows leave_out", "for offline judging, which needs --data")
+    else:
+        call.leave_out("task episodes seed workers batched video shuffled", "for a simulator, found --data")
+    at_least(1, least_weights=asked["least_weights"])
+    if asked["precision"] != "w8a8":
+        call.leave_out("least_weights", "for --precision w8a8")
+    if asked["batched"] and asked["runtime"] == "openvino":
+        raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
 
 
 def _offline(

@@ -17,7 +17,7 @@ from nextmove.evaluation.latency import TimedActor
 from nextmove.jobs.left_out import remaining
 from nextmove.jobs.robot import read_features, sensors
 from nextmove.models.policy import Policy
-from nextmove.runtime import Precision, Ranges, calibrate, difference
+from nextmove.runtime import LEAST, Precision, Ranges, calibrate, difference
 
 PLANS = 32
 CALIBRATED = 8
@@ -32,12 +32,17 @@ class Float32:
 
     precision: Precision
     make: Callable[[], Policy]
+    least_weights: int = LEAST
+    """Of a product that w8a8 rounds."""
 
     def beside(self, entry: Entry, policy: Policy, shown: Callable[[Policy], list[Batch]]) -> Entry:
         """The entry of a report with how far the policy's plans are from float32's among its facts, also printed."""
         if self.precision == "float32":
             return entry
-        found = f"{self.precision}: {difference(policy, self.make(), shown(policy))}"
+        what = (
+            f"w8a8 (products of at least {self.least_weights} weights)" if self.precision == "w8a8" else self.precision
+        )
+        found = f"{what}: {difference(policy, self.make(), shown(policy))}"
         print(found)
         return replace(entry, facts={**entry.facts, "precision": found})
 
@@ -70,10 +75,12 @@ def of_data(policy: Policy, data: str | Path, leave_out: Sequence[int] = ()) -> 
     return [windows.batch(picks[i : i + 1]) for i in range(len(picks))]
 
 
-def ranges(policy: Policy, task: str, data: str | Path | None, leave_out: Sequence[int] = ()) -> Ranges:
+def ranges(
+    policy: Policy, task: str, data: str | Path | None, leave_out: Sequence[int] = (), least_weights: int = LEAST
+) -> Ranges:
     """What `runtime.calibrate` finds on a quarter of what the policy sees, in a simulator's seeds from 0 on."""
     shown = of_task(policy, task, 0) if data is None else of_data(policy, data, leave_out)
-    return calibrate(policy, shown[:: len(shown) // CALIBRATED or 1])
+    return calibrate(policy, shown[:: len(shown) // CALIBRATED or 1], least_weights)
 
 
 class _Shown:

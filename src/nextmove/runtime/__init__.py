@@ -6,9 +6,10 @@ from nextmove.runtime.difference import Difference, difference
 from nextmove.runtime.openvino import compiled
 from nextmove.runtime.packed import packed
 from nextmove.runtime.program import Precision
-from nextmove.runtime.ranges import Ranges
+from nextmove.runtime.ranges import LEAST, Ranges
 
 __all__ = [
+    "LEAST",
     "Agreement",
     "Difference",
     "Precision",

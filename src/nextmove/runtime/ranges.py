@@ -17,7 +17,7 @@ from torch import Tensor
 from nextmove.runtime.int8 import products
 
 LEAST = 1 << 18
-"""Fewest weights of a product that is computed in 8 bits: smaller ones take no time."""
+"""Fewest weights of a product that is computed in 8 bits where nothing else is asked for: smaller ones take no time."""
 SAMPLES = 1 << 16
 """About how many numbers of a product and call its range is found on."""
 SHARES = np.linspace(0.3, 1.0, 15)
@@ -28,12 +28,17 @@ Ranges = Mapping[str, float]
 """End of the range of what is multiplied, by the key of the weights (`int8.Product.key`)."""
 
 
-def found(model: Any, calls: Iterable[Sequence[Tensor]], settings: Mapping[str, str], core: Any) -> dict[str, float]:
-    """The ranges of an OpenVINO model's products on calls in float32; the model itself stays as it is."""
+def found(
+    model: Any, calls: Iterable[Sequence[Tensor]], settings: Mapping[str, str], core: Any, least: int
+) -> dict[str, float]:
+    """The ranges of an OpenVINO model's products of at least so many weights on calls in float32.
+
+    The model itself stays as it is.
+    """
     from openvino import Model
     from openvino import opset13 as operations
 
-    kinds = products(model, LEAST)
+    kinds = products(model, least)
     shown = [operations.result(product.node.input(0).get_source_output()) for product in kinds]
     watched = Model([*model.get_results(), *shown], model.get_parameters(), "watched")
     request = core.compile_model(watched, "CPU", dict(settings)).create_infer_request()
@@ -79,7 +84,7 @@ def quantise(model: Any, ranges: Ranges) -> int:
     from openvino import opset13 as operations
 
     marked = 0
-    for product in products(model, LEAST):
+    for product in products(model, 1):
         if product.key not in ranges:
             continue
         last = np.float32(ranges[product.key])
