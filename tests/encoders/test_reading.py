@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.nn.test_memory import Written
 from torch import nn
 
 from nextmove.contracts import TASK, Context, Feature, seeded
@@ -208,10 +209,20 @@ def test_what_is_drawn_one_by_one_is_the_likeliest_of_all_at_once():
     assert torch.equal(decoder.logits(ctx, ids).argmax(-1), ids)
 
 
+@torch.no_grad()
 def test_flow_makes_plans_without_copying_the_prefix():
-    made = encoder(replace(READING, state="vector"))
-    decoder = Flow(EXPERT).build(shape=(H, A), context=made.spec)
-    assert decoder.sample(made(observed(), batch=B), shape=(H, A), rng=seeded(0)).shape == (B, H, A)
+    made = encoder(replace(READING, state="vector", towers=(replace(TOWER, image=64),)))
+    decoder, obs, copied = Flow(EXPERT).build(shape=(H, A), context=made.spec), observed(), {}
+    for steps in (1, 10):
+        ctx = made(obs, batch=B)
+        held = [layer.keys.numel() + layer.values.numel() for layer in ctx.memory.layers]
+        with Written() as written:
+            plan = decoder.with_sampling(None, steps).sample(ctx, shape=(H, A), rng=seeded(0))
+        assert plan.shape == (B, H, A)
+        copied[steps] = written.copied
+    # The first call makes room behind the prefix; the nine behind it copy less than one prefix between them.
+    assert copied[1] >= sum(held)
+    assert copied[10] - copied[1] < sum(held) / 2
 
 
 def test_words():
