@@ -38,11 +38,13 @@ class Answers:
 ROUNDING = 1e-6
 """A gradient so small beside the largest of a case is 0 but for rounding, as that of a bias of keys is; how far apart
 two of them are is then told relative to the largest."""
+GRADIENTS, APART = "grad_diff", "grad_abs_diff"
+"""The largest difference of gradients relative to each tensor's largest, and as it is."""
 
 
 def compare(answers: Answers, io: Mapping[str, Tensor]) -> dict[str, Any]:
     """Largest differences of outputs, losses and gradients, whether texts are equal, and what was not compared."""
-    groups: dict[str, dict[str, float]] = {"max_abs_diff": {}, "loss_diff": {}, "grad_diff": {}}
+    groups: dict[str, dict[str, float]] = {"max_abs_diff": {}, "loss_diff": {}, GRADIENTS: {}, APART: {}}
     largest = max((float(value.abs().max()) for name, value in io.items() if name.startswith("grad.")), default=0.0)
     wrong = []
     for name, value in answers.found.items():
@@ -53,10 +55,12 @@ def compare(answers: Answers, io: Mapping[str, Tensor]) -> dict[str, Any]:
             want = want.reshape(found.shape)
         if found.shape != want.shape:
             raise ValueError(f"{name}: expected shape {tuple(want.shape)}, found {tuple(found.shape)}")
-        apart = _difference(group, found, want, answers.units.get(name, torch.ones(())))
-        if group == "grad_diff" and float(want.abs().max()) < ROUNDING * largest:
-            apart *= float(want.abs().max()) / largest
-        groups[group][name] = apart
+        unit = answers.units.get(name, torch.ones(()))
+        if group == GRADIENTS:
+            groups[APART][name] = float((found - want.to(found)).abs().max())
+            size = float(want.abs().max())
+            unit = torch.tensor(largest if size < ROUNDING * largest else size)
+        groups[group][name] = _difference(group, found, want, unit)
         wrong += [] if torch.equal(found, want) else [name]
     result: dict[str, Any] = {group: max(named.values(), default=None) for group, named in groups.items()}
     result |= {"equal": not wrong} if answers.exact else {}
@@ -72,12 +76,12 @@ def compare(answers: Answers, io: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _group(name: str) -> str:
-    return "loss_diff" if name.startswith("loss") else "grad_diff" if name.startswith("grad.") else "max_abs_diff"
+    return "loss_diff" if name.startswith("loss") else GRADIENTS if name.startswith("grad.") else "max_abs_diff"
 
 
 def _difference(group: str, found: Tensor, want: Tensor, unit: Tensor) -> float:
-    """Losses and gradients relative to what is expected, outputs in their unit."""
+    """Losses relative to what is expected, gradients to their unit, outputs in theirs, of at least 1."""
     apart = (found - want.to(found)).abs()
     if group == "max_abs_diff":
         return float((apart / unit.clamp_min(1)).max())
-    return float(apart.max()) / max(float(want.abs().max()), 1e-12)
+    return float(apart.max()) / max(float(unit if group == GRADIENTS else want.abs().max()), 1e-12)

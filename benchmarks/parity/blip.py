@@ -50,7 +50,6 @@ def captions(model: BlipModel, io: Mapping[str, Tensor]) -> Answers:
     return Answers({"out.logits": logits, "loss": loss}, texts=texts)
 
 
-@torch.no_grad()
 def retrieval(model: BlipModel, io: Mapping[str, Tensor]) -> Answers:
     """Hidden states, cosines and the head's logits; as transformers has it, the first id stays what it is."""
     ids, mask = io["in.input_ids"], io["in.attention_mask"].bool()

@@ -1,14 +1,15 @@
-"""Gradients by the names and in the layout of a foreign file, whatever ours packs, turns or joins of its tensors.
+"""Gradients by the names and in the layout of a foreign file, whatever a model packs, turns or joins of its tensors.
 
-A copy of the file whose elements are numbered is read as any other: each of our parameters then says which elements of
-the file it is made of.
+A copy of the file whose elements are numbered is read as any other, by ours or by the reference: each parameter then
+says which elements of the file it is made of. Numbers end in a half, so that a parameter that is not of the file, such
+as a temperature, is told from them.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,53 +19,74 @@ from torch import Tensor, nn
 
 from nextmove.folders import open_folder
 
-MOST = 1 << 24
-"""Elements that float32 can number."""
+FILE = "model.safetensors"
+PREFIX = "grad."
+MOST = 1 << 22
+"""Elements that float32 can number, halves included."""
+
+
+class Numbered:
+    """The tensors of a folder's file, whose elements are numbered in their order.
+
+    Raises ValueError for a file of more elements than can be numbered.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.tensors = folder, load_file(folder / FILE)
+        self.starts, self.total = dict[str, int](), 0
+        for name, value in self.tensors.items():
+            self.starts[name], self.total = self.total, self.total + value.numel()
+        if self.total > MOST:
+            raise ValueError(f"{folder}: expected at most {MOST} elements to compare gradients of, found {self.total}")
+
+    def parameters(self, read: Callable[[Path], nn.Module]) -> dict[str, Tensor]:
+        """Parameters of the file in a model that `read` reads from a folder, with numbers in the elements' places."""
+        with tempfile.TemporaryDirectory() as name:
+            copy = Path(shutil.copytree(self.folder, Path(name) / "numbered"))
+            made = {
+                key: torch.arange(self.starts[key], self.starts[key] + value.numel()).add(0.5).view(value.shape)
+                if value.is_floating_point()
+                else value
+                for key, value in self.tensors.items()
+            }
+            save_file(made, copy / FILE, {"format": "pt"})
+            found = {key: value.detach() for key, value in read(copy).named_parameters()}
+        return {key: value.long() for key, value in found.items() if bool((value % 1 == 0.5).all())}
+
+    def gradients(self, model: nn.Module, loss: Tensor, read: Callable[[Path], nn.Module]) -> dict[str, Tensor]:
+        """`grad.NAME` of the loss for each floating tensor of the file; 0 for what has no part in it.
+
+        Elements that several parameters are made of (tied ones) have the sum.
+        """
+        own, numbers = dict(model.named_parameters()), self.parameters(read)
+        grads = torch.autograd.grad(loss, list(own.values()), allow_unused=True)
+        flat = torch.zeros(self.total, dtype=torch.float64)
+        for name, grad in zip(own, grads, strict=True):
+            if grad is not None and name in numbers:
+                flat.index_add_(0, numbers[name].flatten(), grad.double().flatten())
+        return {
+            PREFIX + name: flat[start:][: value.numel()].view(value.shape).float()
+            for (name, value), start in zip(self.tensors.items(), self.starts.values(), strict=True)
+            if value.is_floating_point()
+        }
+
+
+def named(
+    model: nn.Module,
+    folder: Path,
+    loss: Callable[[], Tensor],
+    io: Mapping[str, Tensor],
+    read: Callable[[Path], nn.Module],
+) -> dict[str, Tensor]:
+    """`grad.NAME` of the loss for each such name of the case, by the file's names; {} for a case without any."""
+    wanted = [name for name in io if name.startswith(PREFIX)]
+    if not wanted:
+        return {}
+    model.requires_grad_()
+    found = Numbered(folder).gradients(model, loss(), read)
+    return {name: found[name] for name in wanted if name in found}
 
 
 def gradients(loaded: Any, folder: Path, loss: Tensor, io: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`grad.NAME` of the loss for each such name of the case, by the file's names; {} for a case without any.
-
-    Elements that several parameters are made of (tied ones) have the sum. Raises ValueError for a file of more elements
-    than can be numbered.
-    """
-    wanted = [name.removeprefix("grad.") for name in io if name.startswith("grad.")]
-    if not wanted:
-        return {}
-    tensors = load_file(folder / "model.safetensors")
-    starts, total = dict[str, int](), 0
-    for name, value in tensors.items():
-        starts[name], total = total, total + value.numel()
-    if total > MOST:
-        raise ValueError(f"{folder}: expected at most {MOST} elements to compare gradients of, found {total}")
-    own, numbers = parameters(loaded.model), numbered(folder, tensors, starts)
-    grads = torch.autograd.grad(loss, list(own.values()), allow_unused=True)
-    flat = torch.zeros(total, dtype=torch.float64)
-    for name, grad in zip(own, grads, strict=True):
-        if grad is not None:
-            flat.index_add_(0, numbers[name].round().long().flatten(), grad.double().flatten())
-    return {
-        f"grad.{name}": flat[starts[name] :][: tensors[name].numel()].view(tensors[name].shape).float()
-        for name in wanted
-        if name in tensors
-    }
-
-
-def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Those that are trained or could be, each once."""
-    return dict(model.named_parameters())
-
-
-def numbered(folder: Path, tensors: Mapping[str, Tensor], starts: Mapping[str, int]) -> dict[str, Tensor]:
-    """Our parameters of the file whose element i holds the number i."""
-    with tempfile.TemporaryDirectory() as name:
-        copy = Path(shutil.copytree(folder, Path(name) / "numbered"))
-        made = {
-            key: torch.arange(starts[key], starts[key] + value.numel(), dtype=torch.float32).view(value.shape)
-            if value.is_floating_point()
-            else value
-            for key, value in tensors.items()
-        }
-        save_file(made, copy / "model.safetensors", {"format": "pt"})
-        found: Any = open_folder(copy).foreign()
-        return {key: value.detach().clone() for key, value in parameters(found.model).items()}
+    """The same of a loss that was computed already, of a model that its folder alone describes."""
+    return named(loaded.model, folder, lambda: loss, io, lambda copy: open_folder(copy).foreign().model)

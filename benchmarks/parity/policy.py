@@ -52,7 +52,7 @@ def act(folder: Path, io: Mapping[str, Tensor], dtype: torch.dtype = torch.float
     if "train.action" in io:
         draws = {"eps": io["train.latent_eps"]} if "train.latent_eps" in io and loaded.config.use_vae else {}
         terms = loaded.loss_at(_batch(io, seen), **draws)
-        answers.found |= {"loss": total(terms), "loss.l1_loss": terms["l1"]}
+        answers.found |= {"loss": total(terms), "loss.l1_loss": terms["l1"], **_gradients(loaded, total(terms), io)}
         if "kl" in terms:
             answers.found["loss.kld_loss"] = terms["kl"] / loaded.config.kl_weight
     return _in_time(loaded, io, answers)
@@ -67,7 +67,8 @@ def diffusion(folder: Path, io: Mapping[str, Tensor], dtype: torch.dtype = torch
         # Index i of a table of T stands at 1 - (i + 1) / T; our time runs from noise to data.
         t = 1 - (io["train.timesteps"].double() + 1) / loaded.config.num_train_timesteps
         batch = _batch(io, lambda prefix: _behind(prefix, io))
-        answers.found["loss"] = total(loaded.loss_at(batch, noise=io["train.noise"], t=t.float()))
+        loss = total(loaded.loss_at(batch, noise=io["train.noise"], t=t.float()))
+        answers.found |= {"loss": loss, **_gradients(loaded, loss, io)}
     return _in_time(loaded, io, answers)
 
 
@@ -78,11 +79,7 @@ def flowpolicy(folder: Path, io: Mapping[str, Tensor], dtype: torch.dtype = torc
     if "train.action" in io:
         batch = _batch(io, lambda prefix: _behind(prefix, io))
         loss = total(loaded.loss_at(batch, noise=io["train.noise"], t=io["train.t"]))
-        answers.found["loss"] = loss
-        wanted, weights = [name for name in io if name.startswith("grad.")], dict(loaded.policy.named_parameters())
-        own = [weights[loaded.names[name.removeprefix("grad.")]] for name in wanted]
-        if wanted:
-            answers.found |= dict(zip(wanted, torch.autograd.grad(loss, own), strict=True))
+        answers.found |= {"loss": loss, **_gradients(loaded, loss, io)}
     return _in_time(loaded, io, answers)
 
 
@@ -91,6 +88,13 @@ def _read(folder: Path, io: Mapping[str, Tensor], dtype: torch.dtype) -> tuple[L
     loaded = open_folder(folder).foreign()
     loaded.policy.to(dtype)
     return loaded, {name: value.to(dtype) if value.is_floating_point() else value for name, value in io.items()}
+
+
+def _gradients(loaded: Loaded, loss: Tensor, io: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`grad.NAME` of the loss for each such name of the case, whose tensors are each one of ours."""
+    wanted, weights = [name for name in io if name.startswith("grad.")], dict(loaded.policy.named_parameters())
+    own = [weights[loaded.names[name.removeprefix("grad.")]] for name in wanted]
+    return dict(zip(wanted, torch.autograd.grad(loss, own), strict=True)) if wanted else {}
 
 
 def _behind(prefix: str, io: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.parity import language, towers
+from benchmarks.parity import blip, language, reference, run, towers
 from benchmarks.parity.answers import compare
+from benchmarks.parity.gradients import Numbered
 from safetensors.torch import load_file
+from tests.golden.materialise import materialise
+from tests.interop.test_cases import GOLDEN
+from torch.nn import functional as F
+
+from nextmove.interop import hf
 
 transformers = pytest.importorskip("transformers", reason="transformers, the reference, is not installed")
 
@@ -28,6 +34,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("Gemma2ForCausalLM", GEMMA | {"sliding_window": 4, "query_pre_attn_scalar": 8}),
     "bert": ("BertForMaskedLM", SIZES | {"max_position_embeddings": 32}),
 }
+
+READERS = ["blip_caption", "idefics", "idefics3", "llava", "llava-hub", "paligemma", "paligemma-hub", "smolvlm"]
 
 
 def case(name: str, folder: Path) -> dict[str, torch.Tensor]:
@@ -63,3 +71,33 @@ def test_gradients_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     assert result["max_abs_diff"] < 1e-5
     assert result["loss_diff"] < 1e-5
     assert result["grad_diff"] < 1e-4
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_of_golden_cases_that_record_none(name: str, tmp_path: Path) -> None:
+    result = run(GOLDEN / name, tmp_path, recorded=False)
+    assert result["grad_reference"] == f"transformers {transformers.__version__}"
+    assert result["grad_abs_diff"] < 1e-5
+    assert result["grad_diff"] < 1e-4
+
+
+def test_of_matching_and_cosines(tmp_path: Path) -> None:
+    folder = materialise(GOLDEN / "blip_retrieval", tmp_path)
+    io, numbered = load_file(folder / "io.safetensors"), Numbered(folder)
+
+    def loss(match: torch.Tensor, cosines: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(match, torch.tensor([1, 0])) + F.cross_entropy(cosines, torch.arange(2))
+
+    model, theirs = hf.load(folder).model, reference.opened(folder)
+    found = blip.retrieval(model, io).found
+    made = loss(found["out.itm_logits"], found["out.itc_scores"])
+    ours = numbered.gradients(model, made, lambda copy: hf.load(copy).model)
+    given = {name: io[f"in.{name}"] for name in ("input_ids", "pixel_values", "attention_mask")}
+    scores = [theirs(**given, use_itm_head=matched).itm_score for matched in (True, False)]
+    expected = numbered.gradients(theirs, loss(*scores), reference.opened)
+    assert set(ours) == set(expected) == {f"grad.{name}" for name in numbered.tensors}
+    assert sum(float(grad.abs().max()) > 1e-6 for grad in expected.values()) > 0.8 * len(expected)
+    for name, grad in expected.items():
+        torch.testing.assert_close(
+            ours[name], grad, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )

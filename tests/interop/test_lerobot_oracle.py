@@ -40,6 +40,24 @@ def targets(c, horizon, seed=3):
     return action, pad, generator
 
 
+def same_gradients(loaded, found, weights, expected):
+    """Every parameter's gradient, by the file's names."""
+    own = dict(loaded.policy.named_parameters())
+    names = [name for name in weights if loaded.names.get(name) in own]
+    grads = torch.autograd.grad(expected, [weights[name] for name in names], allow_unused=True)
+    ours = torch.autograd.grad(found, [own[loaded.names[name]] for name in names], allow_unused=True)
+    assert len(names) == len(own)
+    given = [(name, x, y) for name, x, y in zip(names, grads, ours, strict=True) if x is not None]
+    assert len(given) > 0.8 * len(own)
+    for name, grad, other in given:
+        torch.testing.assert_close(other, grad, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def watched(weights):
+    """The same tensors, of which gradients are taken."""
+    return {name: value.clone().requires_grad_(value.is_floating_point()) for name, value in weights.items()}
+
+
 ACTS = {
     "pre_norm": ({"pre_norm": True, "feedforward_activation": "gelu", "n_decoder_layers": 2}, "0.6"),
     "no_vae": ({"use_vae": False}, "0.6"),
@@ -64,9 +82,10 @@ def test_act(name, tmp_path):
     raw = observed(c, 1)
     state, env = [part[:, 0] for part in [*shown(c, raw, stats, legacy), torch.zeros(B, 1, 0)]][:2]
     env = None if "observation.environment_state" not in raw else env
+    weights = watched(weights)
     oracle, mode = ActOracle(c, weights), c["normalization_mapping"]["ACTION"]
     x = loaded.predict(loaded.preprocess(raw))
-    torch.testing.assert_close(x, oracle(state, env), rtol=0, atol=1e-5)
+    torch.testing.assert_close(x, oracle(state, env).detach(), rtol=0, atol=1e-5)
     torch.testing.assert_close(loaded.postprocess(x), unscaled(x, mode, stats["action"]), rtol=1e-5, atol=1e-5)
     action, pad, generator = targets(c, c["chunk_size"])
     eps = torch.randn(B, c["latent_dim"], generator=generator)
@@ -76,6 +95,7 @@ def test_act(name, tmp_path):
     terms = loaded.loss_at({**raw, "action": action, "action_is_pad": pad}, **draws)
     torch.testing.assert_close(total(terms), expected, rtol=1e-5, atol=0)
     torch.testing.assert_close(terms["l1"], l1, rtol=1e-5, atol=0)
+    same_gradients(loaded, total(terms), weights, expected)
     plan = loaded.act(raw, rng=torch.Generator()).actions
     torch.testing.assert_close(plan, loaded.postprocess(x), rtol=0, atol=0)
 
@@ -106,6 +126,7 @@ def test_diffusion(name, tmp_path):
     loaded = load(write(tmp_path / "diffusion", c, weights, stats, legacy=legacy))
     raw = observed(c, c["n_obs_steps"])
     condition = torch.cat(shown(c, raw, stats, legacy), -1).flatten(1)
+    weights = watched(weights)
     oracle, mode = DiffusionOracle(c, weights), c["normalization_mapping"]["ACTION"]
     ctx = loaded.preprocess(raw)
     torch.testing.assert_close(ctx.vector, condition, rtol=0, atol=1e-5)
@@ -113,7 +134,7 @@ def test_diffusion(name, tmp_path):
     noise = torch.randn(action.shape, generator=generator)
     steps = (c["num_inference_steps"] or c["num_train_timesteps"]) - 1
     more = torch.randn(steps, *action.shape, generator=generator)
-    x, expected = loaded.predict(ctx, noise=noise, step_noise=more), oracle.sample(condition, noise, more)
+    x, expected = loaded.predict(ctx, noise=noise, step_noise=more), oracle.sample(condition, noise, more).detach()
     torch.testing.assert_close(x, expected, rtol=1e-5, atol=2e-5)
     first = c["n_obs_steps"] - 1
     torch.testing.assert_close(loaded.executed(x), x[:, first : first + c["n_action_steps"]], rtol=0, atol=0)
@@ -124,6 +145,7 @@ def test_diffusion(name, tmp_path):
     t = 1 - (index + 1) / c["num_train_timesteps"]
     found = total(loaded.loss_at({**raw, "action": action, "action_is_pad": pad}, t=t, noise=noise))
     torch.testing.assert_close(found, want, rtol=1e-5, atol=0)
+    same_gradients(loaded, found, weights, want)
 
 
 def test_compiled_names_and_stored_tables_change_nothing(tmp_path):
