@@ -134,7 +134,7 @@ def make(name: str, out: Path) -> None:
         io["loss"] = told_loss(model, io).detach().reshape(1)
         given = {key[3:]: value for key, value in io.items() if key.startswith("in.") and key != "in.labels"}
         io["out.logits"] = model(**given).logits.detach() * io["in.attention_mask"][..., None]
-        io |= by_transformers(folder, json.loads((out / "config.json").read_text()), io)[0]
+        io |= by_transformers(folder, io)[0]
     save_file({key: value.contiguous() for key, value in io.items()}, out / "io.safetensors")
 
 

@@ -41,8 +41,11 @@ POLICIES = (
     "Whole policies from recorded observations to plans, losses and ids, with all that is recorded in between "
     "(pictures, prefix and suffix, who sees whom, positions), in float32, against what the reference gave: "
     "pi0, pi0.5, pi0-FAST and SmolVLA of LeRobot 0.6.1, OpenVLA and its fine-tuned heads of the authors' code, RT-1 of "
-    "google-research/robotics_transformer, FAST's published processor. Weights are drawn at random: what is compared "
-    "is the computation."
+    "google-research/robotics_transformer, FAST's published processor. Gradients of the loss with respect to every "
+    "tensor of the file, by the file's names, largest absolute difference: from plain restatements in float64 that "
+    "give the recorded outputs and losses (benchmarks/parity/restated_*.py), since cases record none; – where there "
+    "is no loss, of RT-1, and of the parts that OpenVLA's fine-tuned form adds. Weights are drawn at random: what is "
+    "compared is the computation."
 )
 
 

@@ -2,7 +2,7 @@
 
 A copy of the file whose elements are numbered is read as any other, by ours or by the reference: each parameter then
 says which elements of the file it is made of. Numbers end in a half, so that a parameter that is not of the file, such
-as a temperature, is told from them.
+as a temperature, is told from them, and begin at a half, so that one that is turned round in sign says so.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Numbered:
             }
             save_file(made, copy / FILE, {"format": "pt"})
             found = {key: value.detach() for key, value in read(copy).named_parameters()}
-        return {key: value.long() for key, value in found.items() if bool((value % 1 == 0.5).all())}
+        return {key: value for key, value in found.items() if bool((value % 1 == 0.5).all())}
 
     def gradients(self, model: nn.Module, loss: Tensor, read: Callable[[Path], nn.Module]) -> dict[str, Tensor]:
         """`grad.NAME` of the loss for each floating tensor of the file; 0 for what has no part in it.
@@ -63,7 +63,8 @@ class Numbered:
         flat = torch.zeros(self.total, dtype=torch.float64)
         for name, grad in zip(own, grads, strict=True):
             if grad is not None and name in numbers:
-                flat.index_add_(0, numbers[name].flatten(), grad.double().flatten())
+                number = numbers[name].flatten()
+                flat.index_add_(0, number.abs().long(), number.sign() * grad.double().flatten())
         return {
             PREFIX + name: flat[start:][: value.numel()].view(value.shape).float()
             for (name, value), start in zip(self.tensors.items(), self.starts.values(), strict=True)

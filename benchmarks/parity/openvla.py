@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from benchmarks.parity.answers import Answers
+from benchmarks.parity.gradients import named
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -46,7 +47,8 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
         towers.Sizes(kind, case["sizes"][kind]["num_heads"]) for kind in ("dinov2", "siglip") if kind in case["sizes"]
     ]  # type: ignore[arg-type]
     keys = [name.removeprefix(ACTION) for name in io if name.startswith(ACTION)]
-    loaded = load(folder, Asked(unnorm_key=keys[0], towers=sizes, fps=5.0))
+    asked = Asked(unnorm_key=keys[0], towers=sizes, fps=5.0)
+    loaded = load(folder, asked)
     policy: Any = loaded.policy
     encoder = policy.encoder
     found: dict[str, Tensor] = {}
@@ -67,6 +69,12 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
         scale = Scaled(x.shape[-1], mode="quantiles")
         statistics.set_scale(scale, stats["action"], key)
         found[ACTION + key] = scale.decode(x)[0, 0]
+
+    def loss() -> Tensor:
+        own = encoder.sight.tokens(encoder.sight.features(io["in.pixel_values"].split(3, 1)))
+        return _read(encoder, own, io)["loss"]
+
+    found |= named(policy, folder, loss, io, lambda copy: load(copy, asked).policy)
     found["out.action_ids"] = vocabulary - 1 - bins.classes_of(io["in.raw_actions"])
     found["out.edge_ids"] = vocabulary - 1 - bins.classes_of(io["in.edge_actions"])
     return Answers(found, texts={"out.generated": ids}, report=loaded.report)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from benchmarks.parity.answers import Answers
+from benchmarks.parity.gradients import named
 from benchmarks.parity.sight import joint, masks, padding, placed, watched
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,7 +32,11 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     """What a case records; velocities from data to noise, as there."""
     case = json.loads((folder / "case.json").read_text())
     absent = [camera["key"] for camera in case["cameras"] if not camera["present"]]
-    loaded = pi.load(folder, sizes=sizes(case["sizes"]), optional=absent, scaled=True)
+
+    def read(where: Path) -> Loaded:
+        return pi.load(where, sizes=sizes(case["sizes"]), optional=absent, scaled=True)
+
+    loaded = read(folder)
     found: dict[str, Tensor] = {}
     with torch.no_grad():
         with watched(loaded.policy.encoder.language.stream, loaded.policy.decoder.net.stream) as calls:  # type: ignore[attr-defined]
@@ -43,6 +48,11 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
         found |= {"out.attention_mask": keys, "out.position_ids": positions}
         whole = loaded.predict(ctx, noise=io["noise.sample"])
         found |= {"out.actions_full": whole, "out.actions": loaded.postprocess(whole)}
+
+    def loss() -> Tensor:
+        return _trained(loaded, _context(loaded, io, {})[0], io)["loss"]
+
+    found |= named(loaded.policy, folder, loss, io, lambda where: read(where).policy)
     return Answers(found, report=loaded.report)
 
 

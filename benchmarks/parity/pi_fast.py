@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from benchmarks.parity.answers import Answers
+from benchmarks.parity.gradients import named
 from benchmarks.parity.pi import IN, WORDS, sizes
 from benchmarks.parity.sight import joint, masks, padding, placed, watched
 from torch import Tensor
@@ -34,9 +35,12 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
     absent = [camera["key"] for camera in case["cameras"] if not camera["present"]]
     # The case's vocabulary has no place for ids of actions, and it has no tokenizer of them.
     places = Places(0, (case["bos_id"],), case["bar_id"])
-    loaded = pi_fast.load(
-        folder, sizes=sizes(case["sizes"]), optional=absent, scaled=True, fast=Fast(vocabulary=1), places=places
-    )
+    fast = {"fast": Fast(vocabulary=1), "places": places}
+
+    def read(where: Path) -> Any:
+        return pi_fast.load(where, sizes=sizes(case["sizes"]), optional=absent, scaled=True, **fast)
+
+    loaded = read(folder)
     encoder: Any = loaded.policy.encoder
     assert isinstance(encoder, ReadingEncoder)
     found: dict[str, Tensor] = {}
@@ -44,6 +48,13 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
         shown = _shown(encoder, io, found)
         _trained(encoder, shown, io, found)
         texts = _written(encoder, shown, case, io, found)
+
+    def loss() -> Tensor:
+        made: dict[str, Tensor] = {}
+        _trained(encoder, shown, io, made)
+        return made["loss"]
+
+    found |= named(loaded.policy, folder, loss, io, lambda where: read(where).policy)
     return Answers(found, texts=texts, report=loaded.report)
 
 

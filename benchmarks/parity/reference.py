@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.parity import restated, restated_blip
+from benchmarks.parity import restated, restated_blip, restated_expert, restated_openvla
 from benchmarks.parity.gradients import FILE, PREFIX, Numbered
 from safetensors.torch import load_file
 from torch import Tensor
@@ -26,6 +26,11 @@ Restatement = Callable[[Mapping[str, Tensor], Mapping[str, Any], Mapping[str, Te
 RESTATED: Mapping[str, Restatement] = {
     "flamingo": restated.flamingo,
     "blip-pretrain": restated_blip.pretraining,
+    "pi0": restated_expert.pi0,
+    "pi05": restated_expert.pi0,
+    "pi0_fast": restated_expert.pi0_fast,
+    "openvla": restated_openvla.openvla,
+    "smolvla": restated_expert.smolvla,
 }
 """By model_type or type, what transformers has no class of: tensors, what describes the case (case.json, else
 config.json) and inputs to what the case records of outputs."""
@@ -41,15 +46,20 @@ def gradients(folder: Path, io: Mapping[str, Tensor]) -> tuple[dict[str, Tensor]
         return {}, None
     if not (folder / FILE).is_file():
         return {}, None
-    said = json.loads(config.read_text())
     try:
-        restatement = RESTATED.get(said.get("model_type") or said.get("type"))
+        restatement = restated_of(folder)
         if restatement is None:
-            return by_transformers(folder, said, io)
-        return by_restatement(restatement, folder, described(folder), io), "restated"
+            return by_transformers(folder, io)
+        return by_restatement(restatement, folder, io), "restated"
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as problem:
         print(f"{folder.name}: no gradients by the reference: {problem}", file=sys.stderr)
         return {}, None
+
+
+def restated_of(folder: Path) -> Restatement | None:
+    """The restatement of the model of a case, where there is one."""
+    said = json.loads((folder / "config.json").read_text())
+    return RESTATED.get(said.get("model_type") or said.get("type"))
 
 
 def described(folder: Path) -> dict[str, Any]:
@@ -59,13 +69,11 @@ def described(folder: Path) -> dict[str, Any]:
     return found
 
 
-def by_restatement(
-    restatement: Restatement, folder: Path, config: Mapping[str, Any], io: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def by_restatement(restatement: Restatement, folder: Path, io: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Gradients in float64; raises ValueError for another loss than the recorded one."""
     tensors = {name: value.double().requires_grad_() for name, value in load_file(folder / FILE).items()}
     given = {name: value.double() if value.is_floating_point() else value for name, value in io.items()}
-    loss = _checked(restatement(tensors, config, given)["loss"], io)
+    loss = _checked(restatement(tensors, described(folder), given)["loss"], io)
     grads = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
     return {
         PREFIX + name: (torch.zeros_like(value) if grad is None else grad).float()
@@ -73,14 +81,13 @@ def by_restatement(
     }
 
 
-def by_transformers(
-    folder: Path, config: Mapping[str, Any], io: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], str | None]:
+def by_transformers(folder: Path, io: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
     """Gradients by the class that the config names, and the release; raises ValueError for another loss."""
     try:
         import transformers
     except ImportError:
         return {}, None
+    config = json.loads((folder / "config.json").read_text())
     if not hasattr(transformers, (config.get("architectures") or [""])[0]):
         return {}, None
     transformers.logging.disable_progress_bar()

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from benchmarks.parity.answers import Answers
+from benchmarks.parity.gradients import named
 from benchmarks.parity.sight import joint, masks, padding, placed, watched
 from torch import Tensor
 
@@ -38,6 +39,11 @@ def answers(folder: Path, io: Mapping[str, Tensor]) -> Answers:
         found |= {"out.attention_mask": keys, "out.position_ids": positions}
         whole = loaded.predict(ctx, noise=io["noise.sample"])
         found |= {"out.actions_full": whole, "out.actions": loaded.postprocess(whole)}
+
+    def loss() -> Tensor:
+        return _trained(loaded, _context(loaded, io, {})[0], io)["loss"]
+
+    found |= named(loaded.policy, folder, loss, io, lambda copy: smolvla.load(copy, marks=_marks(copy)).policy)
     return Answers(found, report=loaded.report)
 
 
