@@ -45,7 +45,7 @@ READERS = ("flamingo", "idefics", "idefics3", "llava", "paligemma", "smolvlm")
 POLICIES = {"act": policy.act, "diffusion": policy.diffusion, "flowpolicy": policy.flowpolicy}
 FAMILIES: dict[str, Callable[[Path, Mapping[str, Tensor]], Answers]] = {
     **POLICIES,
-    **dict.fromkeys(("gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3_text"), language.answers),
+    **dict.fromkeys(("gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3_text", "mpt"), language.answers),
     "filters": filters.answers,
     "fast": fast.answers,
     **dict.fromkeys(READERS, reading.answers),

@@ -179,3 +179,58 @@ def t5(c: dict[str, Any]) -> Shapes:
         found[f"{units}.DenseReluDense.wo.weight"] = (width, hidden)
     distances = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
     return found | {distances: (c["relative_attention_num_buckets"], c["num_heads"])}
+
+
+MPT1B = {
+    "model_type": "mosaic_gpt",
+    "alibi": True,
+    "attn_qk_ln": True,
+    "no_bias": True,
+    "low_precision_layernorm": True,
+}
+"""Of 24 layers, 2048 wide, with 50368 ids, as the class has them by default."""
+
+
+def mpt(name: str, c: dict[str, Any], layer: str = "", older: bool | None = None) -> Shapes:
+    """layer: what stands behind the number of a block; older: names as of `mosaic_gpt`, None: as `model_type` says."""
+    older = c["model_type"] == "mosaic_gpt" if older is None else older
+    first, second, last, up, down = ["ln_1", "ln_2", "ln_f", "mlp.mlp_up", "mlp.mlp_down"] if older else (
+        ["norm_1", "norm_2", "norm_f", "ffn.up_proj", "ffn.down_proj"]
+    )  # fmt: skip
+    width = c.get("d_model", 2048)
+    found: Shapes = {f"{name}wte.weight": (c.get("vocab_size", 50368), width), f"{name}{last}.weight": (width,)}
+    for i in range(c.get("n_layers", 24)):
+        block = f"{name}blocks.{i}.{layer}"
+        norms = [first, second, *(("attn.q_ln", "attn.k_ln") if c.get("attn_qk_ln") else ())]
+        found |= {f"{block}{norm}.weight": (width,) for norm in norms}
+        found |= linear(f"{block}attn.Wqkv", 3 * width, width, bias=False)
+        found |= linear(f"{block}attn.out_proj", width, width, bias=False)
+        found |= linear(f"{block}{up}", 4 * width, width, bias=False)
+        found |= linear(f"{block}{down}", width, 4 * width, bias=False)
+    return found
+
+
+def openflamingo(text: dict[str, Any], seen: int, *, depth: int = 6, older: bool = True) -> Shapes:
+    """MPT with a gated block in each layer, all heads 8 of 64, and the resampler of 64 tokens, `seen` wide."""
+    width, inner = text.get("d_model", 2048), 8 * 64
+    found = mpt("lang_encoder.transformer.", text, "decoder_layer.", older) | norm("perceiver.norm", seen)
+    found["perceiver.latents"] = (64, seen)
+    for i in range(text.get("n_layers", 24)):
+        name = f"lang_encoder.transformer.blocks.{i}.gated_cross_attn_layer."
+        found |= {f"{name}attn_gate": (1,), f"{name}ff_gate": (1,), **norm(f"{name}attn.norm", width)}
+        found |= asking(f"{name}attn.", width, seen, inner) | hidden(f"{name}ff.", width)
+    for i in range(depth):
+        name = f"perceiver.layers.{i}."
+        found |= norm(f"{name}0.norm_media", seen) | norm(f"{name}0.norm_latents", seen)
+        found |= asking(f"{name}0.", seen, seen, inner) | hidden(f"{name}1.", seen)
+    return found
+
+
+def asking(name: str, width: int, source: int, inner: int) -> Shapes:
+    shapes = {"to_q": (inner, width), "to_kv": (2 * inner, source), "to_out": (width, inner)}
+    return {f"{name}{part}.weight": shape for part, shape in shapes.items()}
+
+
+def hidden(name: str, width: int) -> Shapes:
+    up, down = linear(f"{name}1", 4 * width, width, bias=False), linear(f"{name}3", width, 4 * width, bias=False)
+    return norm(f"{name}0", width) | up | down

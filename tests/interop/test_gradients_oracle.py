@@ -32,6 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2ForCausalLM", LLAMA),
     "gemma": ("GemmaForCausalLM", GEMMA),
     "gemma2": ("Gemma2ForCausalLM", GEMMA | {"sliding_window": 4, "query_pre_attn_scalar": 8}),
+    "mpt": ("MptForCausalLM", {"d_model": 24, "n_heads": 6, "n_layers": 3, "vocab_size": 50, "max_seq_len": 32}),
     "bert": ("BertForMaskedLM", SIZES | {"max_position_embeddings": 32}),
 }
 

@@ -15,7 +15,7 @@ from nextmove.contracts import Context, seeded
 from nextmove.interop import hf
 from nextmove.interop.hf.language import FAMILIES
 
-CASES = ["gpt2", "llama", "smollm2", "qwen2", "gemma", "gemma2", "gemma3"]
+CASES = ["gpt2", "llama", "smollm2", "qwen2", "gemma", "gemma2", "gemma3", "mpt"]
 
 
 @pytest.fixture
@@ -37,6 +37,13 @@ def test_equals_the_reference(name, tmp_path):
     assert result["keys_used"] == len(
         json.loads((GOLDEN / name / "weights.json").read_text())["files"]["model.safetensors"]
     )
+
+
+def test_gradients_below_a_tied_head_equal_the_reference(tmp_path):
+    result = run(GOLDEN / "mpt", tmp_path)
+    assert result["grad_diff"] < 1e-5
+    grads = [name for name in load_file(GOLDEN / "mpt" / "io.safetensors") if name.startswith("grad.")]
+    assert len(grads) == 14
 
 
 def test_gradients_of_packed_weights_equal_the_reference(tmp_path):
@@ -173,6 +180,20 @@ def test_shards_are_read_by_their_index(folder):
         ("qwen2", {"use_mrope": True}, "use_mrope: only False"),
         ("qwen2", {"layer_types": ["full_attention"]}, "layer_types: expected 2 layers, found 1"),
         ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "sliding_window: expected 1 or more .*, found None"),
+        ("mpt", {"attn_config__alibi": False}, "alibi: only True is supported, found False"),
+        ("mpt", {"attn_config__clip_qkv": 6.0}, "clip_qkv: only None is supported, found 6.0"),
+        ("mpt", {"attn_config__prefix_lm": True}, "prefix_lm: only False"),
+        (
+            "mpt",
+            {"attn_config__attn_type": "multiquery_attention"},
+            "attn_config.attn_type: only 'multihead_attention'",
+        ),
+        ("mpt", {"attn_config__rope": True}, "config.json: attn_config: unknown key 'rope'"),
+        ("mpt", {"attn_config__qk_ln": True}, "missing tensor .*q_ln.weight"),
+        ("mpt", {"no_bias": False}, "no_bias: only True"),
+        ("mpt", {"norm_type": "rmsnorm"}, "norm_type: only 'low_precision_layernorm' or 'layernorm'"),
+        ("mpt", {"logit_scale": "inv_sqrt_d_model"}, "logit_scale: only None"),
+        ("mpt", {"tie_word_embeddings": False}, "tie_word_embeddings: only True"),
         ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention: attention to what follows"),
         ("gemma", {"query_pre_attn_scalar": 16}, "unknown key 'query_pre_attn_scalar'"),
         ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar: expected more than 0, found 0"),
@@ -259,6 +280,51 @@ def test_width_of_qwen2s_heads():
     data = {"model_type": "qwen2", "hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
     assert FAMILIES["qwen2"](data).trunk.heads.head_dim == 12
     assert FAMILIES["qwen2"](data | {"head_dim": 20}).trunk.heads.head_dim == 20
+
+
+MOSAIC = {
+    "model_type": "mosaic_gpt", "attn_config": ..., "expansion_ratio": ..., "layer_norm_epsilon": ..., "mlp_ratio": 4,
+    "learned_pos_emb": ..., "norm_type": ..., "tie_word_embeddings": ..., "alibi": True,
+    "low_precision_layernorm": True, "init_std": 0.02, "verbose": 0, "attn_impl": "triton", "attn_clip_qkv": None,
+    "n_heads": 4,
+}  # fmt: skip
+OLDER = {
+    "norm_1": "ln_1",
+    "norm_2": "ln_2",
+    "norm_f": "ln_f",
+    "ffn.up_proj": "mlp.mlp_up",
+    "ffn.down_proj": "mlp.mlp_down",
+}
+
+
+@pytest.mark.parametrize("folder", ["mpt"], indirect=True)
+def test_mpt_under_its_older_name(folder):
+    ids = torch.arange(20)[None]
+    edit(folder, n_heads=4)
+    expected = hf.load(folder).logits(ids)
+
+    def renamed(found):
+        for today, older in OLDER.items():
+            found = {name.replace(today, older): value for name, value in found.items()}
+        return found | {"lm_head.weight": found["transformer.wte.weight"].clone()}
+
+    edit_tensors(folder, renamed)
+    edit(folder, **MOSAIC)
+    read = hf.load(folder)
+    assert torch.equal(read.logits(ids), expected)
+    assert read.report.ignored == {"lm_head.weight": "a copy of wte.weight, to which it is tied"}
+    edit_tensors(folder, lambda found: {n: torch.rand(24) for n in normed(2)} | found)
+    with pytest.raises(ValueError, match=r"tensor 'blocks.0.attn.k_ln.weight' belongs to no part"):
+        hf.load(folder)
+    edit(folder, attn_qk_ln=True)
+    assert not torch.allclose(hf.load(folder).logits(ids), expected, atol=1e-3)
+    edit(folder, n_heads=6)
+    with pytest.raises(ValueError, match="n_heads: expected a power of two in mosaic_gpt, found 6"):
+        hf.load(folder)
+
+
+def normed(layers):
+    return [f"transformer.blocks.{i}.attn.{part}_ln.weight" for i in range(layers) for part in "qk"]
 
 
 @pytest.mark.parametrize("folder", ["qwen2"], indirect=True)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.interop.published import MPT1B, mpt
 
 from nextmove.contracts import ContextSpec
 from nextmove.decoders import Autoregressive
@@ -33,11 +34,18 @@ PUBLISHED = {
         llama(640, 2048, 18, 4, 1, 262144, tied=True, model_type="gemma3_text", sliding_window=512),
         268_098_176,
     ),
+    "mpt-7b": (
+        {"model_type": "mpt", "d_model": 4096, "n_heads": 32, "n_layers": 32, "vocab_size": 50432},
+        6_649_286_656,
+    ),
+    "mpt-1b": (MPT1B, 1_311_311_872),
 }
 
 
 def official(data):
     """Names and shapes of the tensors in a published file."""
+    if data["model_type"] in ("mpt", "mosaic_gpt"):
+        return mpt("transformer.", data)
     if data["model_type"] == "gpt2":
         shapes = {"wte.weight": (50257, 768), "wpe.weight": (1024, 768), "ln_f.weight": (768,), "ln_f.bias": (768,)}
         for i in range(12):

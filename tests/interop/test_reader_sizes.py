@@ -1,11 +1,15 @@
 """Published sizes of models that read images: counts of weights, and every name of their checkpoints in its place."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from tests.interop.published import MPT1B, openflamingo
 
 from nextmove import store
-from nextmove.interop.hf import idefics, llava, paligemma, smolvlm
+from nextmove.interop.hf import flamingo, idefics, llava, paligemma, smolvlm
 from nextmove.interop.hf.joined import filled
+from nextmove.interop.hf.language import FAMILIES
 from nextmove.interop.hf.tensors import Checkpoint
 from nextmove.models.vision_language.flamingo import Flamingo
 from nextmove.models.vision_language.llava import Llava
@@ -127,6 +131,8 @@ CASES = {
 
 
 def count(model):
+    if isinstance(model, torch.nn.Parameter):
+        return model.numel()
     return sum(weight.numel() for weight in {id(w): w for w in model.parameters()}.values())
 
 
@@ -150,14 +156,40 @@ def test_a_published_recipe_has_the_published_count(recipe, classes, side, expec
         assert count(recipe.build(PairSpec(side, side, classes, 512))) == expected
 
 
-def test_openflamingos_trained_weights():
+OPENFLAMINGO = {
+    "model_type": "flamingo",
+    "media_token_id": 50278,
+    "text": MPT1B | {"vocab_size": 50280},
+}
+"""Its tokenizer has 50277 ids and three more: the end of a chunk, the image, padding."""
+RESAMPLER, GATED, MPT, VISION = 63_019_008, 881_000_496, 1_311_131_648, 303_966_208
+"""Weights of OpenFlamingo-3B's parts: VISION is CLIP L/14's 427,616,513 without the text's 123,650,305."""
+UNREAD = 768 * 1024
+"""Of VISION: the map of the class token, which OpenFlamingo holds and nothing reads."""
+
+
+def test_openflamingo_has_the_published_counts():
+    # The image is named by an embedding beside a table that is one row shorter.
     with without_storage():
-        model = store.create("flamingo", PairSpec(224, 224, 50280, 512), Flamingo.published())
-    trained = {name: w.numel() for name, w in model.named_parameters() if w.requires_grad}
-    own = sum(n for name, n in trained.items() if not name.endswith("mark"))
-    # OpenFlamingo trains its table of 50280 embeddings too, of which only two rows ever change.
-    assert own == 63_019_008 + 881_000_496
-    assert own + 50_280 * 2048 == 1_046_992_944
+        model = store.create("flamingo", PairSpec(224, 224, 50279, 512), Flamingo.published())
+        read = flamingo.join(OPENFLAMINGO).model
+        language = FAMILIES["mosaic_gpt"](OPENFLAMINGO["text"]).trunk
+    trained = count(model.bridge) + count(model.net.language.stream.gated) + count(model.net.mark)
+    assert sum(w.numel() for w in model.parameters() if w.requires_grad) == trained == RESAMPLER + GATED + 2048
+    # OpenFlamingo counts its table of 50280 embeddings as trained, of which only two rows ever change.
+    assert trained + count(model.net.language.embedding) == RESAMPLER + GATED + 50_280 * 2048 == 1_046_992_944
+    assert count(model.tower) == VISION - UNREAD
+    assert count(model) + UNREAD == count(read) + VISION == 2_559_117_360
+    assert count(read) == RESAMPLER + GATED + MPT
+    assert language == replace(Flamingo.published().trunk, feedforward=language.feedforward)
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_every_name_of_openflamingo_has_its_place(older):
+    names = openflamingo(OPENFLAMINGO["text"], 1024, older=older)
+    trained = {name for name in names if "decoder_layer" not in name and "norm_f" not in name and "ln_f" not in name}
+    assert sum(torch.Size(names[name]).numel() for name in trained) == 1_046_992_944
+    check(flamingo.join, OPENFLAMINGO, names, RESAMPLER + GATED + MPT)
 
 
 def towers(prefix, layers, wide, hidden, positions, patch, clip):

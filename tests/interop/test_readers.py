@@ -7,6 +7,7 @@ import torch
 from benchmarks.parity import run
 from safetensors.torch import load_file, save_file
 from tests.golden.materialise import materialise
+from tests.interop.published import openflamingo
 from tests.interop.test_cases import GOLDEN
 
 from nextmove.config import ConfigError
@@ -69,6 +70,31 @@ def test_gates_at_zero_leave_the_language_model(tmp_path):
         for gate in gates:
             gate.zero_()
         torch.testing.assert_close(model.net(ids, shown)[0], model.net(ids, blind)[0], rtol=0, atol=0)
+
+
+def test_openflamingo_around_mpt_begins_as_mpt(tmp_path):
+    folder = materialise(GOLDEN / "mpt", tmp_path)
+    io, path = load_file(folder / "io.safetensors"), folder / "model.safetensors"
+    text = json.loads((folder / "config.json").read_text())
+    data = {"model_type": "flamingo", "media_token_id": 49, "vision_dim": 16, "perceiver_depth": 1, "text": text}
+    (folder / "config.json").write_text(json.dumps(data))
+    torch.manual_seed(0)
+    shapes = openflamingo(text, 16, depth=1, older=False)
+    own = {name.replace(".decoder_layer.", ".").removeprefix("lang_encoder."): name for name in shapes}
+    tensors = load_file(path)
+    save_file({n: tensors.get(o, torch.rand(shapes[n]) * (0 if "gate" in o[-5:] else 1)) for o, n in own.items()}, path)
+    model = hf.load(folder).model
+    ids, mask = io["in.input_ids"].clamp(max=48), io["in.attention_mask"].bool()
+    same = (ids == io["in.input_ids"]).cumprod(1).bool() & mask
+    ids[:, 0] = torch.where(same[:, 0], ids[:, 0], 3)
+    with torch.no_grad():
+        made = model.net(ids, model.shown(torch.randn(len(ids), 1, 5, 16)))[0]
+        torch.testing.assert_close(made[same], io["out.logits"][same], rtol=0, atol=1e-5)
+        ids[:, 0] = 49
+        before = model.net(ids, model.shown(torch.randn(len(ids), 1, 5, 16)))[0]
+        model.net.language.stream.gated["0"].cross_branch.gate.fill_(1.0)
+        after = model.net(ids, model.shown(torch.randn(len(ids), 1, 5, 16)))[0]
+    assert (after - before).abs().max() > 1e-3
 
 
 def test_text_sees_the_image_last_named_alone(tmp_path):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from nextmove.nn import attention
 from nextmove.nn.attention import Attention, Heads
 from nextmove.nn.mask import CAUSAL, block_mask, key_mask
-from nextmove.nn.norm import RmsNorm
+from nextmove.nn.norm import LayerNorm, RmsNorm
 from nextmove.nn.rope import rotary, rotate
 
 
@@ -117,6 +117,18 @@ def test_queries_and_keys_are_normed_by_head_and_scores_scaled():
     score = 0.7 * rms(q, ours.query_norm) @ rms(k, ours.key_norm).mT
     expected = (score.softmax(-1) @ v).transpose(0, 1).flatten(1) @ ours.out_proj.weight.T
     torch.testing.assert_close(ours(x, x, x)[0][0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_queries_and_keys_are_normed_over_all_heads_together():
+    ours = Attention(8, Heads(2, bias=False, out_bias=False, norm=LayerNorm(bias=False), norm_whole=True))
+    for weight in ours.parameters():
+        nn.init.normal_(weight)
+    x = torch.randn(2, 3, 8)
+    q, k, v = F.linear(x, ours.in_proj_weight).chunk(3, -1)
+    q, k = (F.layer_norm(y, (8,), norm.weight) for y, norm in ((q, ours.query_norm), (k, ours.key_norm)))
+    q, k, v = (y.view(2, 3, 2, 4).transpose(1, 2) for y in (q, k, v))
+    expected = F.linear(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2), ours.out_proj.weight)
+    torch.testing.assert_close(ours(x, x, x)[0], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_dropout_acts_in_training_only():

@@ -54,7 +54,8 @@ def small(spec, positions="learned", **parts):
 
 
 @pytest.mark.parametrize(
-    ("spec", "positions", "masked"), list(itertools.product(SPECS, ["learned", "rotary", "modern"], [False, True]))
+    ("spec", "positions", "masked"),
+    list(itertools.product(SPECS, ["learned", "rotary", "modern", "alibi"], [False, True])),
 )
 @pytest.mark.parametrize("grad", [True, False])
 def test_cached_equals_uncached(spec, positions, masked, grad):
@@ -75,7 +76,7 @@ def test_cached_equals_uncached(spec, positions, masked, grad):
         torch.testing.assert_close(parts_of(cache), parts_of(full), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary", "modern"])
+@pytest.mark.parametrize("positions", ["learned", "rotary", "modern", "alibi"])
 @pytest.mark.parametrize("spec", SPECS)
 def test_embeddings_from_outside_give_the_logits_of_ids(spec, positions):
     net, ids, ctx = small(spec, positions), torch.randint(9, (2, 7)), context_of(spec)
@@ -96,7 +97,7 @@ def test_embeddings_from_outside_give_the_logits_of_ids(spec, positions):
     assert not torch.allclose(changed[:, 2], whole[:, 2])
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary", "modern"])
+@pytest.mark.parametrize("positions", ["learned", "rotary", "modern", "alibi"])
 @torch.no_grad()
 def test_padding_between_and_before_is_not_counted(positions):
     net, ids, ctx = small(ContextSpec(), positions), torch.randint(9, (2, 5)), Context.empty(2)
@@ -111,7 +112,7 @@ def test_padding_between_and_before_is_not_counted(positions):
     torch.testing.assert_close(net.logits(last)[:, 0], whole[:, -1], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("positions", ["learned", "rotary", "alibi"])
 @torch.no_grad()
 def test_a_prefix_that_sees_itself_whole_is_a_block_of_the_mask(positions):
     net, ids, ctx = small(ContextSpec(), positions), torch.randint(9, (2, 6)), Context.empty(2)
@@ -145,7 +146,7 @@ def test_a_cache_can_be_gone_on_from_twice():
     torch.testing.assert_close(onwards, net(ids[:, :5], ctx, None)[0][:, -1:], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary", "modern"])
+@pytest.mark.parametrize("positions", ["learned", "rotary", "modern", "alibi"])
 def test_logits_read_ids_up_to_their_own_and_all_of_the_context(positions):
     spec = SPECS[3]
     net, ctx, ids = small(spec, positions), context_of(spec), torch.randint(0, 9, (2, 7))
@@ -178,13 +179,14 @@ def test_learned_positions_count_ids_only():
         net(torch.zeros(2, 8, dtype=torch.long), ctx, None)
 
 
-def test_order_matters_and_rotary_has_no_limit():
+def test_order_matters_and_only_learned_positions_have_a_limit():
     ids = torch.tensor([[1, 2, 3, 4]])
-    for positions in ("learned", "rotary"):
+    for positions in ("learned", "rotary", "alibi"):
         net, ctx = small(ContextSpec(), positions), Context.empty(1)
         last = net(ids, ctx, None)[0][:, -1]
         assert not torch.allclose(net(ids[:, [1, 0, 2, 3]], ctx, None)[0][:, -1], last, atol=1e-4)
-    assert net(torch.zeros(1, 20, dtype=torch.long), ctx, None)[0].shape == (1, 20, 9)
+        if positions != "learned":
+            assert net(torch.zeros(1, 20, dtype=torch.long), ctx, None)[0].shape == (1, 20, 9)
 
 
 def test_gpt2_initialisation():
@@ -204,7 +206,7 @@ def test_gpt2_initialisation():
     assert net.head.weight is not net.embedding.weight
 
 
-@pytest.mark.parametrize("parts", [{}, MODERN, {"head": "tied"}])
+@pytest.mark.parametrize("parts", [{}, MODERN, {"head": "tied"}, {"positions": "alibi"}])
 @pytest.mark.parametrize("spec", SPECS)
 def test_every_parameter_gets_a_gradient_and_bfloat16_runs(spec, parts):
     net = Gpt(width=16, layers=2, dropout=0.1, **parts).build_tokens(length=7, classes=9, context=spec)
@@ -219,7 +221,7 @@ def test_every_parameter_gets_a_gradient_and_bfloat16_runs(spec, parts):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"positions": "sine"}, "positions: expected learned or rotary, found 'sine'"),
+        ({"positions": "sine"}, "positions: expected learned, rotary or alibi, found 'sine'"),
         ({"head": "none"}, "head: expected biased, plain or tied, found 'none'"),
         ({"feedforward": DenseMlp(activation="tanh")}, "activation: expected one of gelu, .*, found 'tanh'"),
         ({"heads": 5}, "heads: expected a divisor of width 192, found 5"),

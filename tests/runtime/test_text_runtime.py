@@ -36,6 +36,10 @@ KINDS = {
         norm=RmsNorm(offset=1.0), feedforward=GatedMlp(48, "gelu_tanh"), head="plain", place="both", windows=(3, 0),
         window_rotary=Rotary(50.0), embed_scale=5.0, logit_cap=3.0,
     ),
+    "mpt": Gpt(
+        48, 2, Heads(6, bias=False, out_bias=False), positions="alibi", norm=LayerNorm(bias=False),
+        feedforward=DenseMlp(activation="gelu", bias=False), head="tied",
+    ),
     "other parts": Gpt(
         32, 2, Heads(2, norm=LayerNorm()), positions="rotary", norm=LayerNorm(gain=False),
         feedforward=GatedMlp(40, "quick_gelu", True, gate="second"),

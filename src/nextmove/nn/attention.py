@@ -40,6 +40,8 @@ class Heads:
     """What scores are multiplied by; 0 = 1 / sqrt(width of a head)."""
     norm: LayerNorm | RmsNorm | None = None
     """Norm of each head's queries and keys before they are rotated (Dehghani et al. 2023, section 2.1)."""
+    norm_whole: bool = False
+    """Whether the norm is one of all heads' queries, or keys, together (MPT-1B)."""
     cap: float = 0.0
     """Scores s become cap tanh(s / cap) (Gemma 2; Riviere et al. 2024, section 2); 0 = as they are."""
     window: int = 0
@@ -92,8 +94,8 @@ class Attention(nn.Module):
         self.adapters: nn.ModuleDict | None = None
         """By `PROJECTIONS`, what adds to queries, keys and values (`nn.lora`)."""
         norm = self.heads.norm
-        self.query_norm = None if norm is None else norm.build(own)
-        self.key_norm = None if norm is None else norm.build(own)
+        normed = self.widths[:2] if self.heads.norm_whole else [own, own]
+        self.query_norm, self.key_norm = (None if norm is None else norm.build(wide) for wide in normed)
         for weight in self.projections():
             nn.init.xavier_uniform_(weight)
         if self.heads.out_bias:
@@ -144,7 +146,10 @@ class Attention(nn.Module):
             parts = self._adapted(parts, (query, key, value))
         if self.query_norm is None or self.key_norm is None:
             return parts
-        return self.query_norm(parts[0]), self.key_norm(parts[1]), parts[2]
+        if not self.heads.norm_whole:
+            return self.query_norm(parts[0]), self.key_norm(parts[1]), parts[2]
+        q, k = (part.transpose(1, 2).flatten(2) for part in parts[:2])
+        return self._in_heads(self.query_norm(q)), self._in_heads(self.key_norm(k)), parts[2]
 
     def _adapted(self, parts: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
         assert self.adapters is not None

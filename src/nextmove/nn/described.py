@@ -86,6 +86,8 @@ def _attention(attention: Attention, rotary: int) -> AttentionParts:
     if weight is None and not packed:
         raise ValueError("attention: expected packed queries, keys and values, found them apart")
     norms: list[Any] = [attention.query_norm, attention.key_norm]
+    if heads.norm is not None and heads.norm_whole:
+        raise ValueError("attention: expected norms of each head, found one of all heads together")
     return AttentionParts(
         Product(weight, attention.in_proj_bias, packed), product(attention.out_proj), heads.n_heads, heads.n_kv_heads,
         heads.head_dim, heads.scale, heads.cap, heads.window, rotary,

@@ -2,7 +2,7 @@
 
 The parts are chosen one by one: GPT-2 has layer norms, dense GELU units and learned positions; its successors have
 root-mean-square norms, gated units, rotary positions, fewer heads of keys and values, and no biases (Llama); norms on
-both sides, windows in some layers and capped scores (Gemma 2 and 3).
+both sides, windows in some layers and capped scores (Gemma 2 and 3); scores that fall with distance (MPT).
 
 Shapes: B batch, L ids, K classes, P tokens of the context, W width.
 """
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nextmove.contracts import Context, ContextSpec, Memory
 from nextmove.contracts.layers import Product
+from nextmove.nn.alibi import Alibi
 from nextmove.nn.attention import as_heads
 from nextmove.nn.block import Block, Source
 from nextmove.nn.context_tokens import ContextTokens
@@ -42,9 +43,11 @@ class Gpt:
     heads: Any = 4
     """Number of heads, or `attention.Heads`."""
     dropout: float = 0.0
-    positions: Literal["learned", "rotary"] = "learned"
+    positions: Literal["learned", "rotary", "alibi"] = "learned"
     rotary: Rotary = Rotary()
     """How rotary positions rotate."""
+    alibi: Alibi = Alibi()
+    """How scores fall with distance, with positions "alibi" (MPT)."""
     norm: Any = LayerNorm()
     """`norm.LayerNorm` or `norm.RmsNorm`, of every norm but those inside attention."""
     feedforward: Any = DenseMlp()
@@ -78,7 +81,7 @@ class Gpt:
     @property
     def rotaries(self) -> Rotary | list[Rotary] | None:
         """The rotation of positions, of all layers or of each."""
-        if self.positions == "learned":
+        if self.positions != "rotary":
             return None
         local = self.window_rotary
         return (
@@ -109,8 +112,8 @@ class GptNet(nn.Module):
 
     def __init__(self, config: Gpt, length: int, classes: int, context: ContextSpec, start: bool) -> None:
         super().__init__()
-        if config.positions not in ("learned", "rotary"):
-            raise ValueError(f"positions: expected learned or rotary, found {config.positions!r}")
+        if config.positions not in ("learned", "rotary", "alibi"):
+            raise ValueError(f"positions: expected learned, rotary or alibi, found {config.positions!r}")
         if config.head not in ("biased", "plain", "tied"):
             raise ValueError(f"head: expected biased, plain or tied, found {config.head!r}")
         self.config, self.length, self.classes = config, length, classes
@@ -119,7 +122,8 @@ class GptNet(nn.Module):
         learned = config.positions == "learned"
         self.position = nn.Parameter(torch.empty(length, config.width)) if learned else None
         gated = {} if config.gated is None else config.gated.blocks(config.width, config.layers)
-        self.stream = Stream(config.blocks, norm=config.norm, rotary=config.rotaries, gated=gated)
+        alibi = config.alibi if config.positions == "alibi" else None
+        self.stream = Stream(config.blocks, norm=config.norm, rotary=config.rotaries, alibi=alibi, gated=gated)
         tied = config.head == "tied"
         self.head = None if tied else Linear(config.width, classes, bias=config.head == "biased")
         self.dropout = Dropout(config.dropout) if config.dropout else None
@@ -197,7 +201,7 @@ class GptNet(nn.Module):
             if positions is not None:
                 ahead = torch.arange(-prefix, 0, device=x.device).expand(*positions.shape[:-1], -1)
                 positions = torch.cat([ahead, positions], -1)
-        if positions is None and self.position is None:
+        if positions is None and self.config.positions == "rotary":
             # The last token is id `before + length - 1`; the context's positions are negative.
             positions = torch.arange(before + length - x.shape[1], before + length, device=x.device)
         x = x if self.dropout is None else self.dropout(x)

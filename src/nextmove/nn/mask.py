@@ -1,7 +1,7 @@
 """Who attends to whom: one mask for padding, order and windows.
 
 Shapes: B batch, L queries, S keys; the queries are the last L of the S positions, or another sequence. Masks are bool,
-True where a query may attend to a key, or floating: what is added to the scores, -inf where it may not (T5).
+True where a query may attend to a key, or floating: what is added to the scores, -inf where it may not (T5, ALiBi).
 """
 
 from __future__ import annotations
@@ -59,6 +59,17 @@ def branch_mask(branch: Tensor) -> Tensor:
     own, other = branch[:, :, None], branch[:, None]
     order = torch.ones(branch.shape[1], branch.shape[1], dtype=torch.bool, device=branch.device).tril()
     return (order & ((own == other) | (other == 0)))[:, None]
+
+
+def biased_mask(bias: Tensor, mask: Mask) -> Tensor:
+    """The mask with a bias (., heads, L, S) of the scores that it leaves."""
+    if mask is None:
+        return bias
+    if not isinstance(mask, Tensor):
+        queries, keys = bias.shape[-2:]
+        mask = _order(queries, keys, bias.device).tril(keys - queries)
+    mask = mask[:, None] if mask.dim() == 3 else mask
+    return bias.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else bias + mask
 
 
 def sdpa_mask(mask: Mask, queries: int, keys: int, window: int, device: torch.device) -> tuple[Tensor | None, bool]:

@@ -15,10 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 from nextmove.contracts import KeyValue, Memory, _torch
 from nextmove.contracts.layers import Bearings, StreamParts
+from nextmove.nn.alibi import Alibi
 from nextmove.nn.attention import as_heads
 from nextmove.nn.block import AdaLN, Block, Source, modulated
 from nextmove.nn.described import masks, stream_parts
-from nextmove.nn.mask import Mask, block_mask, extend_valid, key_mask
+from nextmove.nn.mask import Mask, biased_mask, block_mask, extend_valid, key_mask
 from nextmove.nn.rope import Rotary, rotate
 
 
@@ -34,12 +35,13 @@ class Stream(nn.Module):
         *,
         norm: Any = None,
         rotary: Rotary | Sequence[Rotary] | None = None,
+        alibi: Alibi | None = None,
         gated: Mapping[int, Block] | None = None,
         last: int = 2,
     ) -> None:
-        """rotary: of all layers, or of each; gated: by the number of a block, the one in front of it that attends to
-        the source alone (Flamingo); last: rows of a condition's map for the last norm: 2, or 3 with a gate that nothing
-        reads (pi0.5, as published)."""
+        """rotary: of all layers, or of each; alibi: of all layers; gated: by the number of a block, the one in front of
+        it that attends to the source alone (Flamingo); last: rows of a condition's map for the last norm: 2, or 3 with
+        a gate that nothing reads (pi0.5, as published)."""
         super().__init__()
         if not blocks:
             raise ValueError("layers: expected at least 1, found 0")
@@ -49,7 +51,8 @@ class Stream(nn.Module):
         self.norm = None if norm is None else norm.build(first.width)
         adaptive = first.condition and norm is not None
         self.adaptive = AdaLN(first.condition, first.width, 1, last) if adaptive else None
-        self.rotary, self.head = rotary, as_heads(first.heads).resolved(first.width).head_dim
+        heads = as_heads(first.heads).resolved(first.width)
+        self.rotary, self.alibi, self.heads, self.head = rotary, alibi, heads.n_heads, heads.head_dim
         self.recompute = False
         """As of `contracts.blocks.Blocks`."""
         if not isinstance(rotary, Rotary | None) and len(rotary) != len(blocks):
@@ -74,14 +77,14 @@ class Stream(nn.Module):
     ) -> tuple[Tensor, Memory | None]:
         """h (B, L, W) of x and, to `remember`, the memory with the keys and values of x behind it.
 
-        positions: (L,) or, row by row, (B, L) integers for rotary positions; by default each row's go on from the
-        memory's count. mask: over the P + L tokens (`nn.mask`); valid: (B, L) bool, False for padding, which with the
-        memory's own is masked where `mask` is no tensor. position: added to queries and keys; source: what is
+        positions: (L,) or, row by row, (B, L) integers for rotary positions and ALiBi; by default each row's go on from
+        the memory's count. mask: over the P + L tokens (`nn.mask`); valid: (B, L) bool, False for padding, which with
+        the memory's own is masked where `mask` is no tensor. position: added to queries and keys; source: what is
         cross-attended to, by default the memory's own layer; condition: (B, C) or (B, L, C), activated. As of
-        `TransformerBlock`. depth: only so many blocks, and no norm behind them. answer: off, what the last
-        block makes of x is not computed, where the memory alone is wanted; h is what enters it.
+        `TransformerBlock`. depth: only so many blocks, and no norm behind them. answer: off, what the last block makes
+        of x is not computed, where the memory alone is wanted; h is what enters it.
         """
-        mask = self._mask(mask, memory, valid, x.shape[1])
+        mask = self._mask(x, positions, mask, memory, valid)
         rotations, layers = self._rotations(x, positions, memory, valid), []
         own = self._sources(x, memory) if source is None and memory is not None and any(self.crosses) else None
         gated, again = self.gated, self.recompute and torch.is_grad_enabled()
@@ -117,7 +120,7 @@ class Stream(nn.Module):
     ) -> Bearings:
         """What the blocks read besides x (B, L, W), arguments as of `forward`."""
         before, length = 0 if memory is None else memory.length, x.shape[1]
-        mask = self._mask(mask, memory, valid, length)
+        mask = self._mask(x, positions, mask, memory, valid)
         windows: set[int] = {block.attention.heads.window for block in self.blocks}  # type: ignore[union-attr, misc]
         positions = self._places(x, positions, memory, valid) if self._turning() else x.new_zeros(0)
         angles = [rotary.angles(positions, self.head) for rotary in self._turning()]
@@ -133,8 +136,24 @@ class Stream(nn.Module):
         """The rotations that there are."""
         return list(dict.fromkeys(rotary for rotary in self._each() if rotary is not None))
 
-    def _mask(self, mask: Mask, memory: Memory | None, valid: Tensor | None, queries: int) -> Mask:
-        """The mask with padding masked, unless it is a tensor and says all."""
+    def _mask(
+        self, x: Tensor, positions: Tensor | None, mask: Mask, memory: Memory | None, valid: Tensor | None
+    ) -> Mask:
+        """The mask with padding masked, unless it is a tensor and says all, and with what ALiBi adds to the scores."""
+        mask = self._padded(mask, memory, valid, x.shape[1])
+        if self.alibi is None:
+            return mask
+        own, before = self._places(x, positions, memory, valid), None
+        if memory is not None:
+            counted = memory.valid.cumsum(1)
+            # The first new token, where it is no padding, is one place behind the last that is remembered.
+            first = own[..., :1] if valid is None else own[..., :1] + ~valid[:, :1]
+            before = counted - counted[:, -1:] + first - 1
+            own = own.expand(len(x), -1)
+        keys = own if before is None else torch.cat([before, own], 1)
+        return biased_mask(self.alibi.bias(own, keys, self.heads).to(x.dtype), mask)
+
+    def _padded(self, mask: Mask, memory: Memory | None, valid: Tensor | None, queries: int) -> Mask:
         if isinstance(mask, Tensor) or (valid is None and (memory is None or memory.mask is None)):
             return mask
         if memory is not None:

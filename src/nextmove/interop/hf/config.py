@@ -18,7 +18,8 @@ BOOKKEEPING = {
     "return_dict n_special predict_special_tokens prefix output_past tokenizer_class processor_class _commit_hash "
     "output_scores return_dict_in_generate use_cache use_return_dict torchscript chunk_size_feed_forward "
     "use_bfloat16 xla_device keys_to_ignore_at_inference _flash_attn_2_enabled use_reentrant_checkpointing "
-    "_attn_implementation attn_implementation _attn_implementation_autoset is_llama_config model_type": "bookkeeping",
+    "_attn_implementation attn_implementation _attn_implementation_autoset is_llama_config model_type "
+    "attn_impl init_device verbose": "bookkeeping",
     "bos_token_id eos_token_id eos_token_ids pad_token_id sep_token_id unk_token_id decoder_start_token_id "
     "max_length min_length max_new_tokens do_sample num_beams num_beam_groups num_return_sequences early_stopping "
     "temperature top_k top_p typical_p repetition_penalty length_penalty diversity_penalty no_repeat_ngram_size "
@@ -27,7 +28,9 @@ BOOKKEEPING = {
     "cache_implementation": "a matter of memory",
     "initializer_factor logit_scale_init_value dropout dropout_rate classifier_dropout hidden_dropout_prob "
     "attention_probs_dropout_prob drop_path_rate initializer_range gradient_checkpointing attention_dropout attn_pdrop "
-    "resid_pdrop embd_pdrop summary_first_dropout tf_legacy_loss neftune_noise_alpha": "a matter of training",
+    "resid_pdrop embd_pdrop emb_pdrop embedding_fraction summary_first_dropout tf_legacy_loss neftune_noise_alpha "
+    "init_config param_init_fn init_div_is_residual init_std emb_init_std emb_init_uniform_lim init_gain fan_mode "
+    "init_nonlinearity": "a matter of training",
     "summary_type summary_use_proj summary_activation summary_proj_to_labels": "of a head that is not there",
     "perceiver_config pixel_shuffle_factor": "of a resampler that is not there, and a factor told elsewhere",
 }

@@ -26,3 +26,5 @@ class Family:
     """The name in the file of one of our tensors."""
     pack: Callable[[Checkpoint, Any], None]
     """Brings the file's tensors into our shapes, under the names that `foreign` gives."""
+    layers: str = "layers"
+    """What the names of a layer's tensors begin with there."""

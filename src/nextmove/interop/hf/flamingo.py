@@ -14,8 +14,9 @@ import torch
 
 from nextmove.contracts import ContextSpec
 from nextmove.decoders import Autoregressive
-from nextmove.interop.hf import joined, llama
+from nextmove.interop.hf import joined
 from nextmove.interop.hf.config import read
+from nextmove.interop.hf.family import Family
 from nextmove.interop.hf.reading import Read
 from nextmove.interop.hf.tensors import Checkpoint
 from nextmove.interop.weights import renamed
@@ -49,8 +50,6 @@ LAYER = {
     "feedforward.up": "1.1",
     "feedforward.down": "1.3",
 }
-COPIES = ("lang_encoder.gated_cross_attn_layers.", "lang_encoder.old_decoder_blocks.")
-"""Second names of the same tensors, in files that were not cleaned of them."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def load(folder: Path | str, *, dtype: torch.dtype | None = torch.float32) -> Re
 def join(data: Mapping[str, Any]) -> joined.Joined:
     """The model of a config.json and where its tensors go."""
     config, aside = read(FlamingoConfig, data)
-    family = llama.family(config.text)
+    family = joined.family_of(data, config.text, default="llama", key="text")
     every = config.cross_attn_every_n_layers
     heads = Heads(config.cross_attn_heads, head_dim=config.cross_attn_dim_head, bias=False, out_bias=False)
     gated = Gated(config.vision_dim, every, every - 1, heads)
@@ -104,9 +103,10 @@ def join(data: Mapping[str, Any]) -> joined.Joined:
     def pack(checkpoint: Checkpoint) -> None:
         family.pack(checkpoint, family.config)
         for layer in gated.blocks(trunk.width, trunk.layers):
-            _pack_attention(checkpoint, f"layers.{layer}.gated_cross_attn_layer.attn", heads, trunk.width, gated.source)
+            name = f"{family.layers}.{layer}.gated_cross_attn_layer.attn"
+            _pack_attention(checkpoint, name, heads, trunk.width, gated.source)
 
-    language = joined.Part("language_model", "decoder.net.language", of_language(family.foreign), pack, ("lm_head.",))
+    language = joined.Part("language_model", "decoder.net.language", of_language(family), pack, ("lm_head.",))
     width, own = config.vision_dim, resampler.heads
 
     def pack_resampler(checkpoint: Checkpoint) -> None:
@@ -120,19 +120,20 @@ def join(data: Mapping[str, Any]) -> joined.Joined:
 def canonical(name: str) -> str:
     """Names as `join` has them: the language model's own layers are wrapped in the file."""
     name = name.replace(".decoder_layer.", ".", 1)
-    name = name.replace("lang_encoder.model.", "language_model.", 1)
+    for inside in ("lang_encoder.model.", "lang_encoder.transformer."):
+        name = name.replace(inside, "language_model.", 1)
     return name.replace("lang_encoder.lm_head.", "lm_head.", 1)
 
 
-def of_language(own: Callable[[str], str | None]) -> Callable[[str], str | None]:
+def of_language(family: Family) -> Callable[[str], str | None]:
     """The names of the language model's tensors, those of the gated blocks among its layers."""
 
     def foreign(name: str) -> str | None:
         if not name.startswith("stream.gated."):
-            return own(name)
+            return family.foreign(name)
         index, _, rest = name.removeprefix("stream.gated.").partition(".")
         inside = renamed(rest, GATED)
-        return None if inside is None else f"layers.{index}.gated_cross_attn_layer.{inside}"
+        return None if inside is None else f"{family.layers}.{index}.gated_cross_attn_layer.{inside}"
 
     return foreign
 

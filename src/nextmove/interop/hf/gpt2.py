@@ -70,7 +70,7 @@ def family(data: Mapping[str, Any]) -> Family:
         feedforward=DenseMlp(config.n_inner or 0, activation("activation_function", config.activation_function)),
         head="tied" if config.tie_word_embeddings else "plain",
     )
-    return Family("gpt2", config, trunk, config.n_positions, config.vocab_size, aside, foreign, pack)
+    return Family("gpt2", config, trunk, config.n_positions, config.vocab_size, aside, foreign, pack, "h")
 
 
 def foreign(name: str) -> str | None:

@@ -55,14 +55,16 @@ class Joined:
     """Names of the file -> names by parts; None: `canonical`."""
 
 
-def family_of(whole: Mapping[str, Any], text: Mapping[str, Any], *, default: str, tied: bool = False) -> Family:
-    """The language model of a config.json's text_config.
+def family_of(
+    whole: Mapping[str, Any], text: Mapping[str, Any], *, default: str, tied: bool = False, key: str = "text_config"
+) -> Family:
+    """The language model of a config.json's text_config, or of what stands at another `key`.
 
     Its head is the whole model's: tied where either of them says so, and without the cap of the language model's own,
     as in transformers. default: its model_type where it names none; tied: what the whole says.
     """
     kind = str(text.get("model_type", default))
-    expect("text_config.model_type", kind, *FAMILIES)
+    expect(f"{key}.model_type", kind, *FAMILIES)
     own = {"transformers_version": whole.get("transformers_version"), **text}
     family = FAMILIES[kind](own | {TIED: True} if tied else own)
     return replace(family, trunk=replace(family.trunk, logit_cap=0.0))

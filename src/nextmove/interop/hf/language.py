@@ -18,7 +18,7 @@ from nextmove.config import ConfigError, read_object
 from nextmove.contracts import Context, ContextSpec
 from nextmove.decoders import Autoregressive
 from nextmove.decoders.autoregressive import AutoregressiveDecoder
-from nextmove.interop.hf import gemma, gpt2, llama, qwen2
+from nextmove.interop.hf import gemma, gpt2, llama, mpt, qwen2
 from nextmove.interop.hf.config import expect
 from nextmove.interop.hf.family import Family
 from nextmove.interop.hf.tensors import Checkpoint, read_folder
@@ -35,6 +35,8 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any]], Family]] = {
     "gemma": gemma.family,
     "gemma2": gemma.family2,
     "gemma3_text": gemma.family3,
+    "mpt": mpt.family,
+    "mosaic_gpt": mpt.family_mosaic,
 }
 """model_type -> the network of a config.json and where its tensors go."""
 

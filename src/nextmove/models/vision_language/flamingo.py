@@ -8,8 +8,8 @@ How it is composed: `VisionTower` -> `Perceiver` -> `Interleaved` around a `Gpt`
 `Autoregressive`, with the loss on answers alone; `Shots` joins rows of a batch into prompts of several examples.
 
 Deviations: a CPU size by default, whose tower and language model are trained along where nothing pretrained is given;
-images are named by an embedding of their own in place of a row of the table. `published()` has OpenFlamingo's 3B sizes
-(Awadalla et al. 2023), with rotary positions in place of its language model's biases of distance.
+images are named by an embedding of their own in place of a row of the table. `published()` is OpenFlamingo's 3B
+(Awadalla et al. 2023).
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ class Flamingo:
 
     @classmethod
     def published(cls) -> Flamingo:
-        """OpenFlamingo's 3B: CLIP L/14, a language model of 24 layers 2048 wide, a gated block in front of each."""
+        """OpenFlamingo's 3B: CLIP L/14 and MPT-1B with a gated block in front of each layer."""
         quick, own = DenseMlp(activation="quick_gelu"), Heads(8, head_dim=64, bias=False, out_bias=False)
         tower = VisionTower(224, 14, 1024, 24, 16, quick, LayerNorm(), patch_bias=False, pre_norm=True, normed=False)
         trunk = Gpt(
             2048,
             24,
-            Heads(16, bias=False, out_bias=False),
-            positions="rotary",
+            Heads(16, bias=False, out_bias=False, norm=LayerNorm(bias=False), norm_whole=True),
+            positions="alibi",
             norm=LayerNorm(bias=False),
             feedforward=DenseMlp(activation="gelu", bias=False),
             head="tied",
