@@ -23,7 +23,7 @@ from nextmove.interop.pi import layout
 from nextmove.interop.pi.config import Sizes, Stack
 from nextmove.interop.pi_fast.composed import Places
 from nextmove.interop.pi_fast.loading import FAST, table
-from nextmove.models.policy import PolicySpec
+from nextmove.models.policy import PolicySpec, Timing
 from nextmove.models.policy.action_tokens import ActionTokens
 from nextmove.models.policy.pi0_fast import TOLD, Pi0Fast, written
 from nextmove.models.vision_language.paligemma import gemma
@@ -69,7 +69,7 @@ def policy(head="plain", **changes):
     recipe = replace(
         own, encoder=encoder, decoder=written(FIRST, PIECES, -1, lead(), WORDS.id_of("|")),
         actions=replace(own.actions, fast=PIECES, space="absolute"),
-        timing=replace(own.timing, horizon=6, n_action_steps=2),
+        timing=replace(own.timing, horizon=6, n_action_steps=6),
     )  # fmt: skip
     made = store.create("pi0-fast", SPEC, replace(recipe, **changes))
     made.encoder.tokenizer.adopt(Tokenizer(WORDS.text, classes=IDS))
@@ -127,6 +127,15 @@ def test_out_and_in_again(head, tmp_path):
     assert loaded.policy.encoder.language.head is not None
     kept = store.load(store.save(loaded.policy, tmp_path / "kept"))
     assert torch.equal(plan(kept), plan(made))
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_lerobot_looks_for_the_words_in_front_of_the_ids_where_they_are_two(joined, tmp_path):
+    made, merges = policy(), ["A c", "Ac t", "Act i", "Acti o", "Actio n"]
+    pieces = [*spelling(), "<bos>", *(merge.replace(" ", "") for merge in merges)]
+    made.encoder.tokenizer._expected = ""
+    made.encoder.tokenizer.adopt(bpe(pieces, merges if joined else []))
+    assert pi_fast.export(made, tmp_path / "out").validate_action_token_prefix is joined
 
 
 def test_steps_are_in_lerobots_order(folder):
@@ -226,6 +235,10 @@ def test_what_lerobot_has_no_place_for_is_named():
     other = policy(encoder=replace(own.encoder.config, prompt=prompt, order="causal"))
     with pytest.raises(ConfigError, match=r"(?s)encoder.order 'causal'.*the prompt"):
         pi_fast.export(other, "unused")
+    # LeRobot reads a chunk's ids as one of as many actions as are executed, and shows its prompt the first of them.
+    blind = policy(encoder=replace(own.encoder.config, ahead=()), timing=Timing(1, 6, 2))
+    with pytest.raises(ConfigError, match=r"(?s)--recipe.encoder.ahead 257.*2 executed of 6 actions.*--execute 6"):
+        pi_fast.export(blind, "unused")
     bins = store.create("action-tokens", PolicySpec.of_states({OWN: 3}, 2, 10.0), ActionTokens())
     with pytest.raises(ConfigError, match="no pi0-FAST"):
         pi_fast.export(bins, "unused")

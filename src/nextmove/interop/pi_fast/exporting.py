@@ -22,6 +22,7 @@ from nextmove.interop.pi_fast.config import KIND, TELL, WRITE, PiFastConfig
 from nextmove.interop.pi_fast.loading import FAST, table
 from nextmove.models.policy import Policy
 from nextmove.models.policy.pi0_fast import TOLD
+from nextmove.models.policy.wording import ACTION
 from nextmove.nn.continued import Continued
 
 CARD = """# pi0-FAST
@@ -86,6 +87,16 @@ def described(policy: Policy) -> PiFastConfig:
     runs = trunk.vocabulary
     down = len(runs) == 2 and runs[0][2] == -1 and runs[0][0] < (reading.ids or prompt.classes)
     refused.unless(down, f"ids of actions at {runs}; they go down from one of the last")
+    lead, timing = trunk.lead[:1], policy.timing
+    refused.unless(
+        reading.ahead == lead,
+        f"a prompt that sees {reading.ahead} of the answer where it plans; train with --recipe.encoder.ahead {lead[0]}",
+    )
+    # Its reader of ids takes a chunk to be as long as what is executed of it (0.6.1).
+    refused.unless(
+        timing.n_action_steps == timing.horizon,
+        f"{timing.n_action_steps} executed of {timing.horizon} actions; export with --execute {timing.horizon}",
+    )
     refused.unless(not codec.per_step, "a scale for each step; train with --recipe.actions.no-per-step")
     relative = codec.relative
     fits = relative.plain or (relative.space == "relative" and not relative.poses and relative.frame is None)
@@ -109,5 +120,11 @@ def _config(policy: Policy, reading: Reading, own: Autoregressive, trunk: Contin
         action_tokenizer_name=FAST,
         temperature=own.sampling.temperature,
         fast_skip_tokens=count - 1 - trunk.vocabulary[0][0],
+        validate_action_token_prefix=_spelled(words) == ["Action", ":"],
         **common,
     )
+
+
+def _spelled(words: Any) -> list[str]:
+    """The first tokens of what stands in front of a chunk's ids, by which LeRobot knows that one follows."""
+    return [words.backend.id_to_token(i) for i in words.encode(ACTION)[:2].tolist()] if words.files() else []
