@@ -26,7 +26,7 @@ def watched(*streams: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
         x, memory, valid = arguments[0], named.get("memory"), named.get("valid")
         batch, length = x.shape[:2]
         keys = length + (0 if memory is None else memory.length)
-        mask = stream._mask(named.get("mask"), memory, valid, length)
+        mask = stream._padded(named.get("mask"), memory, valid, length)
         places = stream._places(x, named.get("positions"), memory, valid)
         calls.append((_keys(mask, batch, length, keys), places.expand(batch, length)))
 
