@@ -13,16 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kept_table import keep
 from nextmove import sim
 from nextmove.evaluation.intervals import wilson
-from nextmove.evaluation.machine import machine
 from nextmove.host.files import write_json
-from nextmove.sim.versions import installed
 
 COLUMNS = ["task", "solved", "95 % interval", "steps to the first success, median", "at most"]
 LAST = "at the last step"
@@ -88,26 +86,21 @@ def main() -> None:
     rows, weak = table(args.tasks, args)
     noise = f", noise of {args.noise:g} on the executed actions" if args.noise else ""
     below = f" Below {100 * BOUND:.0f} %: {', '.join(weak)}." if len(args.tasks) > 1 and weak else ""
-    now = installed([task for name in args.tasks for task in sim.find(name)], cameras=False)["packages"]
-    versions = ", ".join(f"{package} {version}" for package, version in now.items())
-    note = f"Seeds {args.first} to {args.first + args.seeds - 1} of each task{noise}; {versions}.{below}"
+    note = f"Seeds {args.first} to {args.first + args.seeds - 1} of each task{noise}.{below}"
     print(rows[-1], note, sep="\n")
     if args.write:
         options = "" if args.seeds == 50 else f" --seeds {args.seeds}"
         options += (f" --noise {args.noise:g}" if args.noise else "") + " --onwards" * args.onwards
         what = args.tasks[0] if len(args.tasks) == 1 else args.tasks[0].partition("/")[0]
-        suffix = "-noise" if args.noise else ""
-        content = {
-            "title": f"The scripted expert of {what}" + (", disturbed" if args.noise else ""),
-            "command": f"python benchmarks/experts.py {' '.join(args.tasks)}{options}",
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "machine": machine(),
-            "note": note,
-            "columns": [*COLUMNS, *[LAST] * args.onwards],
-            "rows": rows,
-        }
-        path = Path("docs/data") / f"experts-{what.replace('/', '-')}{suffix}.json"
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        keep(
+            f"experts-{what.replace('/', '-')}{'-noise' if args.noise else ''}",
+            title=f"The scripted expert of {what}{', disturbed' if args.noise else ''}",
+            command=f"python benchmarks/experts.py {' '.join(args.tasks)}{options}",
+            note=note,
+            columns=[*COLUMNS, *[LAST] * args.onwards],
+            rows=rows,
+            simulated=args.tasks,
+        )
 
 
 if __name__ == "__main__":

@@ -322,11 +322,12 @@ def main() -> None:
     columns += ["ms per chunk", "calls per chunk", "steps", "M parameters"]
     heads = ", by action head" if len(found) > 1 else ""
     told, title = command(args), f"{suite.title} by instruction from one camera{heads}"
-    keep(args.name, title=title, command=told, note=note, columns=columns, rows=rows)
+    made: dict[str, Any] = {"command": told, "simulated": [args.suite]}
+    keep(args.name, title=title, note=note, columns=columns, rows=rows, **made)
     columns = ["task", *args.heads, *others]
     title = f"{suite.title} by instruction{heads}: solved of {args.episodes} seeds"
     note, rows = "The policies of the table before.", tasks_table(found)
-    keep(f"{args.name}-tasks", title=title, command=told, note=note, columns=columns, rows=rows)
+    keep(f"{args.name}-tasks", title=title, note=note, columns=columns, rows=rows, **made)
 
 
 if __name__ == "__main__":

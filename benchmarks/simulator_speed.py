@@ -9,15 +9,13 @@ Actions are the scripted expert's, played again. `side by side`: states alone, e
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
+from kept_table import keep
 from nextmove import sim
-from nextmove.evaluation.machine import machine
 
 SIZES = (96, 128, 224, 480)
 STEPS, ROUNDS, BESIDE = 20, 3, 8
@@ -89,16 +87,15 @@ def main() -> None:
         rows.append(line(name, args.camera))
         print(" | ".join(rows[-1]), flush=True)
     if args.write:
-        content = {
-            "title": f"Milliseconds of a step of {args.tasks[0].partition('/')[0]}",
-            "command": f"python benchmarks/simulator_speed.py {' '.join(args.tasks)} --camera {args.camera}",
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "machine": machine(),
-            "note": "Milliseconds of one processor, OpenGL in software, no shadows, no multisampling.",
-            "columns": columns,
-            "rows": rows,
-        }
-        (Path("docs/data") / f"{args.write}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        keep(
+            args.write,
+            title=f"Milliseconds of a step of {args.tasks[0].partition('/')[0]}",
+            command=f"python benchmarks/simulator_speed.py {' '.join(args.tasks)} --camera {args.camera}",
+            note="Milliseconds of one processor, OpenGL in software, no shadows, no multisampling.",
+            columns=columns,
+            rows=rows,
+            simulated=args.tasks,
+        )
 
 
 if __name__ == "__main__":

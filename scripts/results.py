@@ -67,7 +67,7 @@ def keep(report: Path, name: str, head: dict[str, Any], add: bool, demonstration
             "seeds": [played[0]["seed"], played[-1]["seed"]],
             "unsolved": [e["seed"] for e in played if not e["success"]],
             "facts": {k: x for k, x in v["facts"].items() if k in FACTS},
-            **{k: v["facts"][k] for k in ("date", "machine") if k in v["facts"]},
+            **{k: v["facts"][k] for k in ("date", "machine", "simulator") if k in v["facts"]},
         }
     if not policies:
         raise SystemExit(f"{report}: expected lines of {demonstrations} demonstrations, found none")
@@ -149,6 +149,16 @@ def calls(contents: dict[str, Any]) -> None:
             (ROOT / "docs" / "pictures" / f"{name}.svg").write_text(picture + "\n")
 
 
+def simulators(content: dict[str, Any]) -> list[str]:
+    """The packages whose simulators made a file's figures, as text; of several versions each. None where none ran."""
+    versions: dict[str, list[str]] = {}
+    for one in (content, *content.get("policies", {}).values()):
+        for package, version in one.get("simulator", {}).get("packages", {}).items():
+            if version not in versions.setdefault(package, []):
+                versions[package].append(version)
+    return [", ".join(f"{package} {' and '.join(found)}" for package, found in versions.items())] if versions else []
+
+
 def section(content: dict[str, Any]) -> str:
     """One file as a section."""
     machine = content.get("machine", "")
@@ -156,7 +166,8 @@ def section(content: dict[str, Any]) -> str:
         machine = "machines by line"
     if isinstance(machine, dict):
         machine = ", ".join(str(v) for v in machine.values())
-    lines = [f"## {content['title']}", "", f"`{content['command']}` · {content['date']} · {machine}", ""]
+    made = [f"`{content['command']}`", content["date"], machine, *simulators(content)]
+    lines = [f"## {content['title']}", "", " · ".join(made), ""]
     if content.get("note"):
         lines += [content["note"], ""]
     if "policies" in content:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import kept_table
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "results.py"
 
@@ -50,6 +51,32 @@ def test_kept_lines_stay_of_their_day_and_machine(results: Any, tmp_path: Path) 
     assert [c["only_a"] for c in json.loads((results.DATA / "compare-100.json").read_text())["comparisons"]] == [0] * 3
     with pytest.raises(SystemExit, match="expected lines of 100 demonstrations, found none"):
         keep(other=line(demonstrations=25))
+
+
+def test_the_simulator_that_made_figures_stands_under_their_heading(results: Any, tmp_path: Path) -> None:
+    report, made = tmp_path / "report.json", {"versions": {}, "machine": {"processor": "quill"}}
+    old, new = ({"simulator": {"packages": {"bulbs": version, "wires": "3"}}} for version in ("1", "2"))
+    policies = {"first": line(**old), "second": line(**new), "elsewhere": line()}
+    report.write_text(json.dumps({**made, "policies": policies}))
+    results.keep(report, "lamps", {"title": "t", "command": "c", "note": None}, False)
+    kept = json.loads((results.DATA / "lamps.json").read_text())
+    assert kept["policies"]["second"]["simulator"] == {"packages": {"bulbs": "2", "wires": "3"}}
+    assert results.simulators(kept) == ["bulbs 1 and 2, wires 3"]
+    assert results.simulators(TABLE) == []
+    shown = results.section({**TABLE, "columns": ["legs"], "rows": [[2]], **old})
+    assert shown.splitlines()[2] == "`walk` · 2001-01-01 · abacus · bulbs 1, wires 3"
+
+
+def test_a_benchmarks_table_says_which_simulator_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_table, "DATA", tmp_path)
+    monkeypatch.setattr("nextmove.sim.versions.version", {"metaworld": "3", "mujoco": "4", "gymnasium": "5"}.get)
+    given: dict[str, Any] = {"title": "t", "command": "c", "note": "", "columns": ["a"], "rows": [[1]]}
+    kept_table.keep("played", **given, simulated=["metaworld/reach"])
+    kept_table.keep("plain", **given)
+    played, plain = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("played", "plain"))
+    assert played["simulator"] == {"packages": {"metaworld": "3", "mujoco": "4", "gymnasium": "5"}}
+    assert "simulator" not in plain
+    assert plain.keys() == played.keys() - {"simulator"}
 
 
 TABLE = {"title": "Walks", "command": "walk", "note": "", "date": "2001-01-01", "machine": "abacus"}

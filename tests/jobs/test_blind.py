@@ -1,4 +1,4 @@
-"""The same policy with noise in place of its cameras' images, judged beside itself."""
+"""The same policy with noise in place of its cameras' images and its points, judged beside itself."""
 
 from __future__ import annotations
 
@@ -10,36 +10,59 @@ import torch
 from tests.models.seeing import INPUTS, seeing, seen
 
 from nextmove import jobs
+from nextmove.codecs.batches import Batches
+from nextmove.codecs.scaled import Mode
 from nextmove.config import ConfigError
-from nextmove.contracts import Rows, seeded
+from nextmove.contracts import Feature, Rows, seeded
+from nextmove.encoders import Cloud
 from nextmove.jobs.evaluate import load_policy
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.observed import unseen
+from nextmove.nn.pointnet import Points3d
+
+STATE, TOP, CLOUD = INPUTS
 
 
-def test_noise_stands_in_for_images_alone_and_is_the_rngs() -> None:
-    obs = seen(3)
-    noise = unseen(obs, INPUTS, seeded(0))
-    for name, feature in INPUTS.items():
-        assert torch.equal(noise[name], obs[name]) == (feature.type != "image")
-    image = noise["observation.images.top"]
-    assert image.dtype == torch.uint8
-    assert (int(image.min()), int(image.max())) == (0, 255)
-    assert torch.equal(unseen(obs, INPUTS, seeded(0))["observation.images.top"], image)
-    alone = unseen({n: v[1:2] for n, v in obs.items()}, INPUTS, Rows([seeded(1)]))["observation.images.top"]
-    both = unseen({n: v[:2] for n, v in obs.items()}, INPUTS, Rows([seeded(0), seeded(1)]))["observation.images.top"]
-    assert torch.equal(alone[0], both[1])
+def test_noise_stands_in_for_images_and_points_and_is_the_rngs() -> None:
+    obs, clouds = seen(3), seeing()._clouds
+    noise = unseen(obs, INPUTS, clouds, seeded(0))
+    assert torch.equal(noise[STATE], obs[STATE])
+    assert noise[TOP].dtype == torch.uint8
+    assert (int(noise[TOP].min()), int(noise[TOP].max())) == (0, 255)
+    assert noise[CLOUD].shape == obs[CLOUD].shape
+    again = unseen(obs, INPUTS, clouds, seeded(0))
+    rows = [seeded(0), seeded(1)]
+    alone = unseen({n: v[1:2] for n, v in obs.items()}, INPUTS, clouds, Rows(rows[1:]))
+    both = unseen({n: v[:2] for n, v in obs.items()}, INPUTS, clouds, Rows([seeded(0), seeded(1)]))
+    for name in (TOP, CLOUD):
+        assert not torch.equal(noise[name], obs[name])
+        assert torch.equal(again[name], noise[name])
+        assert torch.equal(alone[name][0], both[name][1])
 
 
-def test_a_blind_policy_acts_the_same_whatever_its_camera_shows() -> None:
+@pytest.mark.parametrize("scaling", ["min_max", "mean_std"])
+def test_noise_of_points_fills_the_room_that_points_were_fitted_in(scaling: Mode) -> None:
+    points = torch.rand(8, 2, 64, 6, generator=seeded(0)) * torch.tensor([2.0, 1, 1, 1, 1, 1]) + 5
+    part = Cloud(network=Points3d(color=False), scaling=scaling).build({CLOUD: Feature("points", (64, 6))})
+    part.fit(Batches([{CLOUD: points}]), 2)
+    noise = part.unseen(CLOUD, points, seeded(1))
+    assert noise.shape == (8, 2, 64, 3), "colours that are not read have no noise"
+    spans = noise.flatten(0, 2).amax(0) - noise.flatten(0, 2).amin(0)
+    assert noise.flatten(0, 2).mean(0).tolist() == pytest.approx([6, 5.5, 5.5], abs=0.1)
+    assert spans.tolist() == pytest.approx([2, 1, 1], abs=0.05), "spread as data that fill their range"
+
+
+def test_a_blind_policy_acts_the_same_whatever_it_is_shown() -> None:
     policy = seeing().eval()
     obs = {name: value for name, value in seen(2).items() if name in INPUTS}
-    other = {**obs, "observation.images.top": 255 - obs["observation.images.top"]}
-    assert not torch.equal(policy.act(obs, rng=seeded(0)).actions, policy.act(other, rng=seeded(0)).actions)
+    others = [{**obs, TOP: 255 - obs[TOP]}, {**obs, CLOUD: 0.3 * obs[CLOUD].flip(2) + 1}]
+    own = policy.act(obs, rng=seeded(0)).actions
+    assert not any(torch.equal(policy.act(other, rng=seeded(0)).actions, own) for other in others)
     policy.blind = True
-    assert torch.equal(policy.act(obs, rng=seeded(0)).actions, policy.act(other, rng=seeded(0)).actions)
-    moved = {**obs, "observation.state": obs["observation.state"] + 1}
-    assert not torch.equal(policy.act(obs, rng=seeded(0)).actions, policy.act(moved, rng=seeded(0)).actions)
+    own = policy.act(obs, rng=seeded(0)).actions
+    assert all(torch.equal(policy.act(other, rng=seeded(0)).actions, own) for other in others)
+    moved = {**obs, STATE: obs[STATE] + 1}
+    assert not torch.equal(own, policy.act(moved, rng=seeded(0)).actions)
 
 
 def test_both_are_judged_on_the_same_episodes(tmp_path: Path, demos: Path) -> None:
@@ -59,5 +82,7 @@ def test_both_are_judged_on_the_same_episodes(tmp_path: Path, demos: Path) -> No
     assert list(offline["policies"]) == ["run", "run-blind"]
     states = tmp_path / "states"
     jobs.train("bc", demos, out=states, steps=1, threads=1, recipe=replace(BC()))
-    with pytest.raises(ConfigError, match=r"blind: .*states reads no camera, only observation\..*; leave out --blind"):
+    with pytest.raises(
+        ConfigError, match=r"blind: .*states reads no camera and no points, only observation\..*; leave out --blind"
+    ):
         load_policy(states, blind=True)

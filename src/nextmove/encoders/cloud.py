@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nextmove.codecs.scaled import Mode, Scaled
-from nextmove.contracts import Feature, Numbers, Rng
+from nextmove.contracts import Feature, Numbers, Rng, uniform
 from nextmove.encoders.part import chosen, present
 from nextmove.nn.pointnet import Points3d
 
@@ -58,6 +58,18 @@ class CloudEncoder(nn.Module):
                     yield part[name][:, -steps:, :, : self.channels].flatten(0, 2).numpy(), 0.0
 
             scale.fit_parts(parts)  # type: ignore[operator]
+
+    def unseen(self, name: str, points: Tensor, rng: Rng) -> Tensor:
+        """Points (B, T, P, W) that say nothing, as many as `points`: anywhere alike in the room that clouds fill.
+
+        That is the range they were fitted in, or of the same spread where mean and spread were, so that the network
+        reads numbers of the size it knows. Colours that are read are noise too.
+        """
+        scale: Any = self.scales[list(self.inputs).index(name)]
+        reach = 3**0.5 if scale.mode == "mean_std" else 1.0
+        x = reach * (2 * uniform((*points.shape[:-1], self.channels), rng) - 1)
+        decoded: Tensor = scale.decode(x.to(points))
+        return decoded
 
     def forward(self, inputs: Mapping[str, Any], *, batch: int, steps: int, rng: Rng | None = None) -> Tensor:
         """(B, steps, W). Raises ValueError naming a cloud that is absent or too narrow."""

@@ -56,7 +56,7 @@ def load_policy(
         runtime: What computes the networks, torch or one of the room `runtime`.
         precision: Of a runtime other than torch.
         ranges: Of the precision w8a8, as `runtime.calibrate` finds them.
-        blind: Plan from noise in place of the cameras' images.
+        blind: Plan from noise in place of the cameras' images and of point clouds.
         device: cpu or cuda, where torch computes the networks.
         unnorm_key: The data set in whose units a checkpoint of OpenVLA acts; None: the only one that it knows.
         cameras: Names, heights and widths of the cameras that such a checkpoint is shown.
@@ -82,8 +82,9 @@ def load_policy(
     if execute:
         policy.timing = policy.timing.executing(execute)
     policy.blind = blind
-    if blind and not any(feature.type == "image" for feature in policy.inputs.values()):
-        raise ConfigError(f"blind: {model} reads no camera, only {', '.join(policy.inputs)}; leave out --blind")
+    if blind and not {"image", "points"} & {feature.type for feature in policy.inputs.values()}:
+        read = ", ".join(policy.inputs)
+        raise ConfigError(f"blind: {model} reads no camera and no points, only {read}; leave out --blind")
     return compiled(policy, precision, ranges) if runtime == "openvino" else policy.to(device)
 
 
@@ -147,8 +148,8 @@ def evaluate(
             are from those in float32 is measured and printed.
         least_weights: Of w8a8: a product of fewer weights stays in float32. Small ones take no time.
         video: Episodes of each task with a video.
-        blind: Judge it a second time on the same episodes with noise in place of its cameras' images, and report both
-            with a paired test: what it solves then, it solves without seeing.
+        blind: Judge it a second time on the same episodes with noise in place of its cameras' images and of point
+            clouds, and report both with a paired test: what it solves then, it solves without seeing.
         shuffled: Judge it once more on the same episodes of a suite with the instruction of another of its tasks, which
             every seed draws: what it solves then, it solves without listening.
         device: cpu or cuda, where torch plans; each process loads the policy there.

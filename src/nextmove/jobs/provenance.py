@@ -44,6 +44,9 @@ def facts(policy: Any) -> dict[str, Any]:
     return {**known, "data_hash": identity.whole(found["features"])} if found else known
 
 
+_BLIND = {"image": ("cameras", "their images"), "points": ("points", "them")}
+
+
 def training_record(policy: Policy, run: str | Path | None) -> dict[str, Any]:
     """Facts and training curve of a policy, as far as its files have them."""
     log = None if run is None else Path(run) / "train.jsonl"
@@ -51,7 +54,8 @@ def training_record(policy: Policy, run: str | Path | None) -> dict[str, Any]:
     if policy.ensemble is not None:
         known["control"] = f"temporal ensembling, coefficient {policy.ensemble:g}"
     if policy.blind:
-        known["cameras"] = "noise in place of their images"
+        seen = {feature.type for feature in policy.inputs.values()}
+        known |= {what: f"noise in place of {them}" for kind, (what, them) in _BLIND.items() if kind in seen}
     if run is not None:
         known["weights_hash"] = store.weights_hash(run)
     return {"facts": known, "curve": read_train_log(log) if log is not None and log.is_file() else None}

@@ -6,8 +6,8 @@ Shapes: B batch, T observation steps, D width of a feature, P points.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -59,10 +59,31 @@ def _real(name: str, found: Any) -> Tensor:
     return x
 
 
-def unseen(obs: Batch, inputs: Mapping[str, Feature], rng: Rng) -> dict[str, Any]:
-    """The observations with noise in every image: each value is any level alike, drawn from `rng`."""
-    images = [name for name, feature in inputs.items() if feature.type == "image" and name in obs]
-    noise = {name: (256 * uniform(obs[name].shape, rng)).to(torch.uint8).to(obs[name].device) for name in images}
+class Clouds(Protocol):
+    """What reads point clouds by name and knows where they lie."""
+
+    @property
+    def inputs(self) -> Mapping[str, Feature]:
+        """What it reads."""
+        ...
+
+    def unseen(self, name: str, points: Tensor, rng: Rng) -> Tensor:
+        """As many points that say nothing."""
+        ...
+
+
+def unseen(obs: Batch, inputs: Mapping[str, Feature], clouds: Iterable[Clouds], rng: Rng) -> dict[str, Any]:
+    """The observations with noise, drawn from `rng`, in place of all that is looked at: images and point clouds.
+
+    Each value of an image is any level alike; points lie where `clouds`, which read them, would find any.
+    """
+    reading = {name: cloud for cloud in clouds for name in cloud.inputs}
+    noise: dict[str, Tensor] = {}
+    for name, feature in inputs.items():
+        if feature.type == "image" and name in obs:
+            noise[name] = (256 * uniform(obs[name].shape, rng)).to(torch.uint8).to(obs[name].device)
+        elif feature.type == "points" and name in obs:
+            noise[name] = reading[name].unseen(name, obs[name], rng)
     return {**obs, **noise}
 
 

@@ -33,6 +33,7 @@ from nextmove.contracts import (
 )
 from nextmove.contracts.pixels import resized
 from nextmove.encoders.camera import CameraEncoder
+from nextmove.encoders.cloud import CloudEncoder
 from nextmove.models.model import Model
 from nextmove.models.policy.observed import checked, decided, unseen
 from nextmove.models.policy.spec import PolicySpec as PolicySpec
@@ -48,7 +49,7 @@ class Policy(Model):
     planner: Planner | None
     """Writes the next sub-task, which is read too, before actions are planned."""
     blind: bool = False
-    """Whether plans are made of noise in place of its images: what it does then, it does without seeing."""
+    """Whether plans are made of noise in place of images and points: what it does then, it does without seeing."""
     encoder: Encoder
     codec: ActionCodec
     decoder: Decoder
@@ -71,6 +72,7 @@ class Policy(Model):
         self.planner = planner
         # Also where a runtime computes the encoder: it wraps these very modules.
         self._cameras = tuple(part for part in self.modules() if isinstance(part, CameraEncoder))
+        self._clouds = tuple(part for part in self.modules() if isinstance(part, CloudEncoder))
 
     @property
     def n_obs_steps(self) -> int:
@@ -202,7 +204,7 @@ class Policy(Model):
         obs = checked(obs, self.inputs, steps=self.n_obs_steps, like=like)
         obs = self._at_size(obs)
         if self.blind:
-            obs = unseen(obs, self.inputs, rng)
+            obs = unseen(obs, self.inputs, self._clouds, rng)
         if self.estimator is not None:
             obs = self.estimator(obs)
         # An encoder may show more where a plan is made than in training (`ReadingEncoder.acting`).
