@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nextmove import sim
-from nextmove.sim import mujoco_gl
+from nextmove.sim import aloha_expert, mujoco_gl
 from nextmove.sim.aloha import HINT
 
 TOP, WRIST = "observation.images.top", "observation.images.left_wrist"
@@ -134,3 +134,58 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gym_aloha.env", None)
     with pytest.raises(sim.SimulatorError, match=r"aloha/insertion: needs gym-aloha .*" + HINT + "$"):
         sim.make("aloha/insertion")
+
+
+def off_the_surface(points, box, half):
+    """How far points near a box, whose pose is x, y, z and a quaternion, are off its surface, m; of those near it."""
+    turned = rotation(box[3:7])
+    own = np.abs((points.astype(np.float64) - box[:3]) @ turned)
+    own = own[(own < half + 0.004).all(1)]
+    return np.abs((own - half).max(1))
+
+
+def rotation(quaternion):
+    """(3, 3) of a quaternion, w first."""
+    w, x, y, z = quaternion / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+@installed
+@renders
+@pytest.mark.parametrize(("name", "half"), [(TASKS[0], (0.02, 0.02, 0.02)), (TASKS[1], (0.06, 0.01, 0.01))])
+def test_points_lie_on_the_surface_of_the_box_that_is_there(name, half):
+    env = sim.make(name)
+    low, high = (np.array(corner, np.float32) for corner in (env.task.cloud.low, env.task.cloud.high))
+    actions = sim.demonstrate(name, 0, seed=3).columns["action"]
+    _, info = env.reset(seed=3)
+    for steps in (0, 140, 40):
+        for action in actions[:steps]:
+            *_, info = env.step(action)
+        actions = actions[steps:]
+        cloud = env.simulator.env._views.points(env.task.cloud, 2048)
+        assert cloud.shape == (2048, 3)
+        assert ((cloud >= low) & (cloud <= high)).all()
+        off = off_the_surface(cloud, info["objects"], np.array(half))
+        assert len(off) > 15, "as it lies, in the hand, carried"
+        assert np.median(off) < 1e-3
+        assert off.max() < 4e-3, "what is nearer than that may be a finger"
+    env.close()
+
+
+@installed
+@renders
+def test_an_expert_plays_in_a_world_that_shows_the_points(monkeypatch):
+    monkeypatch.setattr(aloha_expert, "play", lambda environment, *args, **settings: environment)
+    played = sim.demonstrate(TASKS[0], 2, points=64)
+    env = sim.make(TASKS[0], points=64)
+    ours, _ = env.reset(seed=2)
+    theirs, _ = played.reset(seed=2)
+    assert theirs[sim.POINTS].shape == (64, 3)
+    assert np.array_equal(theirs[sim.POINTS], ours[sim.POINTS])
+    env.close()

@@ -186,3 +186,32 @@ def test_what_was_dropped_is_taken_up_again(soup):
             break
     assert highest > 0.08, "it was held"
     assert solved
+
+
+@pytest.mark.parametrize("task", [SOUP, DRAWER], ids=lambda task: task.name)
+def test_points_are_where_a_ray_from_the_camera_meets_what_is_drawn(installed, task):
+    import mujoco
+
+    env = sim.make(task, points=512)
+    observation, _ = env.reset(seed=HELD_OUT)
+    cloud, world = observation[sim.POINTS], env.simulator.world
+    low, high = (np.array(corner, np.float32) for corner in (task.cloud.low, task.cloud.high))
+    assert cloud.shape == (512, 3)
+    assert ((cloud >= low) & (cloud <= high)).all()
+    eye = env.simulator._views.pose(task.cloud.camera)[:3, 3]
+    drawn, hit = np.array([0, 1, 1, 1, 1, 1], np.uint8), np.zeros(1, np.int32)
+    off = []
+    for point in cloud[::4].astype(np.float64):
+        away = np.linalg.norm(point - eye)
+        off.append(abs(mujoco.mj_ray(world.model, world.data, eye, (point - eye) / away, drawn, 1, -1, hit) - away))
+    assert np.median(off) < 5e-4
+    assert np.mean(np.array(off) < 4e-3) > 0.9, "edges, behind which a ray may pass, apart"
+    for body in (world.target, world.goal):
+        assert (np.linalg.norm(cloud - world.pose(body)[0], axis=1) < 0.12).sum() > 3, "what it is about is seen"
+    env.close()
+
+
+def test_an_expert_plays_in_a_world_that_shows_the_points(installed, monkeypatch):
+    monkeypatch.setattr(libero_expert, "play", lambda environment, *args, **settings: environment)
+    played = sim.demonstrate(SOUP, 2, points=64)
+    assert played.reset(seed=2)[0][sim.POINTS].shape == (64, 3)

@@ -40,7 +40,8 @@ def record(
         noisy_share: Share of episodes with that noise.
         multimodal: Let the expert choose among near-best ways at random, where it can.
         cameras: Cameras to store as video, NAME or NAME=HEIGHTxWIDTH: `image` of pusht is 96x96 by default.
-        points: Points of a cloud to store as `observation.point_cloud`, for tasks that offer one (metaworld); 0: none.
+        points: Points of a cloud to store as `observation.point_cloud`, for tasks that offer one (aloha,
+            metaworld, libero); 0: none.
         seed: First episode's seed.
         workers: Processes that record.
 

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 from gym_aloha.env import AlohaEnv
 
-from nextmove.sim.base import Cameras
+from nextmove.sim.base import POINTS, Cameras, Cloud
 from nextmove.sim.mujoco_render import Views
 
 
 class Simulator(AlohaEnv):
     """The same numbers as gym-aloha's, which renders three cameras of 480 x 640 at every step."""
 
-    def __init__(self, task: str, cameras: Cameras) -> None:
+    def __init__(self, task: str, cameras: Cameras, cloud: Cloud | None = None, points: int = 0) -> None:
         super().__init__(task, obs_type="pixels_agent_pos")
+        self._cloud, self._points = cloud, points
         self._cameras = {name: (name.rpartition(".")[2], size) for name, size in cameras.items()}
         self.physics = self._env.physics
         self._views = Views(self.physics.model.ptr, self.physics.data.ptr)
@@ -32,9 +33,11 @@ class Simulator(AlohaEnv):
         return self._views.rgb("top", (480, 640))
 
     def _observe(self, physics: Any) -> dict[str, Any]:
+        cloud = {POINTS: self._views.points(self._cloud, self._points)} if self._cloud and self._points else {}
         return {
             "observation.state": self._env.task.get_qpos(physics).astype(np.float32),
             "observation.environment_state": self.objects.astype(np.float32),
+            **cloud,
             **{name: self._views.rgb(*camera) for name, camera in self._cameras.items()},
         }
 

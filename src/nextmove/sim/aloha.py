@@ -21,13 +21,13 @@ HINT = "pip install gym-aloha==0.1.5 mujoco==3.3.0 dm-control==1.0.28"
 """What installs the simulator; with a later MuJoCo than gym-aloha was made for other contacts make other episodes."""
 
 
-def _simulator(task: Task, cameras: Cameras) -> Any:
+def _simulator(task: Task, cameras: Cameras, points: int) -> Any:
     prepare()
     try:
         from nextmove.sim._gym_aloha import Simulator
     except ImportError as problem:
         raise missing(task.name, "gym-aloha", problem, HINT) from problem
-    return Simulator(task.settings["task"], cameras)
+    return Simulator(task.settings["task"], cameras, task.cloud, points)
 
 
 class Aloha:
@@ -35,12 +35,13 @@ class Aloha:
 
     `observation.state` (14,): left arm, then right; `observation.environment_state` (14,): x, y, z in metres and
     quaternion, w first, of the cube and seven zeros, or of peg and socket; `observation.images.*`: cameras, rendered
-    at the size asked for. info: `is_success` bool, `stage` 0 to 4, `objects` the environment's state in float64.
+    at the size asked for; `observation.point_cloud`: the points asked for, m. info: `is_success` bool, `stage` 0 to 4,
+    `objects` the environment's state in float64.
     """
 
-    def __init__(self, task: Task, cameras: Cameras) -> None:
+    def __init__(self, task: Task, cameras: Cameras, points: int = 0) -> None:
         """Raises SimulatorError where it is not installed, or MUJOCO_GL names a library that is missing."""
-        self.env = _simulator(task, cameras)
+        self.env = _simulator(task, cameras, points)
 
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
         """Episode `seed`: the arms at rest, the objects placed at random."""

@@ -195,10 +195,11 @@ class _Scripted:
 
 
 @lru_cache(maxsize=2)
-def _environment(name: str, cameras: tuple[tuple[str, Size], ...]) -> Environment:
+def _environment(name: str, cameras: tuple[tuple[str, Size], ...], points: int) -> Environment:
     """The task's, which goes on after success and ends with the script."""
     task = next(task for task in ALOHA if task.name == name)
-    return Environment(replace(task, holds=False, max_steps=STEPS), Aloha(task, dict(cameras)), dict(cameras))
+    scripted = replace(task, holds=False, max_steps=STEPS)
+    return Environment(scripted, Aloha(task, dict(cameras), points), dict(cameras), points)
 
 
 def demonstrate(
@@ -209,6 +210,7 @@ def demonstrate(
     noise: float = 0.0,
     noisy_share: float = 1.0,
     cameras: Cameras | None = None,
+    points: int = 0,
 ) -> Episode:
     """Demonstration `number`: the environment's episode `seed` + `number`, the same in every process.
 
@@ -217,7 +219,7 @@ def demonstrate(
     hold the targets that were meant. The episode may have failed. Errors: ValueError naming the setting.
     """
     check(noisy_share=noisy_share, number=number, seed=seed, noise=noise)
-    environment = _environment(task.name, tuple((cameras or {}).items()))
+    environment = _environment(task.name, tuple((cameras or {}).items()), points)
     script = SCRIPTS[task.settings["task"]]
     aloha: Any = environment.simulator
     disturb = None

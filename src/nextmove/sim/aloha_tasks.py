@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nextmove.sim.base import Task, vector
+from nextmove.sim.base import Cloud, Task, vector
 from nextmove.sim.mujoco_render import SETTINGS
 
 _JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
@@ -10,6 +10,9 @@ _ARMS = [f"{side}_{joint}" for side in ("left", "right") for joint in _JOINTS]
 _VIEWS = ("top", "angle", "front_close", "left_pillar", "right_pillar", "left_wrist", "right_wrist")
 _OBJECTS = [f"{which}_{number}" for which in ("first", "second") for number in ("x", "y", "z", "qw", "qx", "qy", "qz")]
 """Poses of cube and nothing (zeros), or of peg and socket."""
+_CLOUD = Cloud("angle", (240, 320), (-0.45, 0.3, 0.005), (0.45, 0.75, 0.5))
+"""Both hands wherever they hand over, and what lies on the table, whose surface is at 0; seen obliquely from its edge,
+by which more sides of things show than from above."""
 
 
 def _aloha(name: str, instruction: str, task: str) -> Task:
@@ -27,6 +30,7 @@ def _aloha(name: str, instruction: str, task: str) -> Task:
             "action": vector(14, _ARMS),
         },
         cameras={f"observation.images.{view}": (480, 640) for view in _VIEWS},
+        cloud=_CLOUD,
         make="nextmove.sim.aloha:Aloha",
         expert="nextmove.sim.aloha_expert:demonstrate",
         noise=0.02,

