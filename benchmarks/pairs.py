@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from nextmove import decoders, parts
-from nextmove.cli.run import exchange
 from nextmove.config import ConfigError
 from nextmove.contracts import Context, normal, seeded, uniform
 from nextmove.decoders.diffusion import DiffusionDecoder
@@ -31,6 +30,7 @@ from nextmove.decoders.solvers import SOLVERS
 from nextmove.decoders.targets import target_value
 from nextmove.encoders import State
 from nextmove.evaluation.machine import machine
+from nextmove.jobs.tasks.exchanged import exchange
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy, PolicySpec
 from nextmove.models.policy.action_space import Scaling

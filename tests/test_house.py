@@ -227,6 +227,43 @@ def test_what_is_public_is_used_by_more_than_tests() -> None:
 # Who imports whom
 
 
+def said(module: ast.Module) -> set[str]:
+    """The names that a module has at its top."""
+    found: set[str] = set()
+    todo: list[Any] = list(module.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {one.asname or one.name for one in node.names}
+        elif isinstance(node, ast.Name):
+            found.add(node.id)
+        else:
+            todo += ast.iter_child_nodes(node)
+    return found
+
+
+def is_there(where: str, name: str) -> bool:
+    """Whether a module of nextmove has a name at its top, offers it when asked, or has a module that is called so."""
+    place = "/".join(where.split(".")[1:])
+    own = next(f for f in (f"{place}.py", f"{place}/__init__.py".lstrip("/")) if f in MODULES)
+    inside = f"{place}/{name}".lstrip("/")
+    names = said(MODULES[own])
+    return bool({name, "__getattr__"} & names) or any(f in MODULES for f in (f"{inside}.py", f"{inside}/__init__.py"))
+
+
+def test_benchmarks_scripts_and_examples_import_what_there_is() -> None:
+    lacking = []
+    for path in sorted(ROOT.glob("benchmarks/**/*.py")) + sorted(ROOT.glob("[es][xc]*s/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nextmove":
+                names = [one.name for one in node.names if not is_there(str(node.module), one.name)]
+                lacking += [f"{path.relative_to(ROOT)}: {node.module} {name}" for name in names]
+    assert lacking == []
+    assert not is_there("nextmove.cli.run", "exchanges")
+
+
 def test_rooms_import_as_their_contracts_say() -> None:
     # In a process of its own: it closes the standard output that pytest captures.
     command = [str(Path(sys.executable).parent / "lint-imports"), "--config", "pyproject.toml", "--no-cache"]

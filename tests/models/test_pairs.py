@@ -12,11 +12,11 @@ from benchmarks.pairs import SPEC, PerfectTrunk, around, demonstrations, walk
 from tests.models.test_policies import shrink
 
 from nextmove import store
-from nextmove.cli.run import exchange
 from nextmove.config import ConfigError
 from nextmove.decoders import Diffusion, Mixture, Sampler
 from nextmove.decoders.reach import as_saved, reach
 from nextmove.decoders.solvers import SOLVERS, Ddim
+from nextmove.jobs.tasks.exchanged import exchange
 from nextmove.models.generator import ImageSpec
 from nextmove.models.model import with_sampling
 from nextmove.nn import UNet2d
