@@ -199,6 +199,16 @@ def test_replay_films_first_and_last_moment():
     assert shown.exact
 
 
+def test_nothing_is_drawn_for_a_replay_but_what_is_shown():
+    (result,) = rollout(Point, Drawn, [3], workers=0)
+    env = Point()
+    env.seeing, looked = True, []
+    step = env.step
+    env.step = lambda action: looked.append(env.seeing) or step(action)
+    replay(env, result)
+    assert looked == [False] * result.steps
+
+
 def test_pick_takes_half_failures_and_fills_up():
     results = played([1, 0, 1, 1, 0, 0, 1])
     assert [r.seed for r in pick(results, 4)] == [1, 4, 0, 2]

@@ -180,6 +180,24 @@ def test_points_lie_on_the_surface_of_the_box_that_is_there(name, half):
 
 @installed
 @renders
+def test_what_nobody_reads_is_not_drawn():
+    env, rows = sim.make(TASKS[0], {TOP: (24, 32)}, points=16), []
+    for blinks in (False, True):
+        first, _ = env.reset(seed=1)
+        env.seeing = not blinks
+        rows.append((first, env.step(np.zeros(14))[0]))
+        env.seeing = True
+        rows[-1] += (env.step(np.zeros(14))[0],)
+    env.close()
+    for step, (seen, blinked) in enumerate(zip(*rows, strict=True)):
+        for name, value in seen.items():
+            unread = step == 1 and name in (TOP, sim.POINTS)
+            assert np.array_equal(blinked[name], np.zeros_like(value) if unread else value), name
+            assert name == "task" or np.any(value)
+
+
+@installed
+@renders
 def test_an_expert_plays_in_a_world_that_shows_the_points(monkeypatch):
     monkeypatch.setattr(aloha_expert, "play", lambda environment, *args, **settings: environment)
     played = sim.demonstrate(TASKS[0], 2, points=64)

@@ -146,7 +146,7 @@ def test_a_camera_is_upright(soup, monkeypatch):
 
     if not (mujoco_gl._egl() or mujoco_gl._osmesa()):
         pytest.skip("needs EGL or OSMesa")
-    monkeypatch.setattr(soup.simulator, "_cameras", {VIEW: ("agentview", (96, 96))})
+    monkeypatch.setattr(soup.simulator, "_cameras", {VIEW: (96, 96)})
     env = Environment(SOUP, soup.simulator, {VIEW: (96, 96)})
     image = env.reset(seed=0)[0][VIEW].astype(float)
     assert image[:10].mean() < image[-30:].mean(), "the dark wall is above the bright floor"

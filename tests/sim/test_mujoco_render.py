@@ -10,16 +10,21 @@ import numpy as np
 import pytest
 
 from nextmove.sim import SimulatorError, mujoco_gl
+from nextmove.sim.base import Cloud
 from nextmove.sim.missing import missing
 from nextmove.sim.mujoco_render import Views
 
 SCENE = """
 <mujoco>
+  <asset>
+    <texture name="chequered" type="2d" builtin="checker" rgb1="0 1 0" rgb2="0 .6 0" width="32" height="32"/>
+    <material name="tiles" texture="chequered" reflectance=".3"/>
+  </asset>
   <worldbody>
     <light pos="0 0 3"/>
     <camera name="above" pos="0 0 1" fovy="60"/>
     <camera name="side" pos="2 0 0.5" xyaxes="0 1 0 0 0 1"/>
-    <geom name="floor" type="plane" size="2 2 .1" rgba="0 1 0 1"/>
+    <geom name="floor" type="plane" size="2 2 .1" material="tiles"/>
     <geom name="ball" size=".1" pos=".2 .1 .2" rgba="1 0 0 1"/>
     <geom name="shell" group="3" size=".3" pos="0 0 .2" rgba="0 0 1 1"/>
     <geom name="screen" group="1" type="box" size=".05 .05 .01" pos="-.3 -.2 .1" rgba="0 0 1 1"/>
@@ -65,7 +70,27 @@ def test_depth_is_drawn_alone_or_with_the_image(views):
     colours, metres = views.rgbd("side", (48, 64))
     assert np.array_equal(colours, views.rgb("side", (48, 64)))
     assert np.array_equal(metres, views.depth("side", (48, 64)))
+    assert np.array_equal(colours, views.rgb("side", (48, 64))), "with its light and textures again"
     assert colours[-1].mean(0) == pytest.approx([0, 150, 0], abs=60), "the floor is in the last row"
+
+
+def test_points_follow_a_camera_that_moves(scene):
+    import mujoco
+
+    model, data = scene
+    cloud, made = Cloud("above", (48, 64), (0, 0, 0.12), (1, 1, 1)), Views(model, data)
+    try:
+        before = made.points(cloud, 32)
+        assert np.array_equal(made.points(cloud, 32), before)
+        model.cam_pos[0] += [0.1, 0.05, 0]
+        mujoco.mj_forward(model, data)
+        for points in (before, made.points(cloud, 32)):
+            assert np.linalg.norm(points - [0.2, 0.1, 0.2], axis=1) == pytest.approx(0.1, abs=2e-3), "on the ball"
+        assert not np.array_equal(made.points(cloud, 32), before)
+    finally:
+        model.cam_pos[0] -= [0.1, 0.05, 0]
+        mujoco.mj_forward(model, data)
+        made.close()
 
 
 def test_sizes_do_not_depend_on_what_was_drawn_before(views, scene):

@@ -7,7 +7,7 @@ import pytest
 
 from nextmove.sim import SimulatorError
 from nextmove.sim.base import Cloud
-from nextmove.sim.points import Eye, farthest, point_cloud, unproject, workspace
+from nextmove.sim.points import Eye, Rays, farthest, unproject, workspace
 
 HEIGHT, WIDTH = 30, 40
 BOX = Cloud("above", (HEIGHT, WIDTH), (-1, -1, 0.01), (1, 1, 1), plane=0.25)
@@ -39,6 +39,22 @@ def test_the_workspace_is_between_its_corners_and_off_the_table():
     assert workspace(points, BOX).tolist() == np.array(inside, np.float32).tolist()
 
 
+@pytest.mark.parametrize("tilt", [0.0, 0.4, -0.6])
+def test_pixels_that_are_left_out_early_are_none_of_the_workspace(tilt):
+    turn = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    pose = DOWN.copy()
+    pose[:3, :3] = turn @ DOWN[:3, :3]
+    eye = Eye(INTRINSICS, pose)
+    rays, rng = Rays(eye, BOX), np.random.default_rng(4)
+    found = []
+    for _ in range(20):
+        depth = rng.uniform(0.1, 4, (HEIGHT, WIDTH)).astype(np.float32)
+        exact = workspace(unproject(depth, eye), BOX)
+        assert np.array_equal(rays.workspace(depth), exact)
+        found.append(len(exact))
+    assert 0 < np.mean(found) < HEIGHT * WIDTH
+
+
 def test_each_point_is_the_farthest_from_those_before():
     points = np.random.default_rng(1).normal(size=(300, 3)).astype(np.float32)
     chosen = farthest(points, 40)
@@ -62,13 +78,25 @@ def test_of_points_at_one_distance_the_first_is_taken():
     assert farthest(points, 5).tolist() == [1, 2, 3, 4, 0]
 
 
+def test_choices_are_those_of_a_plain_restatement_to_the_bit():
+    points = np.random.default_rng(5).integers(0, 9, (700, 3)).astype(np.float32) / 7
+    nearest = ((points - points.astype(np.float64).mean(0).astype(np.float32)) ** 2)[:, [0, 1, 2]]
+    chosen = [int((nearest[:, 0] + nearest[:, 1] + nearest[:, 2]).argmax())]
+    away = np.full(len(points), np.inf, np.float32)
+    while len(chosen) < 300:
+        apart = (points - points[chosen[-1]]) ** 2
+        away = np.minimum(away, apart[:, 0] + apart[:, 1] + apart[:, 2])
+        chosen.append(int(away.argmax()))
+    assert farthest(points, 300).tolist() == chosen, "with many of them at one distance"
+
+
 def test_a_cloud_has_its_number_of_points_of_what_is_above_the_table():
     depth = np.full((HEIGHT, WIDTH), 1.75, np.float32)  # the table, at 0.25 m
     depth[10:20, 15:30] = 1.5
-    cloud = point_cloud(depth, EYE, BOX, 64)
+    cloud = Rays(EYE, BOX).point_cloud(depth, 64)
     assert (cloud.shape, cloud.dtype) == ((64, 3), np.float32)
     assert cloud[:, 2] == pytest.approx(0.5)
     assert seen(cloud)[:, :2].min(0) == pytest.approx([15, 10], abs=1e-3), "corners are farthest"
     assert seen(cloud)[:, :2].max(0) == pytest.approx([29, 19], abs=1e-3)
     with pytest.raises(SimulatorError, match="points: expected to see something of the workspace by above"):
-        point_cloud(np.full((HEIGHT, WIDTH), 1.75, np.float32), EYE, BOX, 64)
+        Rays(EYE, BOX).point_cloud(np.full((HEIGHT, WIDTH), 1.75, np.float32), 64)

@@ -79,6 +79,9 @@ def test_observations_are_as_the_features_say():
     assert not np.array_equal(following["observation.image"], observation["observation.image"])
     assert env.render().shape == (680, 680, 3)
     assert "observation.image" not in env.task.entries()
+    env.seeing = False
+    assert not env.step([100, 100])[0]["observation.image"].any()
+    assert env.reset(seed=3)[0]["observation.image"].any(), "a reset looks again"
 
 
 def test_an_episode_ends_after_300_steps(env):

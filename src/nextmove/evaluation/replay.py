@@ -14,7 +14,7 @@ from nextmove.evaluation.captions import with_lines
 from nextmove.evaluation.episode import Array, Env, EpisodeResult
 from nextmove.evaluation.keys import episodes
 from nextmove.evaluation.video import mp4
-from nextmove.evaluation.worlds import Makers, Worlds
+from nextmove.evaluation.worlds import Makers, Worlds, look
 from nextmove.host.workers import Failure, run_tasks
 
 
@@ -29,6 +29,7 @@ class Replay:
 def replay(env: Env, episode: EpisodeResult) -> Replay:
     """The recorded actions played again from the same seed, rendered from the first moment to the last."""
     env.reset(seed=episode.seed)
+    look(env, False)
     frames, rewards = [env.render()], []
     for action in episode.actions:
         rewards.append(float(env.step(action)[1]))

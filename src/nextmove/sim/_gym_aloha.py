@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gym_aloha.env import AlohaEnv
 
-from nextmove.sim.base import POINTS, Cameras, Cloud
+from nextmove.sim.base import POINTS, Cameras, Cloud, unseen
 from nextmove.sim.mujoco_render import Views
 
 
@@ -17,7 +17,8 @@ class Simulator(AlohaEnv):
     def __init__(self, task: str, cameras: Cameras, cloud: Cloud | None = None, points: int = 0) -> None:
         super().__init__(task, obs_type="pixels_agent_pos")
         self._cloud, self._points = cloud, points
-        self._cameras = {name: (name.rpartition(".")[2], size) for name, size in cameras.items()}
+        self._cameras = dict(cameras)
+        self.seeing = True
         self.physics = self._env.physics
         self._views = Views(self.physics.model.ptr, self.physics.data.ptr)
         self._env.task.get_observation = self._observe
@@ -33,13 +34,15 @@ class Simulator(AlohaEnv):
         return self._views.rgb("top", (480, 640))
 
     def _observe(self, physics: Any) -> dict[str, Any]:
-        cloud = {POINTS: self._views.points(self._cloud, self._points)} if self._cloud and self._points else {}
-        return {
+        numbers = {
             "observation.state": self._env.task.get_qpos(physics).astype(np.float32),
             "observation.environment_state": self.objects.astype(np.float32),
-            **cloud,
-            **{name: self._views.rgb(*camera) for name, camera in self._cameras.items()},
         }
+        if not self.seeing:
+            return numbers | unseen(self._cameras, self._points)
+        cloud = {POINTS: self._views.points(self._cloud, self._points)} if self._cloud and self._points else {}
+        images = {name: self._views.rgb(name.rpartition(".")[2], size) for name, size in self._cameras.items()}
+        return numbers | cloud | images
 
     def _format_raw_obs(self, raw_obs: dict[str, Any]) -> dict[str, Any]:
         return dict(raw_obs)

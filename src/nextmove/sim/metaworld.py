@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.sim.base import POINTS, Array, Cameras, Info, Observation, Size, Task
+from nextmove.sim.base import POINTS, Array, Cameras, Info, Observation, Size, Task, unseen
 from nextmove.sim.missing import missing
 from nextmove.sim.mujoco_render import Views, prepare
 
@@ -73,7 +73,7 @@ class MetaWorld:
         """points: of a cloud, which is `observation.point_cloud`, (points, 3) m; 0: none."""
         self._env = world(task)
         self._views = Views(self._env.model, self._env.data, unmirrored=_UNMIRRORED)
-        self._cameras = {name: (name.rpartition(".")[2], size) for name, size in cameras.items()}
+        self._cameras = dict(cameras)
         self._cloud, self._points = task.cloud, points
         self.seeing = True
         """Whether cameras and points are computed; off, they are zeros."""
@@ -116,11 +116,10 @@ class MetaWorld:
         found = numbers.astype(np.float32)
         seen: Observation = {"observation.state": found[:HAND], "observation.environment_state": found[HAND:]}
         if not self.seeing:
-            blank = {name: np.zeros((*size, 3), np.uint8) for name, (_, size) in self._cameras.items()}
-            return seen | blank | ({POINTS: np.zeros((self._points, 3), np.float32)} if self._points else {})
+            return seen | unseen(self._cameras, self._points)
         if self._points and self._cloud:
             seen[POINTS] = self._views.points(self._cloud, self._points)
-        return seen | {name: self.image(*camera) for name, camera in self._cameras.items()}
+        return seen | {name: self.image(name.rpartition(".")[2], size) for name, size in self._cameras.items()}
 
 
 def _turned(camera: str, image: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -6,15 +6,18 @@ Shapes: H, W of the depth image, N points, P those chosen.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.sim.base import Cloud, SimulatorError
+from nextmove.sim.base import Cloud, SimulatorError, Size
 
 Points = npt.NDArray[np.float32]
 _TABLE = 0.003
 """Metres around the table's height in which points are the table's."""
+_SLACK = 1e-4
+"""Metres by which a workspace is wider where pixels are only left out early: far more than float32 rounds by."""
 
 
 @dataclass(frozen=True)
@@ -28,27 +31,68 @@ class Eye:
     intrinsics: npt.NDArray[np.float64]
     pose: npt.NDArray[np.float64]
 
+    def same(self, other: Eye) -> bool:
+        """Whether the other's images are taken in the same way."""
+        return np.array_equal(self.intrinsics, other.intrinsics) and np.array_equal(self.pose, other.pose)
 
-def point_cloud(depth: npt.NDArray[np.float32], eye: Eye, cloud: Cloud, count: int) -> Points:
-    """(count, 3) points of the workspace, metres of the world, evenly over what is seen of it.
 
-    Raises SimulatorError where the camera sees nothing of the workspace.
-    """
-    found = workspace(unproject(depth, eye), cloud)
-    if not len(found):
-        raise SimulatorError(f"points: expected to see something of the workspace by {cloud.camera}, found nothing")
-    return np.ascontiguousarray(found[farthest(found, count)])
+class Rays:
+    """The pixels of one eye, and where along each the workspace may lie; made once for a camera that stays."""
+
+    def __init__(self, eye: Eye, cloud: Cloud) -> None:
+        """eye: how depth images of `cloud.size` are taken. cloud: the workspace."""
+        self.eye, self.cloud = eye, cloud
+        self._x, self._y = (np.broadcast_to(axis, cloud.size).ravel() for axis in _slopes(eye, cloud.size))
+        self._near, self._far = _within(unproject(np.ones(cloud.size, np.float32), eye) - eye.pose[:3, 3], eye, cloud)
+
+    def workspace(self, depth: npt.NDArray[np.float32]) -> Points:
+        """(N, 3): those pixels of a depth image that lie in the workspace, as `workspace` has them of `unproject`."""
+        flat = depth.ravel()
+        found = np.flatnonzero((flat >= self._near) & (flat <= self._far))
+        return workspace(_placed(self._x[found], self._y[found], flat[found], self.eye), self.cloud)
+
+    def point_cloud(self, depth: npt.NDArray[np.float32], count: int) -> Points:
+        """(count, 3) points of the workspace, metres of the world, evenly over what is seen of it.
+
+        Raises SimulatorError where the camera sees nothing of the workspace.
+        """
+        found = self.workspace(depth)
+        if not len(found):
+            where = self.cloud.camera
+            raise SimulatorError(f"points: expected to see something of the workspace by {where}, found nothing")
+        return np.ascontiguousarray(found[farthest(found, count)])
 
 
 def unproject(depth: npt.NDArray[np.float32], eye: Eye) -> Points:
     """(H * W, 3): where in the world the pixels of a depth image (H, W), metres along the optical axis, are."""
-    height, width = depth.shape
-    focal_x, focal_y = eye.intrinsics[0, 0], eye.intrinsics[1, 1]
-    x = (np.arange(width) - eye.intrinsics[0, 2]) / focal_x
-    y = (np.arange(height) - eye.intrinsics[1, 2]) / focal_y
+    x, y = (np.broadcast_to(axis, depth.shape).ravel() for axis in _slopes(eye, depth.shape))
+    return _placed(x, y, depth.ravel(), eye)
+
+
+def _slopes(eye: Eye, size: Size) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How far to the right (1, W) and down (H, 1) a pixel is at one metre of depth."""
+    right = (np.arange(size[1]) - eye.intrinsics[0, 2]) / eye.intrinsics[0, 0]
+    down = (np.arange(size[0]) - eye.intrinsics[1, 2]) / eye.intrinsics[1, 1]
+    return right[None], down[:, None]
+
+
+def _placed(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], depth: npt.NDArray[np.float32], eye: Eye) -> Points:
+    """(N, 3): pixels of these slopes and depths in the world; a pixel's place does not depend on those beside it."""
     metres = depth.astype(np.float64)
-    seen = np.stack([x * metres, y[:, None] * metres, metres], -1).reshape(-1, 3)
+    seen = np.stack([x * metres, y * metres, metres], -1)
     return (seen @ eye.pose[:3, :3].T + eye.pose[:3, 3]).astype(np.float32)
+
+
+def _within(rays: npt.NDArray[np.float64], eye: Eye, cloud: Cloud) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Depths (N,) at which rays (N, 3), world's metres by metre of depth, may be in the workspace: from, to.
+
+    A little wider than the workspace, since `workspace` has the last word.
+    """
+    low, high = np.array(cloud.low) - _SLACK, np.array(cloud.high) + _SLACK
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = (low - eye.pose[:3, 3]) / rays, (high - eye.pose[:3, 3]) / rays
+    near, far = np.fmin(*ends).max(1), np.fmax(*ends).min(1)
+    return near.astype(np.float32), far.astype(np.float32)
 
 
 def workspace(points: Points, cloud: Cloud) -> Points:
@@ -64,13 +108,18 @@ def farthest(points: Points, count: int) -> npt.NDArray[np.int64]:
     than `count`, all are chosen and then again from the beginning. The same on every machine: no sum is left to the
     processor's ways.
     """
-    x, y, z = (np.ascontiguousarray(points[:, axis]) for axis in range(3))
+    columns = np.ascontiguousarray(points.T)
+    apart, square = np.empty_like(columns), np.empty(len(points), np.float32)
     chosen = np.empty(min(count, len(points)), np.int64)
     nearest = np.full(len(points), np.inf, np.float32)
-    centre = points.astype(np.float64).mean(0).astype(np.float32)
-    chosen[0] = ((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2).argmax()
-    for number in range(1, len(chosen)):
-        last = chosen[number - 1]
-        np.minimum(nearest, (x - x[last]) ** 2 + (y - y[last]) ** 2 + (z - z[last]) ** 2, out=nearest)
-        chosen[number] = nearest.argmax()
+    place = points.astype(np.float64).mean(0).astype(np.float32)[:, None]
+    for number in range(len(chosen)):
+        np.subtract(columns, place, out=apart)
+        np.square(apart, out=apart)
+        np.add(apart[0], apart[1], out=square)
+        np.add(square, apart[2], out=square)
+        if number:
+            np.minimum(nearest, square, out=nearest)
+        last = chosen[number] = (nearest if number else square).argmax()
+        place = columns[:, last : last + 1]
     return np.resize(chosen, count)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nextmove.sim._tee import GOAL, SIZE, Floats, corners
-from nextmove.sim.base import Array, Cameras, Info, Observation, SimulatorError, Task
+from nextmove.sim.base import Array, Cameras, Info, Observation, SimulatorError, Task, unseen
 from nextmove.sim.missing import missing
 
 CAMERA = "observation.image"
@@ -52,7 +52,9 @@ class PushT:
             )
         drawn = {} if size is None else {"observation_height": size[0], "observation_width": size[1]}
         self._env = _simulator()(obs_type="environment_state_agent_pos", render_mode="rgb_array", **drawn)
-        self._image = size is not None
+        self._cameras = dict(cameras)
+        self.seeing = True
+        """Whether the camera is drawn; off, it is zeros."""
         self._goal = corners(np.array(GOAL)).astype(np.float32).reshape(16)
 
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
@@ -79,7 +81,9 @@ class PushT:
             "observation.environment_state": corners(self._pose()).astype(np.float32).reshape(16),
             "observation.goal": self._goal.copy(),
         }
-        if self._image:
+        if not self.seeing:
+            return observation | unseen(self._cameras)
+        if self._cameras:
             observation[CAMERA] = np.asarray(self._env._render(), dtype=np.uint8)
         return observation
 
