@@ -12,6 +12,7 @@ from tests.models.test_reader_models import CODEC, COLOURS, QUESTION, made
 
 from nextmove import jobs, store
 from nextmove.codecs.special import with_tokens
+from nextmove.config import ConfigError
 from nextmove.contracts import Context, seeded
 from nextmove.decoders import Autoregressive
 from nextmove.decoders.sampling import Sampling
@@ -20,7 +21,7 @@ from nextmove.jobs.judge_reader import exchanged
 from nextmove.models.generator import Generator, TextSpec
 from nextmove.models.vision_language.asking import answers
 from nextmove.models.vision_language.llava import llama
-from nextmove.models.vision_language.shots import copied, explained
+from nextmove.models.vision_language.shots import copied, kept_names
 from nextmove.models.vision_language.wording import Turn
 
 
@@ -76,7 +77,7 @@ def test_what_cannot_be_asked_is_said(folder, tmp_path):
 @pytest.mark.parametrize("system", ["llava", "flamingo"])
 def test_a_judgement_counts_what_is_held_out(system, folder, tmp_path, capsys):
     model = saved(system, folder, tmp_path)
-    report = jobs.judge_reader(model, length=6, episodes=6, shots=2)
+    report = jobs.judge_reader(model, length=6, episodes=6)
     assert report["exact"]["of"] == report["with_other_images"]["of"] == 12
     assert report["without_looking"]["right"] == 4
     assert set(report["by_kind"]) == {"colour"}
@@ -90,77 +91,103 @@ def test_a_judgement_counts_what_is_held_out(system, folder, tmp_path, capsys):
 
 
 def binder(reader, images, valid, rows, *, new):
-    """Answers as the example does that shows the same colour; without examples as nobody does."""
+    """Says the name of the first example that shows the same colour; without their images that of the first."""
     colours = images.float().mean((2, 3)).argmax(2).tolist()
     return [
-        next((turn.answer for turn, colour in zip(row[:-1], own, strict=False) if colour == own[-1]), "nobody")
+        next(
+            (turn.answer for turn, colour in zip(row[:-1], own[:-1], strict=False) if colour == own[-1]), row[0].answer
+        )
         for row, own in zip(rows, colours, strict=True)
     ]
 
 
 def copier(reader, images, valid, rows, *, new):
     """Says what the first example says."""
-    return [row[0].answer if len(row) > 1 else "nobody" for row in rows]
+    return [row[0].answer for row in rows]
 
 
 def few(answering, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["nextmove.jobs.judge_reader"], "answers", answering)
-    return jobs.judge_reader(saved("flamingo", folder, tmp_path), episodes=40, shots=4)["few_shot"]
+    return jobs.judge_reader(saved("flamingo", folder, tmp_path), episodes=200)["few_shot"]
 
 
 def test_who_reads_examples_gains_over_copying_them_and_needs_their_images(folder, tmp_path, monkeypatch):
     found = few(binder, folder, tmp_path, monkeypatch)
     assert found["with"]["share"] == 1.0
-    assert found["without"]["right"] == 0
-    assert found["other_images"]["share"] < 0.7
-    assert all(gain["low"] > 0 for gain in found["gain"].values())
-    assert found["gain"].keys() == {"without", "other_images", "copying_one", "copying_commonest"}
+    for name in ("without", "exchanged"):
+        assert found[name]["low"] < 0.5 < found[name]["high"]
+    assert found["copying_one"]["share"] == found["copying_commonest"]["share"] == 0.5
+    assert all(gain["low"] > 0.3 for gain in found["gain"].values())
+    assert found["gain"].keys() == {"without", "exchanged", "copying_one", "copying_commonest"}
     for name, gain in found["gain"].items():
         assert gain["mean"] == pytest.approx(1.0 - found[name]["share"])
 
 
 def test_who_copies_an_example_gains_nothing_over_copying(folder, tmp_path, monkeypatch):
     found = few(copier, folder, tmp_path, monkeypatch)
-    assert found["other_images"] == found["with"]
-    assert found["gain"]["other_images"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
-    assert found["gain"]["without"]["low"] > 0
+    assert found["exchanged"] == found["without"] == found["with"]
+    assert found["gain"]["exchanged"] == found["gain"]["without"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert found["gain"]["copying_one"]["low"] < 0 < found["gain"]["copying_one"]["high"]
-    assert 0.25 <= found["copying_one"]["share"] <= 0.75
+
+
+def test_examples_without_their_images_stay_in_the_prompt(folder, tmp_path, monkeypatch):
+    prompts = []
+
+    def kept(reader, images, valid, rows, *, new):
+        prompts.extend((images.shape[1], [turn.images for turn in row]) for row in rows if len(row) > 1)
+        return [row[0].answer for row in rows]
+
+    few(kept, folder, tmp_path, monkeypatch)
+    assert prompts == [(5, [1] * 5)] * 200 + [(1, [0] * 4 + [1])] * 200 + [(5, [1] * 5)] * 200
 
 
 def test_a_report_shows_what_copying_gets_and_gates(folder, tmp_path, monkeypatch, capsys):
     found = few(binder, folder, tmp_path, monkeypatch)
     said, page = capsys.readouterr().out, (tmp_path / "model" / "evaluation" / "report.html").read_text()
     right, gain = found["copying_one"]["right"], f"{100 * found['gain']['copying_one']['mean']:+.1f} ("
-    assert f"made-up names, one of 4 examples copied: {right:g}/40" in said
+    assert f"made-up names, one of 4 examples copied: {right:g}/200" in said
     assert f"examples gain {gain}" in said
     row = page[page.index("one of 4 examples copied") :].split("</tr>")[0]
-    assert f"<td>{right:g}</td><td>40</td>" in row
+    assert f"<td>{right:g}</td><td>200</td>" in row
     assert gain in row
-    assert "images of other rows" in page
+    assert "half of their images exchanged" in page
     assert "Mean |tanh(gate)|" in page
 
 
-def test_the_table_of_models_shows_copying_gains_and_gates(folder, tmp_path, monkeypatch):
+def test_the_table_of_examples_shows_what_they_are_ahead_of_and_gates(folder, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    from benchmarks.see_and_speak import figures
+    from benchmarks.few_shot import table
 
     found = few(binder, folder, tmp_path, monkeypatch)
     report = json.loads((tmp_path / "model" / "evaluation" / "report.json").read_text())
     report["gates"] = {"0.attend": 0.0125, "1.attend": 0.25}
-    shown = {name: cells for name, *cells in figures(report)}
-    assert shown["new names, 4 examples"][0] == "40/40"
-    assert shown["new names, one of 4 examples copied"] == [
-        f"{found['copying_one']['right']:g}/40",
-        f"{100 * found['copying_one']['share']:.0f} %",
-        "",
-    ]
-    gain = found["gain"]["copying_one"]
-    assert shown["examples gain over: one of 4 examples copied"][1:] == [
-        f"{100 * gain['mean']:+.0f} %",
-        f"{100 * gain['low']:+.0f} to {100 * gain['high']:+.0f} %",
-    ]
-    assert shown["gates |tanh| at the end, from 0"][0] == "0.0125 to 0.2500"
+    first, *others = table(report, [True] * 30 + [False] * 10)
+    assert first[1:4] == ["30/40", "75 %", "60–86 %"]
+    shown = {name: cells for name, *cells in others}
+    assert shown["4 examples"] == ["200/200", "100 %", "98–100 %", ""]
+    assert shown["one of 4 examples copied"][:3] == ["100/200", "50 %", ""]
+    gain = found["gain"]["without"]
+    assert shown["4 examples without their images"][3] == (
+        f"{100 * gain['mean']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+    )
+    assert shown["gates, mean and greatest |tanh|, from 0"][0] == "0.131, 0.250"
+
+
+def test_text_of_names_keeps_held_out_kinds_and_names_apart(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    from benchmarks.few_shot import prompts
+
+    kinds, names = {}, {}
+    for tested in (True, False):
+        lines = [line.removesuffix(".").split(". ") for line in prompts(tested, 300, 0)]
+        assert {len(line) for line in lines} == {5 if tested else 12}
+        assert all(len(set(line)) == len({part.split(": ")[0] for part in line}) == 2 for line in lines)
+        said = [part.split(": ") for line in lines for part in line]
+        kinds[tested], names[tested] = ({part[i] for part in said} for i in (0, 1))
+    assert len(kinds[True]) == 12
+    assert kinds[True].isdisjoint(kinds[False])
+    assert names[True] <= set(kept_names(True))
+    assert names[False] <= set(kept_names(False))
 
 
 @pytest.mark.parametrize(
@@ -175,6 +202,11 @@ def test_the_table_of_models_shows_copying_gains_and_gates(folder, tmp_path, mon
 )
 def test_copying_an_example_is_counted(said, expected):
     assert copied([Turn(QUESTION, name) for name in said]) == expected
+
+
+def test_examples_that_cannot_be_halved_are_refused(folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"shots: expected a multiple of 4, .* found 6"):
+        jobs.judge_reader(saved("flamingo", folder, tmp_path), shots=6)
 
 
 def test_kinds_that_were_not_learned_are_not_judged(folder, tmp_path):
@@ -216,18 +248,6 @@ def test_no_row_keeps_its_image():
     order = exchanged(9, seeded(0, 1))
     assert sorted(order.tolist()) == list(range(9))
     assert not (order == torch.arange(9)).any()
-
-
-def test_examples_explain_the_last_answer():
-    turns = [Turn(QUESTION, name) for name in (*COLOURS, *COLOURS, "red")]
-    found = explained(turns, 3, 8, seeded(0, 1))
-    assert len(found) == 8
-    for own in found:
-        said = [turns[i].answer for i in own]
-        assert len(set(own)) == 4
-        assert said[-1] in said[:-1]
-        assert len(set(said[:-1])) > 1
-    assert explained(turns[:3], 3, 8, seeded(0, 1)) == []
 
 
 @pytest.fixture

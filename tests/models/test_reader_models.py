@@ -1,5 +1,6 @@
 """Models that read images and answer: what counts in the loss, what is read once, examples, and what is refused."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from nextmove.models.vision_language.flamingo import Flamingo
 from nextmove.models.vision_language.llava import Llava, llama
 from nextmove.models.vision_language.paligemma import PaliGemma, gemma
 from nextmove.models.vision_language.reader import _answers_that_count
-from nextmove.models.vision_language.shots import NAMES, Shots, kept_names, renamed
+from nextmove.models.vision_language.shots import NAMES, Shots, copied, crossed, explained, kept_names
 from nextmove.models.vision_language.smolvlm import SmolVlm
 from nextmove.models.vision_language.spec import PairSpec
 from nextmove.models.vision_language.wording import CHAT, PLAIN, Turn, Wording
@@ -274,15 +275,56 @@ def test_gates_start_at_nothing_and_learn():
     assert all(float(gate.grad.abs()) > 0 for gate in gates)
 
 
-def test_examples_name_what_only_they_explain():
-    turns = [Turn(QUESTION, name) for name in ("red", "blue", "red", "green", "blue")]
-    found, known = renamed(turns, kept_names(False), torch.linspace(0, 0.9, 5))
-    assert known == [False, False, True, False, True]
-    assert found[0].answer == found[2].answer
-    assert found[1].answer == found[4].answer
-    assert len({turn.answer for turn in found}) == 3
+SAID = [Turn(QUESTION, name) for name in (*COLOURS, *COLOURS) * 3]
+
+
+def test_examples_show_two_names_equally_often():
+    order, conversations, heard = Shots(4, renamed=1.0, asked=2).gathered(SAID, seeded(0, 1))
+    assert order.shape == (3, 6)
+    assert heard == [[False] * 4 + [True] * 2] * 3
+    for own, turns in zip(order.tolist(), conversations, strict=True):
+        assert len(set(own)) == 6
+        named = {(SAID[i].answer, turn.answer) for i, turn in zip(own, turns, strict=True)}
+        assert len(named) == len(dict(named)) == len({name for _, name in named}) == 2
+        assert sorted(Counter(turn.answer for turn in turns[:4]).values()) == [2, 2]
+        assert {name for _, name in named} <= set(kept_names(False))
     assert set(kept_names(True)).isdisjoint(kept_names(False))
-    assert {turn.answer for turn in found} <= set(kept_names(False))
+
+
+def test_copying_answers_half_of_the_prompts():
+    prompts = explained(SAID, 4, 400, kept_names(True), seeded(0, 1))
+    assert {copied(prompt.turns) for prompt in prompts} == {(0.5, 0.5)}
+    # Nor does it help to say what stands at one place: within four standard deviations of 400 draws.
+    for place in range(4):
+        right = sum(prompt.turns[place].answer == prompt.turns[-1].answer for prompt in prompts)
+        assert abs(right - 200) < 40
+    orders = {tuple(turn.answer == prompt.turns[-1].answer for turn in prompt.turns[:4]) for prompt in prompts}
+    assert len(orders) == 6
+    assert len({turn.answer for prompt in prompts for turn in prompt.turns}) > 100
+
+
+def test_exchanged_images_say_of_no_name_what_it_means():
+    swapped = Counter()
+    for prompt in explained(SAID, 4, 100, kept_names(True), seeded(0, 1)):
+        rows = crossed(prompt, torch.rand(4, generator=seeded(0, *prompt.rows)).tolist())
+        assert sorted(rows) == sorted(prompt.rows)
+        assert rows[-1] == prompt.rows[-1]
+        shown = Counter((turn.answer, SAID[row].answer) for turn, row in zip(prompt.turns[:4], rows, strict=False))
+        assert sorted(shown.values()) == [1] * 4
+        swapped.update(i for i in range(4) if rows[i] != prompt.rows[i])
+    assert all(25 <= swapped[i] <= 75 for i in range(4))
+
+
+def test_names_are_for_two_answers_with_rows_enough():
+    turns = [Turn(QUESTION, name) for name in ("red",) * 3 + ("blue",) * 2]
+    assert explained(turns, 4, 5, kept_names(True), seeded(0, 1)) == []
+    order, conversations, heard = Shots(4, renamed=1.0).gathered(turns, seeded(0, 1))
+    assert heard == [[True] * 5]
+    assert [turn.answer for turn in conversations[0]] == [turns[i].answer for i in order[0].tolist()]
+    with pytest.raises(ValueError, match=r"shots\.examples: expected an even number, .* found 3"):
+        Shots(3)
+    with pytest.raises(ValueError, match=r"shots\.asked: expected at least 1, found 0"):
+        Shots(asked=0)
 
 
 def test_rows_that_ask_the_same_come_together():
@@ -296,15 +338,13 @@ def test_rows_that_ask_the_same_come_together():
         Shots(2).gathered(turns[:2], seeded(0, 1))
 
 
-def test_the_loss_of_renamed_answers_counts_what_was_shown():
+def test_the_loss_of_made_up_names_is_of_what_is_asked():
     model = made("flamingo", shots=Shots(2, renamed=1.0))
-    batch = rows(["red", "red", "red"])
     _, counts = model.batch([[Turn(QUESTION, "bab")] * 3])
-
-    kept = _answers_that_count(counts, [[False, True, True]])
-    assert int(kept.sum()) * 3 == int(counts.sum()) * 2
-    assert not kept[0, : int(counts[0].nonzero()[0]) + len(model.said("bab"))].any()
-    assert model.loss(batch, rng=seeded(0, 1))["nll"].isfinite()
+    kept = _answers_that_count(counts, [[False, False, True]])
+    assert int(kept.sum()) * 3 == int(counts.sum())
+    assert not kept[0, : -len(model.said("bab"))].any()
+    assert model.loss(rows(["red", "red", "blue", "blue"]), rng=seeded(0, 1))["nll"].isfinite()
 
 
 def test_wordings():

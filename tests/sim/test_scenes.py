@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from nextmove.sim.base import SimulatorError
-from nextmove.sim.scene import COLOURS, PLACES, SHAPES, TEE, Scene, Thing, Wish, drawn_things, row_and_column
+from nextmove.sim.scene import (
+    COLOURS,
+    PLACES,
+    SHAPES,
+    TEE,
+    Scene,
+    Thing,
+    Wish,
+    drawn_kind,
+    drawn_things,
+    row_and_column,
+)
 from nextmove.sim.scene_frames import open_grippers, squared
 from nextmove.sim.scene_words import caption, listed, written
 from nextmove.sim.scenes import TABLES, sources
@@ -38,6 +49,17 @@ def test_things_of_a_scene_differ_in_everything(held: bool) -> None:
         for name in ("colour", "shape", "place"):
             assert len({getattr(thing, name) for thing in things}) == 4
         assert things == sorted(things, key=lambda thing: PLACES.index(thing.place))
+
+
+def test_a_fourth_of_the_kinds_is_held_out_and_each_colour_and_shape_trained_on() -> None:
+    rng = np.random.default_rng(0)
+    drawn = {held: [drawn_kind(rng, held=held) for _ in range(1500)] for held in (True, False)}
+    kinds = {held: {(thing.colour, thing.shape) for thing in found} for held, found in drawn.items()}
+    assert (len(kinds[True]), len(kinds[False])) == (12, 36)
+    assert kinds[True].isdisjoint(kinds[False])
+    for i, all_there in enumerate((COLOURS, SHAPES)):
+        assert {kind[i] for kind in kinds[True]} == {kind[i] for kind in kinds[False]} == set(all_there)
+    assert {thing.place for thing in drawn[True]} == set(PLACES)
 
 
 SCENE = Scene(
@@ -83,6 +105,14 @@ def test_answers_are_true() -> None:
     assert all(abs(said[kind, "yes"] - 200) < 40 for kind in ("there", "done"))
 
 
+def test_one_thing_from_near_is_asked_what_it_is() -> None:
+    scene = Scene(BLANK, "aloha/thing", (Thing("orange", "ball", "right"),), near=True)
+    assert written(scene, np.random.default_rng(0), 4) == [
+        ("caption", "", "an orange ball"),
+        ("thing", "What is this?", "an orange ball"),
+    ]
+
+
 def test_so_many_questions_as_asked_for() -> None:
     assert len(written(SCENE, np.random.default_rng(0), 3)) == 4
     assert [row[0] for row in written(SCENE, np.random.default_rng(0), 0)] == ["caption"]
@@ -116,7 +146,7 @@ def test_sources_are_known_by_name() -> None:
     found = sources(("pusht/table", "metaworld/easy", "pusht"))
     assert [source.name for source in found[:2]] == ["pusht/table", "metaworld/button-press"]
     assert (found[0].each, found[1].each, found[-1].name) == (1, 6, "pusht")
-    with pytest.raises(SimulatorError, match="tasks: expected aloha/table, metaworld/table, pusht/table, or a task"):
+    with pytest.raises(SimulatorError, match="expected aloha/table, metaworld/table, pusht/table, aloha/thing, or a"):
         sources(("aloha/tables",))
 
 
@@ -159,6 +189,19 @@ def test_things_are_where_they_are_said_to_be(name: str) -> None:
             assert first[1] < second[1] - 0.05, f"{one} is left of {other}"
         if column == another and row < another_row:
             assert first[0] < second[0] - 0.05, f"{one} is behind {other}"
+
+
+def test_one_thing_is_seen_from_near() -> None:
+    drawn = drawing("aloha/thing", 64)
+    for number in range(16):
+        held = number % 4 == 0
+        (scene,) = drawn.scenes(Wish(number, 0, held=held))
+        assert (scene.near, scene.held, scene.things[0].kind_held_out) == (True, held, held)
+        border = np.concatenate([scene.image[[0, -1]].reshape(-1, 3), scene.image[:, [0, -1]].reshape(-1, 3)])
+        table = np.median(border, 0).astype(np.uint8)
+        assert (border == table).all(-1).mean() > 0.8, "much of the thing is cut off, or something else is seen"
+        assert (scene.image != table).any(-1).mean() > 0.02
+    drawn.close()
 
 
 @pytest.mark.parametrize("name", ["aloha/table", "pusht/table"])

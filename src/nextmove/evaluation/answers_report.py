@@ -15,8 +15,8 @@ from nextmove.host.files import write_json, write_text
 
 TRIED = {
     "with": "{} examples",
-    "without": "no example",
-    "other_images": "{} examples, images of other rows",
+    "without": "{} examples without their images",
+    "exchanged": "{} examples, half of their images exchanged",
     "copying_one": "one of {} examples copied",
     "copying_commonest": "the commonest of {} examples copied",
 }

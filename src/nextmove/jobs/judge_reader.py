@@ -24,7 +24,7 @@ from nextmove.jobs.ask import load_reader
 from nextmove.jobs.repeat import Call, at_least, repeatable, writable_dir
 from nextmove.models.vision_language.asking import answers
 from nextmove.models.vision_language.reader import Reader
-from nextmove.models.vision_language.shots import copied, explained, kept_names, renamed
+from nextmove.models.vision_language.shots import copied, crossed, explained, kept_names
 from nextmove.models.vision_language.wording import Turn
 
 BATCH = 32
@@ -65,16 +65,17 @@ def judge_reader(
     """Judges a model that answers questions about images on the held-out rows of what it was trained on.
 
     Exact answers by kind of question; the same with the images of other rows, which tells whether it looks; and of a
-    model with gated blocks its gates, and whether examples in the prompt explain names that were never trained, beside
-    what copying one of them gets and the same prompts with other images. Writes report.html and report.json into OUT
-    and returns the latter's content.
+    model with gated blocks its gates, and whether examples in the prompt explain two names that were never trained,
+    beside the same prompts without the examples' images, with half of these exchanged, and what copying one of them
+    gets, all of which are right half of the time at best. Writes report.html and report.json into OUT and returns the
+    latter's content.
 
     Args:
         model: A run's folder, or a saved model that reads images.
         data: A folder of images with a captions file; default what it was trained on.
         rows: Held-out rows at most, evenly out of all.
         episodes: Prompts with examples that are tried; 0 leaves it out. Of models with gated blocks only.
-        shots: Examples in each of them.
+        shots: Examples in each of them, a multiple of 4: half of them show one name, half another.
         length: Tokens of an answer at most.
         seed: Decides which images are exchanged and which examples are shown.
         threads: Threads of the arithmetic.
@@ -86,6 +87,10 @@ def judge_reader(
     """
     at_least(1, rows=rows, length=length, threads=threads, shots=shots)
     at_least(0, episodes=episodes, seed=seed)
+    if shots % 4:
+        raise ConfigError(
+            f"shots: expected a multiple of 4, so that half of a name's examples can be exchanged, found {shots}"
+        )
     torch.set_num_threads(threads)
     reader = load_reader(model)
     source = data or reader.facts.get("data")
@@ -179,31 +184,28 @@ def prior(found: Answered) -> dict[str, Any]:
 
 
 def few_shot(reader: Reader, held: Pairs, episodes: int, shots: int, length: int, seed: int) -> dict[str, Any]:
-    """Gates, and answers with and without examples that explain made-up names; {} for a model without gates.
+    """Gates, and answers about two made-up names that examples explain; {} for a model without gates.
 
-    Without examples the name stands in no prompt. With them copying one is often right, so that examples are read
-    where more answers are right than by copying, and fewer with the images of other rows.
+    Beside them the same prompts where nothing explains the names, which are offered all the same: without the examples'
+    images, and with half of each name's images exchanged for the other's. Those, and who copies an example, are right
+    half of the time at best.
     """
     gates = {name: float(w.detach().tanh().abs().mean()) for name, w in reader.net.named_parameters() if _gate(name)}
     if not gates:
         return {}
     found: dict[str, Any] = {"gates": {name.removeprefix("language.stream.gated."): g for name, g in gates.items()}}
     turns = [Turn(row.prompt, row.text) for row in held.rows]
-    chosen = explained(turns, shots, episodes, seeded(seed, 8))
-    if not chosen:
+    prompts = explained(turns, shots, episodes, kept_names(True), seeded(seed, 8))
+    if not prompts:
         return found
-    draws = uniform((len(chosen), shots + 1), seeded(seed, 9))
-    named = [
-        renamed([turns[i] for i in own], kept_names(True), own_draws)[0]
-        for own, own_draws in zip(chosen, draws, strict=True)
-    ]
-    other = exchanged(len(held), seeded(seed, 10))[torch.tensor(chosen)].tolist()
+    draws = uniform((len(prompts), shots), seeded(seed, 9)).tolist()
+    rows = [prompt.turns for prompt in prompts]
     tries = {
-        "with": tried(reader, held, chosen, named, length),
-        "without": tried(reader, held, [own[-1:] for own in chosen], [row[-1:] for row in named], length),
-        "other_images": tried(reader, held, other, named, length),
+        "with": tried(reader, held, [prompt.rows for prompt in prompts], rows, length),
+        "without": tried(reader, held, [prompt.rows[-1:] for prompt in prompts], rows, length),
+        "exchanged": tried(reader, held, list(map(crossed, prompts, draws)), rows, length),
     }
-    one, commonest = zip(*map(copied, named), strict=True)
+    one, commonest = zip(*map(copied, rows), strict=True)
     copies = {"copying_one": one, "copying_commonest": commonest}
     few = {name: rate(right) for name, right in tries.items()} | {name: expected(own) for name, own in copies.items()}
     return found | {"few_shot": {"examples": shots, **few, "gain": gains({**tries, **copies}, seed)}}
@@ -227,16 +229,25 @@ def _gate(name: str) -> bool:
 def tried(
     reader: Reader, held: Pairs, numbers: Sequence[Sequence[int]], rows: Sequence[Sequence[Turn]], length: int
 ) -> list[bool]:
-    """Whether the last question of each row of turns is answered exactly; numbers: the rows whose images are shown."""
+    """Whether the last question of each row of turns is answered exactly.
+
+    numbers: the rows whose images are shown, of a prompt's last turns; turns in front of them are without images.
+    """
     right: list[bool] = []
     for i in range(0, len(rows), BATCH):
         flat = held.batch([number for own in numbers[i : i + BATCH] for number in own])
         images, valid = (flat[n].unflatten(0, (-1, len(numbers[0]))).flatten(1, 2) for n in ("images", "images_valid"))
-        each = flat["images_valid"].sum(1).tolist()
-        shown = [[turn._replace(images=each.pop(0)) for turn in row] for row in rows[i : i + BATCH]]
+        each = flat["images_valid"].sum(1).view(-1, len(numbers[0])).tolist()
+        shown = [_showing(row, own) for row, own in zip(rows[i : i + BATCH], each, strict=True)]
         said = answers(reader, images, valid, shown, new=length)
         right += [own.strip() == row[-1].answer for own, row in zip(said, shown, strict=True)]
     return right
+
+
+def _showing(turns: Sequence[Turn], images: Sequence[int]) -> list[Turn]:
+    """The turns with so many images each, and without any in front of those that have some."""
+    each = [0] * (len(turns) - len(images)) + list(images)
+    return [turn._replace(images=count) for turn, count in zip(turns, each, strict=True)]
 
 
 def pictures(found: Answered) -> list[dict[str, Any]]:

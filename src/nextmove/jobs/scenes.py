@@ -50,8 +50,8 @@ def scenes(
 
     Args:
         out: Folder of the data set.
-        tasks: Tables with coloured things (aloha/table, metaworld/table, pusht/table), and tasks or suites, of whose
-            demonstrations moments are shown.
+        tasks: Tables with coloured things (aloha/table, metaworld/table, pusht/table), one thing from near
+            (aloha/thing), and tasks or suites, of whose demonstrations moments are shown.
         scenes: Number of scenes, shared equally by the tasks.
         size: Height and width, pixels.
         questions: Questions about a scene at most.

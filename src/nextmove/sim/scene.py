@@ -6,7 +6,7 @@ Places are as they look in the picture, so that left is the picture's left.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
 from zlib import crc32
@@ -33,7 +33,7 @@ PLACES = (
     "back left", "back", "back right", "left", "middle", "right", "front left", "front", "front right",
 )  # fmt: skip
 """Three by three, from the far left to the near right."""
-MODULUS = 7
+MODULUS, KINDS = 7, 4
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Thing:
         c, p = [*COLOURS].index(self.colour), PLACES.index(self.place)
         return (c + 2 * (*SHAPES, TEE).index(self.shape) + 3 * p) % MODULUS == 0
 
+    @property
+    def kind_held_out(self) -> bool:
+        """Whether this colour and shape are never trained on together, wherever it lies: a fourth of all."""
+        return ([*COLOURS].index(self.colour) + (*SHAPES, TEE).index(self.shape)) % KINDS == 0
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -60,7 +65,7 @@ class Scene:
 
     things: those that were put there. grippers: whether each is open, by how it is called; those in between are left
     out. task, done: what the robot is at, and whether that is achieved; None: nothing is said of it. held: whether it
-    is for tests.
+    is for tests. near: it shows one thing from near, of which is said what it is and nothing else.
     """
 
     image: Array
@@ -70,6 +75,7 @@ class Scene:
     task: str = ""
     done: bool | None = None
     held: bool = False
+    near: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,14 @@ def drawn_things(rng: np.random.Generator, count: int, *, held: bool, shapes: Se
 def _all(held: bool, shapes: tuple[str, ...]) -> list[Thing]:
     things = (Thing(*one) for one in product(COLOURS, shapes, PLACES))
     return [thing for thing in things if thing.held_out == held]
+
+
+def drawn_kind(rng: np.random.Generator, *, held: bool) -> Thing:
+    """A thing of a colour and shape that are held out together, or not, at any place."""
+    kinds = [
+        thing for thing in (Thing(*one, PLACES[0]) for one in product(COLOURS, SHAPES)) if thing.kind_held_out == held
+    ]
+    return replace(kinds[int(rng.integers(len(kinds)))], place=PLACES[int(rng.integers(len(PLACES)))])
 
 
 def row_and_column(place: str) -> tuple[int, int]:

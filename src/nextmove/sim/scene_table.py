@@ -16,7 +16,7 @@ import numpy as np
 from nextmove.sim.base import SimulatorError
 from nextmove.sim.missing import missing
 from nextmove.sim.mujoco_render import Views, prepare
-from nextmove.sim.scene import COLOURS, SHAPES, Scene, Thing, Wish, drawn_things, row_and_column
+from nextmove.sim.scene import COLOURS, SHAPES, Scene, Thing, Wish, drawn_kind, drawn_things, row_and_column
 
 CAMERA = "scene"
 MOST = 4
@@ -28,7 +28,8 @@ class Table:
     """A robot's table: its model's file, where it is seen from, and where things lie.
 
     eye, aim: of the camera, m; columns, rows: centres of the places, from the picture's left and back, m; side: half a
-    cube's, m; jitter: how far a thing may lie from its place, m; removed: bodies that make room.
+    cube's, m; jitter: how far a thing may lie from its place, m; removed: bodies that make room; near: one thing is
+    drawn and nothing else asked for.
     """
 
     package: str
@@ -42,12 +43,18 @@ class Table:
     jitter: float
     removed: tuple[str, ...]
     hint: str
+    near: bool = False
 
 
+_ALOHA = "pip install gym-aloha==0.1.5 mujoco==3.3.0"
 TABLES: Mapping[str, Table] = {
     "aloha/table": Table(
         "gym_aloha", "assets/bimanual_viperx_transfer_cube.xml", (0.0, 0.02, 0.62), (0.0, 0.62, 0.0), 52.0,
-        (-0.2, 0.0, 0.2), (0.72, 0.57, 0.42), 0.03, 0.02, ("box",), "pip install gym-aloha==0.1.5 mujoco==3.3.0",
+        (-0.2, 0.0, 0.2), (0.72, 0.57, 0.42), 0.03, 0.02, ("box",), _ALOHA,
+    ),
+    "aloha/thing": Table(
+        "gym_aloha", "assets/bimanual_viperx_transfer_cube.xml", (0.0, 0.30, 0.34), (0.0, 0.57, 0.02), 30.0,
+        (-0.04, 0.0, 0.04), (0.60, 0.57, 0.54), 0.03, 0.015, ("box",), _ALOHA, near=True,
     ),
     "metaworld/table": Table(
         "metaworld", "assets/sawyer_xyz/sawyer_reach_v3.xml", (0.0, 1.22, 0.72), (0.0, 0.6, 0.05), 46.0,
@@ -93,7 +100,8 @@ class TableScenes:
     def scenes(self, wish: Wish) -> list[Scene]:
         """The one scene that is wished for; a function of the wish alone."""
         rng = wish.rng(self.name)
-        things = drawn_things(rng, int(rng.integers(1, MOST + 1)), held=wish.held)
+        near = self.table.near
+        things = [drawn_kind(rng, held=wish.held)] if near else drawn_things(rng, _count(rng), held=wish.held)
         self._mujoco.mj_resetData(self.model, self.data)
         grippers = self._pose(rng)
         for shape in SHAPES:
@@ -101,7 +109,7 @@ class TableScenes:
         self._mujoco.mj_kinematics(self.model, self.data)
         self._mujoco.mj_camlight(self.model, self.data)
         image = self._views.rgb(CAMERA, (self.size, self.size))
-        return [Scene(image, self.name, tuple(things), grippers, held=wish.held)]
+        return [Scene(image, self.name, tuple(things), {} if near else grippers, held=wish.held, near=near)]
 
     def close(self) -> None:
         """Frees the renderer."""
@@ -138,6 +146,10 @@ class TableScenes:
             self.data.qpos[8 * arm : 8 * arm + 8] = [*(REST + rng.uniform(-0.1, 0.1, 6)), finger, -finger]
             found[f"{side} gripper"] = is_open
         return found
+
+
+def _count(rng: np.random.Generator) -> int:
+    return int(rng.integers(1, MOST + 1))
 
 
 def _model(mujoco: Any, name: str, table: Table) -> Any:

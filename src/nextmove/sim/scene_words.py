@@ -25,6 +25,8 @@ def written(scene: Scene, rng: np.random.Generator, questions: int) -> list[Row]
 
 def caption(scene: Scene) -> str:
     """What is to be seen, in one sentence."""
+    if scene.near:
+        return _a(_named(scene.things[0]))
     if scene.things:
         return listed([f"{_a(_named(thing))} {_at(thing.place)}" for thing in scene.things])
     state = "" if scene.done is None else ", done" if scene.done else ", not done yet"
@@ -37,6 +39,9 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def _questions(scene: Scene, rng: np.random.Generator) -> Iterator[Row]:
+    if scene.near:
+        yield "thing", "What is this?", caption(scene)
+        return
     if scene.things:
         yield from _about_things(scene.things, rng)
     for name, is_open in scene.grippers.items():

@@ -17,6 +17,8 @@ TABLES: Mapping[str, tuple[str, str]] = {
     "pusht/table": ("nextmove.sim.scene_pusht:PushTScenes", "pusht"),
 }
 """What draws a table, and a task of its simulator."""
+NEAR: Mapping[str, tuple[str, str]] = {"aloha/thing": ("nextmove.sim.scene_table:TableScenes", "aloha/transfer-cube")}
+"""What draws one thing from near, and a task of its simulator."""
 FRAMES, MOMENTS = "nextmove.sim.scene_frames:FrameScenes", 6
 
 
@@ -51,19 +53,20 @@ class Source:
 
 
 def sources(names: tuple[str, ...]) -> tuple[Source, ...]:
-    """The sources of these names: tables, tasks, or suites of tasks, each once.
+    """The sources of these names: tables, things, tasks, or suites of tasks, each once.
 
     Raises SimulatorError naming what is none of them.
     """
     found: dict[str, Source] = {}
+    still = {**TABLES, **NEAR}
     for name in names:
-        if name in TABLES:
-            found[name] = Source(name, TABLES[name][0], 1, TABLES[name][1])
+        if name in still:
+            found[name] = Source(name, still[name][0], 1, still[name][1])
             continue
         try:
             tasks = find(name)
         except SimulatorError as problem:
-            close = nearest(name, TABLES)
-            raise SimulatorError(f"tasks: expected {', '.join(TABLES)}, or a task{close}: {problem}") from None
+            close = nearest(name, still)
+            raise SimulatorError(f"tasks: expected {', '.join(still)}, or a task{close}: {problem}") from None
         found |= {task.name: Source(task.name, FRAMES, MOMENTS, task.name) for task in tasks}
     return tuple(found.values())

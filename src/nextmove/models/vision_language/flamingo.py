@@ -81,16 +81,20 @@ class Flamingo:
         return cls(tower, Perceiver(heads=own), trunk, 1, own, WORDING, None, ("bridge",), optim=optim)
 
     def speaking(self, trunk: Gpt, chat: bool) -> Self:
-        """The same around a pretrained language model; chat: one that was trained on ChatML, whose ending it keeps."""
-        return replace(self, trunk=trunk, wording=replace(self.wording, end="<|im_end|>" if chat else ""))
+        """The same around a pretrained language model; chat: one that was trained on ChatML, whose ending it keeps.
+
+        Another than OpenFlamingo's ending that was chosen is kept, of a model without chats.
+        """
+        own = "" if self.wording.end == WORDING.end else self.wording.end
+        return replace(self, trunk=trunk, wording=replace(self.wording, end="<|im_end|>" if chat else own))
 
     def build(self, spec: PairSpec) -> Reader:
         """The untrained model; raises ValueError for images that are no squares of whole patches."""
         gated = Gated(self.tower.width, self.every, self.every - 1, self.heads)
         net = Interleaved(replace(self.trunk, gated=gated), self.resampler.latents)
         if self.shots is not None:
-            # A prompt has a text and the images of a row for each example.
-            count = self.shots.examples + 1
+            # A prompt has a text and the images of a row for each of its rows.
+            count = self.shots.size
             spec = replace(spec, length=spec.length * count, images=spec.images * count)
         return assemble(
             spec, self.tower, self.resampler, net, self.wording, trains=self.trains, shots=self.shots,
