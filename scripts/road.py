@@ -67,6 +67,10 @@ def _said(model: str, judged: str, words: str) -> tuple[str, Rule]:
     return "see-and-speak", cell("model", model, words, judged=judged)
 
 
+def _shown(judged: str, words: str) -> tuple[str, Rule]:
+    return "few-shot", cell("judged", judged, words)
+
+
 def _found(model: str) -> tuple[str, Rule]:
     return _said(model, "image finds its text", "{right} images of unseen combinations find their text among 64")
 
@@ -94,8 +98,8 @@ TOLD: dict[str, tuple[tuple[str, Rule], ...]] = {
     ),
     "flamingo": (
         _outputs("flamingo"),
-        _said("flamingo", "new names, 4 examples", "{right} new names with four examples in the prompt"),
-        _said("flamingo", "new names, one of 4 examples copied", "{right} by copying one of the four"),
+        _shown("4 examples", "{right} names never trained, of two shown by four examples"),
+        _shown("4 examples without their images", "{right} without the examples' images"),
     ),
     "llava": (_said("llava", "answers exact", "{right} answers word for word"), _outputs("llava")),
     "paligemma": (_outputs("paligemma"),),
