@@ -179,10 +179,13 @@ def test_text_of_names_keeps_held_out_kinds_and_names_apart(monkeypatch):
 
     kinds, names = {}, {}
     for tested in (True, False):
-        lines = [line.removesuffix(".").split(". ") for line in prompts(tested, 300, 0)]
+        lines = [
+            [part.strip().rsplit(" ", 1) for part in line.removesuffix(".").split(".")]
+            for line in prompts(tested, 300, 0)
+        ]
         assert {len(line) for line in lines} == {5 if tested else 12}
-        assert all(len(set(line)) == len({part.split(": ")[0] for part in line}) == 2 for line in lines)
-        said = [part.split(": ") for line in lines for part in line]
+        assert all(len({*map(tuple, line)}) == len({kind for kind, _ in line}) == 2 for line in lines)
+        said = [part for line in lines for part in line]
         kinds[tested], names[tested] = ({part[i] for part in said} for i in (0, 1))
     assert len(kinds[True]) == 12
     assert kinds[True].isdisjoint(kinds[False])
