@@ -1,6 +1,8 @@
-"""Make golden cases of LeRobot's ACT and Diffusion Policy with options that vary; needs LeRobot 0.6.1.
+"""Make golden cases of LeRobot's ACT and Diffusion Policy with options that vary; needs LeRobot 0.6.1, or an older one.
 
     python benchmarks/make_lerobot_cases.py OUT [CASE ...]     # in an environment with LeRobot and diffusers
+
+Without names, the cases that the installed release of LeRobot is to make (`release` in `CASES`, 0.6.1 unless given).
 
 Each case is a checkpoint folder as LeRobot writes it with `weights.json` (see tests/golden/materialise.py) in place of
 model.safetensors, and `io.safetensors` with raw inputs, the draws that replace random ones, outputs and losses.
@@ -10,12 +12,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import lerobot
 import numpy as np
 import torch
 from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
@@ -53,6 +57,42 @@ UNET_SIZES = {
     "push_to_hub": False,
     "device": "cpu",
 }
+NEWEST, OLDER = "0.6.1", ("0.4.0", "0.5.1")
+"""The release that makes a case unless it names another, and others: the first with files of processors, and the last
+whose networks of images are shared, with group norm and from scratch."""
+
+
+def act_cameras(release: str) -> dict[str, Any]:
+    """A case of two cameras of different sizes, each scaled by its own statistics."""
+    return {
+        "release": release,
+        "config": {**ACT_SIZES, "chunk_size": 5, "n_action_steps": 2},
+        "norms": {"STATE": "MEAN_STD", "ACTION": "MEAN_STD", "VISUAL": "MEAN_STD", "ENV": "MIN_MAX"},
+        "rename": {"observation.images.above": TOP},
+        "cameras": {WRIST: (34, 33), TOP: (24, 40)},
+    }
+
+
+def diffusion_cameras(release: str) -> dict[str, Any]:
+    """A case of two cameras of one size, as the release reads them unless told otherwise, its crop apart."""
+    return {
+        "release": release,
+        "config": {
+            **UNET_SIZES,
+            "n_action_steps": 2,
+            "noise_scheduler_type": "DDIM",
+            "num_inference_steps": 4,
+            "prediction_type": "sample",
+            "spatial_softmax_num_keypoints": 4,
+            "crop_shape": (33, 36),
+            "do_mask_loss_for_padding": True,
+        },
+        "norms": {"STATE": "MIN_MAX", "ACTION": "MIN_MAX", "VISUAL": "MEAN_STD"},
+        "cameras": {WRIST: (36, 41), TOP: (36, 41)},
+        "env": False,
+    }
+
+
 CASES: dict[str, dict[str, Any]] = {
     "act_options": {
         "config": {
@@ -159,6 +199,8 @@ CASES: dict[str, dict[str, Any]] = {
         "cameras": {"observation.image": (36, 41)},
         "env": False,
     },
+    **{f"act_cameras_{release}": act_cameras(release) for release in OLDER},
+    **{f"diffusion_cameras_{release}": diffusion_cameras(release) for release in OLDER},
 }
 
 
@@ -226,6 +268,18 @@ def sample(policy: Any, call: Any, io: dict[str, torch.Tensor]) -> torch.Tensor:
         noise = io["noise.initial"].clone()
         with mock.patch("torch.randn", side_effect=lambda *a, **k: noise.clone()):
             return call()
+
+
+def fill(policy: Any, inputs: dict[str, Any]) -> None:
+    """Puts observations into the queues that releases before 0.6 plan from, whatever they are given."""
+    if isinstance(policy, ACTPolicy) or lerobot.__version__ == NEWEST:
+        return
+    cameras = [inputs[name] for name in policy.config.image_features]
+    seen = {**inputs, **({"observation.images": torch.stack(cameras, 2)} if cameras else {})}
+    for name in set(policy._queues) - {ACTION}:
+        policy._queues[name] = deque(seen[name].unbind(1), maxlen=policy.config.n_obs_steps)
+    inputs |= seen
+    inputs.pop(ACTION, None)
 
 
 def loss(policy: Any, batch: dict[str, Any], io: dict[str, torch.Tensor]) -> None:
@@ -313,6 +367,7 @@ def answers(
     batch = {name.removeprefix("in."): value for name, value in io.items() if name.startswith("in.")}
     inputs = pre(batch)
     policy.reset()
+    fill(policy, inputs)
     io["out.normalized"] = sample(policy, lambda: policy.predict_action_chunk(inputs), io)
     io["out.action"] = post(io["out.normalized"])
     loss(policy, pre({**batch, ACTION: io["train.action"], "action_is_pad": pad}), io)
@@ -331,6 +386,9 @@ if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     torch.set_num_threads(1)
-    for number, case_name in enumerate(CASES):
-        if case_name in (sys.argv[2:] or CASES):
+    for number, (case_name, described) in enumerate(CASES.items()):
+        fits = described.get("release", NEWEST) == lerobot.__version__
+        if case_name in sys.argv[2:] and not fits:
+            sys.exit(f"{case_name}: expected LeRobot {described.get('release', NEWEST)}, found {lerobot.__version__}")
+        if fits and case_name in (sys.argv[2:] or CASES):
             make(Path(sys.argv[1]), case_name, 21 + number)

@@ -203,14 +203,15 @@ _OLDER: dict[str, Any] = {
     "pretrained_backbone_weights": None,
 }
 _SINCE_0_6 = ("pretrained_revision", "gradient_checkpointing")
-_SINCE_0_4_4 = ("use_peft", "pretrained_path", "resize_shape", "crop_ratio", "compile_model", "compile_mode")
+_SINCE_0_4_4 = ("resize_shape", "crop_ratio", "compile_model", "compile_mode")
+"""Keys of a Diffusion Policy; those of the other policies are the same from 0.4.3 on."""
 
 
 @dataclass(frozen=True)
 class Version:
     """Which releases write files like these."""
 
-    releases: Literal["up to 0.3.3", "0.4.0 to 0.4.3", "0.4.4 to 0.5.1", "0.6"]
+    releases: Literal["up to 0.3.3", "0.4.0 to 0.4.3", "0.4.4 to 0.5.1", "0.4.0 to 0.5.1", "0.6"]
     shown_by: str
 
     @property
@@ -242,7 +243,9 @@ def version_of(data: Mapping[str, Any], processors: bool) -> Version:
         for key in keys:
             if key in data:
                 return Version(releases, f"the key {key!r}")  # type: ignore[arg-type]
-    return Version("0.4.0 to 0.4.3", f"processor files without the key {_SINCE_0_4_4[0]!r}")
+    if data.get("type") == "diffusion":
+        return Version("0.4.0 to 0.4.3", f"processor files without the key {_SINCE_0_4_4[0]!r}")
+    return Version("0.4.0 to 0.5.1", f"processor files without the key {_SINCE_0_6[0]!r}")
 
 
 READING = ("smolvla", "pi0", "pi05", "pi0_fast")
