@@ -9,9 +9,11 @@ A robot sees with one camera, feels its hand, and is told what to do. A residual
 things are (`--parts estimated-state`: the simulator tells in training, the camera alone at run time); then every head
 learns on the same demonstrations, for as many busy minutes, beside the same network: `bins` (RT-2, OpenVLA) and `fast`
 write action tokens, `diffusion` and `flow` denoise the chunk, `l1` names it in one call (OpenVLA-OFT); `flow-plan` is
-`flow` that writes its next sub-task in words first. The first head is also judged with noise for its camera and with
-another task's instruction. Where the scene tells the task, as on Meta-World, a share of the rows is told what does not
-fit, and teaches to stay (`--unfitting`); where one of several things is named, as in LIBERO, the estimator reads too.
+`flow` that writes its next sub-task in words first. With `--network transformer` all are one transformer of equal size
+over one prefix: tokens see what is before them, chunks all of themselves, noisy with their time or as queries. The
+first head is also judged with noise for its camera and with another task's instruction. Where the scene tells the task,
+as on Meta-World, a share of the rows is told what does not fit, and teaches to stay (`--unfitting`); where one of
+several things is named, as in LIBERO, the estimator reads too.
 
 What is done is kept in OUT and not done again: recording and trainings go on where they were stopped, a judged head has
 OUT/HEAD.json. The tables go to docs/data/NAME.json and NAME-tasks.json, from where `scripts/results.py write` takes
@@ -50,7 +52,7 @@ from nextmove.models.policy.action_tokens import ActionTokens
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.flow_policy import FlowPolicy
 from nextmove.models.policy.suited import suited
-from nextmove.nn import Mlp
+from nextmove.nn import Gpt, Mlp
 from nextmove.nn.small_resnet import SmallResNet
 from nextmove.parts import DECODERS
 from turns import turns
@@ -97,6 +99,11 @@ SUITES = {
 }
 EYE = Camera(backbone=SmallResNet((16, 32, 64)), keypoints=64)
 TIMING = Timing(n_obs_steps=1, horizon=16, n_action_steps=8)
+TRANSFORMER = Gpt(width=128, layers=4, heads=4)
+"""What writes tokens; with `--network transformer` also what denoises chunks and names them in one call."""
+BATCHES = replace(ActionTokens().optim, batch=64)
+OPTIM = replace(BATCHES, scales=(("estimator", 0.0),))
+"""Of all heads around the one transformer, beside the estimator as it was found."""
 ROUNDS = 21
 RUNS = {"threads": 1, "clock": "busy", "bf16": "on", "holdout": 0.02}
 
@@ -116,23 +123,25 @@ def estimating(suite: Suite) -> Any:
     )
 
 
-def denoising(rule: str, suite: Suite, *, planner: Planner | None = None, **settings: Any) -> Any:
-    """A rule of `DECODERS` around the residual MLP."""
-    own = FlowPolicy(encoder=looking(suite, 1 / 16, planner), timing=TIMING)
-    return suited(replace(own, decoder=DECODERS[rule](trunk=Mlp(), **settings)))
+def denoising(rule: str, suite: Suite, one: bool, *, planner: Planner | None = None, **settings: Any) -> Any:
+    """A rule of `DECODERS` around the residual MLP, or around the `one` transformer that writes tokens too."""
+    own = FlowPolicy(encoder=looking(suite, 1 / 4 if one else 1 / 16, planner), timing=TIMING)
+    if one:
+        own = replace(own, optim=OPTIM)
+    return suited(replace(own, decoder=DECODERS[rule](trunk=TRANSFORMER if one else Mlp(), **settings)))
 
 
-def tokens(suite: Suite, actions: ActionSpace | None = None) -> Any:
+def tokens(suite: Suite, one: bool, actions: ActionSpace | None = None) -> Any:
     """Action tokens, one after another: bins, or those of another action space."""
     own = ActionTokens(encoder=looking(suite, 1 / 4), timing=TIMING)
-    own = replace(own, optim=replace(own.optim, batch=64))
+    own = replace(own, decoder=replace(own.decoder, trunk=TRANSFORMER), optim=OPTIM if one else BATCHES)
     return own if actions is None else replace(own, actions=actions, decoder=replace(own.decoder, classes=0))
 
 
 FAST = ActionSpace("quantiles", per_step=False, fast=512)
 
 
-HEADS: dict[str, tuple[str, Callable[[Suite], Any], dict[str, Any]]] = {
+HEADS: dict[str, tuple[str, Callable[[Suite, bool], Any], dict[str, Any]]] = {
     "flow": ("flow-policy", partial(denoising, "flow"), {}),
     "diffusion": ("flow-policy", partial(denoising, "diffusion"), {"sampler": "ddim", "steps": 10}),
     "flow-plan": ("flow-policy", partial(denoising, "flow", planner=Planner()), {}),
@@ -157,13 +166,17 @@ def judged(head: str, demos: Path, args: argparse.Namespace) -> dict[str, Any]:
     kept = args.out / f"{head}.json"
     if kept.is_file():
         return dict(json.loads(kept.read_text()))
-    system, recipe, sampled = HEADS[head]
+    system, make, sampled = HEADS[head]
+    recipe = make(SUITES[args.suite], args.network == "transformer")
     run, estimator = args.out / head, args.out / "estimator"
     options = {**RUNS, "minutes": args.minutes, "seed": args.seed, "start": (f"estimator={estimator}",)}
     options |= {"unfitting": SUITES[args.suite].unfitting}
     if "flow-plan" in args.heads and "plan" not in sets.open_dataset(demos).features:
         jobs.label(demos)
-    train_or_resume(run, partial(jobs.train, system, demos, recipe=recipe(SUITES[args.suite]), **options))
+    train_or_resume(
+        run,
+        partial(jobs.train, system, demos, recipe=recipe, **options),
+    )
     whole = head == args.heads[0] and not args.plain
     report = jobs.evaluate(
         run, task=args.suite, episodes=args.episodes, workers=args.workers, video=0, blind=whole, shuffled=whole,
@@ -249,6 +262,7 @@ def command(args: argparse.Namespace) -> str:
     heads = "" if args.heads == list(HEADS) else f"--heads {' '.join(args.heads)} --name {args.name} "
     suite = "" if args.suite == next(iter(SUITES)) else f"{args.suite} "
     heads += "--plain " if args.plain else ""
+    heads += f"--network {args.network} " if args.network != "own" else ""
     return (
         f"python benchmarks/language_policies.py {suite}{heads}--demonstrations {args.demonstrations} "
         f"--minutes {args.minutes:g} --estimator-minutes {args.estimator_minutes:g} --episodes {args.episodes}"
@@ -267,8 +281,13 @@ def noted(args: argparse.Namespace, episodes: int) -> str:
     if suite.unfitting:
         share = f"{100 * suite.unfitting:.0f} %"
         listens = f"So that it listens, {share} of the rows were told another task's in training and taught to stay. "
+    if args.network == "transformer":
+        plans = (
+            f" All heads are one transformer, {TRANSFORMER.layers} layers of {TRANSFORMER.width}, behind one token of "
+            "what is observed, with one optimiser and batch; the estimator stays as it was found."
+        )
     if "flow-plan" in args.heads:
-        plans = " flow-plan writes a sub-task before, byte by byte."
+        plans += " flow-plan writes a sub-task before, byte by byte."
     return (
         f"One model for all ten tasks of {args.suite}, {episodes} demonstrations with the noise of recordings, one "
         f"camera of {px} px, {suite.told}, and the instruction; {args.episodes} held-out seeds a task, "
@@ -284,6 +303,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", nargs="?", default=next(iter(SUITES)), choices=list(SUITES))
     parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=list(HEADS))
+    parser.add_argument("--network", choices=["own", "transformer"], default="own", help="each head's, or one for all")
     parser.add_argument("--minutes", type=float, default=8, help="of a head")
     parser.add_argument("--estimator-minutes", type=float, default=12, help="once, before")
     parser.add_argument("--demonstrations", type=int, default=50, help="of each task")

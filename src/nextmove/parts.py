@@ -54,6 +54,7 @@ TRUNKS: dict[str, Any] = {
     "detr": nn.Detr,
     "unet2d": nn.UNet2d,
     "dit": nn.Dit,
+    "gpt": nn.Gpt,
 }
 VIEWS: dict[str, Any] = {
     "state": encoders.State,
@@ -89,7 +90,6 @@ PARTS: tuple[type, ...] = (
     stepwise.Stepwise,
     nn.Lstm,
     nn.Rnn,
-    nn.Gpt,
     nn.Expert,
     nn.Continued,
     chunk_head.ChunkHead,

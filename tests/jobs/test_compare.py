@@ -84,7 +84,6 @@ def test_a_line_may_name_another_head() -> None:
         ("flow-policy+l1", "expected one of flow, diffusion, .* mixture; found 'l1'"),
         ("openvla-oft+l2", "expected one of .* mixture, l1; found 'l2'"),
         ("act+flow", "Act wraps its network in more than one rule"),
-        ("action-tokens+flow", "is a network of ids"),
     ],
 )
 def test_a_head_that_there_is_not_is_named_with_those_there_are(text: str, message: str) -> None:

@@ -69,7 +69,8 @@ def test_bins_and_decoders_of_ids_belong_together(system: str, change: dict[str,
 @pytest.mark.parametrize(
     ("system", "decoder", "trunk", "words"),
     [
-        ("action-tokens", "flow", None, "network of ids; add --trunk"),
+        ("gpt", "flow", None, "network of ids; add --trunk"),
+        ("vqgan-prior", "flow", None, "network of ids; add --trunk"),
         ("action-tokens", None, "mlp", "add --decoder"),
         ("act", None, "mlp", "--trunk: Act wraps its network in more than one rule"),
     ],
@@ -86,6 +87,8 @@ def test_an_exchange_brings_the_action_space_it_needs() -> None:
     assert exchange(flow, "diffusion", "unet1d").actions == replace(flow.actions, scaling="min_max")
     assert exchange(flow, "consistency", None).actions == flow.actions
     assert exchange(tokens, "flow", "mlp").actions == replace(tokens.actions, bins=0)
+    assert exchange(tokens, "flow", None).actions == replace(tokens.actions, bins=0)
+    assert exchange(tokens, "flow", None).decoder.trunk == tokens.decoder.trunk, "numbers from the network of ids"
 
 
 def test_meanflow_around_an_lstm_is_refused_before_training() -> None:

@@ -323,3 +323,43 @@ def test_scaled_rotary_lowers_low_frequencies_only():
     torch.testing.assert_close(RopeScaling(2.0).scaled(inv_freq), inv_freq / 2)
     with pytest.raises(ValueError, match="low_freq: expected less than high"):
         RopeScaling(8.0, 128, 4.0, 4.0)
+
+
+def test_numbers_and_ids_are_generated_by_layers_of_one_size():
+    config, spec = Gpt(width=32, layers=2, heads=4), ContextSpec(vector=6)
+    ids = config.build_tokens(length=48, classes=256, context=spec)
+    ways = {"ids": ids.state_dict()}
+    for name, actions, times in (("denoised", 4, 1), ("named", 0, 0)):
+        net = config.build(shape=(16, actions), out=4, times=times, context=spec)
+        ways[name] = {key.removeprefix("net."): value for key, value in net.state_dict().items()}
+    shared = [key for key in ways["ids"] if key.startswith(("stream.", "context."))]
+    for found in ways.values():
+        assert [key for key in found if key in shared] == shared
+        assert all(found[key].shape == ways["ids"][key].shape for key in shared)
+        own = {key.partition(".")[0] for key in found} - {"stream", "context"}
+        assert own <= {"embedding", "head", "position", "times"}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_chunk_sees_the_context_and_itself_in_its_order(causal):
+    torch.manual_seed(0)
+    spec = ContextSpec(vector=3, token=4, tokens=5)
+    net = Gpt(width=32, layers=2, heads=4).build(shape=(6, 2), out=2, times=1, context=spec, causal=causal)
+    mask = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    ctx = Context(2, torch.randn(2, 3), torch.randn(2, 5, 4), mask)
+    x, t = torch.randn(2, 6, 2), torch.rand(2, 1)
+    y = net(x, t, ctx)
+    later = x.clone()
+    later[:, 4:] += 1
+    same = (net(later, t, ctx) - y)[:, :4].abs().amax(-1) < 1e-6
+    assert same.all() if causal else not same.any()
+    padded = ctx.tokens.clone()
+    padded[1, 3:] += 1
+    torch.testing.assert_close(net(x, t, Context(2, ctx.vector, padded, mask)), y)
+    padded[0, 3:] += 1
+    assert not torch.allclose(net(x, t, Context(2, ctx.vector, padded, mask))[0], y[0])
+
+
+def test_numbers_have_no_tied_head():
+    with pytest.raises(ValueError, match="head: expected biased or plain where numbers are generated, found tied"):
+        Gpt(width=32, layers=1, head="tied").build(shape=(6, 2), out=2, times=0, context=ContextSpec(vector=3))

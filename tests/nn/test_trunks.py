@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nextmove.contracts import Context, ContextSpec
-from nextmove.nn import Detr, Lstm, Mlp, PlainMlp, Transformer, UNet1d, count
+from nextmove.nn import Detr, Gpt, Lstm, Mlp, PlainMlp, Transformer, UNet1d, count
 
 B, H, A, OUT = 3, 8, 2, 5
 TRUNKS = {
@@ -17,6 +17,7 @@ TRUNKS = {
     # Without the kinks of its published "relu", which difference quotients step over.
     "detr": Detr(width=32, heads=4, feedforward=48, encoder_layers=2, decoder_layers=2, dropout=0.0, activation="gelu"),
     "lstm": Lstm(width=24, layers=2),
+    "gpt": Gpt(width=32, layers=2, heads=4),
 }
 SPECS = {
     "vector": ContextSpec(vector=6),

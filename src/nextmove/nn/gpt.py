@@ -20,6 +20,7 @@ from nextmove.contracts.layers import Product
 from nextmove.nn.alibi import Alibi
 from nextmove.nn.attention import as_heads
 from nextmove.nn.block import Block, Source
+from nextmove.nn.chunk_gpt import ChunkGpt
 from nextmove.nn.context_tokens import ContextTokens
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.feedforward import DenseMlp
@@ -94,6 +95,13 @@ class Gpt:
         With learned positions a sequence, the start symbol counted, has at most `length` ids.
         """
         return GptNet(self, length, classes, context, start)
+
+    def build(
+        self, *, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool = False
+    ) -> ChunkGpt:
+        """The same layers over numbers, (x (B, H, A), t (B, times), ctx) -> (B, H, out)."""
+        horizon, actions = shape
+        return ChunkGpt(GptNet(self, horizon, out, context, start=False), horizon, actions, times, causal)
 
 
 class GptNet(nn.Module):

@@ -43,11 +43,13 @@ def exchange(recipe: Any, decoder: str | None, trunk: str | None, flag: str = "-
     for asked, chosen in ((flag, decoder), ("--trunk", trunk)):
         if chosen is not None and not wraps(recipe):
             raise ConfigError(f"{asked}: {name} wraps its network in more than one rule")
+    # What a text or the codes of an image are, actions need not be.
+    written = isinstance(getattr(recipe, "decoder", None), Autoregressive) and not hasattr(recipe, "actions")
     if decoder is not None:
         recipe = replace(recipe, decoder=_choose(heads(recipe), decoder, flag))
     if trunk is not None:
         recipe = replace(recipe, decoder=replace(recipe.decoder, trunk=_choose(TRUNKS, trunk, "--trunk")()))
-    elif decoder is not None and not hasattr(recipe.decoder.trunk, "build"):
+    elif decoder is not None and (written or not hasattr(recipe.decoder.trunk, "build")):
         own = type(recipe.decoder.trunk).__name__
         raise ConfigError(f"{flag}: {own} of {name} is a network of ids; add --trunk, such as mlp")
     if trunk is not None and isinstance(recipe.decoder, Autoregressive):
