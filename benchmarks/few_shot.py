@@ -45,7 +45,7 @@ STEPS = {
         "gpt-modern {out}/names.txt --unit bpe --vocabulary 480 --length 72 --recipe.decoder.no-start "
         "--recipe.decoder.trunk.width 96 --recipe.optim.batch 16 --recipe.optim.lr 3e-3 --recipe.optim.warmup 50 "
         "--recipe.optim.ema 0.99",
-        5.0,
+        10.0,
     ),
     "tower": (
         "clip {out}/things --side 64 --length 16 --recipe.optim.batch 96 --recipe.net.image.width 96 "
@@ -57,7 +57,8 @@ STEPS = {
     "flamingo": (
         "flamingo {out}/things --from language={out}/language tower={out}/tower --kinds thing --recipe.trains bridge "
         "--recipe.wording.question '' --recipe.wording.end . --recipe.shots.renamed 1 "
-        "--recipe.shots.asked 4 --recipe.optim.batch 240 --recipe.resampler.latents 8 --recipe.resampler.layers 1",
+        "--recipe.shots.asked 4 --recipe.optim.batch 160 --recipe.optim.warmup 30 --recipe.optim.ema 0.99 "
+        "--recipe.resampler.latents 8 --recipe.resampler.layers 1",
         15.0,
     ),
 }
@@ -119,7 +120,7 @@ def made(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, dict[str, 
         facts[name] = store.read_config(out / name / "model")["facts"]
     report = out / "flamingo" / "evaluation" / "report.json"
     if not report.is_file():
-        judged = ["--rows", "2000", "--episodes", str(args.prompts), "--shots", str(EXAMPLES), "--threads", "1"]
+        judged = f"--rows 2000 --episodes {args.prompts} --shots {EXAMPLES} --length 8 --threads 1".split()
         subprocess.run([*nextmove, "evaluate", str(out / "flamingo"), *judged], check=True)
     return json.loads(report.read_text()), facts
 
