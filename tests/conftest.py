@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
+import torch
 
 # Shells start what runs in the background with Ctrl-C ignored; the tests of stopping send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Two processes test on two cores: a thread each, or four threads wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -145,6 +145,7 @@ def test_what_is_asked_for_in_vain_is_named():
         policy(replace(ESTIMATOR, share=0.0))
 
 
+@pytest.mark.slow
 def test_what_is_said_decides_which_thing_is_estimated():
     """Two dots, one of which is named: where it is can be told by who reads the name only."""
     words = Instruction(TextEncoder(16, 1, 2), length=8)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from tests.golden.materialise import materialise
-from tests.models.test_policies import NAMES, make, windows
+from tests.models.test_policies import make, windows
 
 from nextmove import store
 from nextmove.config import ConfigError
@@ -43,21 +43,6 @@ def asked(batch: int) -> tuple[torch.Tensor, torch.Tensor, Context]:
     draw = seeded(batch)
     x, t, vector = (torch.randn(shape, generator=draw) for shape in ((batch, 4, 3), (batch, 1), (batch, 3)))
     return x, t, Context(batch, vector)
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name != MEMORY])
-def test_every_policy_plans_the_same(name):
-    policy = make(name).eval()
-    other = compiled(copy.deepcopy(policy))
-    obs = {k: v for k, v in windows(policy, 1).items() if k.startswith("observation") or k == "task"}
-    for seed in (0, 1):
-        plans = [p.act(obs, rng=Rows([seeded(seed)])).actions for p in (policy, other)]
-        torch.testing.assert_close(plans[1], plans[0], rtol=0, atol=1e-4)  # pixels, of some hundred
-    decoder = getattr(other.decoder, "inner", other.decoder)
-    assert decoder.net._ready
-    three = {k: v * (ROWS + 1) if k == "task" else v.repeat_interleave(ROWS + 1, 0) for k, v in obs.items()}
-    plans = [p.act(three, rng=seeded(0)).actions for p in (policy, other)]
-    assert plans[0].equal(plans[1])  # its own weights are as they were
 
 
 @pytest.mark.parametrize("case", ["act_state", "diffusion_state"])

@@ -14,7 +14,7 @@ from tests.models.test_policies import NAMES, make, windows
 from torch import nn
 
 from nextmove.config import ConfigError
-from nextmove.contracts import Context, ContextSpec, KeyValue, Memory, MemorySpec, normal, seeded
+from nextmove.contracts import Context, ContextSpec, KeyValue, Memory, MemorySpec, Rows, normal, seeded
 from nextmove.nn import Expert
 from nextmove.nn.attention import Heads
 from nextmove.nn.block import Block
@@ -25,7 +25,7 @@ from nextmove.nn.stream import Stream
 from nextmove.runtime import calibrate, compiled, difference, int8, kept, program
 from nextmove.runtime.fingerprint import fingerprint
 from nextmove.runtime.int8 import rounding
-from nextmove.runtime.openvino import FORMS, Compiled
+from nextmove.runtime.openvino import FORMS, ROWS, Compiled
 from nextmove.runtime.tree import apart, read, together, written
 
 PREFIX = MemorySpec(layers=2, n_kv_heads=1, head_dim=8)
@@ -192,12 +192,20 @@ def test_precisions_are_named():
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "action-tokens"])
-def test_programs_of_every_policy_are_kept(name, programs, conversions):
-    policies = [compiled(make(name).eval()) for _ in range(2)]
-    plans = [policy.act(observed(policy), rng=seeded(0)).actions for policy in policies]
-    assert plans[0].equal(plans[1])
-    networks = [network for network in policies[0].networks().values() if isinstance(network, Compiled)]
-    assert len(conversions) == len(list(programs.iterdir())) == len(networks)
+def test_every_policy_plans_the_same_and_its_programs_are_kept(name, programs, conversions):
+    policy = make(name).eval()
+    obs = observed(policy)
+    for other in (compiled(make(name).eval()), compiled(copy.deepcopy(policy))):
+        for seed in (0, 1):
+            plans = [p.act(obs, rng=Rows([seeded(seed)])).actions for p in (policy, other)]
+            torch.testing.assert_close(plans[1], plans[0], rtol=0, atol=1e-4)  # pixels, of some hundred
+        decoder = getattr(other.decoder, "inner", other.decoder)
+        assert decoder.net._ready
+        networks = [network for network in other.networks().values() if isinstance(network, Compiled)]
+        assert len(conversions) == len(list(programs.iterdir())) == len(networks)
+    many = {k: v * (ROWS + 1) if k == "task" else v.repeat_interleave(ROWS + 1, 0) for k, v in obs.items()}
+    plans = [p.act(many, rng=seeded(0)).actions for p in (policy, other)]
+    assert plans[0].equal(plans[1])  # its own weights are as they were
 
 
 def test_an_encoders_answer_is_kept_with_its_form(programs, conversions):

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from nextmove.nn.efficientnet import EfficientNet, EfficientNetLite
 from nextmove.nn.frozen import convolved
 from nextmove.nn.resnet import ResNet
+from nextmove.nn.small_resnet import SmallResNet
 from nextmove.nn.token_learner import TokenLearner
 
-Filmable = ResNet | EfficientNet | EfficientNetLite
+Filmable = ResNet | SmallResNet | EfficientNet | EfficientNetLite
 """Networks in blocks, which a condition can reach."""
 
 

@@ -29,10 +29,19 @@ class SmallResidualNetwork(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def first(self, x: Tensor) -> Tensor:
+        """What the blocks read."""
+        y: Tensor = self.stem(x)
+        return y
+
+    def last(self, x: Tensor) -> Tensor:
+        """Feature maps of the last block's."""
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         """The last stage's feature maps."""
-        y: Tensor = self.blocks(self.stem(x))
-        return y
+        y: Tensor = self.blocks(self.first(x))
+        return self.last(y)
 
 
 @dataclass(frozen=True)

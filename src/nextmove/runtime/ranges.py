@@ -39,6 +39,8 @@ def found(
     from openvino import opset13 as operations
 
     kinds = products(model, least)
+    if not kinds:
+        return {}
     shown = [operations.result(product.node.input(0).get_source_output()) for product in kinds]
     watched = Model([*model.get_results(), *shown], model.get_parameters(), "watched")
     request = core.compile_model(watched, "CPU", dict(settings)).create_infer_request()
