@@ -86,6 +86,8 @@ def _encoder(policy: Policy) -> Any:
     encoder: Any = policy.encoder
     if not hasattr(encoder, "language") or len(getattr(encoder.config, "towers", ())) not in (1, 2):
         raise ConfigError("export: expected a policy of openvla or openvla-oft, found another")
+    if policy.planner is not None:
+        raise ConfigError("encoder.planner: OpenVLA's code writes no sub-task before it acts, expected none, found one")
     actions: Any = getattr(policy.recipe, "actions", None)
     if actions.space != "absolute" or actions.per_step or actions.scaling not in statistics.KEYS:
         raise ConfigError(

@@ -15,8 +15,8 @@ from nextmove.interop.hf.joined import Part
 from nextmove.interop.openvla import heads, layout
 from nextmove.interop.openvla.statistics import Bounds, width
 from nextmove.interop.weights import renamed
-from nextmove.models.policy.openvla import SPACE, OpenVla
-from nextmove.models.policy.openvla_oft import END, OpenVlaOft, reading, trunk
+from nextmove.models.policy.openvla import END, SPACE, OpenVla
+from nextmove.models.policy.openvla_oft import OpenVlaOft, reading, trunk
 from nextmove.models.policy.spec import Timing
 
 CHUNKS = {"libero": 8, "aloha": 25, "bridge": 5}

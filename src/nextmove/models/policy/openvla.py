@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from nextmove.contracts import Feature, Optim
 from nextmove.decoders import Autoregressive
@@ -24,11 +24,13 @@ from nextmove.decoders.sampling import Sampling
 from nextmove.encoders.framed import Framed
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
+from nextmove.encoders.spoken import Spoken
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import cameras
 from nextmove.models.policy.spec import PolicySpec, Timing
+from nextmove.models.policy.wording import SPOKEN, asked
 from nextmove.models.vision_language.llava import llama
 from nextmove.nn import Gpt
 from nextmove.nn.continued import Continued
@@ -44,8 +46,9 @@ TEMPLATE = "In: What action should the robot take to {task}?\nOut:"
 STRETCHED = Framed("stretch", "bicubic")
 GREEDY = Sampling(temperature=0.0)
 NORM = LayerNorm(1e-6)
-TOKENIZER, PADDED, SPACE = 32000, 64, 29871
-"""Ids of Llama 2's tokenizer, rows that the table of embeddings is padded by, and the id of an empty piece."""
+TOKENIZER, PADDED, SPACE, END = 32000, 64, 29871, 2
+"""Ids of Llama 2's tokenizer, rows that the table of embeddings is padded by, and the ids of an empty piece and of the
+end of a text."""
 
 
 def sight(side: int = 64, patch: int = 8, width: int = 96, layers: int = 2) -> tuple[VisionTower, VisionTower]:
@@ -118,6 +121,10 @@ class OpenVla:
     def seeing(self, inputs: Mapping[str, Feature]) -> OpenVla:
         """The same at a size that a CPU trains on."""
         return replace(self, encoder=fitted(self.encoder, inputs))
+
+    def planning(self, planner: Spoken = SPOKEN) -> Self:
+        """The same that is asked for its next sub-task first, which is then read behind the instruction."""
+        return asked(self, planner, END)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot; raises ValueError where it has no camera or no instruction."""

@@ -25,7 +25,7 @@ from nextmove.decoders.solvers import Ddim
 from nextmove.encoders.reading import Reading
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
-from nextmove.models.policy.openvla import BINS, BYTES, SPACE, fitted, large, small
+from nextmove.models.policy.openvla import BINS, BYTES, END, SPACE, fitted, large, small
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import OWN
 from nextmove.models.policy.spec import PolicySpec, Timing
@@ -34,8 +34,6 @@ from nextmove.nn.continued import Continued
 from nextmove.nn.projector import Projector
 
 Head = Literal["l1", "diffusion", "flow"]
-END = 2
-"""The id that ends a text of Llama 2's tokenizer; of the one over bytes it is 258."""
 
 
 def reading(base: Reading, end: int = BYTES - 1, lead: int = BYTES + BINS) -> Reading:

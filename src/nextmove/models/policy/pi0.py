@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.contracts import Feature, Optim
@@ -28,12 +29,13 @@ from nextmove.decoders.paths import Linear
 from nextmove.decoders.times import Beta
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
+from nextmove.encoders.spoken import Spoken
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import reading
 from nextmove.models.policy.spec import PolicySpec, Timing
-from nextmove.models.policy.wording import worded
+from nextmove.models.policy.wording import SPOKEN, asked, worded
 from nextmove.models.vision_language.paligemma import SIGHT, gemma
 from nextmove.nn import Expert
 from nextmove.nn.feedforward import DenseMlp, GatedMlp
@@ -42,6 +44,8 @@ from nextmove.nn.vit import VisionTower
 
 VOCABULARY = 257152
 """Ids of PaliGemma's tokenizer, but for the one that stands for an image."""
+EOS = 1
+"""PaliGemma's id behind a text."""
 SIGLIP = VisionTower(224, 14, 1152, 27, 16, DenseMlp(4304), LayerNorm(1e-6), class_token=False, pool="none")
 """So400m at 224 px."""
 
@@ -88,6 +92,10 @@ class Pi0:
     def worded(self, words: Tokenizer) -> Pi0:
         """The same with words read by a tokenizer in place of bytes."""
         return worded(self, words)
+
+    def planning(self, planner: Spoken = SPOKEN) -> Self:
+        """The same that is asked for its next sub-task first, which is then read behind the instruction."""
+        return asked(self, planner, EOS)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

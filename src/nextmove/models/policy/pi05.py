@@ -24,20 +24,18 @@ from typing import Self
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.contracts import Feature, Optim
 from nextmove.decoders.insulated import Insulated
-from nextmove.encoders.planner import BETWEEN
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
 from nextmove.encoders.spoken import Spoken
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import DecoderConfig, assemble
-from nextmove.models.policy.pi0 import SIGLIP, VOCABULARY, expert, flow
+from nextmove.models.policy.pi0 import EOS, SIGLIP, VOCABULARY, expert, flow
 from nextmove.models.policy.pi0_fast import BYTES, SMALL, written
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import reading
 from nextmove.models.policy.spec import PolicySpec, Timing
-from nextmove.models.policy.wording import behind, worded
+from nextmove.models.policy.wording import asked, behind, worded
 from nextmove.models.vision_language.paligemma import SIGHT, gemma
-from nextmove.models.vision_language.wording import PLAIN, ending
 from nextmove.nn import Expert
 
 TOLD = "Task: {task}, State: {state};\nAction: "
@@ -46,8 +44,6 @@ BEGIN = 257
 """The id of the tokenizer over bytes behind which actions are written."""
 ASKED = "Task: {task}, State: {state};\n"
 """What it is told where it is asked for its next sub-task."""
-EOS = 1
-"""PaliGemma's id behind a text."""
 SPOKEN = Spoken("prompt", ASKED, end=BYTES - 1)
 """How it says one over bytes."""
 
@@ -98,9 +94,7 @@ class Pi05:
         Raises ValueError for a tokenizer that has not what stands around actions.
         """
         pieces = self.actions.written
-        found, planner = worded(self, words, pieces), self.encoder.planner
-        if planner is not None:
-            found = replace(found, encoder=replace(found.encoder, planner=replace(planner, end=ending(words, PLAIN))))
+        found = worded(self, words, pieces)
         if not isinstance(self.decoder, Insulated):
             return found
         place = behind(words)
@@ -109,11 +103,7 @@ class Pi05:
 
     def planning(self, planner: Spoken = SPOKEN) -> Self:
         """The same that is asked for its next sub-task first, which is then read behind the instruction."""
-        prompt = self.encoder.prompt
-        if prompt.classes and planner is SPOKEN:
-            planner = replace(planner, end=EOS)
-        prompt = replace(prompt, length=prompt.length + planner.length + len(BETWEEN))
-        return replace(self, encoder=replace(self.encoder, prompt=prompt, planner=planner))
+        return asked(self, planner, EOS)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot."""

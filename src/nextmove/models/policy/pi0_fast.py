@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.contracts import Feature, Optim
@@ -27,13 +28,14 @@ from nextmove.decoders import Autoregressive
 from nextmove.decoders.sampling import Sampling
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
+from nextmove.encoders.spoken import Spoken
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import assemble
-from nextmove.models.policy.pi0 import SIGLIP, VOCABULARY
+from nextmove.models.policy.pi0 import EOS, SIGLIP, VOCABULARY
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import reading
 from nextmove.models.policy.spec import PolicySpec, Timing
-from nextmove.models.policy.wording import among, behind, worded
+from nextmove.models.policy.wording import SPOKEN, among, asked, behind, worded
 from nextmove.models.vision_language.paligemma import SIGHT, gemma
 from nextmove.nn.continued import Continued
 
@@ -100,6 +102,10 @@ class Pi0Fast:
         place = among(words, pieces, SKIPPED) if published else behind(words)
         decoder = written(place.first, pieces, place.step, place.lead, place.end)
         return replace(worded(self, words, 0 if published else pieces), decoder=decoder)
+
+    def planning(self, planner: Spoken = SPOKEN) -> Self:
+        """The same that is asked for its next sub-task first, which is then read behind the instruction."""
+        return asked(self, planner, EOS)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot; raises ValueError for pieces of actions that the decoder has no ids for."""

@@ -20,19 +20,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.contracts import Feature, Optim
 from nextmove.encoders.framed import Framed
 from nextmove.encoders.prompt import Prompt
 from nextmove.encoders.reading import Reading
+from nextmove.encoders.spoken import Spoken
 from nextmove.models.policy.action_space import ActionSpace
 from nextmove.models.policy.assemble import DecoderConfig, assemble
 from nextmove.models.policy.pi0 import flow
 from nextmove.models.policy.policy import Policy
 from nextmove.models.policy.sight import reading
 from nextmove.models.policy.spec import PolicySpec, Timing
-from nextmove.models.policy.wording import worded
+from nextmove.models.policy.wording import SPOKEN, asked, worded
 from nextmove.nn import Expert, Gpt
 from nextmove.nn.attention import Heads
 from nextmove.nn.feedforward import DenseMlp, GatedMlp
@@ -105,6 +107,18 @@ class SmolVla:
     def worded(self, words: Tokenizer) -> SmolVla:
         """The same with words read by a tokenizer in place of bytes."""
         return worded(self, words)
+
+    def planning(self, planner: Spoken = SPOKEN) -> Self:
+        """The same that is asked for its next sub-task first, which is then read behind the instruction.
+
+        Raises ValueError where the language model that would write it is frozen, as the published recipe has it.
+        """
+        if self.optim.scales == FROZEN:
+            raise ValueError(
+                "planner: expected a language model that learns to write sub-tasks, found the published recipe, which "
+                "freezes it; change --recipe.optim.scales, or leave planner out"
+            )
+        return asked(self, planner, planner.end)
 
     def build(self, spec: PolicySpec) -> Policy:
         """The untrained policy for a robot; raises ValueError for one without a camera, an instruction or a state."""

@@ -6,8 +6,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar, cast
 
 from nextmove.codecs.tokenizer import Tokenizer
+from nextmove.encoders.planner import BETWEEN
+from nextmove.encoders.spoken import Spoken
+from nextmove.models.vision_language.wording import PLAIN, ending
 
 R = TypeVar("R")
+SPOKEN = Spoken("prompt")
+"""How a sub-task is asked for by the prompt of the actions; over bytes it ends with their own end."""
 BEGINS = ("<bos>", "<s>", "<|im_start|>", "<|endoftext|>", "[CLS]")
 """Names of the token that a text begins with; of several that a tokenizer has, the first."""
 ACTION, BAR = "Action: ", "|"
@@ -24,10 +29,30 @@ class Around(NamedTuple):
 
 
 def worded(recipe: R, words: Tokenizer, more: int = 0) -> R:
-    """A recipe whose language model reads words by a tokenizer; its table has a row for each id, and `more` behind."""
+    """A recipe whose language model reads words by a tokenizer; its table has a row for each id, and `more` behind.
+
+    Sub-tasks that it says end with the tokenizer's own end.
+    """
     own = cast(Any, recipe)
+    if own.encoder.planner is not None:
+        planner = replace(own.encoder.planner, end=ending(words, PLAIN))
+        own = replace(own, encoder=replace(own.encoder, planner=planner))
     prompt = replace(own.encoder.prompt, classes=words.classes, hash=words.hash)
     found: R = replace(own, encoder=replace(own.encoder, prompt=prompt, ids=words.classes + more))
+    return found
+
+
+def asked(recipe: R, planner: Spoken, end: int) -> R:
+    """A recipe that is asked for its next sub-task first, which is then read behind the instruction (pi0.5).
+
+    end: the id behind a text of the published tokenizer, in place of that over bytes where the recipe reads by it.
+    """
+    own = cast(Any, recipe)
+    prompt = own.encoder.prompt
+    if prompt.classes and planner.end == SPOKEN.end:
+        planner = replace(planner, end=end)
+    prompt = replace(prompt, length=prompt.length + planner.length + len(BETWEEN))
+    found: R = replace(own, encoder=replace(own.encoder, prompt=prompt, planner=planner))
     return found
 
 
