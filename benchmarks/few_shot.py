@@ -7,7 +7,9 @@ The language model is small and learns from text alone: lines in which two made-
 things, half of the time each ("red cube dab. blue ball wug. red cube dab."), then asked for. Frozen, it is what
 Flamingo's resampler and gated blocks learn to see around: the image of a thing stands where its description stood. The
 image tower learns first, by CLIP, and is frozen too. A fourth of the kinds of things (colour and shape) and a fifth of
-the names are never trained on, in no part; all prompts that are judged are of these. What is done is kept in OUT and
+the names are never trained on, in no part; all prompts that are judged are of these. Look at the table's first line
+before the rest: a language model that does not tell names in words cannot with images, and ten minutes of a slow core
+were not enough (62 of 100). What is done is kept in OUT and
 not done again. The table goes to docs/data/NAME.json, from where `scripts/results.py write` takes it.
 """
 
