@@ -9,8 +9,8 @@ Flamingo's resampler and gated blocks learn to see around: the image of a thing 
 image tower learns first, by CLIP, and is frozen too. A fourth of the kinds of things (colour and shape) and a fifth of
 the names are never trained on, in no part; all prompts that are judged are of these. Look at the table's first line
 before the rest: a language model that does not tell names in words cannot with images, and ten minutes of a slow core
-were not enough (62 of 100). What is done is kept in OUT and
-not done again. The table goes to docs/data/NAME.json, from where `scripts/results.py write` takes it.
+were not enough. What is done is kept in OUT and not done again. The table goes to docs/data/NAME.json, from where
+`scripts/results.py write` takes it.
 """
 
 from __future__ import annotations

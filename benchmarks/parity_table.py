@@ -69,12 +69,10 @@ RECORDED = [
 RECORDED_NOTE = (
     "Whole checkpoints from raw inputs to outputs against what the reference code gave, policies in float64 (what is "
     "left is the reference's rounding) and in float32, language models in float32; the loss difference is relative. "
-    "Cases: `tests/golden`. In float32 `diffusion_images` and its legacy form are as far off as LeRobot itself is on "
-    "another processor than their answers were recorded on: here, LeRobot 0.5.1's own float32 plans are 1.3e-5 and "
-    "2.5e-5 from them (0.4.0's 2.5e-5), with one thread and with two. It is oneDNN's order of adding in the "
-    "convolutions that differs (condition 2e-6 from float64's), and their DDIM magnifies it by dividing by 0.14 at its "
-    "first step; with each of these sums rounded once they are 3.9e-6 and 6.5e-6 off, which the tests hold to 1e-5 on "
-    "any processor and number of threads."
+    "Cases: `tests/golden`. In float32 `diffusion_images` and its legacy form are above the goal of 1e-5 on this "
+    "processor, which is another than their answers were recorded on: oneDNN adds in another order in the "
+    "convolutions, and the first step of their DDIM divides what differs by a small number. With each of these sums rounded "
+    "once they are within 1e-5 here too (tests/interop/test_cases.py)."
 )
 
 

@@ -360,6 +360,11 @@ def test_a_chunk_sees_the_context_and_itself_in_its_order(causal):
     assert not torch.allclose(net(x, t, Context(2, ctx.vector, padded, mask))[0], y[0])
 
 
+def test_images_are_no_chunks():
+    with pytest.raises(ValueError, match=r"shape: expected \(H, A\), found \(3, 8, 8\)"):
+        Gpt(width=32, layers=1).build(shape=(3, 8, 8), out=3, times=1, context=ContextSpec(vector=3))
+
+
 def test_numbers_have_no_tied_head():
     with pytest.raises(ValueError, match="head: expected biased or plain where numbers are generated, found tied"):
         Gpt(width=32, layers=1, head="tied").build(shape=(6, 2), out=2, times=0, context=ContextSpec(vector=3))

@@ -99,7 +99,12 @@ class Gpt:
     def build(
         self, *, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool = False
     ) -> ChunkGpt:
-        """The same layers over numbers, (x (B, H, A), t (B, times), ctx) -> (B, H, out)."""
+        """The same layers over numbers, (x (B, H, A), t (B, times), ctx) -> (B, H, out).
+
+        Raises ValueError for a tied head, which numbers have no embedding for, and for a shape that is not (H, A).
+        """
+        if len(shape) != 2:
+            raise ValueError(f"shape: expected (H, A), found {shape}; this network reads chunks, not images")
         horizon, actions = shape
         return ChunkGpt(GptNet(self, horizon, out, context, start=False), horizon, actions, times, causal)
 

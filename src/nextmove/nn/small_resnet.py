@@ -35,7 +35,7 @@ class SmallResidualNetwork(nn.Module):
         return y
 
     def last(self, x: Tensor) -> Tensor:
-        """Feature maps of the last block's."""
+        """The feature maps: what the last block gave."""
         return x
 
     def forward(self, x: Tensor) -> Tensor:
