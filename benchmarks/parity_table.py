@@ -71,8 +71,8 @@ RECORDED_NOTE = (
     "left is the reference's rounding) and in float32, language models in float32; the loss difference is relative. "
     "Cases: `tests/golden`. In float32 `diffusion_images` and its legacy form are above the goal of 1e-5 on this "
     "processor, which is another than their answers were recorded on: oneDNN adds in another order in the "
-    "convolutions, and the first step of their DDIM divides what differs by a small number. With each of these sums rounded "
-    "once they are within 1e-5 here too (tests/interop/test_cases.py)."
+    "convolutions, and the first step of their DDIM divides what differs by a small number. With each of these sums "
+    "rounded once they are within 1e-5 here too (tests/interop/test_cases.py)."
 )
 
 
