@@ -105,7 +105,7 @@ BATCHES = replace(ActionTokens().optim, batch=64)
 OPTIM = replace(BATCHES, scales=(("estimator", 0.0),))
 """Of all heads around the one transformer, beside the estimator as it was found."""
 ROUNDS = 21
-RUNS = {"threads": 1, "clock": "busy", "bf16": "on", "holdout": 0.02}
+RUNS = {"threads": 1, "clock": "busy", "bf16": "auto", "holdout": 0.02}
 
 
 def looking(suite: Suite, share: float, planner: Planner | None = None) -> Observation:

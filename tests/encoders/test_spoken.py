@@ -17,6 +17,7 @@ from nextmove.encoders.spoken import Spoken
 from nextmove.interop.openvla.exporting import export
 from nextmove.jobs.prefixes import frozen_encoder
 from nextmove.jobs.tasks.looking import recipe_for
+from nextmove.jobs.tuned import warn_frozen_planner
 from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.pi05 import Pi05
 from nextmove.models.policy.rt2 import Rt2, around
@@ -154,6 +155,13 @@ def test_a_language_model_that_is_frozen_learns_no_words() -> None:
     own: Any = find("smolvla").load()
     with pytest.raises(ValueError, match="planner: expected a language model that learns to write sub-tasks, found"):
         own.published().planning()
+
+
+def test_it_is_said_when_no_weight_that_writes_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = pi05().planning()
+    for scales, said in [((("encoder.towers", 0.0),), False), ((("encoder.language", 0.0),), True)]:
+        warn_frozen_planner(made(replace(recipe, optim=replace(recipe.optim, scales=scales))))
+        assert ("planner: no weight that writes sub-tasks is trained" in capsys.readouterr().out) == said
 
 
 @pytest.mark.parametrize("system", ["pi0", "pi0-fast", "smolvla", "openvla"])

@@ -175,7 +175,7 @@ def test_the_table_of_examples_shows_what_they_are_ahead_of_and_gates(folder, tm
 
 def test_text_of_names_keeps_held_out_kinds_and_names_apart(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    from benchmarks.few_shot import prompts
+    from benchmarks.few_shot import prompts, repeats
 
     kinds, names = {}, {}
     for tested in (True, False):
@@ -191,6 +191,13 @@ def test_text_of_names_keeps_held_out_kinds_and_names_apart(monkeypatch):
     assert kinds[True].isdisjoint(kinds[False])
     assert names[True] <= set(kept_names(True))
     assert names[False] <= set(kept_names(False))
+    for line in repeats(20, 0):
+        said = line.removesuffix(".").split(".")
+        third = len(said) // 3
+        assert said == 3 * said[:third]
+        assert 4 <= third <= 6
+        assert len({part.split()[0] for part in said}) == third
+        assert {part.split()[1] for part in said} <= set(kept_names(False))
 
 
 @pytest.mark.parametrize(

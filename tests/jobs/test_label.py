@@ -62,7 +62,7 @@ def test_every_step_gets_the_sub_task_of_its_own_task(demos: Path, capsys: pytes
     assert jobs.record("lamps", out=demos, episodes=3, workers=0) == demos, "still what was recorded"
 
 
-def test_a_policy_learns_to_write_them(demos: Path, tmp_path: Path) -> None:
+def test_a_policy_learns_to_write_them(demos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = Instruction(TextEncoder(width=8, layers=1, heads=1), length=64)
     planner = Planner(Gpt(width=8, layers=1, heads=1), length=24)
     encoder = Observation((State(), words), planner=planner)
@@ -71,6 +71,11 @@ def test_a_policy_learns_to_write_them(demos: Path, tmp_path: Path) -> None:
         jobs.train("bc", demos, out=tmp_path / "early", steps=1, threads=1, recipe=recipe)
     jobs.label(demos)
     jobs.train("bc", demos, out=tmp_path / "run", steps=2, threads=1, recipe=recipe)
+    untrained = "planner: no weight that writes sub-tasks is trained (optim.scales)"
+    assert untrained not in capsys.readouterr().out
+    frozen = replace(recipe, optim=replace(recipe.optim, scales=(("planner", 0.0),)))
+    jobs.train("bc", demos, out=tmp_path / "frozen", steps=1, threads=1, recipe=frozen)
+    assert untrained in capsys.readouterr().out
     report = jobs.evaluate(tmp_path / "run", task="lamps", episodes=1, video=1, workers=0)
     assert report["policies"]["run"]["success"]["episodes"] == 2
 

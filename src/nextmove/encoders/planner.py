@@ -90,6 +90,11 @@ class PlannerNetwork(nn.Module):
         decoder = Autoregressive(config.network, self.tokenizer.classes, sampling=Sampling(temperature=0.0))
         self.decoder: AutoregressiveDecoder = decoder.build(shape=(config.length,), context=context)
 
+    @property
+    def writer(self) -> nn.Module:
+        """The network that writes sub-tasks."""
+        return self.decoder
+
     def trained(
         self, obs: Mapping[str, Any], read: Reads, rng: Rng
     ) -> tuple[dict[str, Any], Context, dict[str, Tensor]]:

@@ -92,6 +92,11 @@ class SpokenPlanner:
             self.lead, self.behind = net.config.lead, shape[0]
             self.count = 0 if decoder.config.ends else shape[0]  # type: ignore[union-attr]
 
+    @property
+    def writer(self) -> nn.Module:
+        """The network that writes sub-tasks."""
+        return self.encoder.language
+
     def trained(
         self, obs: Mapping[str, Any], read: Reads, rng: Rng
     ) -> tuple[dict[str, Any], Context, dict[str, Tensor]]:

@@ -14,7 +14,7 @@ from nextmove.jobs.fit import fit
 from nextmove.jobs.repeat import at_least, nothing_left, share, writable_dir
 from nextmove.jobs.tasks import Asked, trained
 from nextmove.jobs.tasks.named import named
-from nextmove.jobs.tuned import adapted
+from nextmove.jobs.tuned import adapted, warn_frozen_planner
 from nextmove.training import TrainConfig, checkpoint
 from nextmove.training.distributed import alone
 
@@ -94,5 +94,6 @@ def train(
             task.facts["start"] = begun
         if lora:
             task.facts["adapters"] = adapted(task.model, lora, lora_names)
+        warn_frozen_planner(task.model)
         task = task if task.prepare is None else task.prepare(task, world)
         return fit(task, out, config, workers=workers)

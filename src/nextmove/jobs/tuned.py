@@ -20,6 +20,7 @@ from nextmove.folders import Saved, open_folder
 from nextmove.models.policy import Policy
 from nextmove.nn import lora
 from nextmove.nn.lora import Lora
+from nextmove.training.optim import factors
 
 WHOLE = "model"
 """The slot of a whole saved policy."""
@@ -125,6 +126,20 @@ def adapted(model: Any, rank: int, names: Sequence[str]) -> dict[str, Any]:
     trained, total = (count(parts) / 1e6 for parts in (lora.state(model), dict(model.named_parameters())))
     print(f"adapters of rank {rank} on {len(layers)} layers: {trained:.2f} of {total:.2f} M weights are trained")
     return {"rank": rank, "alpha": config.alpha, "names": list(config.names), "layers": len(layers)}
+
+
+def warn_frozen_planner(policy: Any) -> None:
+    """Prints that a policy's sub-tasks are written by weights of which none is trained: it learns to write none."""
+    planner = getattr(policy, "planner", None)
+    if planner is None:
+        return
+    writes = {id(p) for p in planner.writer.parameters()}
+    rates = factors(policy, policy.card.recipe.optim.scales)
+    if not any(rates.get(name) and id(p) in writes for name, p in policy.named_parameters()):
+        print(
+            "planner: no weight that writes sub-tasks is trained (optim.scales), so that it writes those that it could "
+            "write before"
+        )
 
 
 def count(tensors: Mapping[str, Tensor]) -> int:
