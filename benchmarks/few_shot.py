@@ -50,21 +50,21 @@ STEPS = {
         "--recipe.decoder.trunk.width 64 --recipe.decoder.trunk.layers 2 --recipe.decoder.trunk.heads.n-heads 2 "
         "--recipe.decoder.trunk.heads.n-kv-heads 2 --recipe.optim.batch 48 --recipe.optim.lr 4e-3 "
         "--recipe.optim.warmup 50 --recipe.optim.ema 0.99",
-        15.0,
+        12.0,
     ),
     "tower": (
         "clip {out}/things --side 64 --length 16 --recipe.optim.batch 96 --recipe.net.image.width 96 "
         "--recipe.net.image.layers 2 --recipe.net.image.stem 12 24 48 96 --recipe.net.image.pool mean "
         "--recipe.net.image.no-class-token --recipe.net.text.width 64 --recipe.net.text.layers 1 "
         "--recipe.optim.warmup 30 --recipe.optim.ema 0.99",
-        1.6,
+        4.0,
     ),
     "flamingo": (
         "flamingo {out}/things --from language={out}/language tower={out}/tower --kinds thing --recipe.trains bridge "
         "--recipe.wording.question '' --recipe.wording.end . --recipe.shots.renamed 1 "
         "--recipe.shots.asked 4 --recipe.optim.batch 160 --recipe.optim.warmup 30 --recipe.optim.ema 0.99 "
         "--recipe.resampler.latents 8 --recipe.resampler.layers 1",
-        15.0,
+        20.0,
     ),
 }
 """System and options of each training, and its busy minutes of one thread."""

@@ -288,7 +288,10 @@ def test_examples_show_two_names_equally_often():
         assert len(named) == len(dict(named)) == len({name for _, name in named}) == 2
         assert sorted(Counter(turn.answer for turn in turns[:4]).values()) == [2, 2]
         assert {name for _, name in named} <= set(kept_names(False))
-    assert set(kept_names(True)).isdisjoint(kept_names(False))
+    kept, trained = kept_names(True), kept_names(False)
+    assert set(kept).isdisjoint(trained)
+    assert {name[0] for name in kept} == {name[0] for name in trained}
+    assert {name[1:] for name in kept} == {name[1:] for name in trained}
 
 
 def test_copying_answers_half_of_the_prompts():

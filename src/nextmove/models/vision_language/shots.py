@@ -20,13 +20,17 @@ from torch import Tensor
 from nextmove.contracts import Rng, uniform
 from nextmove.models.vision_language.wording import Turn
 
-NAMES = tuple(a + v + b for a, v, b in product("bdfgklmnprstvz", "aeiou", "bdgklmnprtx"))
+BEGINNINGS, ENDINGS = "bdfgklmnprstvz", tuple(v + b for v, b in product("aeiou", "bdgklmnprtx"))
+NAMES = tuple(a + b for a, b in product(BEGINNINGS, ENDINGS))
 """Made-up words, of which every fifth is never trained on (`kept_names`)."""
 
 
 def kept_names(tested: bool) -> tuple[str, ...]:
-    """The names for tests, or those for training."""
-    return tuple(name for i, name in enumerate(NAMES) if (i % 5 == 4) == tested)
+    """The names for tests, or those for training, both with every beginning and every ending.
+
+    What training never shows would be written in pieces of which a tokenizer fitted on it knows nothing.
+    """
+    return tuple(name for i, name in enumerate(NAMES) if ((i // len(ENDINGS) + i) % 5 == 4) == tested)
 
 
 class Prompt(NamedTuple):
