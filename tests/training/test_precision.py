@@ -128,6 +128,18 @@ def test_the_measurement_draws_nothing_and_takes_the_best_of_turns(monkeypatch):
     assert len(kinds) == 2 * len(precision.WIDTHS) * (1 + precision.REPEATS)
 
 
+def test_a_processor_that_takes_a_detour_for_bf16_multiplies_one_size(monkeypatch):
+    widths = []
+
+    def seconds(a, b):
+        widths.append(len(b))
+        return 1.0 if a.dtype == torch.float32 else 3.0
+
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    assert precision.products.__wrapped__(1) == pytest.approx(1 / 3)
+    assert widths == [precision.WIDTHS[0]] * 2 * (1 + precision.REPEATS)
+
+
 def test_this_processor_is_measured():
     assert 0 < precision.products(torch.get_num_threads()) < 1000
 

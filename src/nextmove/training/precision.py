@@ -25,6 +25,8 @@ ROUNDS, SECONDS = 5, 1.5
 WIDTHS = (256, 512, 1024)
 """Of square matrices, each with a batch of as many rows as the first."""
 REPEATS = 7
+HOPELESS = 0.5
+"""A size that is multiplied so much slower settles it: the next would take four times as long to say the same."""
 
 Trial: TypeAlias = Callable[[], AbstractContextManager[Callable[[bool], None]]]
 """Yields what computes the gradients of a step, in bf16 or not; afterwards everything is as it was."""
@@ -83,7 +85,8 @@ def steps(gradients: Callable[[bool], None]) -> float:
 def products(threads: int) -> float:
     """How many times as fast as in float32 matrices are multiplied in bf16 here: the median of a few sizes.
 
-    Float32 counts the faster of torch's product and oneDNN's, as networks compute theirs (`nn.product`).
+    The first size that is `HOPELESS` stands for all. Float32 counts the faster of torch's product and oneDNN's, as
+    networks compute theirs (`nn.product`).
 
     threads: as many as torch has now. Each time is the best of several in turns, so that other programs on the machine
     matter little; nothing is drawn.
@@ -97,6 +100,8 @@ def products(threads: int) -> float:
         times = [[_seconds(a, b) for a, b in pairs] for _ in range(1 + REPEATS)]
         wide, narrow = (min(column) for column in zip(*times[1:], strict=True))
         ratios.append(wide / narrow)
+        if ratios[-1] < HOPELESS:
+            return ratios[-1]
     return sorted(ratios)[len(ratios) // 2]
 
 
