@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 
@@ -11,14 +12,20 @@ def page(template: str, filters: Mapping[str, Callable[..., Any]] | None = None,
 
     filters: functions that the template calls by name.
     """
+    environment = _environment()
+    environment.filters.update(filters or {})
+    return environment.get_template(f"{template}.html.j2").render(**values)
+
+
+@cache
+def _environment() -> Any:
+    """Keeps templates compiled, which takes longer than filling them."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("nextmove.evaluation"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters or {})
-    return environment.get_template(f"{template}.html.j2").render(**values)
