@@ -6,7 +6,7 @@
 `write` makes DIR/dataset, a set of every kind of feature in several small files, DIR/frames.npz with the numbers that
 went in, and adds to it by a second writer. `check` needs numpy and LeRobot only: it opens DIR/dataset and compares
 every item, alone and with windows, with what went in; videos differ by the loss of
-coding, for these waves 5 / 255 in the mean.
+coding, for these waves 5 / 255 in the mean, depths by that of their codes and of whole millimetres, at most 2.8 mm.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ NUMBERS: dict[str, tuple[str, tuple[int, ...]]] = {
     "observation.counts": ("int64", (2,)),
 }
 CAMERAS = {"observation.images.top": "video", "observation.images.side": "video", "observation.images.tactile": "image"}
+DEPTHS = {"observation.images.near": "m", "observation.images.far": "mm"}
 WINDOW = {"observation.state": [-0.1, 0.0], "action": [i / 10 for i in range(-1, 15)], "observation.grid": [0.0, 0.3]}
 
 
@@ -49,7 +50,10 @@ def frames_of(rng: np.random.Generator, length: int) -> dict[str, np.ndarray]:
         picture = np.stack([128 + 100 * np.sin(w) for w in waves], -1).astype(np.uint8)
         frames = np.moveaxis(picture, 2, 0)
         out[name] = frames[:, ::4, ::4] if CAMERAS[name] == "image" else frames
-    return out
+    metres = np.moveaxis(0.2 + (x + 64 * y) / 320 + t / 100, 2, 0)[..., None].astype(np.float32)
+    return out | {
+        name: metres if unit == "m" else np.rint(metres * 1000).astype(np.uint16) for name, unit in DEPTHS.items()
+    }
 
 
 def write(folder: Path) -> dict[str, Any]:
@@ -61,6 +65,8 @@ def write(folder: Path) -> dict[str, Any]:
     features: dict[str, dict[str, Any]] = {n: {"dtype": d, "shape": list(s)} for n, (d, s) in NUMBERS.items()}
     for name, kind in CAMERAS.items():
         features[name] = {"dtype": kind, "shape": [12, 16, 3] if kind == "image" else [48, 64, 3]}
+    for name, unit in DEPTHS.items():
+        features[name] = {"dtype": "video", "shape": [48, 64, 1], "info": {"is_depth_map": True, "depth_unit": unit}}
     features["phase"] = {"dtype": "string", "shape": [1]}
     rng, given, tasks = np.random.default_rng(0), [], []
     small = {"data_files_size_in_mb": 0.03, "video_files_size_in_mb": 0.02, "chunks_size": 2}
@@ -89,7 +95,7 @@ def check(folder: Path) -> dict[str, Any]:
     tasks = given.pop("task").tolist()
     options = {"root": folder / "dataset", "video_backend": "pyav", "return_uint8": True}
     alone = LeRobotDataset("ours/set", **options)
-    worst = {"max_abs_diff": 0.0, "max_abs_diff_images": 0.0}
+    worst = {"max_abs_diff": 0.0, "max_abs_diff_images": 0.0, "max_abs_diff_depth_mm": 0.0}
     wrong: list[str] = [] if len(alone) == len(tasks) else [f"length {len(alone)}"]
     for row in range(len(alone)):
         item = alone[row]
@@ -116,6 +122,11 @@ def check(folder: Path) -> dict[str, Any]:
 
 
 def _compare(worst: dict[str, float], name: str, expected: np.ndarray, found: np.ndarray) -> None:
+    if name in DEPTHS:
+        millimetres = expected[..., 0] * (1000 if DEPTHS[name] == "m" else 1)
+        off = float(np.abs(millimetres.clip(10, 10000) - found[0]).max())
+        worst["max_abs_diff_depth_mm"] = max(worst["max_abs_diff_depth_mm"], off)
+        return
     if name in CAMERAS:
         found = np.moveaxis(found, -3, -1)
         if CAMERAS[name] == "video":

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.sim.lamps import FRONT, LAMPS, Lamps
 
@@ -14,8 +15,12 @@ from nextmove import data, jobs, sim
 from nextmove.config import ConfigError
 from nextmove.data.errors import DataError
 from nextmove.encoders import Camera, Instruction, Observation, State
+from nextmove.jobs.films import filmed
+from nextmove.jobs.robot import unsaid
 from nextmove.jobs.simulated import judge, report
 from nextmove.jobs.simulators import demonstrated_in, simulators_caution, taught_in
+from nextmove.jobs.tasks.looking import recipe_for
+from nextmove.jobs.tasks.policy import spec_of, unused
 from nextmove.models.policy import Timing
 from nextmove.models.policy.bc import BC
 from nextmove.nn.text_encoder import TextEncoder
@@ -100,6 +105,28 @@ def test_a_suite_is_recorded_into_one_set_with_the_task_and_seed_of_every_episod
         assert actions[rows].tolist() == alone.columns["action"][:, 0].tolist()
         assert said[rows].tolist() == [episode % 2] * 2
     assert jobs.record("lamps", out=made, episodes=3, cameras=("front",), seed=40) == made, "complete, so left alone"
+
+
+def test_depth_is_recorded_beside_colour_and_never_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sim.SUITES, "lamps", (deep := replace(LAMPS[0], depth=True),))
+    asked, depth = ("front=16x24", "front_depth=16x24"), f"{FRONT}_depth"
+    dataset = data.open_dataset(
+        jobs.record("lamps", out=tmp_path / "set", episodes=1, noise=0, cameras=asked, workers=0)
+    )
+    found, told = (
+        dataset.video(depth).frames(dataset.rows),
+        sim.demonstrate(deep, 0, seed=0, cameras=asked, noise=0, noisy_share=1),
+    )
+    assert np.abs(found / 1000 - told.columns[depth]).max() < 2e-3
+    assert unsaid(dataset)["cameras"] == {FRONT: (16, 24)}
+    assert [film.camera for film in filmed(dataset, 0, ())] == [FRONT]
+    spec = spec_of(dataset)
+    policy = recipe_for("flow-policy", spec.inputs).build(spec)
+    assert (set(policy.inputs), unused(dataset, policy)) == ({"observation.state", FRONT}, [depth])
+    with pytest.raises(ValueError, match=f"camera: {depth}: expected .*3.*, found .*1"):
+        Camera(features=(depth,)).build(spec.inputs)
 
 
 def test_tasks_of_two_robots_make_no_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nextmove.sim import Episode, Task
-from nextmove.sim.base import vector
+from nextmove.sim.base import looked, vector
 
 FRONT = "observation.images.front"
 
@@ -49,8 +49,12 @@ class Lamps:
         return self.observe(), 1 - away, away < 0.1, {"is_success": away < 0.1, "lamp": self.lamp}
 
     def observe(self):
-        images = {name: self.image(*size) for name, size in self.cameras.items()}
+        images = looked(self.cameras, lambda _, size: self.image(*size), lambda _, size: self.depth(*size))
         return {"observation.state": np.array([self.at], np.float32), **images}
+
+    def depth(self, height, width):
+        """A wall at 1 m, the lamp before it."""
+        return np.where(self.image(height, width)[..., 0] > 0, 0.5, 1).astype(np.float32)
 
     def image(self, height, width):
         frame = np.zeros((height, width, 3), np.uint8)

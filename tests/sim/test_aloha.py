@@ -56,10 +56,13 @@ def test_states_and_rewards_are_gym_alohas(name):
 @installed
 @renders
 def test_pixels_are_gym_alohas_without_shadows_at_the_size_asked_for():
-    env = sim.make(TASKS[1], ["left_wrist=48x64", "top"])
+    env = sim.make(TASKS[1], ["left_wrist=48x64", "top", "top_depth=24x32"])
     observation, info = env.reset(seed=3)
     assert observation["task"] == "Insert the peg into the socket."
-    assert {name: observation[name].shape for name in env.cameras} == {TOP: (480, 640, 3), WRIST: (48, 64, 3)}
+    assert {name: observation[name].shape for name in (TOP, WRIST)} == {TOP: (480, 640, 3), WRIST: (48, 64, 3)}
+    depth = observation[f"{TOP}_depth"]
+    assert (depth.shape, depth.dtype) == ((24, 32, 1), np.float32)
+    assert 0 < depth.min() < depth.max() < np.inf
     theirs = original("insertion")
     assert np.array_equal(theirs.reset(seed=3)[0]["pixels"]["top"], observation[TOP])
     assert np.array_equal(env.render(), observation[TOP])

@@ -154,12 +154,14 @@ def test_door_opens_and_what_is_lost_again_shows_in_the_last_step():
 
 def test_cameras_are_upright_and_of_the_size_asked_for(drawn):
     sizes = {"corner2": (96, 96), "corner": (120, 160), "topview": (64, 64), "gripperPOV": (480, 480)}
-    with closing(sim.make("metaworld/reach", sizes)) as env:
+    depths = {"corner2_depth": (96, 96), "corner_depth": (96, 96)}
+    with closing(sim.make("metaworld/reach", sizes | depths)) as env:
         observation, _ = env.reset(seed=0)
         for name, size in sizes.items():
             assert observation[f"observation.images.{name}"].shape == (*size, 3)
         for name in ("corner2", "corner"):
-            metres = env.simulator.depth(name, (96, 96))
+            metres = observation[f"observation.images.{name}_depth"][..., 0]
+            assert np.array_equal(metres, env.simulator.depth(name, (96, 96)))
             assert metres[:10].mean() > 1.5 * metres[-10:].mean(), "far above, near below"
         above = env.simulator.image("topview", (120, 120)).astype(int)
         green = (above[..., 0] > 150) & (above[..., 1] < 60)

@@ -12,7 +12,7 @@ import pytest
 from tests.sim.lamps import FRONT, LAMPS, Lamps, lamp
 
 from nextmove import sim
-from nextmove.sim.base import load
+from nextmove.sim.base import load, shown, unseen
 
 TOUCH, MIRROR = LAMPS
 
@@ -82,7 +82,8 @@ def test_cameras_are_shown_at_the_size_asked_for(asked, sized):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (["back"], f"expected one of touch \\({FRONT}\\), found 'back'"),
+        (["back"], f"expected one of touch \\({FRONT}; without depth\\), found 'back'"),
+        (["front_depth"], f"expected one of touch \\({FRONT}; without depth\\), found 'front_depth'"),
         (["front=12"], "expected NAME or NAME=HEIGHTxWIDTH"),
         (["front="], "expected NAME or NAME=HEIGHTxWIDTH"),
         ({"front": (0, 4)}, "expected a positive height and width, found 0 x 4"),
@@ -91,6 +92,27 @@ def test_cameras_are_shown_at_the_size_asked_for(asked, sized):
 def test_a_camera_or_size_that_there_is_not_is_named(asked, message):
     with pytest.raises(sim.SimulatorError, match=message):
         sim.make(TOUCH, asked)
+
+
+def test_depth_is_a_camera_beside_that_in_colour():
+    deep = replace(TOUCH, depth=True)
+    assert deep.sized(["front_depth=4x6", "front"]) == {FRONT: (8, 12), f"{FRONT}_depth": (4, 6)}
+    env = sim.make(deep, ["front_depth"])
+    depth = env.reset(seed=1)[0][f"{FRONT}_depth"]
+    assert (depth.dtype, depth.shape, np.unique(depth).tolist()) == ("float32", (8, 12, 1), [0.5, 1])
+    env.close()
+    entry = deep.entries(["front_depth"])[f"{FRONT}_depth"]
+    assert (entry["shape"], entry["info"]) == ([8, 12, 1], {"is_depth_map": True, "depth_unit": "m"})
+    blank = unseen({FRONT: (8, 12), f"{FRONT}_depth": (4, 6)})
+    assert {name: (str(v.dtype), v.shape) for name, v in blank.items()} == shown(
+        {FRONT: (8, 12), f"{FRONT}_depth": (4, 6)}
+    )
+    with pytest.raises(sim.SimulatorError, match=r"each with a depth, NAME_depth.*found 'back_depth'"):
+        deep.sized(["back_depth"])
+    with pytest.raises(
+        sim.SimulatorError, match=r"one of pusht \(observation.image; without depth\), found 'image_depth'"
+    ):
+        sim.task("pusht").sized(["image_depth"])
 
 
 @pytest.mark.parametrize("size", [(96, 128), (513, 513), (680, 680)])

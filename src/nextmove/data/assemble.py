@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nextmove.data.draft import DraftedEpisode
+from nextmove.data.draft import DraftedEpisode, described
 from nextmove.data.encode import join_videos
 from nextmove.data.layout import DATA_PATH, EPISODES_PATH, STAGING, VIDEO_PATH, Feature, read_json
 from nextmove.data.numbered import Base, Numbered, numbered
@@ -184,7 +184,7 @@ def _stats(root: Path, out: Path, features: Mapping[str, Feature], base: Base, n
             whole = np.isfinite(values).reshape(len(values), -1).all(1)
             stats[name] = describe(values[whole], name)
         elif feature.is_camera:
-            counted = sum((e.pixels[name] for e in new), PixelCounts()).describe()
+            counted = described(sum((e.pixels[name] for e in new), PixelCounts()), feature)
             known = (base.stats or {}).get(name)
             stats[name] = merge([{name: dict(known)}, {name: counted}])[name] if known else counted
     return stats

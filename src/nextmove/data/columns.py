@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from nextmove.config import nearest
+from nextmove.data.depth import UNITS, check_depths, quantize
 from nextmove.data.digits import refuse_lost
-from nextmove.data.encode import VideoCodec
+from nextmove.data.encode import DepthCodec, VideoCodec
 from nextmove.data.errors import DataError
 from nextmove.data.layout import DEFAULTS, Feature, parse_feature
 from nextmove.data.stats import first_bad
@@ -28,20 +29,34 @@ def stored_entries(
         feature = parse_feature(name, given, "features")
         if name in DEFAULTS or "/" in name or not name:
             raise DataError(f"features: {name!r} is not allowed: made by the writer, empty or with a slash")
-        if feature.is_depth or feature.dtype == "language":
-            raise DataError(f"features: {name!r}: depth maps and language columns can be read but not written")
+        if feature.dtype == "language":
+            raise DataError(f"features: {name!r}: language columns can be read but not written")
         out[name] = {"dtype": feature.dtype, "shape": list(given["shape"]), "names": given.get("names")}
         if feature.is_camera:
-            height, width, channels = feature.shape
-            if channels != 3:
-                raise DataError(f"features: camera {name!r}: expected 3 channels, found {channels}")
-            out[name] |= {"shape": [height, width, 3], "names": ["height", "width", "channels"]}
-            if feature.is_video:
-                video.check(name, height, width)
-                out[name] |= {"info": video.info(height, width, fps)}
+            out[name] |= {"shape": list(feature.shape), "names": ["height", "width", "channels"]}
+            out[name] |= _stored_camera(feature, fps, video)
         elif not 1 <= len(feature.shape) <= 5 or min(feature.shape) < 1:
             raise DataError(f"features: {name!r}: expected 1 to 5 positive sizes, found shape {list(feature.shape)}")
     return out | {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in DEFAULTS.items()}
+
+
+def _stored_camera(camera: Feature, fps: float, video: VideoCodec) -> dict[str, Any]:
+    """The `info` of a camera that is stored as video; raises `DataError` for images that cannot be stored."""
+    height, width, channels = camera.shape
+    if channels != (1 if camera.is_depth else 3):
+        expected = "1 channel of a depth map" if camera.is_depth else "3 channels (1 with info.is_depth_map)"
+        raise DataError(f"features: camera {camera.name!r}: expected {expected}, found {channels}")
+    if camera.is_depth:
+        check_depths(camera.name, camera.info)
+        if not camera.is_video:
+            raise DataError(
+                f"features: camera {camera.name!r}: dtype: expected 'video' of a depth map, found {camera.dtype!r}"
+            )
+    elif not camera.is_video:
+        return {}
+    codec = DepthCodec(camera.info) if camera.is_depth else video
+    codec.check(camera.name, height, width)
+    return {"info": codec.info(height, width, fps)}
 
 
 def checked(
@@ -119,16 +134,20 @@ def _column(feature: Feature, values: Any, length: int) -> Any:
 
 
 def _frames(feature: Feature, values: Iterable[Array], length: int) -> Callable[[], Iterator[Array]]:
+    unit = feature.info.get("depth_unit") if feature.is_depth else None
+    kinds = UNITS[unit] if unit else ("uint8",)
+    expected = " or ".join(kinds) + (f" of depth_unit {unit!r}" if unit else "")
+
     def frames() -> Iterator[Array]:
         number = -1
         for number, value in enumerate(values):
             frame = np.asarray(value)
-            if frame.shape != feature.shape or frame.dtype != np.uint8:
+            if frame.shape != feature.shape or frame.dtype.name not in kinds:
                 raise DataError(
-                    f"camera {feature.name!r}: frame {number}: expected {feature.shape} uint8, "
+                    f"camera {feature.name!r}: frame {number}: expected {feature.shape} {expected}, "
                     f"found {frame.shape} {frame.dtype}"
                 )
-            yield np.ascontiguousarray(frame)
+            yield quantize(frame, feature.info) if feature.is_depth else np.ascontiguousarray(frame)
         if number + 1 != length:
             raise DataError(f"camera {feature.name!r}: expected {length} frames, found {number + 1}")
 

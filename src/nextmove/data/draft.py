@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from nextmove.data.columns import checked
-from nextmove.data.encode import VideoCodec, encode_png, encode_video
+from nextmove.data.depth import depth_levels
+from nextmove.data.encode import DepthCodec, VideoCodec, encode_png, encode_video
 from nextmove.data.errors import DataError
 from nextmove.data.layout import Feature, read_json
 from nextmove.data.schema import data_table
-from nextmove.data.stats import PixelCounts, Stats, describe, parse_stats, sampled_images, to_json
+from nextmove.data.stats import COLOURS, PixelCounts, Stats, describe, parse_stats, sampled_images, to_json
 from nextmove.data.tables import Array
 from nextmove.host.files import remove_leftovers, replacing, write_bytes, write_json
 
@@ -106,7 +107,7 @@ class Draft:
             new.mkdir()
             ready |= _cameras(new, self.features, ready, pixels, self.fps, self.codec)
             stats = {
-                name: pixels[name].describe() if feature.is_camera else describe(ready[name], name)
+                name: described(pixels[name], feature) if feature.is_camera else describe(ready[name], name)
                 for name, feature in self.features.items()
                 if feature.is_camera or feature.is_number
             }
@@ -177,7 +178,8 @@ def _cameras(
     def one(name: str) -> list[bytes]:
         frames = _counted(columns[name], len(columns["index"]), pixels[name])
         if features[name].is_video:
-            encode_video(folder / f"{name}.mp4", frames, fps, codec)
+            coded = DepthCodec(features[name].info) if features[name].is_depth else codec
+            encode_video(folder / f"{name}.mp4", frames, fps, coded)
             return []
         return [encode_png(frame) for frame in frames]
 
@@ -186,6 +188,11 @@ def _cameras(
     with ThreadPoolExecutor(len(pixels)) as pool:
         encoded = dict(zip(pixels, pool.map(one, pixels), strict=True))
     return {name: blobs for name, blobs in encoded.items() if not features[name].is_video}
+
+
+def described(pixels: PixelCounts, camera: Feature) -> dict[str, Array]:
+    """The statistics of a camera's pixels, of depths in the unit that they are recorded in."""
+    return pixels.describe(depth_levels(camera.info) if camera.is_depth else COLOURS)
 
 
 def _counted(frames: Callable[[], Iterator[Array]], length: int, pixels: PixelCounts) -> Iterator[Array]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from nextmove.data.depth import depth_settings
 from nextmove.data.errors import DataError
 from nextmove.data.tables import Array
 from nextmove.host.scheduling import keeper
@@ -31,6 +32,8 @@ class VideoCodec:
     """Effort; empty means 12 for libsvtav1 and veryfast for h264."""
     threads: int = 0
     """Threads of one encoder; 0 lets it choose."""
+    pixels = "rgb24", "yuv420p"
+    """How a frame comes, and how it is stored."""
 
     def options(self) -> dict[str, str]:
         """The encoder's options."""
@@ -55,22 +58,65 @@ class VideoCodec:
     def info(self, height: int, width: int, fps: float) -> dict[str, Any]:
         """The `info` entry of a camera."""
         preset: int | str = self.options()["preset"]
-        return {
-            "video.height": height,
-            "video.width": width,
+        own: dict[str, Any] = {
             "video.codec": "h264" if self.codec == "h264" else "av1",
             "video.pix_fmt": "yuv420p",
-            "video.fps": int(fps) if fps == int(fps) else fps,
             "video.channels": 3,
-            "has_audio": False,
             "video.g": self.gop,
             "video.crf": self.crf,
             "video.preset": int(preset) if str(preset).isdigit() else preset,
-            "video.fast_decode": 0,
-            "video.video_backend": "pyav",
             "video.extra_options": {},
             "is_depth_map": False,
         }
+        return _info(height, width, fps) | own
+
+
+@dataclass(frozen=True)
+class DepthCodec:
+    """How depth maps are stored: LeRobot's defaults, 12-bit codes in HEVC without loss."""
+
+    depths: Mapping[str, Any]
+    """The camera's `info`, which says what the codes are."""
+    codec = "libx265"
+    pixels = "gray12le", "gray12le"
+
+    def options(self) -> dict[str, str]:
+        """The encoder's options; without B frames, as in colour."""
+        return {"g": "2", "bf": "0", "x265-params": "lossless=1:log-level=none"}
+
+    def check(self, camera: str, height: int, width: int) -> None:
+        """Raises `DataError` for sizes that the encoder refuses."""
+        if min(height, width) < 16:
+            raise DataError(f"{camera}: depth needs a height and width of at least 16, found {height} x {width}")
+
+    def info(self, height: int, width: int, fps: float) -> dict[str, Any]:
+        """The `info` entry of a camera."""
+        own: dict[str, Any] = {
+            "video.codec": "hevc",
+            "video.pix_fmt": "gray12le",
+            "video.channels": 1,
+            "video.g": 2,
+            "video.crf": 30,
+            "video.preset": None,
+            "video.extra_options": {"x265-params": "lossless=1"},
+            "is_depth_map": True,
+        }
+        return _info(height, width, fps) | own | depth_settings(self.depths)
+
+
+Codec = VideoCodec | DepthCodec
+
+
+def _info(height: int, width: int, fps: float) -> dict[str, Any]:
+    """What every camera's `info` says alike."""
+    return {
+        "video.height": height,
+        "video.width": width,
+        "video.fps": int(fps) if fps == int(fps) else fps,
+        "has_audio": False,
+        "video.fast_decode": 0,
+        "video.video_backend": "pyav",
+    }
 
 
 def rate(fps: float) -> Fraction:
@@ -78,8 +124,8 @@ def rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
-def encode_video(path: Path, frames: Iterable[Array], fps: float, codec: VideoCodec) -> None:
-    """Write (H, W, 3) uint8 frames as one mp4 whose k-th frame is shown at k / fps.
+def encode_video(path: Path, frames: Iterable[Array], fps: float, codec: Codec) -> None:
+    """Write (H, W, 3) uint8 frames, or (H, W, 1) codes of depths, as one mp4 whose k-th frame is shown at k / fps.
 
     Raises `DataError` for sizes that video cannot hold, and for what the encoder refuses.
     """
@@ -93,7 +139,8 @@ def encode_video(path: Path, frames: Iterable[Array], fps: float, codec: VideoCo
             for number, frame in enumerate(frames):
                 if stream is None:
                     stream = _stream(out, path, frame, fps, codec)
-                image = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                pixels = frame[..., 0] if frame.shape[2] == 1 else frame
+                image = av.VideoFrame.from_ndarray(pixels, format=codec.pixels[0])
                 image.pts, image.time_base = number, 1 / rate(fps)
                 out.mux(stream.encode(image))
                 if number == 0:
@@ -106,11 +153,11 @@ def encode_video(path: Path, frames: Iterable[Array], fps: float, codec: VideoCo
         keep()
 
 
-def _stream(out: Any, path: Path, frame: Array, fps: float, codec: VideoCodec) -> Any:
+def _stream(out: Any, path: Path, frame: Array, fps: float, codec: Codec) -> Any:
     height, width = frame.shape[:2]
     codec.check(path.stem, height, width)
     stream = out.add_stream(codec.codec, rate=rate(fps), options=codec.options())
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.width, stream.height, stream.pix_fmt = width, height, codec.pixels[1]
     return stream
 
 

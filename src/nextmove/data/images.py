@@ -164,7 +164,7 @@ def _files(folder: Path, size: int) -> ImageSet:
 def _cameras(folder: Path, size: int, most: int, seed: int) -> ImageSet:
     dataset = open_dataset(folder)
     known = {name: dataset.layout.feature(name) for name in dataset.features}
-    cameras = [name for name, feature in known.items() if feature.is_camera and not feature.is_depth]
+    cameras = [name for name, feature in known.items() if feature.is_colour]
     if not cameras:
         raise DataError(f"{folder}: expected a camera feature that is no depth map, found {sorted(known)}")
     rows = dataset.rows[:: max(1, -(-len(dataset.rows) // most))]

@@ -69,6 +69,11 @@ class Feature:
         return self.is_camera and bool(self.info.get("is_depth_map", self.info.get("video.is_depth_map", False)))
 
     @property
+    def is_colour(self) -> bool:
+        """Whether the image shows colours."""
+        return self.is_camera and not self.is_depth
+
+    @property
     def is_number(self) -> bool:
         """Whether the feature is an array of numbers or booleans a frame."""
         return self.dtype in NUMBERS

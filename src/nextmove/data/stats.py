@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nextmove.data.depth import LEVELS
 from nextmove.data.errors import DataError
 from nextmove.data.tables import Array
 from nextmove.host.threads import threaded
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
     from nextmove.data.dataset import Dataset
 
 Stats = dict[str, dict[str, Array]]
-"""Feature -> {min, max, mean, std, count, q01, q10, q50, q90, q99}: (D,), cameras (C, 1, 1) in [0, 1], count (1,)."""
+"""Feature -> {min, max, mean, std, count, q01, q10, q50, q90, q99}: (D,), cameras (C, 1, 1) in [0, 1], count (1,).
+
+Those of depth cameras, (1, 1, 1), are in the unit in which they were recorded.
+"""
 
 SCANNED = 1 << 16
 """Rows looked at together."""
+COLOURS = np.arange(256) / 255
+"""What the values of a colour mean."""
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
 
@@ -149,17 +155,21 @@ def to_json(stats: Stats) -> dict[str, dict[str, Any]]:
 
 
 class PixelCounts:
-    """How often every value 0 to 255 occurs in a camera's channels, `counts` (C, 256): statistics of it are exact."""
+    """How often every value occurs in a camera's channels, `counts` (C, L): statistics of it are exact.
+
+    L: 256 of colours, 4096 of codes of depths.
+    """
 
     def __init__(self, counts: Array | None = None, images: int = 0) -> None:
         self.counts, self.images = counts, images
 
     def add(self, image: Array) -> None:
-        """Count the pixels of one (H, W, C) uint8 image; large ones are thinned to about 150 pixels a side."""
+        """Count the pixels of one (H, W, C) image, colours uint8; large ones are thinned to about 150 pixels a side."""
         longer = max(image.shape[:2])
         step = longer // 150 if longer >= 300 else 1
         thin = image[::step, ::step]
-        new = np.stack([np.bincount(thin[..., c].reshape(-1), minlength=256) for c in range(image.shape[-1])])
+        size = 256 if image.dtype == np.uint8 else LEVELS + 1
+        new = np.stack([np.bincount(thin[..., c].reshape(-1), minlength=size) for c in range(image.shape[-1])])
         self.counts = new if self.counts is None else self.counts + new
         self.images += 1
 
@@ -168,11 +178,10 @@ class PixelCounts:
             return self if other.counts is None else other
         return PixelCounts(self.counts + other.counts, self.images + other.images)
 
-    def describe(self) -> dict[str, Array]:
-        """Statistics (C, 1, 1) of the pixels divided by 255; count is the number of images."""
+    def describe(self, level: Array = COLOURS) -> dict[str, Array]:
+        """Statistics (C, 1, 1) of what the pixels mean, `level` (L,) ascending; count is the number of images."""
         if self.counts is None:
             raise DataError("no images to describe")
-        level = np.arange(256) / 255
         rows = []
         for counts in self.counts:
             upto, total = np.cumsum(counts), int(counts.sum())

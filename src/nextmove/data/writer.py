@@ -12,6 +12,7 @@ from typing import Any
 from nextmove.data.assemble import assemble, publish
 from nextmove.data.columns import stored_entries
 from nextmove.data.dataset import open_dataset
+from nextmove.data.depth import depth_settings
 from nextmove.data.draft import Draft, DraftedEpisode
 from nextmove.data.encode import VideoCodec
 from nextmove.data.errors import DataError
@@ -23,7 +24,8 @@ class DatasetWriter:
     """Adds episodes to the data set in the folder `root`; nothing can be read before `finalize()`.
 
     features: LeRobot entries {"dtype", "shape", "names"} without timestamp, indices and task_index, which are made
-    here; cameras are dtype "video" (mp4) or "image" (PNG in parquet), shape (H, W, 3). fps: frames a second.
+    here; cameras are dtype "video" (mp4) or "image" (PNG in parquet), shape (H, W, 3). Depth cameras are videos of
+    shape (H, W, 1) whose "info" holds "is_depth_map" true and "depth_unit", "m" or "mm". fps: frames a second.
     resume: go on where a writer stopped, or add to a finished set, whose features and fps must be the same.
     *_files_size_in_mb, chunks_size: when the next file and the next folder begin, as in info.json.
     """
@@ -103,7 +105,8 @@ class DatasetWriter:
         """Store an episode; it is on the disk, and safe from a crash, when this returns.
 
         columns: every feature once, (T, *shape) arrays of its dtype ((T,) for shape (1,)); cameras (T, H, W, 3) uint8,
-        or any iterable of T such frames; strings a sequence. task: one instruction, or one a frame.
+        depth cameras (T, H, W, 1) floats in metres or uint16 in millimetres, as their unit says, or any iterable of T
+        such frames; strings a sequence. task: one instruction, or one a frame.
         Raises `DataError` naming feature and frame: missing or unknown, wrong shape or dtype, not finite.
         """
         episodes = self._open()
@@ -132,5 +135,11 @@ def _check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: str)
         raise DataError(f"{where}: fps: the data set has {found.get('fps')}, the writer {wanted['fps']}")
     for name in {**found.get("features", {}), **wanted["features"]}:
         there, here = found.get("features", {}).get(name), wanted["features"].get(name)
-        if not there or not here or [there[k] for k in ("dtype", "shape")] != [here[k] for k in ("dtype", "shape")]:
+        if not there or not here or _stored(name, there) != _stored(name, here):
             raise DataError(f"{where}: feature {name!r}: the data set has {there}, the writer {here}")
+
+
+def _stored(name: str, entry: Mapping[str, Any]) -> list[Any]:
+    """What decides how a feature's values are stored."""
+    feature = parse_feature(name, entry, "features")
+    return [entry["dtype"], entry["shape"], depth_settings(feature.info) if feature.is_depth else None]

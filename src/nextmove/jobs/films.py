@@ -20,7 +20,7 @@ def filmed(dataset: sets.Dataset, episode: int, cameras: Sequence[str]) -> list[
     """Films of an episode by these cameras, or where a policy reads none by the data set's; none without its video."""
     start = int(dataset.episode_from[episode])
     steps = shown_steps(min(int(dataset.episode_to[episode]) - start, LONGEST))
-    asked = list(cameras)[:SHOWN] or [n for n, f in dataset.layout.features.items() if f.is_camera][:SHOWN]
+    asked = list(cameras)[:SHOWN] or [n for n, f in dataset.layout.features.items() if f.is_colour][:SHOWN]
     found = []
     for camera in asked:
         try:

@@ -39,7 +39,8 @@ def record(
             pusht, 0.02 rad for aloha); the noise-free action is stored, so that recovering is demonstrated too.
         noisy_share: Share of episodes with that noise.
         multimodal: Let the expert choose among near-best ways at random, where it can.
-        cameras: Cameras to store as video, NAME or NAME=HEIGHTxWIDTH: `image` of pusht is 96x96 by default.
+        cameras: Cameras to store as video, NAME or NAME=HEIGHTxWIDTH: `image` of pusht is 96x96 by default. NAME_depth
+            is the depth of a camera, for tasks that offer one (aloha, metaworld, libero).
         points: Points of a cloud to store as `observation.point_cloud`, for tasks that offer one (aloha,
             metaworld, libero); 0: none.
         seed: First episode's seed.

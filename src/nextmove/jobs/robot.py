@@ -34,7 +34,7 @@ def unsaid(where: sim.Task | data.Dataset) -> dict[str, Any]:
     if isinstance(where, sim.Task):
         return {"fps": where.fps, "cameras": dict(where.cameras)}
     columns = where.layout.features.items()
-    return {"fps": where.fps, "cameras": {n: (c.shape[0], c.shape[1]) for n, c in columns if c.is_camera}}
+    return {"fps": where.fps, "cameras": {n: (c.shape[0], c.shape[1]) for n, c in columns if c.is_colour}}
 
 
 ANY_NUMBER = 512

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gym_aloha.env import AlohaEnv
 
-from nextmove.sim.base import POINTS, Cameras, Cloud, unseen
+from nextmove.sim.base import POINTS, Cameras, Cloud, looked, unseen
 from nextmove.sim.mujoco_render import Views
 
 
@@ -41,8 +41,7 @@ class Simulator(AlohaEnv):
         if not self.seeing:
             return numbers | unseen(self._cameras, self._points)
         cloud = {POINTS: self._views.points(self._cloud, self._points)} if self._cloud and self._points else {}
-        images = {name: self._views.rgb(name.rpartition(".")[2], size) for name, size in self._cameras.items()}
-        return numbers | cloud | images
+        return numbers | cloud | looked(self._cameras, self._views.rgb, self._views.depth)
 
     def _format_raw_obs(self, raw_obs: dict[str, Any]) -> dict[str, Any]:
         return dict(raw_obs)

@@ -30,6 +30,7 @@ def _aloha(name: str, instruction: str, task: str) -> Task:
             "action": vector(14, _ARMS),
         },
         cameras={f"observation.images.{view}": (480, 640) for view in _VIEWS},
+        depth=True,
         cloud=_CLOUD,
         make="nextmove.sim.aloha:Aloha",
         expert="nextmove.sim.aloha_expert:demonstrate",

@@ -22,6 +22,8 @@ Size: TypeAlias = tuple[int, int]
 Cameras: TypeAlias = Mapping[str, Size]
 Asked: TypeAlias = Cameras | Sequence[str]
 """Cameras by size, or names of them: NAME or NAME=HEIGHTxWIDTH."""
+DEPTH = "_depth"
+"""What the name of a camera's depth ends with, as LeRobot's cameras have it."""
 POINTS = "observation.point_cloud"
 """The feature of the points that a task's cloud gives, float32 (P, 3), metres of the world."""
 
@@ -37,7 +39,7 @@ class Simulator(Protocol):
     """
 
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
-        """The first observation of episode `seed`: every feature as float32 (D,), every camera as uint8 (h, w, 3)."""
+        """The first observation of episode `seed`: every feature as float32 (D,), cameras as `shown` says."""
         ...
 
     def step(self, action: Array) -> tuple[Observation, float, bool, Info]:
@@ -93,6 +95,8 @@ class Task:
     """`module:name` of what builds the `Simulator`: `name(task, cameras)`, with `points` where there is a cloud."""
     cameras: Cameras = field(default_factory=dict)
     """Every camera there is, by its feature's name, with the size it has unless another is asked for."""
+    depth: bool = False
+    """Whether each camera has a depth too, of its name with `DEPTH` behind it, in metres."""
     cloud: Cloud | None = None
     """Where a point cloud comes from, if the task offers one."""
     expert: str = ""
@@ -127,30 +131,37 @@ class Task:
         return int(self.features["action"]["shape"][0])
 
     def sized(self, asked: Asked) -> dict[str, Size]:
-        """The cameras asked for, in the table's order; a name may be the last part of a camera's.
+        """The cameras asked for, in the table's order, then their depths; a name may be the last part of a camera's.
 
         Raises SimulatorError for a camera that the task lacks, naming those it has, and for a size that is none.
         """
-        found = {}
+        found, views = {}, self.views
         for text in asked:
             name, _, size = text.partition("=")
-            camera = self._camera(name)
-            found[camera] = asked[text] if isinstance(asked, Mapping) else _size(text, size, self.cameras[camera])
-        return {name: _positive(name, found[name]) for name in self.cameras if name in found}
+            camera = self._view(name)
+            found[camera] = asked[text] if isinstance(asked, Mapping) else _size(text, size, views[camera])
+        return {name: _positive(name, found[name]) for name in views if name in found}
 
-    def _camera(self, name: str) -> str:
-        named = [camera for camera in self.cameras if name in (camera, camera.rpartition(".")[2])]
+    @property
+    def views(self) -> dict[str, Size]:
+        """The cameras, and behind them their depths."""
+        return {**self.cameras, **{f"{name}{DEPTH}": size for name, size in self.cameras.items() if self.depth}}
+
+    def _view(self, name: str) -> str:
+        named = [view for view in self.views if name in (view, view.rpartition(".")[2])]
         if len(named) != 1:
             known = ", ".join(self.cameras) or "none"
+            depths = f"each with a depth, NAME{DEPTH}" if self.depth else "without depth"
+            offered = f"{known}; {depths}" if self.cameras else known
             raise SimulatorError(
-                f"cameras: expected one of {self.name} ({known}), found {name!r}{nearest(name, self.cameras)}"
+                f"cameras: expected one of {self.name} ({offered}), found {name!r}{nearest(name, self.views)}"
             )
         return named[0]
 
     def entries(self, asked: Asked = (), points: int = 0) -> dict[str, dict[str, Any]]:
         """The LeRobot entries of all columns of an episode with these cameras and so many points."""
         numbers = {name: dict(entry) for name, entry in self.features.items()}
-        action, images = numbers.pop("action"), {n: image(s) for n, s in self.sized(asked).items()}
+        action, images = numbers.pop("action"), {n: image(n, s) for n, s in self.sized(asked).items()}
         return {**numbers, **self.clouds(points), **images, "action": action, **outcome()}
 
     def clouds(self, points: int) -> dict[str, dict[str, Any]]:
@@ -203,8 +214,27 @@ class Episode:
 
 def unseen(cameras: Cameras, points: int = 0) -> Observation:
     """Zeros in place of the images and points of an observation that nobody reads."""
-    blank: Observation = {name: np.zeros((*size, 3), np.uint8) for name, size in cameras.items()}
+    blank: Observation = {name: np.zeros(shape, kind) for name, (kind, shape) in shown(cameras).items()}
     return blank | ({POINTS: np.zeros((points, 3), np.float32)} if points else {})
+
+
+def is_depth(view: str) -> bool:
+    """Whether a camera's name is that of its depth."""
+    return view.endswith(DEPTH)
+
+
+def shown(cameras: Cameras) -> dict[str, tuple[str, tuple[int, int, int]]]:
+    """Dtype and shape of what cameras show: colours, or metres along the optical axis."""
+    return {n: ("float32", (*size, 1)) if is_depth(n) else ("uint8", (*size, 3)) for n, size in cameras.items()}
+
+
+def looked(cameras: Cameras, colours: Callable[[str, Size], Array], depth: Callable[[str, Size], Array]) -> Observation:
+    """What cameras show, drawn by `colours` and `depth` of the last part of a camera's name and a size."""
+    seen: Observation = {}
+    for view, size in cameras.items():
+        name = view.rpartition(".")[2]
+        seen[view] = depth(name.removesuffix(DEPTH), size)[..., None] if is_depth(view) else colours(name, size)
+    return seen
 
 
 def vector(width: int, names: list[str]) -> dict[str, Any]:
@@ -212,9 +242,11 @@ def vector(width: int, names: list[str]) -> dict[str, Any]:
     return {"dtype": "float32", "shape": [width], "names": names}
 
 
-def image(size: Size) -> dict[str, Any]:
-    """The LeRobot entry of a camera."""
-    return {"dtype": "video", "shape": [*size, 3], "names": ["height", "width", "channels"]}
+def image(view: str, size: Size) -> dict[str, Any]:
+    """The LeRobot entry of a camera, or of its depth."""
+    deep = is_depth(view)
+    entry = {"dtype": "video", "shape": [*size, 1 if deep else 3], "names": ["height", "width", "channels"]}
+    return entry | ({"info": {"is_depth_map": True, "depth_unit": "m"}} if deep else {})
 
 
 def outcome() -> dict[str, dict[str, Any]]:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.sim.base import Array, Info, Observation, Simulator, SimulatorError, Size, Task
+from nextmove.sim.base import Array, Info, Observation, Simulator, SimulatorError, Size, Task, shown
 
 
 class Environment:
     """One task, stepped at `fps`; the same seed and actions give the same episode in every process.
 
-    Observations hold every feature as float32 (D,), every camera asked for as uint8 (height, width, 3) of its size,
-    the points asked for as float32 (P, 3), and `task`, the instruction.
+    Observations hold every feature as float32 (D,), every camera asked for as uint8 (height, width, 3) of its size, a
+    depth as float32 (height, width, 1) in metres, the points asked for as float32 (P, 3), and `task`, the instruction.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Environment:
         self._told, self.instruction = told, task.instruction
         entries = {**task.features, **task.clouds(points)}
         numbers = {n: ("float32", tuple(f["shape"])) for n, f in entries.items() if n != "action"}
-        self._shapes = numbers | {n: ("uint8", (*size, 3)) for n, size in self.cameras.items()}
+        self._shapes = numbers | shown(self.cameras)
         self._steps: int | None = None
 
     @property

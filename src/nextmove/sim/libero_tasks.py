@@ -32,6 +32,7 @@ def _task(suite: str, name: str, problem: str) -> Task:
             "action": vector(7, _MOVES),
         },
         cameras={f"observation.images.{camera}": (128, 128) for camera in ("agentview", "robot0_eye_in_hand")},
+        depth=True,
         cloud=_CLOUDS[suite],
         make="nextmove.sim.libero:Libero",
         expert="nextmove.sim.libero_expert:demonstrate",

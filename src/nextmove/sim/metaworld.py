@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.sim.base import POINTS, Array, Cameras, Info, Observation, Size, Task, unseen
+from nextmove.sim.base import POINTS, Array, Cameras, Info, Observation, Size, Task, looked, unseen
 from nextmove.sim.missing import missing
 from nextmove.sim.mujoco_render import Views, prepare
 
@@ -119,7 +119,7 @@ class MetaWorld:
             return seen | unseen(self._cameras, self._points)
         if self._points and self._cloud:
             seen[POINTS] = self._views.points(self._cloud, self._points)
-        return seen | {name: self.image(name.rpartition(".")[2], size) for name, size in self._cameras.items()}
+        return seen | looked(self._cameras, self.image, self.depth)
 
 
 def _turned(camera: str, image: npt.NDArray[Any]) -> npt.NDArray[Any]:

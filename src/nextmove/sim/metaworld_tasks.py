@@ -101,6 +101,7 @@ def _task(name: str, instruction: str) -> Task:
         robot_type="sawyer",
         features=FEATURES,
         cameras=CAMERAS,
+        depth=True,
         cloud=Cloud("corner4", (256, 256), (-0.45, 0.35, 0.005), (0.45, 0.955, 0.5), _TABLES.get(name, 0.0)),
         make="nextmove.sim.metaworld:MetaWorld",
         expert="nextmove.sim.metaworld_expert:demonstrate",
