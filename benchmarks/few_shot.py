@@ -1,18 +1,19 @@
 """Flamingo reads examples: two made-up names in a prompt, for kinds of things that it was never trained on.
 
-    python benchmarks/few_shot.py                                   # about half an hour of one core
+    python benchmarks/few_shot.py                                   # three quarters of an hour of one core
     python benchmarks/few_shot.py --minutes 0.2 --scenes 400 --out /tmp/few --name ""        # to try it
 
 The language model is small and learns from text alone: lines in which two made-up names are given to two described
 things, half of the time each ("red cube dab. blue ball wug. red cube dab."), then asked for, and as many in which words
 and names are said three times in the same order, without which nothing teaches it within minutes to look back for what
-stood behind a word (induction heads, Olsson et al. 2022). Frozen, it is what
-Flamingo's resampler and gated blocks learn to see around: the image of a thing stands where its description stood. The
-image tower learns first, by CLIP, and is frozen too. A fourth of the kinds of things (colour and shape) and a fifth of
-the names are never trained on, in no part; all prompts that are judged are of these. Look at the table's first line
-before the rest: a language model that does not tell names in words cannot with images. What is done is kept in OUT and
-not done again. The table goes to docs/data/NAME.json, from where
-`scripts/results.py write` takes it.
+stood behind a word (induction heads, Olsson et al. 2022). Frozen, it is what Flamingo's resampler and gated blocks
+learn to see around: the image of a thing stands where its description stood. Half of its prompts tell true descriptions
+in place of names, since names alone teach nothing at first: a name is found only where both an example and what is
+asked are seen. The image tower learns first, by CLIP, and is frozen too. A fourth of the kinds of things (colour and
+shape) and a fifth of the names are never trained on, in no part; all prompts that are judged are of these. Look at the
+table's first line before the rest: a language model that does not tell names in words cannot with images. What is done
+is kept in OUT and not done again. The table goes to docs/data/NAME.json, from where `scripts/results.py write` takes
+it.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ STEPS = {
     ),
     "flamingo": (
         "flamingo {out}/things --from language={out}/language tower={out}/tower --kinds thing --recipe.trains bridge "
-        "--recipe.wording.question '' --recipe.wording.end . --recipe.shots.renamed 1 "
-        "--recipe.shots.asked 4 --recipe.optim.batch 160 --recipe.optim.warmup 30 --recipe.optim.ema 0.99 "
-        "--recipe.resampler.latents 8 --recipe.resampler.layers 1",
+        "--recipe.wording.question '' --recipe.wording.end . --recipe.shots.renamed 0.5 "
+        "--recipe.shots.asked 4 --recipe.optim.batch 160 --recipe.optim.lr 2e-3 --recipe.optim.warmup 30 "
+        "--recipe.optim.ema 0.99 --recipe.resampler.latents 8 --recipe.resampler.layers 1",
         20.0,
     ),
 }

@@ -97,9 +97,9 @@ TOLD: dict[str, tuple[tuple[str, Rule], ...]] = {
         _outputs("blip-caption"),
     ),
     "flamingo": (
-        _outputs("flamingo"),
         _shown("4 examples", "{right} names never trained, of two shown by four examples"),
         _shown("4 examples without their images", "{right} without the examples' images"),
+        _outputs("flamingo"),
     ),
     "llava": (_said("llava", "answers exact", "{right} answers word for word"), _outputs("llava")),
     "paligemma": (_outputs("paligemma"),),
