@@ -341,6 +341,7 @@ def main() -> None:
     columns = ["head", "success", *others]
     columns += ["ms per chunk", "calls per chunk", "steps", "M parameters"]
     heads = ", by action head" if len(found) > 1 else ""
+    heads += " on one transformer" if args.network == "transformer" else ""
     told, title = command(args), f"{suite.title} by instruction from one camera{heads}"
     made: dict[str, Any] = {"command": told, "simulated": [args.suite]}
     keep(args.name, title=title, note=note, columns=columns, rows=rows, **made)
