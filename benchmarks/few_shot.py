@@ -5,15 +5,14 @@
 
 The language model is small and learns from text alone: lines in which two made-up names are given to two described
 things, half of the time each ("red cube dab. blue ball wug. red cube dab."), then asked for, and as many in which words
-and names are said three times in the same order, without which nothing teaches it within minutes to look back for what
-stood behind a word (induction heads, Olsson et al. 2022). Frozen, it is what Flamingo's resampler and gated blocks
-learn to see around: the image of a thing stands where its description stood. Half of its prompts tell true descriptions
-in place of names, since names alone teach nothing at first: a name is found only where both an example and what is
-asked are seen. The image tower learns first, by CLIP, and is frozen too. A fourth of the kinds of things (colour and
-shape) and a fifth of the names are never trained on, in no part; all prompts that are judged are of these. Look at the
-table's first line before the rest: a language model that does not tell names in words cannot with images. What is done
-is kept in OUT and not done again. The table goes to docs/data/NAME.json, from where `scripts/results.py write` takes
-it.
+and names are said three times in the same order, so that looking back for what stood behind a word pays at every word
+(induction heads, Olsson et al. 2022). Frozen, it is what Flamingo's resampler and gated blocks learn to see around: the
+image of a thing stands where its description stood. Half of its prompts tell true descriptions in place of names: a
+name is found only where both an example and what is asked are seen, a description where one image is. The image tower
+learns first, by CLIP, and is frozen too. A fourth of the kinds of things (colour and shape) and a fifth of the names
+are never trained on, in no part; all prompts that are judged are of these. Look at the table's first line before the
+rest: a language model that does not tell names in words cannot with images. What is done is kept in OUT and not done
+again. The table goes to docs/data/NAME.json, from where `scripts/results.py write` takes it.
 """
 
 from __future__ import annotations
@@ -192,7 +191,9 @@ def _keep(args: argparse.Namespace, rows: list[list[str]], facts: dict[str, dict
             "half of either name's images exchanged for the other's, the examples offer the names and explain neither. "
             "An answer counts where it is equal letter for letter. Gains are paired by prompt, in points, with 95 % "
             f"intervals. Kinds (12 of 48 of colour x shape) and names (154 of 770) of the judged prompts stand in no "
-            "training: not the tower's, nor the language model's text, nor Flamingo's. One training seed, seed 0, "
+            "training: not the tower's, nor the language model's text, nor Flamingo's; beginnings and endings of the "
+            "names do. Half of Flamingo's prompts tell true descriptions in place of names; a training with names "
+            "alone, at half the rate, left the gates near 0, and was ended. One training seed, seed 0, "
             f"images of 64 px; busy minutes of one thread: {spent}. {args.remark}"
         ).strip(),
         columns=["judged", "right", "share", "95 % interval", "4 examples are ahead by"],
