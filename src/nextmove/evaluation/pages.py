@@ -12,11 +12,11 @@ def page(template: str, filters: Mapping[str, Callable[..., Any]] | None = None,
 
     filters: functions that the template calls by name.
     """
-    from jinja2.defaults import DEFAULT_FILTERS
+    from jinja2.filters import FILTERS
 
     environment = _environment()
     # Those of this page alone, so that one that is missing fails whichever page came before.
-    environment.filters = {**DEFAULT_FILTERS, **(filters or {})}
+    environment.filters = {**FILTERS, **(filters or {})}
     return environment.get_template(f"{template}.html.j2").render(**values)
 
 
