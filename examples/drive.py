@@ -24,13 +24,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--runtime", choices=("torch", "openvino"), default="torch")
+    parser.add_argument("--unchanged", type=float, help="levels of 255 up to which a camera's tokens are kept")
     parser.add_argument("--world", default="pusht", help="task of a simulator")
     parser.add_argument("--task", help="what the robot is told, in words")
     parser.add_argument("--seed", type=int, default=100_000)
     parser.add_argument("--real", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)  # small networks are quickest on one
-    policy = jobs.load_policy(given.run, runtime=given.runtime)
+    policy = jobs.load_policy(given.run, runtime=given.runtime, unchanged=given.unchanged)
     if given.task and "task" not in policy.inputs:
         raise SystemExit(f"--task: {given.run} takes no instruction, it reads {', '.join(policy.inputs)}")
     writer = TimedActor(policy, policy.spec.fps)  # the policy itself would do: this one remembers its words

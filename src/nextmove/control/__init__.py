@@ -3,7 +3,7 @@
 from nextmove.control.choice import suited, suited_rows
 from nextmove.control.clock import Clock, VirtualTime
 from nextmove.control.ensemble import BatchedEnsembling, Ensembling
-from nextmove.control.receding import BatchedReceding, Receding, history, stack_observations
+from nextmove.control.receding import BatchedReceding, Receding, forget, history, stack_observations
 
 __all__ = [
     "BatchedEnsembling",
@@ -12,6 +12,7 @@ __all__ = [
     "Ensembling",
     "Receding",
     "VirtualTime",
+    "forget",
     "history",
     "stack_observations",
     "suited",

@@ -54,6 +54,13 @@ def history(observations: Sequence[Observation]) -> Batch:
     return stack_observations([observations])
 
 
+def forget(actor: Actor) -> None:
+    """An episode is over: an actor that remembers something of it, which has a method `forget`, does so no longer."""
+    own = getattr(actor, "forget", None)
+    if own is not None:
+        own()
+
+
 class _Row:
     """The recent observations of one robot, and its queue of actions."""
 
@@ -111,8 +118,12 @@ class BatchedReceding:
         self._every: int = getattr(actor, "plans_a_subtask", 1)
 
     def reset(self, row: int, rng: torch.Generator | None = None) -> None:
-        """Forgets what row `row` saw and planned; it draws from `rng` from now on (from its former one if absent)."""
+        """Forgets what row `row` saw and planned; it draws from `rng` from now on (from its former one if absent).
+
+        So does the actor (`forget`).
+        """
         self._rows[row].reset(rng)
+        forget(self.actor)
 
     def plan(self, row: int) -> Action | None:
         """The latest whole chunk (H, A) of row `row`, None before its first."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nextmove.contracts import Actor, Batch, Chunk, Feature, Known, Rng, Rows, seeded
+from nextmove.control import forget
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,17 @@ def torch_threads(n: int) -> Iterator[None]:
 def latency(
     policy: Actor, obs: Batch, n: int = 50, threads: int = 1, warmup: int = 3, n_action_steps: int | None = None
 ) -> Latency:
-    """Times `n` plans after `warmup` untimed ones; `obs` is a batch of one history, tensors (1, T, ...)."""
+    """Times `n` plans after `warmup` untimed ones; `obs` is a batch of one history, tensors (1, T, ...).
+
+    An actor that keeps what it saw of pictures that do not change forgets it before each.
+    """
     if n < 1 or warmup < 1:
         raise ValueError(f"n, warmup: expected at least 1, found {n} and {warmup}")
     ms = []
     with torch_threads(threads):
         for call in range(warmup + n):
             rng = Rows([seeded(0, call)])
+            forget(policy)
             start = time.perf_counter()
             # Reading the numbers back makes an accelerator finish before the clock stops.
             policy.act(obs, rng=rng).actions.cpu()
@@ -96,6 +101,10 @@ class TimedActor:
         if abs(chunk.dt * self.fps - 1) > 1e-3:
             raise ValueError(f"chunk.dt: expected {1 / self.fps:g} s, as the environment runs, found {chunk.dt:g} s")
         return chunk
+
+    def forget(self) -> None:
+        """An episode is over: the actor forgets it, where it remembers anything."""
+        forget(self.actor)
 
     def drain(self) -> Sequence[float]:
         """The times since the last drain, in milliseconds."""

@@ -26,7 +26,7 @@ from nextmove.jobs.simulated import HELD_OUT, exchanged, judge, played, report, 
 from nextmove.jobs.simulators import taught_in
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import Policy
-from nextmove.runtime import LEAST, Precision, Ranges, compiled
+from nextmove.runtime import LEAST, Precision, Ranges, compiled, keep_unchanged
 from nextmove.training.config import check_device
 
 
@@ -41,6 +41,7 @@ def load_policy(
     precision: Precision = "float32",
     ranges: Ranges | None = None,
     blind: bool = False,
+    unchanged: float | None = None,
     device: str = "cpu",
     unnorm_key: str | None = None,
     cameras: Mapping[str, tuple[int, int]] | None = None,
@@ -57,6 +58,8 @@ def load_policy(
         precision: Of a runtime other than torch.
         ranges: Of the precision w8a8, as `runtime.calibrate` finds them.
         blind: Plan from noise in place of the cameras' images and of point clouds.
+        unchanged: Keep the tokens of a camera whose picture changes by at most so many levels of 255 in each patch
+            (0: not at all), of policies whose language model reads them, for one robot; None: look at every picture.
         device: cpu or cuda, where torch computes the networks.
         unnorm_key: The data set in whose units a checkpoint of OpenVLA acts; None: the only one that it knows.
         cameras: Names, heights and widths of the cameras that such a checkpoint is shown.
@@ -85,7 +88,10 @@ def load_policy(
     if blind and not {"image", "points"} & {feature.type for feature in policy.inputs.values()}:
         read = ", ".join(policy.inputs)
         raise ConfigError(f"blind: {model} reads no camera and no points, only {read}; leave out --blind")
-    return compiled(policy, precision, ranges) if runtime == "openvino" else policy.to(device)
+    policy = compiled(policy, precision, ranges) if runtime == "openvino" else policy.to(device)
+    if unchanged is None:
+        return policy
+    return keep_unchanged(policy, unchanged, sum(feature.type == "image" for feature in policy.inputs.values()))
 
 
 @cache
@@ -117,6 +123,7 @@ def evaluate(
     video: int = 4,
     blind: bool = False,
     shuffled: bool = False,
+    unchanged: float | None = None,
     device: str = "cpu",
     unnorm_key: str | None = None,
     out: str | Path | None = None,
@@ -152,6 +159,9 @@ def evaluate(
             clouds, and report both with a paired test: what it solves then, it solves without seeing.
         shuffled: Judge it once more on the same episodes of a suite with the instruction of another of its tasks, which
             every seed draws: what it solves then, it solves without listening.
+        unchanged: Keep the tokens of a camera whose picture changes by at most so many levels of 255 in each patch (0:
+            not at all), of policies whose language model reads them: how many were kept, and how far plans are from
+            those that look at every picture, is measured and printed.
         device: cpu or cuda, where torch plans; each process loads the policy there.
         unnorm_key: The data set in whose units a checkpoint of OpenVLA acts, where it knows several.
         out: Folder of the report; default MODEL/evaluation.
@@ -168,17 +178,18 @@ def evaluate(
     task = ("" if data is not None else taught_in(model)) if task is None else task
     own = unsaid(several(task, batched)[0] if data is None else sets.open_dataset(data))
     make = partial(load_policy, model, sampler=sampler, steps=steps, execute=execute, unnorm_key=unnorm_key, **own)
-    reference, make = make, partial(make, runtime=runtime, precision=precision, device=device)
+    reference, make = make, partial(make, runtime=runtime, precision=precision, device=device, unchanged=unchanged)
     if precision == "w8a8":
         make = partial(make, ranges=precise.ranges(reference(), task, data, leave_out, least_weights))
     asked = [sampler, steps or None, f"execute{execute}" if execute else None, None if runtime == "torch" else runtime]
     asked += [given for given, usual in ((precision, "float32"), (device, "cpu")) if given != usual]
     asked += [f"from{least_weights}"] if least_weights != LEAST else []
+    asked += [f"unchanged{unchanged:g}"] if unchanged is not None else []
     name = "-".join(str(part) for part in (Path(model).name, *asked) if part)
     policies = {name: make()} | ({f"{name}-blind": make(blind=True)} if blind else {})
     if shuffled:
         exchanged(policies[name], several(task, batched), name)
-    float32 = precise.Float32(precision, reference, least_weights)
+    float32 = precise.Float32(precision, reference, least_weights, unchanged)
     out = writable_dir(Path(out) if out else Path(model) / "evaluation")
     with hold(out):
         if data is not None:
@@ -208,12 +219,14 @@ def _check_together(call: Call) -> None:
     if asked["data"] is None:
         call.leave_out("windows leave_out", "for offline judging, which needs --data")
     else:
-        call.leave_out("task episodes seed workers batched video shuffled", "for a simulator, found --data")
+        call.leave_out("task episodes seed workers batched video shuffled unchanged", "for a simulator, found --data")
     at_least(1, least_weights=asked["least_weights"])
     if asked["precision"] != "w8a8":
         call.leave_out("least_weights", "for --precision w8a8")
     if asked["batched"] and asked["runtime"] == "openvino":
         raise ConfigError("batched: openvino computes a plan at a time; leave out --batched or --runtime")
+    if asked["batched"] and asked["unchanged"] is not None:
+        raise ConfigError("batched: tokens are kept of one robot's pictures; leave out --batched or --unchanged")
 
 
 def _offline(

@@ -18,6 +18,7 @@ from nextmove.jobs.left_out import remaining
 from nextmove.jobs.robot import read_features, sensors
 from nextmove.models.policy import Policy
 from nextmove.runtime import LEAST, Precision, Ranges, calibrate, difference
+from nextmove.runtime.unchanged import Unchanged
 
 PLANS = 32
 CALIBRATED = 8
@@ -34,17 +35,36 @@ class Float32:
     make: Callable[[], Policy]
     least_weights: int = LEAST
     """Of a product that w8a8 rounds."""
+    unchanged: float | None = None
+    """Levels up to which the tokens of a picture are kept."""
 
     def beside(self, entry: Entry, policy: Policy, shown: Callable[[Policy], list[Batch]]) -> Entry:
-        """The entry of a report with how far the policy's plans are from float32's among its facts, also printed."""
-        if self.precision == "float32":
+        """The entry of a report with how far the policy's plans are from float32's among its facts, also printed.
+
+        So are those of a policy that keeps the tokens of pictures, with how many it kept.
+        """
+        if self.precision == "float32" and self.unchanged is None:
             return entry
-        what = (
-            f"w8a8 (products of at least {self.least_weights} weights)" if self.precision == "w8a8" else self.precision
-        )
-        found = f"{what}: {difference(policy, self.make(), shown(policy))}"
+        before = _kept(policy)
+        observations = shown(policy)
+        kept, asked = (now - then for now, then in zip(_kept(policy), before, strict=True))
+        policy.forget()
+        apart = difference(policy, self.make(), observations)
+        looked = f"; {kept} of {asked} pictures kept their tokens" if asked else ""
+        found = f"{self._what()}: {apart}{looked}"
         print(found)
         return replace(entry, facts={**entry.facts, "precision": found})
+
+    def _what(self) -> str:
+        w8a8, levels = f"w8a8 (products of at least {self.least_weights} weights)", self.unchanged
+        named = [w8a8 if self.precision == "w8a8" else self.precision]
+        return ", ".join(named if levels is None else [*named, f"unchanged up to {levels:g} levels"])
+
+
+def _kept(policy: Policy) -> tuple[int, int]:
+    """How many pictures kept their tokens since the policy was loaded, and of how many."""
+    found = [one for one in policy.networks().values() if isinstance(one, Unchanged)]
+    return sum(one.kept for one in found), sum(one.asked for one in found)
 
 
 def of_task(policy: Policy, task: str, seed: int) -> list[Batch]:
@@ -95,3 +115,7 @@ class _Shown:
         """The actor's plan."""
         self.seen.append(obs)
         return self.actor.act(obs, rng=rng, known=known)
+
+    def forget(self) -> None:
+        """An episode is over for the actor too."""
+        self.actor.forget()

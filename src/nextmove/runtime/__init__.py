@@ -7,6 +7,7 @@ from nextmove.runtime.openvino import compiled
 from nextmove.runtime.packed import packed
 from nextmove.runtime.program import Precision
 from nextmove.runtime.ranges import LEAST, Ranges
+from nextmove.runtime.unchanged import keep_unchanged
 
 __all__ = [
     "LEAST",
@@ -18,5 +19,6 @@ __all__ = [
     "calibrate",
     "compiled",
     "difference",
+    "keep_unchanged",
     "packed",
 ]

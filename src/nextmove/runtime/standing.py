@@ -15,7 +15,7 @@ class Standing(nn.Module):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.training = net, net.training
         self._weights = [*net.parameters(), *net.buffers()]
         self._state: list[tuple[int, int]] = []
         self.register_load_state_dict_pre_hook(_within)  # type: ignore[no-untyped-call]

@@ -249,6 +249,13 @@ class Policy(Model):
             actions, words = self._generate(obs, rng, known)
         return Chunk(actions[:, self.timing.first :].clone(), 1 / self.spec.fps, words)
 
+    def forget(self) -> None:
+        """An episode is over: networks that remember something of it do so no longer (`runtime.unchanged`)."""
+        for network in self.networks().values():
+            forget: Any = getattr(network, "forget", None)
+            if forget is not None:
+                forget()
+
     def networks(self) -> dict[str, nn.Module]:
         """The networks that planning calls, by name (`contracts.networks`)."""
         return networks.networks(self)
