@@ -29,6 +29,7 @@ from nextmove.models.policy.openvla_oft import OpenVlaOft
 from nextmove.sim import SimulatorError
 
 
+@pytest.mark.usefixtures("short", "unrendered")
 def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The package's name `compare` is the function.
     module = importlib.import_module("nextmove.jobs.trainings")
@@ -41,6 +42,7 @@ def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(module, "train", train)
     settings: dict[str, Any] = {"out": tmp_path, "demonstrations": (3,), "steps": 5, "episodes": 2, "video": 0}
+    settings |= {"workers": 0}
     # A training that was killed before its first checkpoint starts anew.
     (tmp_path / "train" / "bc-n3-s0" / "checkpoints").mkdir(parents=True)
     jobs.compare(demos, entries=("bc",), **settings)
@@ -50,7 +52,7 @@ def test_compare_keeps_what_is_done(demos: Path, tmp_path: Path, monkeypatch: py
     assert len(report["comparisons"]) == 3
     assert report["policies"]["flow-policy-n3-s0-euler2"]["facts"]["entry"] == "flow-policy@euler:2"
     assert "Success by number of demonstrations" not in (tmp_path / "report.html").read_text()
-    jobs.compare(demos, entries=("bc",), **{**settings, "demonstrations": (2, 3)})
+    jobs.compare(demos, entries=("bc",), **{**settings, "demonstrations": (2, 3), "workers": 1})
     assert "Success by number of demonstrations" in (tmp_path / "report.html").read_text()
 
 
@@ -91,6 +93,7 @@ def test_a_head_that_there_is_not_is_named_with_those_there_are(text: str, messa
         ComparedRun.parse(text, 100, 0)
 
 
+@pytest.mark.usefixtures("short", "unrendered")
 def test_two_heads_of_one_system_are_compared(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = ("bc", "bc+diffusion@ddim:2", "bc+diffusion@ddim:1")
     settings: dict[str, Any] = {"demonstrations": (2,), "steps": 2, "episodes": 1, "video": 0, "workers": 0}
@@ -138,7 +141,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "machine", lambda: {"processor": "abacus"})
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "unrendered")
 def test_a_comparison_reports_all_lines_judged_on_its_episodes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,7 +164,7 @@ def test_a_comparison_reports_all_lines_judged_on_its_episodes(
     assert printed[5] == f"{report['notes']} Open {tmp_path / 'report.html'}"
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "unrendered")
 def test_a_line_judged_on_other_episodes_is_refused_before_any_work(tmp_path: Path) -> None:
     jobs.compare(tmp_path, entries=("bc",), out=tmp_path, episodes=4)
     message = r"bc-n100-s0.json: expected 6 episodes from seed 100000 on pusht, found 4 from seed 100000 on pusht"
@@ -170,7 +173,7 @@ def test_a_line_judged_on_other_episodes_is_refused_before_any_work(tmp_path: Pa
     assert [path.stem for path in (tmp_path / "judged").iterdir()] == ["bc-n100-s0"]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "unrendered")
 def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"out": tmp_path, "episodes": 4}
     jobs.compare(tmp_path, entries=("bc", "act"), **settings)
@@ -226,6 +229,7 @@ def test_demonstrations_of_another_robot_are_named_before_any_training(tmp_path:
         jobs.compare(tmp_path / "nowhere", out=tmp_path / "out", demonstrations=(1,), steps=1)
 
 
+@pytest.mark.usefixtures("short", "unrendered")
 def test_trainings_of_another_budget_or_other_data_are_not_taken_for_those_asked_for(
     demos: Path, tmp_path: Path
 ) -> None:
@@ -248,6 +252,7 @@ def test_trainings_of_another_budget_or_other_data_are_not_taken_for_those_asked
             jobs.compare(copy, steps=2, **settings)
 
 
+@pytest.mark.usefixtures("short", "unrendered")
 def test_judgements_of_trainings_that_are_gone_are_made_anew_or_left_out(
     demos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,15 +263,12 @@ def test_judgements_of_trainings_that_are_gone_are_made_anew_or_left_out(
     assert first["weights_hash"] == store.weights_hash(run) == json.loads(path.read_text())["facts"]["weights_hash"]
     assert first["data_hash"] == json.loads(path.read_text())["facts"]["data_hash"]
     shutil.rmtree(run)
-    report = compare(entries=("flow-policy",), train_seeds=(1,))
-    assert list(report["policies"]) == ["flow-policy-n2-s1"]
+    report = compare(entries=("bc",), train_seeds=(1,))
+    assert list(report["policies"]) == ["bc-n2-s1"]
     assert report["notes"] == "Left out, its training is gone: bc-n2-s0."
     assert report["notes"] in capsys.readouterr().out
     jobs.train("bc", demos, out=run, steps=2, episodes=2, seed=5)
-    assert (
-        "Left out, its training was done anew: bc-n2-s0."
-        in compare(entries=("flow-policy",), train_seeds=(1,))["notes"]
-    )
+    assert "Left out, its training was done anew: bc-n2-s0." in compare(entries=("bc",), train_seeds=(1,))["notes"]
     again = compare(entries=("bc",))["policies"]["bc-n2-s0"]["facts"]
     assert "bc-n2-s0: its training was done anew since it was judged; it is judged anew" in capsys.readouterr().out
     assert again["weights_hash"] == store.weights_hash(run) != first["weights_hash"]

@@ -27,6 +27,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SMALL: dict[str, Any] = {"entries": ("bc", "flow-policy@euler:1"), "steps": 3, "windows": 40, "offline": True}
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_policies_are_compared_on_held_out_episodes_of_any_robot(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +86,7 @@ def test_episodes_judged_on_are_never_trained_on_after_others_are_added(tmp_path
     assert after[after < len(few)].tolist() == before.tolist()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_finished_runs_are_compared_on_what_none_was_trained_on(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,9 +126,8 @@ def test_finished_runs_are_compared_on_what_none_was_trained_on(
     assert report["policies"]["a-bc"]["facts"]["steps"] == 3
 
 
-def test_finished_runs_are_compared_on_seeds_that_none_was_shown(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("short", "unrendered")
+def test_finished_runs_are_compared_on_seeds_that_none_was_shown(run: Path, tmp_path: Path) -> None:
     other = shutil.copytree(run, tmp_path / "other")
     options: dict[str, Any] = {"runs": (run, other), "out": tmp_path / "out", "video": 0, "workers": 0}
     with pytest.raises(ConfigError, match=r"found \d of 4 demonstrated to flow .*choose others with --seed"):
