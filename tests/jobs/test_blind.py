@@ -14,13 +14,20 @@ from nextmove.codecs.batches import Batches
 from nextmove.codecs.scaled import Mode
 from nextmove.config import ConfigError
 from nextmove.contracts import Feature, Rows, seeded
-from nextmove.encoders import Cloud
+from nextmove.encoders import Camera, Cloud, Observation, State
 from nextmove.jobs.evaluate import load_policy
+from nextmove.models.policy import Timing
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.observed import unseen
 from nextmove.nn.pointnet import Points3d
+from nextmove.nn.small_resnet import SmallResNet
 
 STATE, TOP, CLOUD = INPUTS
+CAMERA = Camera(backbone=SmallResNet((8, 16)), keypoints=8)
+LOOKING = BC(
+    encoder=Observation((State(("observation.state",)), CAMERA)),
+    timing=Timing(n_obs_steps=1, horizon=8, n_action_steps=8),
+)
 
 
 def test_noise_stands_in_for_images_and_points_and_is_the_rngs() -> None:
@@ -65,10 +72,11 @@ def test_a_blind_policy_acts_the_same_whatever_it_is_shown() -> None:
     assert not torch.equal(own, policy.act(moved, rng=seeded(0)).actions)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_both_are_judged_on_the_same_episodes(tmp_path: Path, demos: Path) -> None:
     filmed = jobs.record("pusht", out=tmp_path / "set", episodes=2, cameras=("image=40x40",), workers=0)
     run = tmp_path / "run"
-    jobs.train("bc", filmed, out=run, steps=1, threads=1)
+    jobs.train("bc", filmed, out=run, steps=1, threads=1, recipe=LOOKING)
     report = jobs.evaluate(run, blind=True, episodes=2, video=0, workers=0)
     assert list(report["policies"]) == ["run", "run-blind"]
     assert "cameras" not in report["policies"]["run"]["facts"]

@@ -13,10 +13,14 @@ import pytest
 
 from nextmove import data, jobs
 from nextmove.config import ConfigError
-from nextmove.encoders.filmed_camera import FilmedCamera
+from nextmove.encoders import Camera, FilmedCamera, Observation, State
 from nextmove.models.policy.bc_z import BcZ
+from nextmove.nn.small_resnet import SmallResNet
 
-RECIPE = replace(BcZ(), optim=replace(BcZ().optim, batch=4))
+SMALL = FilmedCamera(Camera(pool="average", backbone=SmallResNet((8, 16))))
+RECIPE = BcZ(
+    encoder=Observation((SMALL, State(("observation.state",), view="plain"))), optim=replace(BcZ().optim, batch=4)
+)
 CAMERA = "observation.images.top"
 
 
@@ -164,6 +168,7 @@ def test_workers_are_started_only_where_something_is_decoded(
         assert ("workers: 0 in place of 1" in capsys.readouterr().out) == (workers == 0)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_what_cannot_be_watched_is_not_judged_and_said(root: Path, tmp_path: Path) -> None:
     train(root, leave_out=(0, 2, 5))
     run = root.parent / "run"
@@ -194,6 +199,7 @@ def test_a_frame_damaged_inside_a_video_says_how_to_judge_without_its_episode(ro
     assert str(caught.value).endswith("mend it, or judge without it: --leave-out 2 5")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_comparison_neither_trains_nor_judges_on_what_is_left_out(root: Path, tmp_path: Path) -> None:
     video(root, 3).unlink()
     asked: dict[str, Any] = {"entries": ("bc",), "offline": True, "steps": 1, "windows": 8, "out": tmp_path / "c"}

@@ -125,7 +125,7 @@ def test_a_saved_generator_is_the_one_that_was_trained(flow: Path) -> None:
 
 
 def test_flow_is_judged_by_samples_and_by_its_likelihood_bound(flow: Path, tmp_path: Path) -> None:
-    report = jobs.judge_generator(flow, samples=12, likelihood=2, out=tmp_path)
+    report = jobs.judge_generator(flow, samples=12, likelihood=2, classified=60, out=tmp_path)
     assert report["likelihood"]["bits_per_dim_bound"] > 2
     assert 0 <= report["quality"]["against_test"]["accuracy"] <= 1
     assert sum(report["quality"]["class_share"]) == pytest.approx(1)

@@ -141,6 +141,7 @@ def test_offline_evaluation_on_what_was_kept_from_training(run: Path, demos: Pat
     assert "out of the 1 episode kept from training; left out: 3 episodes that the policy" in report["task"]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_offline_evaluation_elsewhere(run: Path, demos: Path, tmp_path: Path) -> None:
     other = tmp_path / "copy"
     shutil.copytree(demos, other)

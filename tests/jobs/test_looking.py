@@ -158,7 +158,7 @@ def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_says_what_it_looks_at(filmed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--steps", "1", "--threads", "1", "--recipe.optim.batch", "4"]
+    args = ["--steps", "1", "--threads", "1", "--recipe.optim.batch", "4", "--no-predict"]
     assert main(["train", "act", str(filmed), "--out", str(tmp_path / "sees"), *args]) == 0
     out = capsys.readouterr().out
     assert "looks at observation.state, observation.image (40 x 40 px) (--parts state: at states alone)" in out
@@ -168,7 +168,7 @@ def test_training_says_what_it_looks_at(filmed: Path, tmp_path: Path, capsys: py
     out = capsys.readouterr().out
     assert "looks at observation" not in out
     assert "not used: observation.image" in out
-    jobs.train("bc", filmed, out=tmp_path / "python", steps=1, threads=1)
+    jobs.train("bc", filmed, out=tmp_path / "python", steps=1, threads=1, predict=False)
     assert "looks at observation.state, observation.image" in capsys.readouterr().out
 
 

@@ -14,6 +14,7 @@ SAID = re.compile(
 )
 
 
+@pytest.mark.usefixtures("short", "unrendered")
 @pytest.mark.parametrize("where", ["task", "data"])
 def test_the_difference_in_plans_is_said_and_kept(where, run: Path, demos: Path, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(int8, "LEAST", 1)
@@ -41,6 +42,7 @@ def test_observations_are_those_of_several_episodes(run: Path):
         assert not second["observation.state"].equal(first["observation.state"])
 
 
+@pytest.mark.usefixtures("short", "unrendered")
 def test_float32_is_compared_with_nothing(run: Path, tmp_path, capsys):
     report = jobs.evaluate(run, runtime="openvino", episodes=1, workers=0, video=0, out=tmp_path)
     assert "differ" not in capsys.readouterr().out

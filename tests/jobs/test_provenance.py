@@ -33,6 +33,9 @@ def stored(root: Path, rows: Rows, dtype: str = "float32") -> Path:
     return writer.finalize()
 
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a data set `demos` and a policy `run` that a quarter of its episodes was kept from."""
@@ -161,6 +164,7 @@ def test_a_saved_policy_keeps_what_it_was_trained_on_in_few_bytes(home: Path) ->
     assert facts["content"]["trained"] not in jobs.inspect(home / "run")
 
 
+@pytest.mark.usefixtures("short")
 def test_demonstrated_seeds_are_counted_and_named(
     demos: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

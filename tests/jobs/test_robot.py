@@ -79,6 +79,7 @@ def arm(root: Path, names: object) -> Path:
     return root
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_model_keeps_the_names_and_is_judged_by_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = arm(tmp_path / "own", {"motors": ["pan", "lift"]})
     spec = spec_of(data.open_dataset(own))

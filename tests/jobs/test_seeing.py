@@ -12,14 +12,20 @@ import pytest
 from nextmove import data, jobs, store
 from nextmove.config import ConfigError
 from nextmove.data import identity
+from nextmove.encoders import Camera, FilmedCamera, Observation, State
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.robot import known_by
 from nextmove.jobs.tasks.policy import spec_of
 from nextmove.models.policy.bc import BC
 from nextmove.models.policy.bc_z import BcZ
+from nextmove.nn.small_resnet import SmallResNet
 from nextmove.systems import find
 
-RECIPE = replace(BcZ(), optim=replace(BcZ().optim, batch=8))
+CAMERA = Camera(pool="average", backbone=SmallResNet((8, 16)))
+RECIPE = BcZ(
+    encoder=Observation((FilmedCamera(CAMERA), State(("observation.state",), view="plain"))),
+    optim=replace(BcZ().optim, batch=8),
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +34,7 @@ def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return jobs.record("pusht", out=out, episodes=3, cameras=("image=40x40",), workers=0)
 
 
+@pytest.mark.usefixtures("short", "unrendered")
 def test_it_is_trained_judged_and_compared(
     filmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,6 +158,7 @@ def episodes(report: Path) -> Any:
     return {name: [(e["seed"], e["success"], e["max_reward"]) for e in p["episodes"]] for name, p in policies.items()}
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_a_stopped_evaluation_goes_on_as_if_it_had_not_been(
     run: Path, tmp_path: Path, number: int, status: int, capsys: pytest.CaptureFixture[str]
@@ -181,6 +182,7 @@ def test_a_stopped_evaluation_goes_on_as_if_it_had_not_been(
     assert not (tmp_path / "out" / "rollouts").exists()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_model_of_a_stopped_training_says_so(
     small: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

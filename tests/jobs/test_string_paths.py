@@ -32,6 +32,7 @@ def test_paths_may_be_strings(function: Callable[..., Any]) -> None:
         assert name == "return" or "Path" not in kinds or "str" in kinds, f"{name}: {hint}"
 
 
+@pytest.mark.usefixtures("short", "unrendered")
 def test_strings_do_what_paths_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert jobs.record("pusht", out="demos", episodes=1, workers=0) == Path("demos")

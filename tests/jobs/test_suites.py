@@ -23,6 +23,7 @@ from nextmove.jobs.tasks.looking import recipe_for
 from nextmove.jobs.tasks.policy import spec_of, unused
 from nextmove.models.policy import Timing
 from nextmove.models.policy.bc import BC
+from nextmove.nn.small_resnet import SmallResNet
 from nextmove.nn.text_encoder import TextEncoder
 from nextmove.sim.tasks import suite_of
 
@@ -30,11 +31,12 @@ SEEING = BC(
     encoder=Observation(
         (
             State(),
-            Camera(resize=(8, 12), pool="average"),
+            Camera(resize=(8, 12), pool="average", backbone=SmallResNet((8, 16))),
             Instruction(TextEncoder(width=8, layers=1, heads=1), length=32),
         )
     ),
     timing=Timing(n_obs_steps=1, horizon=2, n_action_steps=2),
+    optim=replace(BC().optim, batch=8),
 )
 
 
@@ -157,6 +159,7 @@ def test_a_suite_is_judged_task_by_task(run: Path, tmp_path: Path, capsys: pytes
     assert rewards == [e["max_reward"] for e in policy["episodes"][3:]]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_runs_are_compared_by_task_and_seed(run: Path, demos: Path, tmp_path: Path) -> None:
     jobs.train("bc", demos, out=tmp_path / "other", steps=3, threads=1, seed=1, recipe=SEEING, bf16="off")
     options = {"runs": (run, tmp_path / "other"), "task": "lamps", "episodes": 2, "video": 0, "workers": 0}
@@ -170,6 +173,7 @@ def test_runs_are_compared_by_task_and_seed(run: Path, demos: Path, tmp_path: Pa
         )
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_what_a_suite_lacks_or_cannot_do_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blind = tuple(
         replace(task, name=f"blind-{task.name}", cameras={"observation.images.top": (8, 12)}) for task in LAMPS
@@ -188,6 +192,7 @@ def test_what_a_suite_lacks_or_cannot_do_is_named(run: Path, tmp_path: Path, mon
         jobs.evaluate(run, task="pusht", episodes=1, workers=0, out=tmp_path)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_simulator_of_another_version_is_named_wherever_it_matters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +220,7 @@ def test_a_simulator_of_another_version_is_named_wherever_it_matters(
     assert f"CAUTION: {said}off, not on)" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_task_is_by_default_the_one_of_the_demonstrations(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,6 +255,7 @@ def test_tasks_are_known_by_their_smallest_suite(tasks: list[str], suite: str | 
     assert suite_of(tasks) == suite
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_lines_that_another_simulator_judged_are_named_in_a_comparison(
     run: Path, demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
