@@ -14,7 +14,7 @@ SAID = re.compile(
 )
 
 
-@pytest.mark.usefixtures("short", "unrendered")
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize("where", ["task", "data"])
 def test_the_difference_in_plans_is_said_and_kept(where, run: Path, demos: Path, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(int8, "LEAST", 1)

@@ -15,6 +15,8 @@ from nextmove.encoders.state import State
 from nextmove.models.policy import Policy, PolicySpec, Timing
 from nextmove.models.policy.flow_policy import FlowPolicy
 from nextmove.nn import Mlp
+from nextmove.nn.resnet import ResNet
+from nextmove.nn.small_resnet import SmallResNet
 
 INPUTS = {
     "observation.state": Feature("state", (2,)),
@@ -23,11 +25,16 @@ INPUTS = {
 }
 
 
-def seeing(*, fitted: bool = True, resize: tuple[int, int] | None = None) -> Policy:
+SMALL = SmallResNet(widths=(16, 32))
+
+
+def seeing(
+    *, fitted: bool = True, resize: tuple[int, int] | None = None, backbone: ResNet | SmallResNet = SMALL
+) -> Policy:
     torch.manual_seed(0)
     recipe = FlowPolicy(
         timing=Timing(horizon=4, n_action_steps=2),
-        encoder=Observation((State(), Camera(resize=resize, crop=(40, 34), keypoints=4), Cloud())),
+        encoder=Observation((State(), Camera(backbone=backbone, resize=resize, crop=(40, 34), keypoints=4), Cloud())),
         decoder=Flow(trunk=Mlp(width=32, depth=2, time_width=16)),
     )
     policy = recipe.build(PolicySpec(INPUTS, action=2, fps=10.0))
