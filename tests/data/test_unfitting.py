@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,7 @@ def test_a_joint_stays_where_it_is_and_the_plan_is_to_wait(root: Path, tmp_path:
 def test_a_policy_that_need_not_listen_learns_to(root: Path, tmp_path: Path) -> None:
     words = Instruction(TextEncoder(width=16, layers=1, heads=2), length=16)
     recipe = BC(encoder=Observation((State(), words)), timing=Timing(n_obs_steps=1, horizon=1, n_action_steps=1))
+    recipe = replace(recipe, optim=replace(recipe.optim, batch=64))
     moved = {}
     for share in (0.0, 0.3):
         policy = jobs.train(
