@@ -5,12 +5,17 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 
 import pytest
 import torch
 
 # Shells start what runs in the background with Ctrl-C ignored; the tests of stopping send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# OpenVINO, once imported with it, forks a process that reports to its makers for each network that it converts, and
+# copying the tables of a process of this size takes longer than the network.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # Two processes test on two cores: a thread each, or four threads wait for one another.
 if "PYTEST_XDIST_WORKER" in os.environ:
