@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.sim.lamps import FRONT, LAMPS
 from nextmove import jobs, sim, store
 from nextmove.config import ConfigError
 from nextmove.contracts import TASK, Feature
+from nextmove.decoders import Sampler
 from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.smolvla import SmolVla
 
@@ -19,12 +21,20 @@ STATE = "observation.state"
 SAID = r"float32, unchanged up to 0 levels: over 12 plans actions differ from float32's by at most 0 \(0\.00% .*; {}"
 
 
+def small() -> SmolVla:
+    """Two layers of each network and a step a plan: what is judged is how often it looks."""
+    recipe = SmolVla()
+    towers = tuple(replace(tower, layers=2) for tower in recipe.encoder.towers)
+    reading = replace(recipe.encoder, language=replace(recipe.encoder.language, layers=2), towers=towers)
+    return replace(recipe, encoder=reading, decoder=replace(recipe.decoder, sampler=Sampler(steps=1)))
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(sim.SUITES, "lamps", LAMPS)
     inputs = {STATE: Feature("state", (1,)), FRONT: Feature("image", (8, 12, 3)), TASK: Feature("text")}
     spec = PolicySpec(inputs, 1, 10)
-    policy = store.create("smolvla", spec, SmolVla())
+    policy = store.create("smolvla", spec, small())
     # It is sent far away, where no lamp ends an episode early.
     numbers = {STATE: torch.randn(9, 1, 1), "action": 100 + torch.randn(9, policy.horizon, 1)}
     policy.fit([{**numbers, "action_is_pad": torch.zeros(9, policy.horizon, dtype=torch.bool)}])

@@ -35,7 +35,11 @@ SPEC = PolicySpec(
 
 def built(recipe=None):
     torch.manual_seed(0)
-    made = (recipe or SmolVla()).build(SPEC)
+    recipe = SmolVla() if recipe is None else recipe
+    # Two layers: what is tested is not how deep they are.
+    towers = tuple(replace(tower, layers=2) for tower in recipe.encoder.towers)
+    reading = replace(recipe.encoder, language=replace(recipe.encoder.language, layers=2), towers=towers)
+    made = replace(recipe, encoder=reading).build(SPEC)
     for weight in made.parameters():
         if weight.dim() > 1:
             nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
