@@ -98,6 +98,13 @@ def test_what_another_runtime_computes_is_kept_too(policy, tmp_path, monkeypatch
     torch.testing.assert_close(kept, plan(policy, seen()), rtol=0, atol=1e-4)
 
 
+def test_any_precision_is_kept(policy):
+    keeping = keep_unchanged(copy.deepcopy(policy).double(), 0.0, 2)
+    looked, kept = (plan(keeping, seen()) for _ in range(2))
+    assert kept.equal(looked)
+    assert sight(keeping).kept == 2
+
+
 def test_small_changes_add_up_until_they_count(policy, keeping):
     first = seen()
     kept = plan(keeping, first)

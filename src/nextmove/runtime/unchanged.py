@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nextmove.config import ConfigError
+from nextmove.contracts import _torch
 from nextmove.contracts.networks import Networked
-from nextmove.runtime.standing import Standing, computable
+from nextmove.runtime.standing import Standing
 
 Model = TypeVar("Model", bound=Networked)
 SIGHT = "vision"
@@ -63,7 +64,8 @@ class Unchanged(Standing):
     def forward(self, pictures: Tensor, steering: Tensor | None = None) -> Tensor:
         """Tokens (N, n, W) of pictures (N, 3, S, S) in [0, 1]; steering: (N, W), of towers that words steer."""
         shown = [pictures] if steering is None else [pictures, steering]
-        if len(pictures) != 1 or not computable(self.net, shown):
+        learning = self.net.training or torch.is_grad_enabled() or any(map(_torch.transformed, shown))
+        if len(pictures) != 1 or learning:
             return self._looked(pictures, steering)
         if self.changed():
             self.forget()
