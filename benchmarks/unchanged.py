@@ -108,7 +108,7 @@ def written(given: argparse.Namespace, rows: list[list[str]]) -> None:
     """The table in docs/data."""
     keep(
         given.name, title="SmolVLA at its published size: cameras that keep the tokens of pictures that do not change",
-        command=f"python benchmarks/unchanged.py --runtime {given.runtime}",
+        command=f"python benchmarks/unchanged.py --runtime {given.runtime} --rounds {given.rounds}",
         note=f"Random weights, float32, {given.threads} threads; medians of {given.rounds} rounds in turns. Off unless "
         "asked for. A kept picture is an equal one here, and the plan is the same to the bit; with a threshold above 0 "
         "plans differ, and `nextmove evaluate RUN --unchanged 4` says by how much and how many pictures were kept.",

@@ -59,6 +59,13 @@ def test_how_many_were_kept_and_what_it_costs_is_said(run: Path, capsys: pytest.
     assert "precision" not in own["facts"]
 
 
+@pytest.mark.usefixtures("unrendered")
+def test_a_blind_policy_is_compared_with_a_blind_one_and_keeps_no_noise(run: Path) -> None:
+    report = jobs.evaluate(run, task="lamps", episodes=1, video=0, workers=0, execute=1, unchanged=0.0, blind=True)
+    found = report["policies"]["run-execute1-unchanged0-blind"]["facts"]["precision"]
+    assert re.fullmatch(SAID.format("0 of 12 pictures kept their tokens"), found)
+
+
 def test_what_it_does_not_go_with_is_named(run: Path) -> None:
     with pytest.raises(ConfigError, match="batched: tokens are kept of one robot's pictures; leave out --batched or"):
         jobs.evaluate(run, task="lamps", batched=True, unchanged=1.0)

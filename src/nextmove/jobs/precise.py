@@ -49,7 +49,10 @@ class Float32:
         observations = shown(policy)
         kept, asked = (now - then for now, then in zip(_kept(policy), before, strict=True))
         policy.forget()
-        apart = difference(policy, self.make(), observations)
+        reference = self.make()
+        # What does not see is compared with what does not either, from the same noise.
+        reference.blind = policy.blind
+        apart = difference(policy, reference, observations)
         looked = f"; {kept} of {asked} pictures kept their tokens" if asked else ""
         found = f"{self._what()}: {apart}{looked}"
         print(found)
