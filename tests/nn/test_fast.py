@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nextmove.contracts import Optim, seeded
 from nextmove.nn import kept, product
 from nextmove.nn.attention import Attention, Heads
-from nextmove.nn.conv import Conv1d, Upsample1d
+from nextmove.nn.conv import Conv1d, Upsample1d, reaching
 from nextmove.nn.dropout import Dropout
 from nextmove.nn.mask import CAUSAL, block_mask
 from nextmove.nn.mish import Mish
@@ -133,8 +133,10 @@ def test_packed_products_leave_gradients_and_tangents_alone(small):
 
 @pytest.mark.parametrize("rows", [1, 40])
 @pytest.mark.parametrize(
-    ("length", "kernel", "stride", "padding"), [(16, 5, 1, 2), (4, 5, 1, 2), (8, 3, 2, 1), (9, 1, 1, 0)]
-)
+    ("length", "kernel", "stride", "padding"),
+    [(16, 5, 1, 2), (4, 5, 1, 2), (3, 5, 1, 2), (2, 5, 1, 2), (1, 5, 1, 2), (8, 3, 2, 1), (2, 3, 2, 1), (1, 3, 2, 1),
+     (9, 1, 1, 0), (2, 5, 1, 3), (3, 4, 3, 1)],
+)  # fmt: skip
 def test_convolutions_equal_pytorchs_with_gradients(rows, length, kernel, stride, padding):
     torch.manual_seed(0)
     ours = Conv1d(6, 10, kernel, stride, padding)
@@ -148,6 +150,36 @@ def test_convolutions_equal_pytorchs_with_gradients(rows, length, kernel, stride
         results.append((y.detach(), x.grad, layer.weight.grad, layer.bias.grad))
     for mine, wanted in zip(*results, strict=True):
         torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("length", "stride", "left"), [(1, 1, [2]), (2, 1, [1, 2, 3]), (4, 1, [0, 1, 2, 3, 4]), (2, 2, [2, 3])]
+)
+def test_taps_that_only_see_zeros_are_left_out(length, stride, left):
+    weight = torch.arange(5.0).expand(3, 2, 5)
+    taps, around = reaching(weight, length, stride, 2)
+    assert taps[0, 0].tolist() == left
+    x = torch.randn(2, 2, length)
+    found, expected = F.conv1d(F.pad(x, around), taps, None, stride), F.conv1d(x, weight, None, stride, 2)
+    torch.testing.assert_close(found, expected)
+
+
+def test_short_inputs_keep_their_taps_until_weights_change():
+    torch.manual_seed(0)
+    conv, x = Conv1d(256, 256, 5, padding=2), torch.randn(1, 256, 1)
+    with torch.inference_mode():
+        before = conv(x)
+        assert reaching(conv.weight, 1, 1, 2)[0] is reaching(conv.weight, 1, 1, 2)[0]
+    with torch.no_grad():
+        conv.weight.mul_(2)
+    with torch.inference_mode():
+        bias = conv.bias[None, :, None]
+        torch.testing.assert_close(conv(x) - bias, 2 * (before - bias))
+
+
+def test_a_kernel_longer_than_input_and_zeros_is_refused():
+    with pytest.raises(RuntimeError):
+        Conv1d(4, 8, 5, padding=1)(torch.randn(2, 4, 1))
 
 
 def test_upsampling_equals_the_transposed_convolution():
