@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from nextmove.evaluation import Entry, EpisodeResult, Latency
 from nextmove.jobs.kept import Demonstrations
 from nextmove.jobs.lines import ComparedRun
 from nextmove.models.policy.bc import BC
+from nextmove.models.policy.diffusion_policy import DiffusionPolicy
 from nextmove.models.policy.openvla_oft import OpenVlaOft
 from nextmove.sim import SimulatorError
 
@@ -91,6 +93,53 @@ def test_a_line_may_name_another_head() -> None:
 def test_a_head_that_there_is_not_is_named_with_those_there_are(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^entries: .*{message}"):
         ComparedRun.parse(text, 100, 0)
+
+
+def test_a_line_may_name_other_values_of_fields() -> None:
+    line = ComparedRun.parse("diffusion-policy,decoder.target=x0,optim.lr=3e-4@ddim:10", 100, 0)
+    assert line.entry == "diffusion-policy,decoder.target=x0,optim.lr=3e-4@ddim:10"
+    assert line.run == "diffusion-policy,decoder.target=x0,optim.lr=3e-4-n100-s0"
+    recipe, own = line.recipe({"observation.state": Feature("state", (2,))}), DiffusionPolicy()
+    changed = replace(own, decoder=replace(own.decoder, target="x0"), optim=replace(own.optim, lr=3e-4))
+    assert recipe == changed
+    # A list's commas part no fields, and a rule that is exchanged has fields too.
+    wide = ComparedRun.parse("diffusion-policy,decoder.trunk.widths=[64,128],timing.n-action-steps=4", 5, 0).recipe({})
+    assert (wide.decoder.trunk.widths, wide.timing.n_action_steps) == ((64, 128), 4)
+    assert ComparedRun.parse("bc+diffusion,decoder.target=v", 5, 0).recipe({}).decoder.target == "v"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("act,optim.lrr=1", "Act.optim: expected one of lr, betas, .*; found 'lrr', did you mean 'lr'"),
+        ("act,optim.lr=x", "Act.optim.lr: expected float, found 'x'"),
+        ("act,optim.lr=1,optim.lr=2", "Act.optim.lr: expected once, found twice"),
+        ("act,optim.lr.x=2", "Act.optim.lr: .* has no field 'x'"),
+        ("bc,encoder.parts.7.x=2", "BC.encoder.parts: expected one of 0; found '7'"),
+        ("act,optim.lr=", "expected SYSTEM, .* found 'act,optim.lr='"),
+        ("act,lr", "expected SYSTEM, .* found 'act,lr'"),
+        ("act,optim.lr=a/b", "expected SYSTEM, .* found 'act,optim.lr=a/b'"),
+        ("bc,decoder.target=x0", "BC.decoder: expected one of .*; found 'target'"),
+    ],
+)
+def test_a_field_that_there_is_not_is_named(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^entries: .*{message}"):
+        ComparedRun.parse(text, 100, 0)
+
+
+@pytest.mark.usefixtures("short", "unrendered")
+def test_a_system_is_compared_with_another_value_of_a_field(demos: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"demonstrations": (2,), "steps": 2, "episodes": 1, "video": 1, "workers": 0}
+    entries = ("bc", "bc,optim.batch=3,timing.horizon=2")
+    report = jobs.compare(demos, out=tmp_path, entries=entries, **settings)
+    other = "bc,optim.batch=3,timing.horizon=2-n2-s0"
+    assert sorted(report["policies"]) == sorted(("bc-n2-s0", other))
+    assert report["policies"][other]["facts"]["entry"] == entries[1]
+    assert store.load(tmp_path / "train" / other / "model").timing.horizon == 2
+    # A judged line is known by its fields.
+    assert (
+        jobs.compare(demos, out=tmp_path, entries=entries, **settings)["policies"].keys() == report["policies"].keys()
+    )
 
 
 @pytest.mark.usefixtures("short", "unrendered")
@@ -194,7 +243,7 @@ def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monk
     assert [report["policies"][f"{name}-n100-s0"]["ms_per_chunk"]["p50"] for name in ("bc", "act")] == [1.0, 7.0]
     act = json.loads(paths[1].read_text())
     assert act["line"] == {
-        "system": "act", "sampler": None, "steps": 0, "episodes": 100, "seed": 0, "decoder": None,
+        "system": "act", "sampler": None, "steps": 0, "episodes": 100, "seed": 0, "decoder": None, "fields": [],
     }  # fmt: skip
     assert "--retime" not in act["compare"]
 

@@ -72,8 +72,9 @@ def compare(
         data_dir: Folder of the demonstrations; with `runs` of those to judge on, none for the simulator.
         runs: Finished runs, saved models or LeRobot checkpoints to compare instead of training.
         out: Folder of the comparison.
-        entries: SYSTEM, SYSTEM+DECODER (another action head around the same network, as `train --decoder`), either with
-            @STEPS or @SAMPLER:STEPS behind it; those that differ only in sampling share one training.
+        entries: SYSTEM, SYSTEM+DECODER (another action head around the same network, as `train --decoder`) or
+            SYSTEM,FIELD=VALUE (as `train --recipe.FIELD VALUE`; several have commas between them), with @STEPS or
+            @SAMPLER:STEPS behind it; those that differ only in sampling share one training.
         demonstrations: Numbers of demonstrations to train on; default 100, offline all that are not judged on.
         train_seeds: Seeds of training.
         minutes: Training budget of each, on all threads, in busy minutes (processor time): other programs on the

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ from nextmove import evaluation, sim
 from nextmove.config import ConfigError
 from nextmove.contracts import Feature
 from nextmove.host.files import read_json, write_json
-from nextmove.jobs.tasks.exchanged import exchange
+from nextmove.jobs.tasks.exchanged import exchange, with_fields
 from nextmove.jobs.tasks.looking import recipe_for
 from nextmove.systems import find
 
 ONLY = "pusht"
 """The task of episodes in files of older versions, which name none: there was no other."""
+FORM = "SYSTEM, SYSTEM+DECODER, SYSTEM,FIELD=VALUE, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS"
+APART = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
+"""Between fields; the commas of a list are no such."""
+FIELD = re.compile(r"[A-Za-z_][\w.-]*=[^\s/\\]+")
+"""A part of the names of files."""
 MADE = ("simulator", "compare", "date", "machine", "judged_on")
 
 
@@ -25,6 +31,7 @@ class ComparedRun:
     """One line of a comparison: a trained system and how it is sampled.
 
     decoder: the generative rule around the system's network, where it is not the system's own.
+    fields: of the recipe, FIELD=VALUE each, where they are not the system's own.
     """
 
     system: str
@@ -33,11 +40,13 @@ class ComparedRun:
     episodes: int
     seed: int
     decoder: str | None = None
+    fields: tuple[str, ...] = ()
 
     @property
     def trained(self) -> str:
-        """SYSTEM or SYSTEM+DECODER."""
-        return f"{self.system}+{self.decoder}" if self.decoder else self.system
+        """SYSTEM or SYSTEM+DECODER, and each FIELD=VALUE."""
+        network = f"{self.system}+{self.decoder}" if self.decoder else self.system
+        return ",".join((network, *self.fields))
 
     @property
     def run(self) -> str:
@@ -61,30 +70,36 @@ class ComparedRun:
 
     def recipe(self, inputs: Mapping[str, Feature]) -> Any:
         """What is trained for a robot that shows `inputs`; None for the system as it is."""
-        if self.decoder is None:
+        if self.decoder is None and not self.fields:
             return None
-        return exchange(recipe_for(self.system, inputs), self.decoder, None, "entries")
+        return _changed(recipe_for(self.system, inputs), self.decoder, self.fields)
 
     @classmethod
     def parse(cls, text: str, episodes: int, seed: int) -> ComparedRun:
-        """From SYSTEM[+DECODER][@STEPS or @SAMPLER:STEPS].
+        """From SYSTEM[+DECODER][,FIELD=VALUE ...][@STEPS or @SAMPLER:STEPS].
 
-        Raises ConfigError for another form, a system or a decoder that there is not, and what cannot be sampled so.
+        Raises ConfigError for another form, a system, a decoder or a field that there is not, a value that a field does
+        not take, and what cannot be sampled so.
         """
         trained, at, sampling = text.partition("@")
-        system, plus, decoder = trained.partition("+")
+        network, *fields = APART.split(trained)
+        system, plus, decoder = network.partition("+")
+        sampler, _, steps = sampling.rpartition(":")
+        wrong = (at and not (steps.isdigit() and int(steps))) or (plus and not decoder)
+        if wrong or "," in network or not all(map(FIELD.fullmatch, fields)):
+            raise ConfigError(
+                f"entries: expected {FORM}, such as flow-policy+diffusion@ddim:10 or act,optim.lr=1e-4; found {text!r}"
+            )
         known = find(system)
         if not known.acts:
             raise ConfigError(f"entries: expected policies, found {system!r}, a system of {known.family}")
-        sampler, _, steps = sampling.rpartition(":")
-        if (at and not (steps.isdigit() and int(steps))) or (plus and not decoder):
-            raise ConfigError(
-                f"entries: expected SYSTEM, SYSTEM+DECODER, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS, such as "
-                f"flow-policy+diffusion@ddim:10; found {text!r}"
-            )
-        recipe = exchange(known.load()(), decoder or None, None, "entries")
+        recipe = _changed(known.load()(), decoder or None, fields)
         recipe.decoder.with_sampling(sampler or None, int(steps or 0))
-        return cls(system, sampler or None, int(steps or 0), episodes, seed, decoder or None)
+        return cls(system, sampler or None, int(steps or 0), episodes, seed, decoder or None, tuple(fields))
+
+
+def _changed(recipe: Any, decoder: str | None, fields: Sequence[str]) -> Any:
+    return with_fields(exchange(recipe, decoder, None, "entries"), fields, "entries")
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,8 @@ class ComparedResult:
         entry, record = evaluation.read_entry(path, ONLY), read_json(path)
         if "line" not in record:
             raise ValueError(f"{path}: expected a key 'line', found {sorted(record)}")
-        return cls(ComparedRun(**record["line"]), entry, {name: record[name] for name in MADE if name in record})
+        line = {**record["line"], "fields": tuple(record["line"].get("fields", ()))}
+        return cls(ComparedRun(**line), entry, {name: record[name] for name in MADE if name in record})
 
     def write(self, path: Path) -> None:
         """Whole or not at all."""

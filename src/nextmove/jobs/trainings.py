@@ -57,8 +57,8 @@ def trainings(
 
 
 def _recipe(line: ComparedRun, demos: Demonstrations) -> Any:
-    """What is trained where the line names a decoder, else None; raises ConfigError for one that cannot be built."""
-    if line.decoder is None:
+    """What is trained where the line names a decoder or fields, else None; ConfigError for what cannot be built."""
+    if line.decoder is None and not line.fields:
         return None
     spec = spec_of(demos.dataset)
     recipe = line.recipe(spec.inputs)

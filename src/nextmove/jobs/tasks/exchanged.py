@@ -1,17 +1,21 @@
-"""A recipe with another generative rule around its network, or with another network inside its rule.
+"""A recipe with another generative rule around its network, another network inside its rule, or other fields.
 
-`--decoder` and `--trunk` of `train` are these, and `SYSTEM+DECODER` of `compare`.
+`--decoder` and `--trunk` of `train` are these, and `SYSTEM+DECODER` and `SYSTEM,FIELD=VALUE` of `compare`.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from nextmove.config import ConfigError, nearest
+from nextmove.config import ConfigError, decode, encode, nearest
 from nextmove.decoders import Autoregressive
 from nextmove.models.policy.suited import suited
-from nextmove.parts import DECODERS, TRUNKS
+from nextmove.parts import DECODERS, PARTS, TRUNKS
+
+Recipe = TypeVar("Recipe")
 
 
 def wraps(recipe: Any) -> bool:
@@ -61,3 +65,50 @@ def _choose(options: dict[str, Any], name: str, flag: str) -> Any:
     if name not in options:
         raise ConfigError(f"{flag}: expected one of {', '.join(options)}; found {name!r}{nearest(name, options)}")
     return options[name]
+
+
+def with_fields(recipe: Recipe, fields: Sequence[str], flag: str) -> Recipe:
+    """The recipe with other values in some of its fields.
+
+    Args:
+        recipe: Of any system.
+        fields: FIELD=VALUE each, a name or several with dots between, as after `--recipe.` of `train`, and a number, a
+            word, or JSON.
+        flag: What an error names.
+
+    Raises:
+        ConfigError: for a field that there is not, with the nearest that there is, one named twice, and a value that it
+            does not take.
+    """
+    plain, where = encode(recipe), f"{flag}: {type(recipe).__name__}"
+    done: set[str] = set()
+    for text in fields:
+        name, _, value = text.partition("=")
+        path = name.replace("-", "_")
+        if path in done:
+            raise ConfigError(f"{where}.{name}: expected once, found twice")
+        done.add(path)
+        _put(plain, path.split("."), _read(value), where)
+    return decode(type(recipe), plain, parts=PARTS, where=where)
+
+
+def _put(plain: Any, path: Sequence[str], value: Any, where: str) -> None:
+    first, *rest = path
+    known = [str(i) for i in range(len(plain))] if isinstance(plain, list) else list(plain)
+    if first not in known:
+        fields = ", ".join(name for name in known if name != "kind")
+        raise ConfigError(f"{where}: expected one of {fields}; found {first!r}{nearest(first, known)}")
+    key = int(first) if isinstance(plain, list) else first
+    if rest and not isinstance(plain[key], dict | list):
+        raise ConfigError(f"{where}.{first}: {plain[key]!r} has no field {rest[0]!r}")
+    if rest:
+        _put(plain[key], rest, value, f"{where}.{first}")
+    else:
+        plain[key] = value
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
