@@ -3,6 +3,8 @@
     python benchmarks/metaworld_points.py --minutes 30                       # FlowPolicy on all twelve tasks
     python benchmarks/metaworld_points.py --system mp1 --minutes 30 --name metaworld-mp1
     python benchmarks/metaworld_points.py --minutes 3 --tasks drawer-open --out /tmp/one --name ""   # to try it
+    python benchmarks/metaworld_points.py --steps 2500 --seed-of-episodes 200000 --episodes 100 --blind \\
+        --name metaworld-points-steps                                        # one budget for all, on other seeds
 
 Three tasks of each of Meta-World's four difficulties. What is done is kept in OUT and not done again: a recording and
 a training go on where they were stopped, a judged task has OUT/TASK.json. The table goes to docs/data/NAME.json, from
@@ -34,6 +36,7 @@ from nextmove.decoders import Diffusion
 from nextmove.evaluation.intervals import wilson
 from nextmove.host.files import write_json
 from nextmove.jobs.fit import train_or_resume
+from nextmove.jobs.simulated import HELD_OUT
 from nextmove.jobs.tasks.policy import spec_of, windows
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import ActionSpace, Policy
@@ -91,11 +94,12 @@ def judged(task: str, difficulty: str, args: argparse.Namespace) -> Judged:
             f"metaworld/{task}", out=demos, episodes=DEMONSTRATIONS, points=POINTS, noise=args.noise,
             workers=args.workers,
         )  # fmt: skip
-    options = {"minutes": args.minutes, "clock": "busy", "threads": args.threads, "seed": args.seed, "holdout": 0.0}
+    budget = {"steps": args.steps} if args.steps else {"minutes": args.minutes}
+    options = {**budget, "clock": "busy", "threads": args.threads, "seed": args.seed, "holdout": 0.0}
     train_or_resume(run, partial(jobs.train, args.system, demos, recipe=recipe, **options))
     report = jobs.evaluate(
-        run, task=f"metaworld/{task}", episodes=args.episodes, workers=args.workers, video=0, blind=args.blind,
-        out=run / "evaluation",
+        run, task=f"metaworld/{task}", episodes=args.episodes, seed=args.seed_of_episodes, workers=args.workers,
+        video=0, blind=args.blind, out=run / "evaluation",
     )  # fmt: skip
     policy = report["policies"][run.name]
     rate, steps = policy["success"], policy["facts"]["steps"]
@@ -169,9 +173,11 @@ def latencies(args: argparse.Namespace, data: Path) -> list[list[Any]]:
 
 def command(args: argparse.Namespace) -> str:
     """What makes the tables again."""
+    budget = f"--steps {args.steps}" if args.steps else f"--minutes {args.minutes:g}"
+    seeds = "" if args.seed_of_episodes == HELD_OUT else f" --seed-of-episodes {args.seed_of_episodes}"
     return (
-        f"python benchmarks/metaworld_points.py --system {args.system} --minutes {args.minutes:g} "
-        f"--episodes {args.episodes} --threads {args.threads}{' --blind' if args.blind else ''}"
+        f"python benchmarks/metaworld_points.py --system {args.system} {budget} --episodes {args.episodes}{seeds} "
+        f"--threads {args.threads}{' --blind' if args.blind else ''}"
     )
 
 
@@ -180,7 +186,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--system", default="flow-policy-3d", choices=("flow-policy-3d", "mp1", "ofp"))
     parser.add_argument("--size", default="own", choices=("own", "published"))
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--steps", type=int, default=0, help="the budget in steps instead")
     parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--seed-of-episodes", type=int, default=HELD_OUT, help="the first")
     parser.add_argument("--blind", action="store_true", help="judge once more with noise in place of the points")
     parser.add_argument("--noise", type=float, help="on the demonstrations' actions; the task's own if not given")
     every = [task for tasks in TASKS.values() for task in tasks]
@@ -210,6 +218,7 @@ def main() -> None:
             print(*(f"{cell!s:>14}" for cell in row))
         if args.name:
             title = f"{args.system} on Meta-World's point clouds, {DEMONSTRATIONS} demonstrations a task"
+            title += f", {args.steps} steps each" if args.steps else ""
             note = (
                 f"{POINTS} points from one depth camera and the hand's own state; {args.episodes} held-out seeds "
                 f"a task, success at any step, one training seed, busy minutes of {args.threads} threads. {args.remark}"
