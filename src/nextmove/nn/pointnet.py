@@ -28,7 +28,7 @@ class PointNet(nn.Module):
             layers.append(Linear(inputs, out))
             # With colour the last layer is bare.
             if not (config.color and i == len(widths) - 2):
-                layers += [nn.LayerNorm(out), nn.ReLU()]
+                layers += [nn.LayerNorm(out), nn.ReLU(inplace=True)]
         self.channels = widths[0]
         self.mlp = nn.Sequential(*layers)
         self.projection = nn.Sequential(Linear(widths[-1], config.out), nn.LayerNorm(config.out))
@@ -60,7 +60,7 @@ class PointNet(nn.Module):
         The others have no gradient: a third of the work finds who they are, and the rest is saved. Clouds with fewer
         take along some that change nothing.
         """
-        best = self.mlp(points).argmax(-2)
+        best = self.mlp(points).max(-2).indices
         taken = points.new_zeros(points.shape[:-1]).scatter_(-1, best, 1.0)
         most = int(taken.sum(-1).max())
         place = taken.topk(most, -1, sorted=False).indices
