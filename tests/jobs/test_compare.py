@@ -119,6 +119,7 @@ def test_a_line_may_name_other_values_of_fields() -> None:
         ("act,optim.lr=", "expected SYSTEM, .* found 'act,optim.lr='"),
         ("act,lr", "expected SYSTEM, .* found 'act,lr'"),
         ("act,optim.lr=a/b", "expected SYSTEM, .* found 'act,optim.lr=a/b'"),
+        ("act,optim.lr=1#2", "expected SYSTEM, .* none of / .*; found 'act,optim.lr=1#2'"),
         ("bc,decoder.target=x0", "BC.decoder: expected one of .*; found 'target'"),
     ],
 )

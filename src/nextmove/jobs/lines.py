@@ -21,8 +21,8 @@ ONLY = "pusht"
 FORM = "SYSTEM, SYSTEM+DECODER, SYSTEM,FIELD=VALUE, SYSTEM@STEPS or SYSTEM@SAMPLER:STEPS"
 APART = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
 """Between fields; the commas of a list are no such."""
-FIELD = re.compile(r"[A-Za-z_][\w.-]*=[^\s/\\]+")
-"""A part of the names of files."""
+FIELD = re.compile(r"[A-Za-z_][\w.-]*=[^\s/\\#?%<>|*]+")
+"""A part of the names of files, to which pages link."""
 MADE = ("simulator", "compare", "date", "machine", "judged_on")
 
 
@@ -88,7 +88,8 @@ class ComparedRun:
         wrong = (at and not (steps.isdigit() and int(steps))) or (plus and not decoder)
         if wrong or "," in network or not all(map(FIELD.fullmatch, fields)):
             raise ConfigError(
-                f"entries: expected {FORM}, such as flow-policy+diffusion@ddim:10 or act,optim.lr=1e-4; found {text!r}"
+                f"entries: expected {FORM}, such as flow-policy+diffusion@ddim:10 or act,optim.lr=1e-4, "
+                f"and in a value no space and none of / \\ # ? % < > | *; found {text!r}"
             )
         known = find(system)
         if not known.acts:
