@@ -178,6 +178,7 @@ def command(args: argparse.Namespace) -> str:
     return (
         f"python benchmarks/metaworld_points.py --system {args.system} {budget} --episodes {args.episodes}{seeds} "
         f"--threads {args.threads}{' --blind' if args.blind else ''}"
+        f"{' --size published' if args.size == 'published' else ''}{' --latency-only' if args.latency_only else ''}"
     )
 
 
@@ -234,6 +235,7 @@ def main() -> None:
         print(*(f"{cell!s:>18}" for cell in row))
     if args.name:
         title = f"Milliseconds of a plan of {args.system} in one step and in ten steps of DDIM"
+        title += " at its published size" if args.size == "published" else ""
         note = f"The same networks of {args.size} size, untrained; {args.threads} threads, batch 1, medians of rounds."
         columns = ["plans by", "ms", "of ten steps"]
         keep(f"{args.name}-latency", title=title, command=command(args), note=note, columns=columns, rows=rows)
