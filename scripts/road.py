@@ -85,6 +85,7 @@ TOLD: dict[str, tuple[tuple[str, Rule], ...]] = {
     "flow-policy-3d": (
         ("metaworld-points", solved),
         ("parity", cell("case", "flowpolicy", "{in float32} from the reference's plans")),
+        ("speed-flowpolicy", cell("a call", "one plan", "{x} x as fast as its authors' network at its published size")),
         _chunk("flow-policy-3d"),
     ),
     "mp1": (("metaworld-mp1", solved), _chunk("mp1")),
