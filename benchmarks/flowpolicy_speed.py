@@ -112,7 +112,7 @@ def main() -> None:
             "commit ff3b3fe of zql-kk/FlowPolicy, run by the same torch. The sides took turns, a call each; medians, "
             "and the median of paired ratios. A plan is one call of this network and one of the point encoder. Of the "
             "five taps of its convolutions four meet only zeros at the deepest level, whose inputs are one step long, "
-            "and two on the level before: ours leaves them out."
+            "and two on the level before: ours leaves them out, and multiplies the others as matrices."
         ),
         columns=COLUMNS,
         rows=rows,
