@@ -117,6 +117,10 @@ def test_a_line_may_name_other_values_of_fields() -> None:
         ("act,optim.lr.x=2", "Act.optim.lr: .* has no field 'x'"),
         ("bc,encoder.parts.7.x=2", "BC.encoder.parts: expected one of 0; found '7'"),
         ("act,optim.lr=", "expected SYSTEM, .* found 'act,optim.lr='"),
+        (
+            "bc,timing.n-action-steps=4",
+            "n-action-steps=4: timing.n_action_steps: expected at most 1 of horizon",
+        ),
         ("act,lr", "expected SYSTEM, .* found 'act,lr'"),
         ("act,optim.lr=a/b", "expected SYSTEM, .* found 'act,optim.lr=a/b'"),
         ("act,optim.lr=1#2", "expected SYSTEM, .* none of / .*; found 'act,optim.lr=1#2'"),

@@ -89,7 +89,12 @@ def with_fields(recipe: Recipe, fields: Sequence[str], flag: str) -> Recipe:
             raise ConfigError(f"{where}.{name}: expected once, found twice")
         done.add(path)
         _put(plain, path.split("."), _read(value), where)
-    return decode(type(recipe), plain, parts=PARTS, where=where)
+    try:
+        return decode(type(recipe), plain, parts=PARTS, where=where)
+    except ConfigError:
+        raise
+    except ValueError as problem:
+        raise ConfigError(f"{flag}: {', '.join(fields)}: {problem}") from problem
 
 
 def _put(plain: Any, path: Sequence[str], value: Any, where: str) -> None:
