@@ -177,6 +177,15 @@ def test_short_inputs_keep_their_taps_until_weights_change():
         torch.testing.assert_close(conv(x) - bias, 2 * (before - bias))
 
 
+def test_large_convolutions_of_short_inputs_are_exported():
+    """Copies are of what is computed here: a compiler has tensors without values."""
+    torch.manual_seed(0)
+    conv, x = Conv1d(256, 256, 5, padding=2).eval(), torch.randn(1, 256, 1)
+    with torch.no_grad():
+        found = torch.export.export(conv, (x,)).module()(x)
+        torch.testing.assert_close(found, nn.Conv1d.forward(conv, x))
+
+
 def test_a_kernel_longer_than_input_and_zeros_is_refused():
     with pytest.raises(RuntimeError):
         Conv1d(4, 8, 5, padding=1)(torch.randn(2, 4, 1))

@@ -79,7 +79,8 @@ def reaching(weight: Tensor, length: int, stride: int, padding: int) -> tuple[Te
     around = (padding - first, last + end - padding - length)
     if last < 0 or end - first == kernel:
         return weight, (padding, padding)
-    if torch.is_grad_enabled() or not lasting(weight) or weight.numel() < product.LEAST // 4:
+    kept = not torch.is_grad_enabled() and not torch.compiler.is_compiling() and lasting(weight)
+    if not kept or weight.numel() < product.LEAST // 4:
         return weight[:, :, first:end], around
     return _short.of(partial(_taps, weight, first, end), weight), around
 
