@@ -209,6 +209,19 @@ def test_nothing_is_drawn_for_a_replay_but_what_is_shown():
     assert looked == [False] * result.steps
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_nothing_is_drawn_for_a_policy_that_reads_noise_in_its_place(batched):
+    looked: dict[bool, list[bool]] = {}
+    for blind in (False, True):
+        world, actor, seen = Point(), Drawn(), looked.setdefault(blind, [])
+        actor.blind, world.seeing = blind, True
+        step = world.step
+        world.step = lambda action, world=world, step=step, seen=seen: seen.append(world.seeing) or step(action)
+        rollout(lambda world=world: world, lambda actor=actor: actor, [3], workers=0, batched=batched)
+    assert any(looked[False])
+    assert not any(looked[True])
+
+
 def test_pick_takes_half_failures_and_fills_up():
     results = played([1, 0, 1, 1, 0, 0, 1])
     assert [r.seed for r in pick(results, 4)] == [1, 4, 0, 2]

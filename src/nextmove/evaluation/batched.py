@@ -81,7 +81,7 @@ class Batched:
                 raise SetupError(f"the environment or policy could not be built: {why(problem)}") from problem
             actor.fps = slots[0].env.fps
             control = suited_rows(actor, len(slots), n_action_steps=self.n_action_steps)
-            for index, result in self._play(slots, control, [(task, seed) for seed in seeds]):
+            for index, result in self._play(slots, control, [(task, seed) for seed in seeds], not actor.blind):
                 outcomes[task, seeds[index]] = result
                 done(result)
                 check()
@@ -90,7 +90,7 @@ class Batched:
         return [outcomes[key] for key in keys]
 
     def _play(
-        self, slots: Sequence[_Slot], control: BatchedReceding | BatchedEnsembling, keys: Sequence[Key]
+        self, slots: Sequence[_Slot], control: BatchedReceding | BatchedEnsembling, keys: Sequence[Key], sees: bool
     ) -> Iterator[tuple[int, Outcome]]:
         """Outcomes as they come, with their index; new episodes begin only when the others replan, to stay in phase."""
         waiting, tick = deque(enumerate(keys)), 0
@@ -105,7 +105,7 @@ class Batched:
                             yield index, failure
             actions = control.step([slot.observation for slot in slots])
             for row, (slot, action) in enumerate(zip(slots, actions, strict=True)):
-                look(slot.env, control.looks(row))
+                look(slot.env, sees and control.looks(row))
                 if slot.trace is not None and (result := slot.step(action)) is not None:
                     yield slot.index, result
             tick += 1

@@ -87,6 +87,8 @@ class TimedActor:
         self.ensemble: float | None = getattr(actor, "ensemble", None)
         self.inputs: Mapping[str, Feature] | None = getattr(actor, "inputs", None)
         self.plans_a_subtask: int = getattr(actor, "plans_a_subtask", 1)
+        self.blind: bool = getattr(actor, "blind", False)
+        """Whether it reads noise in place of what cameras show, which then need not be drawn."""
         self.ms: list[float] = []
         self.words: tuple[str, ...] = ()
         """What was written before the latest plan, a text a row."""

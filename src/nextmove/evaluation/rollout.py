@@ -72,7 +72,7 @@ class _Exact:
                 action = controller.step(observation)
                 if actor.words:
                     trace.say(actor.words[0])
-                look(env, getattr(controller, "looks", True))
+                look(env, getattr(controller, "looks", True) and not actor.blind)
                 observation, reward, terminated, truncated, info = env.step(action)
                 trace.add(action, reward, info)
                 over = terminated or truncated
