@@ -1,0 +1,72 @@
+"""What hides nothing of a workspace is not drawn for its points, which are the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nextmove.sim import mujoco_gl
+from nextmove.sim.base import Cloud
+from nextmove.sim.mujoco_hull import Hull
+from nextmove.sim.mujoco_render import Views
+from nextmove.sim.points import Eye, Rays
+
+WORKSPACE = Cloud("above", (96, 96), (-0.2, -0.2, 0.01), (0.2, 0.2, 0.3))
+SCENE = """
+<mujoco>
+  <worldbody>
+    <camera name="above" pos="0 0 1" fovy="60"/>
+    <geom name="floor" type="plane" size="2 2 .1"/>
+    <geom name="inside" size=".05" pos=".1 .1 .1"/>
+    <geom name="across" type="capsule" size=".03" fromto="-.4 0 .15 .4 0 .15"/>
+    <geom name="over" type="box" size=".05 .05 .01" pos="-.05 -.05 .6"/>
+    <geom name="beside" type="box" size=".05 .05 .05" pos=".4 0 .1"/>
+    <geom name="beam" type="box" size=".01 .3 .01" pos=".32 0 .1"/>
+    <geom name="under" type="box" size=".1 .1 .02" pos="0 0 -.1"/>
+  </worldbody>
+</mujoco>
+"""
+HIDES_NOTHING = {"beside", "beam", "under"}
+"""Of them the bounding sphere of the beam reaches into the workspace, the beam does not."""
+
+
+@pytest.fixture(scope="module")
+def scene():
+    mujoco = pytest.importorskip("mujoco", reason="needs mujoco")
+    model = mujoco.MjModel.from_xml_string(SCENE)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    return model, data
+
+
+def eye_of(views):
+    return Eye(views.intrinsics("above", WORKSPACE.size), views.pose("above"))
+
+
+def test_only_what_lies_between_the_camera_and_the_workspace_counts(scene):
+    model, data = scene
+    outside = Hull(eye_of(Views(*scene)), WORKSPACE).outside(model, data)
+    assert {model.geom(number).name for number in np.flatnonzero(outside)} == HIDES_NOTHING
+
+
+def test_a_camera_inside_the_workspace_sees_what_is_there(scene):
+    model, data = scene
+    eye = eye_of(Views(*scene))
+    eye.pose[:3, 3] = [0, 0, 0.2]
+    outside = Hull(eye, WORKSPACE).outside(model, data)
+    assert {model.geom(number).name for number in np.flatnonzero(outside)} == HIDES_NOTHING | {"over"}
+
+
+def test_points_are_those_of_the_whole_scene(scene):
+    if not (mujoco_gl._egl() or mujoco_gl._osmesa()):
+        pytest.skip("needs EGL or OSMesa")
+    views = Views(*scene)
+    try:
+        whole = Rays(eye_of(views), WORKSPACE).point_cloud(views.depth("above", WORKSPACE.size), 256)
+        assert np.array_equal(views.points(WORKSPACE, 256), whole)
+        assert np.array_equal(views.points(WORKSPACE, 256), whole), "again, with what was left out before"
+        drawn = {shown.objid for shown in views._opened._scene.geoms if shown.objtype == 5 and shown.type < 100}
+        assert {scene[0].geom(number).name for number in drawn}.isdisjoint(HIDES_NOTHING)
+        assert np.ptp(views.depth("above", WORKSPACE.size)) > 0.4, "and all of it for an image of depth"
+    finally:
+        views.close()
