@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,12 @@ def test_choices_are_those_of_a_plain_restatement_to_the_bit():
         away = np.minimum(away, apart[:, 0] + apart[:, 1] + apart[:, 2])
         chosen.append(int(away.argmax()))
     assert farthest(points, 300).tolist() == chosen, "with many of them at one distance"
+
+
+def test_what_chooses_points_is_named_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nextmove.sim._farthest", None)
+    with pytest.raises(SimulatorError, match=r"points: needs numba .*; pip install numba"):
+        farthest(np.zeros((5, 3), np.float32), 2)
 
 
 def test_a_cloud_has_its_number_of_points_of_what_is_above_the_table():

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nextmove.sim.base import Cloud, SimulatorError, Size
+from nextmove.sim.missing import missing
 
 Points = npt.NDArray[np.float32]
 _TABLE = 0.003
@@ -105,21 +106,16 @@ def farthest(points: Points, count: int) -> npt.NDArray[np.int64]:
     """Numbers (count,) of the points (N, 3) chosen one by one, each farthest from those before (Eldar et al. 1997).
 
     The first is the one farthest from the mean; of several at one distance the first in order. Where there are fewer
-    than `count`, all are chosen and then again from the beginning. The same on every machine: no sum is left to the
-    processor's ways.
+    than `count`, all are chosen and then again from the beginning. The same on every machine (`sim._farthest`).
+
+    Raises SimulatorError where numba is not installed.
     """
+    try:
+        from nextmove.sim._farthest import spread
+    except ImportError as problem:
+        raise missing("points", "numba", problem, "pip install numba") from problem
     columns = np.ascontiguousarray(points.T)
-    apart, square = np.empty_like(columns), np.empty(len(points), np.float32)
-    chosen = np.empty(min(count, len(points)), np.int64)
-    nearest = np.full(len(points), np.inf, np.float32)
-    place = points.astype(np.float64).mean(0).astype(np.float32)[:, None]
-    for number in range(len(chosen)):
-        np.subtract(columns, place, out=apart)
-        np.square(apart, out=apart)
-        np.add(apart[0], apart[1], out=square)
-        np.add(square, apart[2], out=square)
-        if number:
-            np.minimum(nearest, square, out=nearest)
-        last = chosen[number] = (nearest if number else square).argmax()
-        place = columns[:, last : last + 1]
+    apart = np.square(columns - points.astype(np.float64).mean(0).astype(np.float32)[:, None])
+    first = int((apart[0] + apart[1] + apart[2]).argmax())
+    chosen: npt.NDArray[np.int64] = spread(columns[0], columns[1], columns[2], first, min(count, len(points)))
     return np.resize(chosen, count)
