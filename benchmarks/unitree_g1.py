@@ -6,9 +6,10 @@
 FOLDER is the LeRobot data set of the Unitree G1 (github.com/YifanTian07/G1-policy-train, commit d1d3bb45) with its
 videos; episodes without one are left out for all policies. OUT/data holds the same episodes with the camera at 96 x 128
 and with the last command as a feature; it is written once. All lines are trained on the same episodes and judged on the
-same windows of the held-out ones. What is done is kept in OUT/judged and not done again; a training goes on where it
-was stopped. OUT/report.html shows all beside each other, plans beside the video; the table goes to docs/data/NAME.json,
-from where `scripts/results.py write` takes it.
+same windows of the held-out ones; a line that sees is judged a second time with noise in place of its images.
+`diffusion-policy x0` predicts the actions in place of the noise; both are sampled in ten steps of DDIM. What is done is
+kept in OUT/judged and not done again; a training goes on where it was stopped. OUT/report.html shows all beside each
+other, plans beside the video; the table goes to docs/data/NAME.json, from where `scripts/results.py write` takes it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from nextmove.systems import find
 
 CAMERA, STATE, LAST = "observation.images.cam_high", "observation.state", g1.LAST
 SIZE, CROP = (96, 128), (84, 112)
-POLICIES = ("act", "diffusion-policy", "flow-policy")
+X0 = "diffusion-policy x0"
+POLICIES = ("act", "diffusion-policy", X0, "flow-policy")
 SEEN = ("state", "state and camera")
 ACTIONS = {
     "relative to the state": {"space": "relative", "reference": STATE},
@@ -64,13 +66,25 @@ class Line:
         """Also of its folder."""
         return f"{self.policy} {self.seen} {self.actions}".replace(" ", "-")
 
+    @property
+    def system(self) -> str:
+        """Without what is set here."""
+        return self.policy.removesuffix(" x0")
+
+    @property
+    def sees(self) -> bool:
+        """Whether the camera is among its observations."""
+        return "camera" in self.seen
+
     def recipe(self) -> Any:
         """The system's own, looking at what the line says: where the last action is the start, it is seen too."""
         camera = replace(SMALL, crop=CROP)
-        own = find(self.policy).load()()
+        own = find(self.system).load()()
+        if self.policy == X0:
+            own = replace(own, decoder=replace(own.decoder, target="x0"))
         states = (STATE, LAST) if self.actions == "relative to the last action" else (STATE,)
         parts: tuple[Any, ...] = (State(states, view="plain"),)
-        if "camera" in self.seen:
+        if self.sees:
             own = own.seeing({STATE: Feature("state", (26,)), CAMERA: Feature("image", (*SIZE, 3))})
             parts = (*parts, camera)
         encoder = Observation(parts, tokens=own.encoder.tokens)
@@ -105,25 +119,32 @@ def _small(video: Any, start: int, stop: int) -> Iterator[np.ndarray]:
             yield np.asarray(Image.fromarray(frame).resize(SIZE[::-1], Image.Resampling.BOX))
 
 
-def judged(line: Line, data: Path, args: argparse.Namespace) -> evaluation.Entry:
-    """A line's entry, trained and judged unless that was done already."""
-    run, path = args.out / "train" / line.name, args.out / "judged" / f"{line.name}.json"
-    if path.is_file():
-        return evaluation.read_entry(path)
+def judged(line: Line, data: Path, args: argparse.Namespace) -> list[evaluation.Entry]:
+    """A line's entry, and that without its sight, trained and judged unless that was done already."""
+    ways = {"": False, "-blind": True} if line.sees else {"": False}
+    paths = {way: args.out / "judged" / f"{line.name}{way}.json" for way in ways}
+    if all(path.is_file() for path in paths.values()):
+        return [evaluation.read_entry(path) for path in paths.values()]
     print(line.name, flush=True)
+    run = args.out / "train" / line.name
     options = {"minutes": args.minutes, "clock": "busy", "threads": args.threads, "seed": args.seed}
     episodes = sets.open_dataset(data).num_episodes
     share = min(HELD, episodes // 3) / episodes
-    train_or_resume(run, partial(jobs.train, line.policy, data, recipe=line.recipe(), holdout=share, **options))
-    policy = jobs.load_policy(run)
-    found, _, choice = offline(policy, data, windows=g1.WINDOWS)
-    print(choice.sentence, choice.caution)
-    facts = {**policy.facts, "policy": line.policy, "variant": f"{line.seen}, {line.actions}", "machine": machine()}
-    facts["parameters"] = sum(p.numel() for p in policy.parameters())
-    entry = evaluation.Entry(line.name, offline=found, facts=facts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, evaluation.entry_json(entry))
-    return entry
+    train_or_resume(run, partial(jobs.train, line.system, data, recipe=line.recipe(), holdout=share, **options))
+    sampler, steps = ("ddim", 10) if line.system == "diffusion-policy" else (None, 0)
+    entries = []
+    for way, blind in ways.items():
+        policy = jobs.load_policy(run, sampler=sampler, steps=steps, blind=blind)
+        found, _, choice = offline(policy, data, windows=g1.WINDOWS)
+        print(choice.sentence, choice.caution)
+        seen = f"{line.seen}, blind" if blind else line.seen
+        facts = {**policy.facts, "policy": line.policy, "variant": f"{seen}, {line.actions}", "machine": machine()}
+        facts["parameters"] = sum(p.numel() for p in policy.parameters())
+        entry = evaluation.Entry(f"{line.name}{way}", offline=found, facts=facts)
+        paths[way].parent.mkdir(parents=True, exist_ok=True)
+        write_json(paths[way], evaluation.entry_json(entry))
+        entries.append(entry)
+    return entries
 
 
 def command(args: argparse.Namespace) -> str:
@@ -147,9 +168,11 @@ def keep(entries: list[evaluation.Entry], args: argparse.Namespace) -> None:
             "Unitree G1 with Inspire hands, 26 joints at 30 Hz, one camera read at 96 x 128 "
             "(github.com/YifanTian07/G1-policy-train, commit d1d3bb45, the 93 episodes whose video can be had): "
             f"{g1.WINDOWS} windows evenly out of {len(far.episodes)} held-out episodes. Errors are mean absolute "
-            "differences from the demonstrated action over the spread of each joint's actions; step 1 is due now. Busy "
-            "minutes, one training seed. Nobody drove the robot with these policies: a low error doesn't make one "
-            "succeed, and one that sees its last action may learn to copy it (de Haan et al. 2019). "
+            "differences from the demonstrated action over the spread of each joint's actions; step 1 is due now. "
+            "blind: the same policy, noise in place of every image. diffusion-policy x0 predicts the actions in place "
+            "of the noise; both by ten steps of DDIM. Busy minutes, one training seed. Nobody drove the robot with "
+            "these policies: a low error doesn't make one succeed, and one that sees its last action may learn to copy "
+            "it (de Haan et al. 2019). "
             "![The page](pictures/g1-camera.webp)"
         ),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -175,7 +198,7 @@ def main() -> None:
     args = parser.parse_args()
     data = prepared(args.data, args.out / "data")
     lines = [Line(*found) for found in ((p, s, a) for a in args.actions for s in args.seen for p in args.policies)]
-    entries = [judged(line, data, args) for line in lines]
+    entries = [entry for line in lines for entry in judged(line, data, args)]
     written = evaluation.write_report(
         entries, args.out, title="A real robot's demonstrations with and without its camera", unit="rad",
         task=f"Trained {args.minutes:g} minutes each and judged on the same held-out episodes.",
