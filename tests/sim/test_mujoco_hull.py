@@ -1,4 +1,4 @@
-"""What hides nothing of a workspace is not drawn for its points, which are the same."""
+"""What does not count for an image or for points is not drawn, and both are the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from nextmove.sim import mujoco_gl
 from nextmove.sim.base import Cloud
-from nextmove.sim.mujoco_hull import Hull
+from nextmove.sim.mujoco_hull import between, seen
 from nextmove.sim.mujoco_render import Views
 from nextmove.sim.points import Eye, Rays
 
@@ -22,11 +22,12 @@ SCENE = """
     <geom name="over" type="box" size=".05 .05 .01" pos="-.05 -.05 .6"/>
     <geom name="beside" type="box" size=".05 .05 .05" pos=".4 0 .1"/>
     <geom name="beam" type="box" size=".01 .3 .01" pos=".32 0 .1"/>
+    <geom name="aside" type="box" size=".1 .1 .1" pos="1.5 .2 .3"/>
     <geom name="under" type="box" size=".1 .1 .02" pos="0 0 -.1"/>
   </worldbody>
 </mujoco>
 """
-HIDES_NOTHING = {"beside", "beam", "under"}
+HIDES_NOTHING = {"beside", "beam", "under", "aside"}
 """Of them the bounding sphere of the beam reaches into the workspace, the beam does not."""
 
 
@@ -45,7 +46,7 @@ def eye_of(views):
 
 def test_only_what_lies_between_the_camera_and_the_workspace_counts(scene):
     model, data = scene
-    outside = Hull(eye_of(Views(*scene)), WORKSPACE).outside(model, data)
+    outside = between(eye_of(Views(*scene)), WORKSPACE).outside(model, data)
     assert {model.geom(number).name for number in np.flatnonzero(outside)} == HIDES_NOTHING
 
 
@@ -53,7 +54,7 @@ def test_a_camera_inside_the_workspace_sees_what_is_there(scene):
     model, data = scene
     eye = eye_of(Views(*scene))
     eye.pose[:3, 3] = [0, 0, 0.2]
-    outside = Hull(eye, WORKSPACE).outside(model, data)
+    outside = between(eye, WORKSPACE).outside(model, data)
     assert {model.geom(number).name for number in np.flatnonzero(outside)} == HIDES_NOTHING | {"over"}
 
 
@@ -70,3 +71,21 @@ def test_points_are_those_of_the_whole_scene(scene):
         assert np.ptp(views.depth("above", WORKSPACE.size)) > 0.4, "and all of it for an image of depth"
     finally:
         views.close()
+
+
+def test_an_image_is_the_same_without_what_lies_beside_it(scene, monkeypatch):
+    model, data = scene
+    narrow = (24, 40)  # 60 degrees from top to bottom
+    views = Views(*scene)
+    outside = seen(Eye(views.intrinsics("above", narrow), views.pose("above")), narrow).outside(model, data)
+    assert {model.geom(number).name for number in np.flatnonzero(outside)} == {"aside"}
+    if not (mujoco_gl._egl() or mujoco_gl._osmesa()):
+        pytest.skip("needs EGL or OSMesa")
+    drawn = []
+    monkeypatch.setattr("nextmove.sim.mujoco_render._Opened._leave_out", lambda opened, region: drawn.append(region))
+    whole = views.rgbd("above", narrow)
+    monkeypatch.undo()
+    assert np.array_equal(drawn, [outside])
+    for a, b in zip(whole, views.rgbd("above", narrow), strict=True):
+        assert np.array_equal(a, b)
+    views.close()

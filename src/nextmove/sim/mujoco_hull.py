@@ -1,7 +1,6 @@
-"""Which geoms of a MuJoCo scene can stand between a camera and a workspace; no other need be drawn for its points.
+"""Which geoms of a MuJoCo scene lie outside of all that counts for an image, and need not be drawn.
 
-Whatever hides a place of the workspace lies on a ray from the camera to it, so in the convex hull of camera and
-workspace. What is drawn behind a geom that is left out lies outside as well, or the geom would not.
+Shapes: K sides of a convex region, G geoms.
 """
 
 from __future__ import annotations
@@ -12,26 +11,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.sim.base import Cloud
+from nextmove.sim.base import Cloud, Size
 from nextmove.sim.points import Eye
 
 _SLACK = 5e-3
-"""Metres by which the workspace is wider here: far more than a depth image is off."""
+"""Metres by which a workspace is wider here: far more than a depth image is off."""
 
 
-class Hull:
-    """The convex hull of an eye and a workspace."""
+class Region:
+    """A convex part of the world."""
 
-    def __init__(self, eye: Eye, cloud: Cloud) -> None:
-        from scipy.spatial import ConvexHull
+    def __init__(self, sides: npt.NDArray[np.float64]) -> None:
+        """sides: (K, 4), the unit normal of each, outwards, and what added to a place's share of it is negative inside.
 
-        low, high = np.array(cloud.low) - _SLACK, np.array(cloud.high) + _SLACK
-        corners = np.array(list(product(*zip(low, high, strict=True))))
-        sides = np.unique(ConvexHull(np.vstack([corners, eye.pose[:3, 3]])).equations.round(12), axis=0)
+        The places are metres of the world.
+        """
         self._normals, self._offsets = sides[:, :3], sides[:, 3]
 
     def outside(self, model: Any, data: Any) -> npt.NDArray[np.bool_]:
-        """Whether each geom of an MjModel and its MjData, (ngeom,), lies beyond one side of the hull: never a plane."""
+        """Whether each geom of an MjModel and its MjData, (G,), lies beyond one side: never so for a plane."""
         turns = data.geom_xmat.reshape(-1, 3, 3)
         middle, half = model.geom_aabb[:, :3], model.geom_aabb[:, 3:]
         places = data.geom_xpos + (turns @ middle[:, :, None])[:, :, 0]
@@ -39,3 +37,28 @@ class Hull:
         beyond = (places @ self._normals.T + self._offsets > reach).any(1)
         found: npt.NDArray[np.bool_] = beyond & (model.geom_type != 0)
         return found
+
+
+def between(eye: Eye, cloud: Cloud) -> Region:
+    """The convex hull of a camera and a workspace.
+
+    Whatever hides a place of the workspace lies on a ray from the camera to it, so in there. What is seen where a geom
+    outside was lies outside as well, or it would have hidden the geom.
+    """
+    from scipy.spatial import ConvexHull
+
+    low, high = np.array(cloud.low) - _SLACK, np.array(cloud.high) + _SLACK
+    corners = np.array(list(product(*zip(low, high, strict=True))))
+    return Region(ConvexHull(np.vstack([corners, eye.pose[:3, 3]])).equations)
+
+
+def seen(eye: Eye, size: Size) -> Region:
+    """What a camera has before it, by the four sides of its image of `size` (height, width) pixels."""
+    height, width = size
+    (across, _, middle), (_, down, centre) = eye.intrinsics[0], eye.intrinsics[1]
+    # A pixel counted from 0 at its centre ends half a pixel beyond.
+    left, right = (middle + 0.5) / across, (width - 0.5 - middle) / across
+    above, below = (centre + 0.5) / down, (height - 0.5 - centre) / down
+    normals = np.array([[-1, 0, -left], [1, 0, -right], [0, -1, -above], [0, 1, -below]])
+    normals = normals / np.linalg.norm(normals, axis=1, keepdims=True) @ eye.pose[:3, :3].T
+    return Region(np.column_stack([normals, -normals @ eye.pose[:3, 3]]))

@@ -17,7 +17,7 @@ hard reset does) needs new Views. One OpenGL context serves all cameras and size
 Shadows and multisampling are off: software rendering is 8 to 10 times as fast without them. Policies see the
 difference, so both are recorded with demonstrations (`SETTINGS`). Depth alone is drawn without light, textures and
 mirrors, which it doesn't depend on, in 0.6 of the time; points without what cannot hide them and without a sky, in 0.6
-of that.
+of that. What lies beside the image is left out where no mirror shows it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import numpy.typing as npt
 from nextmove.config import nearest
 from nextmove.sim.base import Cloud, SimulatorError, Size
 from nextmove.sim.mujoco_gl import context, prepare, unable
-from nextmove.sim.mujoco_hull import Hull
+from nextmove.sim.mujoco_hull import Region, between, seen
 from nextmove.sim.points import Eye, Points, Rays
 
 __all__ = ["SETTINGS", "Views", "prepare"]
@@ -55,9 +55,9 @@ class Views:
         cameras that see no mirror, of which MuJoCo draws the whole scene once more all the same.
         """
         self._model, self._data, self._hidden = model, data, tuple(hidden)
-        self._unmirrored = tuple(unmirrored)
+        self._unmirrored, self._reflects = tuple(unmirrored), bool((model.mat_reflectance > 0).any())
         self._opened: _Opened | None = None
-        self._rays: dict[Cloud, tuple[Rays, Hull]] = {}
+        self._rays: dict[Cloud, tuple[Rays, Region]] = {}
 
     @property
     def cameras(self) -> list[str]:
@@ -83,11 +83,11 @@ class Views:
 
     def points(self, cloud: Cloud, count: int) -> Points:
         """(count, 3) metres of the world: points of a workspace, as `sim.points.Rays.point_cloud` chooses them."""
-        eye = Eye(self.intrinsics(cloud.camera, cloud.size), self.pose(cloud.camera))
+        eye = self._eye(cloud.camera, cloud.size)
         if cloud not in self._rays or not self._rays[cloud][0].eye.same(eye):
-            self._rays[cloud] = Rays(eye, cloud), Hull(eye, cloud)
-        rays, hull = self._rays[cloud]
-        near = self._draw(cloud.camera, cloud.size, colours=False, depth=True, hull=hull)[1]
+            self._rays[cloud] = Rays(eye, cloud), between(eye, cloud)
+        rays, region = self._rays[cloud]
+        near = self._draw(cloud.camera, cloud.size, colours=False, depth=True, only=region)[1]
         return rays.point_cloud(self._metres(near), count)
 
     def intrinsics(self, camera: str, size: Size) -> npt.NDArray[np.float64]:
@@ -111,11 +111,19 @@ class Views:
             self._opened.close()
         self._opened = None
 
+    def _eye(self, camera: str, size: Size) -> Eye:
+        return Eye(self.intrinsics(camera, size), self.pose(camera))
+
     def _draw(
-        self, camera: str, size: Size, *, colours: bool = True, depth: bool = False, hull: Hull | None = None
+        self, camera: str, size: Size, *, colours: bool = True, depth: bool = False, only: Region | None = None
     ) -> tuple[Any, Any]:
-        number, mirrors = self._camera(camera), colours and camera not in self._unmirrored
-        return self._open(size).draw(number, size, colours=colours, depth=depth, mirrors=mirrors, hull=hull)
+        """What `_Opened.draw` gives; only: all that counts, if that is less than what the image shows."""
+        number = self._camera(camera)
+        mirrors = colours and self._reflects and camera not in self._unmirrored
+        region = only or (None if mirrors else seen(self._eye(camera, size), size))
+        return self._open(size).draw(
+            number, size, colours=colours, depth=depth, mirrors=mirrors, sky=only is None, region=region
+        )
 
     def _metres(self, inverse: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Of how near each pixel is, 1 at the near plane and 0 at the far one."""
@@ -167,11 +175,11 @@ class _Opened:
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
 
     def draw(
-        self, camera: int, size: Size, *, colours: bool, depth: bool, mirrors: bool, hull: Hull | None
+        self, camera: int, size: Size, *, colours: bool, depth: bool, mirrors: bool, sky: bool, region: Region | None
     ) -> tuple[Any, Any]:
         """The image, and how near each pixel is (1 at the near plane, 0 at the far one), of each what is asked for.
 
-        hull: what lies outside is not drawn.
+        region: geoms outside are not drawn.
         """
         mujoco, (height, width) = self._mujoco, size
         self._gl.make_current()
@@ -185,9 +193,9 @@ class _Opened:
         mujoco.mjv_updateScene(self._model, self._data, self._options, None, view, everything, self._scene)
         self._scene.nlight *= colours
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = mirrors
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = hull is None
-        if hull is not None:
-            self._leave_out(hull.outside(self._model, self._data))
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = sky
+        if region is not None:
+            self._leave_out(region.outside(self._model, self._data))
         area = mujoco.MjrRect(0, 0, width, height)
         mujoco.mjr_render(area, self._scene, self._context)
         image = np.empty((height, width, 3), np.uint8) if colours else None
