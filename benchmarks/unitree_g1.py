@@ -1,6 +1,7 @@
 """Policies with and without the camera on demonstrations of a real robot, judged offline beside doing nothing.
 
     python benchmarks/unitree_g1.py FOLDER                                # 20 busy minutes each, one after the other
+    python benchmarks/unitree_g1.py FOLDER --steps 1000 --name g1-camera-steps  # as many steps for all, on any machine
     python benchmarks/unitree_g1.py FOLDER --minutes 0.2 --policies act --out /tmp/g1 --name ""    # to try it
 
 FOLDER is the LeRobot data set of the Unitree G1 (github.com/YifanTian07/G1-policy-train, commit d1d3bb45) with its
@@ -127,7 +128,8 @@ def judged(line: Line, data: Path, args: argparse.Namespace) -> list[evaluation.
         return [evaluation.read_entry(path) for path in paths.values()]
     print(line.name, flush=True)
     run = args.out / "train" / line.name
-    options = {"minutes": args.minutes, "clock": "busy", "threads": args.threads, "seed": args.seed}
+    budget = {"steps": args.steps} if args.steps else {"minutes": args.minutes}
+    options = {**budget, "clock": "busy", "threads": args.threads, "seed": args.seed}
     episodes = sets.open_dataset(data).num_episodes
     share = min(HELD, episodes // 3) / episodes
     train_or_resume(run, partial(jobs.train, line.system, data, recipe=line.recipe(), holdout=share, **options))
@@ -153,7 +155,8 @@ def command(args: argparse.Namespace) -> str:
     for name, whole in (("policies", POLICIES), ("seen", SEEN), ("actions", list(ACTIONS)[:2])):
         own = [repr(one) if " " in one else one for one in getattr(args, name)]
         chosen += f" --{name} {' '.join(own)}" if len(own) < len(whole) else ""
-    return f"python benchmarks/unitree_g1.py FOLDER --minutes {args.minutes:g} --threads {args.threads}{chosen}"
+    budget = f"--steps {args.steps}" if args.steps else f"--minutes {args.minutes:g}"
+    return f"python benchmarks/unitree_g1.py FOLDER {budget} --threads {args.threads}{chosen}"
 
 
 def keep(entries: list[evaluation.Entry], args: argparse.Namespace) -> None:
@@ -162,7 +165,8 @@ def keep(entries: list[evaluation.Entry], args: argparse.Namespace) -> None:
     rows = [[name, "", *g1.figures(far, name), "", "", "", ""] for name in far.baselines]
     rows += [g1.row(entry) for entry in sorted(entries, key=lambda entry: g1.beside(entry).mean())]
     content = {
-        "title": "A real robot's demonstrations with and without its camera, beside doing nothing",
+        "title": "A real robot's demonstrations with and without its camera, beside doing nothing"
+        + (f", {args.steps} steps each" if args.steps else ""),
         "command": command(args),
         "note": (
             "Unitree G1 with Inspire hands, 26 joints at 30 Hz, one camera read at 96 x 128 "
@@ -188,6 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--steps", type=int, default=0, help="the budget in steps instead")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--policies", nargs="*", default=POLICIES, choices=POLICIES)
@@ -197,11 +202,12 @@ def main() -> None:
     parser.add_argument("--name", default="g1-camera", help="of the table in docs/data; empty keeps none")
     args = parser.parse_args()
     data = prepared(args.data, args.out / "data")
-    lines = [Line(*found) for found in ((p, s, a) for a in args.actions for s in args.seen for p in args.policies)]
+    lines = [Line(*found) for found in ((p, s, a) for a in args.actions for p in args.policies for s in args.seen)]
     entries = [entry for line in lines for entry in judged(line, data, args)]
+    budget = f"{args.steps} steps" if args.steps else f"{args.minutes:g} minutes"
     written = evaluation.write_report(
         entries, args.out, title="A real robot's demonstrations with and without its camera", unit="rad",
-        task=f"Trained {args.minutes:g} minutes each and judged on the same held-out episodes.",
+        task=f"Trained {budget} each and judged on the same held-out episodes.",
         commands=[command(args)],
     )  # fmt: skip
     print(f"{written['verdict']} Open {args.out / 'report.html'}")
