@@ -36,7 +36,7 @@ from nextmove.decoders import Diffusion
 from nextmove.evaluation.intervals import wilson
 from nextmove.host.files import write_json
 from nextmove.jobs.fit import train_or_resume
-from nextmove.jobs.simulated import HELD_OUT
+from nextmove.jobs.simulated import HELD_OUT, judge
 from nextmove.jobs.tasks.policy import spec_of, windows
 from nextmove.models.model import with_sampling
 from nextmove.models.policy import ActionSpace, Policy
@@ -82,13 +82,25 @@ class Judged:
 
 def judged(task: str, difficulty: str, args: argparse.Namespace) -> Judged:
     """Records, trains and judges a task, each unless that was done already."""
-    kept = args.out / f"{task}.json"
+    kept, run = args.out / f"{task}.json", args.out / "train" / task
     found = Judged(**json.loads(kept.read_text())) if kept.is_file() else None
-    if found is not None and (found.blind is not None or not args.blind):
-        return found
-    print(f"metaworld/{task} ({difficulty})", flush=True)
-    demos, run = args.demos / task, args.out / "train" / task
-    recipe = recipe_of(args)
+    if found is None:
+        print(f"metaworld/{task} ({difficulty})", flush=True)
+        found = learned(task, difficulty, run, args)
+        write_json(kept, vars(found))
+    if args.blind and found.blind is None:
+        print(f"metaworld/{task}, blind", flush=True)
+        seeds = range(args.seed_of_episodes, args.seed_of_episodes + args.episodes)
+        make = partial(jobs.load_policy, run, blind=True)
+        entry = judge(make, name=f"{task}-blind", simulator=f"metaworld/{task}", seeds=seeds, workers=args.workers)
+        found = replace(found, blind=sum(result.success for result in entry.results))
+        write_json(kept, vars(found))
+    return found
+
+
+def learned(task: str, difficulty: str, run: Path, args: argparse.Namespace) -> Judged:
+    """Records and trains, each unless that was done already, and judges."""
+    demos, recipe = args.demos / task, recipe_of(args)
     if not (demos / "meta" / "info.json").is_file():
         jobs.record(
             f"metaworld/{task}", out=demos, episodes=DEMONSTRATIONS, points=POINTS, noise=args.noise,
@@ -99,15 +111,12 @@ def judged(task: str, difficulty: str, args: argparse.Namespace) -> Judged:
     train_or_resume(run, partial(jobs.train, args.system, demos, recipe=recipe, **options))
     report = jobs.evaluate(
         run, task=f"metaworld/{task}", episodes=args.episodes, seed=args.seed_of_episodes, workers=args.workers,
-        video=0, blind=args.blind, out=run / "evaluation",
+        video=0, out=run / "evaluation",
     )  # fmt: skip
     policy = report["policies"][run.name]
     rate, steps = policy["success"], policy["facts"]["steps"]
     still = (policy["success_at_end"] or rate)["successes"]
-    blind = report["policies"][f"{run.name}-blind"]["success"]["successes"] if args.blind else None
-    found = Judged(task, difficulty, rate["successes"], still, rate["episodes"], steps, policy["train_minutes"], blind)
-    write_json(kept, vars(found))
-    return found
+    return Judged(task, difficulty, rate["successes"], still, rate["episodes"], steps, policy["train_minutes"])
 
 
 def recipe_of(args: argparse.Namespace) -> Any:
