@@ -4,8 +4,8 @@
 # A link without <inertial> has no mass ("defaults to a zero mass and zero inertia if not specified", ROS's description
 # of the format), and nearly every robot has some: tool0, camera frames, grasp points. urchin gives each of them 1 kg
 # and an inertia of 1 about every axis when it loads, and save() writes that out as if it were the robot's. Nothing is
-# said. The inertia, as of a wheel of metres, is worse than the mass. The same was reported of another tool that rewrites
-# URDF (mesh-iit/urdf-modifiers#19, open).
+# said. The inertia, as of a wheel of metres, is worse than the mass. The same was reported of another tool that writes
+# URDF anew (mesh-iit/urdf-modifiers#19, open).
 #
 # Who is hit: whoever edits or scales a robot by urchin and simulates what it saved, or reads masses from its links.
 # Way out: drop the <inertial> elements that the given file did not have from the saved one, or edit the XML by lxml.
