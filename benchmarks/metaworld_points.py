@@ -184,9 +184,10 @@ def command(args: argparse.Namespace) -> str:
     """What makes the tables again."""
     budget = f"--steps {args.steps}" if args.steps else f"--minutes {args.minutes:g}"
     seeds = "" if args.seed_of_episodes == HELD_OUT else f" --seed-of-episodes {args.seed_of_episodes}"
+    fewer = f" --tasks {' '.join(args.tasks)}" if len(args.tasks) < sum(map(len, TASKS.values())) else ""
     return (
         f"python benchmarks/metaworld_points.py --system {args.system} {budget} --episodes {args.episodes}{seeds} "
-        f"--threads {args.threads}{' --blind' if args.blind else ''}"
+        f"--threads {args.threads}{' --blind' if args.blind else ''}{fewer}"
         f"{' --size published' if args.size == 'published' else ''}{' --latency-only' if args.latency_only else ''}"
     )
 

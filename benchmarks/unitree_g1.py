@@ -164,6 +164,7 @@ def keep(entries: list[evaluation.Entry], args: argparse.Namespace) -> None:
     far = max((g1.beside(entry) for entry in entries), key=lambda found: found.count.shape[1])
     rows = [[name, "", *g1.figures(far, name), "", "", "", ""] for name in far.baselines]
     rows += [g1.row(entry) for entry in sorted(entries, key=lambda entry: g1.beside(entry).mean())]
+    diffusion = any("diffusion" in policy for policy in args.policies)
     content = {
         "title": "A real robot's demonstrations with and without its camera, beside doing nothing"
         + (f", {args.steps} steps each" if args.steps else ""),
@@ -173,11 +174,12 @@ def keep(entries: list[evaluation.Entry], args: argparse.Namespace) -> None:
             "(github.com/YifanTian07/G1-policy-train, commit d1d3bb45, the 93 episodes whose video can be had): "
             f"{g1.WINDOWS} windows evenly out of {len(far.episodes)} held-out episodes. Errors are mean absolute "
             "differences from the demonstrated action over the spread of each joint's actions; step 1 is due now. "
-            "blind: the same policy, noise in place of every image. diffusion-policy x0 predicts the actions in place "
-            "of the noise; both by ten steps of DDIM. Busy minutes, one training seed. Nobody drove the robot with "
-            "these policies: a low error doesn't make one succeed, and one that sees its last action may learn to copy "
-            "it (de Haan et al. 2019). "
-            "![The page](pictures/g1-camera.webp)"
+            "blind: the same policy, noise in place of every image. "
+            + ("Diffusion Policy by ten steps of DDIM, x0: it predicts the actions in place of the noise. " * diffusion)
+            + "Busy minutes, one training seed. Nobody drove the robot with these policies: a low error doesn't make "
+            "one succeed, and one that sees its last action may learn to copy it (de Haan et al. 2019). "
+            + args.remark
+            + "![The page](pictures/g1-camera.webp)" * (args.name == "g1-camera")
         ),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": machine(),
@@ -198,6 +200,7 @@ def main() -> None:
     parser.add_argument("--policies", nargs="*", default=POLICIES, choices=POLICIES)
     parser.add_argument("--seen", nargs="*", default=SEEN, choices=SEEN)
     parser.add_argument("--actions", nargs="*", default=list(ACTIONS)[:2], choices=list(ACTIONS))
+    parser.add_argument("--remark", default="", help="a sentence for the note")
     parser.add_argument("--out", type=Path, default=Path("runs/unitree-g1"))
     parser.add_argument("--name", default="g1-camera", help="of the table in docs/data; empty keeps none")
     args = parser.parse_args()
