@@ -89,3 +89,20 @@ def test_an_image_is_the_same_without_what_lies_beside_it(scene, monkeypatch):
     for a, b in zip(whole, views.rgbd("above", narrow), strict=True):
         assert np.array_equal(a, b)
     views.close()
+
+
+@pytest.mark.parametrize(
+    "own", ['orthographic="true" fovy="4"', 'sensorsize="8e-3 2e-3" resolution="40 10" focal="1e-3 1e-3"']
+)
+def test_all_is_drawn_for_a_camera_that_sees_otherwise(own, monkeypatch):
+    if not (mujoco_gl._egl() or mujoco_gl._osmesa()):
+        pytest.skip("needs EGL or OSMesa")
+    mujoco = pytest.importorskip("mujoco", reason="needs mujoco")
+    model = mujoco.MjModel.from_xml_string(SCENE.replace('fovy="60"', own))
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    views, left = Views(model, data), []
+    monkeypatch.setattr("nextmove.sim.mujoco_render._Opened._leave_out", lambda opened, outside: left.append(outside))
+    views.rgb("above", (24, 40))
+    assert not left
+    views.close()

@@ -22,10 +22,7 @@ class Region:
     """A convex part of the world."""
 
     def __init__(self, sides: npt.NDArray[np.float64]) -> None:
-        """sides: (K, 4), the unit normal of each, outwards, and what added to a place's share of it is negative inside.
-
-        The places are metres of the world.
-        """
+        """sides: (K, 4), a unit normal n and an offset d each: n x + d <= 0 for places x inside, m of the world."""
         self._normals, self._offsets = sides[:, :3], sides[:, 3]
 
     def outside(self, model: Any, data: Any) -> npt.NDArray[np.bool_]:

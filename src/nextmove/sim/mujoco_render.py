@@ -120,10 +120,16 @@ class Views:
         """What `_Opened.draw` gives; only: all that counts, if that is less than what the image shows."""
         number = self._camera(camera)
         mirrors = colours and self._reflects and camera not in self._unmirrored
-        region = only or (None if mirrors else seen(self._eye(camera, size), size))
+        whole = mirrors or self._special(number)
+        region = only or (None if whole else seen(self._eye(camera, size), size))
         return self._open(size).draw(
             number, size, colours=colours, depth=depth, mirrors=mirrors, sky=only is None, region=region
         )
+
+    def _special(self, number: int) -> bool:
+        """Whether a camera has a sensor of its own or no perspective, so that its image is not `intrinsics`'."""
+        flat = getattr(self._model, "cam_orthographic", None)
+        return bool(self._model.cam_sensorsize[number].any() or (flat is not None and flat[number]))
 
     def _metres(self, inverse: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Of how near each pixel is, 1 at the near plane and 0 at the far one."""
