@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nextmove.sim import mujoco_gl
+from nextmove.sim import SimulatorError, mujoco_gl
 from nextmove.sim.base import Cloud
 from nextmove.sim.mujoco_hull import between, seen
 from nextmove.sim.mujoco_render import Views
@@ -40,6 +40,12 @@ def scene():
     return model, data
 
 
+@pytest.fixture
+def drawn():
+    if not (mujoco_gl._egl() or mujoco_gl._osmesa()):
+        pytest.skip("needs EGL or OSMesa")
+
+
 def eye_of(views):
     return Eye(views.intrinsics("above", WORKSPACE.size), views.pose("above"))
 
@@ -58,34 +64,30 @@ def test_a_camera_inside_the_workspace_sees_what_is_there(scene):
     assert {model.geom(number).name for number in np.flatnonzero(outside)} == HIDES_NOTHING | {"over"}
 
 
-def test_points_are_those_of_the_whole_scene(scene):
-    if not (mujoco_gl._egl() or mujoco_gl._osmesa()):
-        pytest.skip("needs EGL or OSMesa")
+def test_points_are_those_of_the_whole_scene(scene, drawn):
     views = Views(*scene)
     try:
         whole = Rays(eye_of(views), WORKSPACE).point_cloud(views.depth("above", WORKSPACE.size), 256)
         assert np.array_equal(views.points(WORKSPACE, 256), whole)
         assert np.array_equal(views.points(WORKSPACE, 256), whole), "again, with what was left out before"
-        drawn = {shown.objid for shown in views._opened._scene.geoms if shown.objtype == 5 and shown.type < 100}
-        assert {scene[0].geom(number).name for number in drawn}.isdisjoint(HIDES_NOTHING)
+        there = {shown.objid for shown in views._opened._scene.geoms if shown.objtype == 5 and shown.type < 100}
+        assert {scene[0].geom(number).name for number in there}.isdisjoint(HIDES_NOTHING)
         assert np.ptp(views.depth("above", WORKSPACE.size)) > 0.4, "and all of it for an image of depth"
     finally:
         views.close()
 
 
-def test_an_image_is_the_same_without_what_lies_beside_it(scene, monkeypatch):
+def test_an_image_is_the_same_without_what_lies_beside_it(scene, drawn, monkeypatch):
     model, data = scene
     narrow = (24, 40)  # 60 degrees from top to bottom
     views = Views(*scene)
     outside = seen(Eye(views.intrinsics("above", narrow), views.pose("above")), narrow).outside(model, data)
     assert {model.geom(number).name for number in np.flatnonzero(outside)} == {"aside"}
-    if not (mujoco_gl._egl() or mujoco_gl._osmesa()):
-        pytest.skip("needs EGL or OSMesa")
-    drawn = []
-    monkeypatch.setattr("nextmove.sim.mujoco_render._Opened._leave_out", lambda opened, region: drawn.append(region))
+    left = []
+    monkeypatch.setattr("nextmove.sim.mujoco_render._Opened._leave_out", lambda opened, region: left.append(region))
     whole = views.rgbd("above", narrow)
     monkeypatch.undo()
-    assert np.array_equal(drawn, [outside])
+    assert np.array_equal(left, [outside])
     for a, b in zip(whole, views.rgbd("above", narrow), strict=True):
         assert np.array_equal(a, b)
     views.close()
@@ -94,9 +96,7 @@ def test_an_image_is_the_same_without_what_lies_beside_it(scene, monkeypatch):
 @pytest.mark.parametrize(
     "own", ['orthographic="true" fovy="4"', 'sensorsize="8e-3 2e-3" resolution="40 10" focal="1e-3 1e-3"']
 )
-def test_all_is_drawn_for_a_camera_that_sees_otherwise(own, monkeypatch):
-    if not (mujoco_gl._egl() or mujoco_gl._osmesa()):
-        pytest.skip("needs EGL or OSMesa")
+def test_all_is_drawn_for_a_camera_that_sees_otherwise(own, drawn, monkeypatch):
     mujoco = pytest.importorskip("mujoco", reason="needs mujoco")
     model = mujoco.MjModel.from_xml_string(SCENE.replace('fovy="60"', own))
     data = mujoco.MjData(model)
@@ -105,4 +105,6 @@ def test_all_is_drawn_for_a_camera_that_sees_otherwise(own, monkeypatch):
     monkeypatch.setattr("nextmove.sim.mujoco_render._Opened._leave_out", lambda opened, outside: left.append(outside))
     views.rgb("above", (24, 40))
     assert not left
+    with pytest.raises(SimulatorError, match="above: expected a camera with a field of view, found one with a sensor"):
+        views.points(WORKSPACE, 16)
     views.close()

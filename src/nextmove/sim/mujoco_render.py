@@ -16,8 +16,8 @@ hard reset does) needs new Views. One OpenGL context serves all cameras and size
 
 Shadows and multisampling are off: software rendering is 8 to 10 times as fast without them. Policies see the
 difference, so both are recorded with demonstrations (`SETTINGS`). Depth alone is drawn without light, textures and
-mirrors, which it doesn't depend on, in 0.6 of the time; points without what cannot hide them and without a sky, in 0.6
-of that. What lies beside the image is left out where no mirror shows it.
+mirrors, which it doesn't depend on, in 0.6 of the time; points without what cannot hide them and without a sky. What
+lies beside the image is left out where no mirror shows it.
 """
 
 from __future__ import annotations
@@ -91,9 +91,17 @@ class Views:
         return rays.point_cloud(self._metres(near), count)
 
     def intrinsics(self, camera: str, size: Size) -> npt.NDArray[np.float64]:
-        """(3, 3): column and row of a pixel, counted from 0 at the centres, times depth, from x, y, z of the camera."""
-        height, width = size
-        angle = np.radians(float(self._model.cam_fovy[self._camera(camera)]))
+        """(3, 3): column and row of a pixel, counted from 0 at the centres, times depth, from x, y, z of the camera.
+
+        Raises SimulatorError for a camera with a sensor of its own or without perspective: so it has no points either.
+        """
+        (height, width), number = size, self._camera(camera)
+        if self._special(number):
+            raise SimulatorError(
+                f"{camera}: expected a camera with a field of view, found one with a sensor of its own or without "
+                "perspective, whose images are drawn and whose pixels are not placed"
+            )
+        angle = np.radians(float(self._model.cam_fovy[number]))
         focal = 0.5 * height / np.tan(0.5 * angle)
         return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float64)
 
@@ -127,7 +135,7 @@ class Views:
         )
 
     def _special(self, number: int) -> bool:
-        """Whether a camera has a sensor of its own or no perspective, so that its image is not `intrinsics`'."""
+        """Whether a camera has a sensor of its own or no perspective, so that its field of view does not say all."""
         flat = getattr(self._model, "cam_orthographic", None)
         return bool(self._model.cam_sensorsize[number].any() or (flat is not None and flat[number]))
 
