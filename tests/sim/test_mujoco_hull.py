@@ -70,7 +70,11 @@ def test_points_are_those_of_the_whole_scene(scene, drawn):
         whole = Rays(eye_of(views), WORKSPACE).point_cloud(views.depth("above", WORKSPACE.size), 256)
         assert np.array_equal(views.points(WORKSPACE, 256), whole)
         assert np.array_equal(views.points(WORKSPACE, 256), whole), "again, with what was left out before"
-        there = {shown.objid for shown in views._opened._scene.geoms if shown.objtype == 5 and shown.type < 100}
+        there = {
+            shown.objid
+            for shown in views._opened._scene.geoms[: views._opened._scene.ngeom]
+            if shown.objtype == 5 and shown.type < 100
+        }
         assert {scene[0].geom(number).name for number in there}.isdisjoint(HIDES_NOTHING)
         assert np.ptp(views.depth("above", WORKSPACE.size)) > 0.4, "and all of it for an image of depth"
     finally:
