@@ -71,6 +71,14 @@ def test_joints_are_found_by_name_and_the_gripper_stays() -> None:
     assert policy.codec.space == "relative to observation.state"
 
 
+def test_a_state_may_hold_more_behind_the_joints() -> None:
+    policy = store.create("flow-policy", robot((*ARM, "force"), ARM[:3]), SMALL)
+    action, obs = normal((3, 4, 3), seeded(1)), {STATE: normal((3, 2, 5), seeded(2))}
+    x = policy.codec.relative.apply(action, obs)
+    torch.testing.assert_close(x, action - obs[STATE][:, -1:, :3])
+    torch.testing.assert_close(policy.codec.relative.undo(x, obs), action)
+
+
 def test_what_is_kept_is_said_by_name_or_number() -> None:
     for keep, columns in ((("3", "elb"), (0, -1, 2, -1)), ((), ()), (("0",), (-1, 1, 2, 3))):
         policy = store.create("flow-policy", robot(), replace(SMALL, actions=ActionSpace(keep=keep)))

@@ -166,7 +166,7 @@ class ActionSpace:
             spec.action,
             "absolute" if not relative else "relative" if self.space == "relative" else "deltas",
             self.reference,
-            columns=() if found is None or found == tuple(range(spec.action)) else found,
+            columns=() if found is None or found == tuple(range(spec.inputs[self.reference].width)) else found,
             frame=shown.points if shown is not None and self.frame == "object" else None,
             stepwise=timing.align == "first_observation" and timing.horizon == timing.n_obs_steps,
             now=timing.first,
