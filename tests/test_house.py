@@ -98,6 +98,7 @@ ONLY_BESIDE = {
 """Declared, never imported by the library, and why."""
 ADAPTERS = (
     "sim/_gym_pusht.py", "sim/_gym_aloha.py", "sim/_pushes.py", "sim/_arm_ik.py", "sim/_libero.py", "sim/_farthest.py",
+    "host/compiled.py",
     "runtime/packed/step.py", "runtime/packed/team.py", "runtime/packed/tile.py",
 )  # fmt: skip
 """Modules that are imported only where the packages of an extra are installed."""

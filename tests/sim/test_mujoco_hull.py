@@ -97,6 +97,67 @@ def test_an_image_is_the_same_without_what_lies_beside_it(scene, drawn, monkeypa
     views.close()
 
 
+@pytest.mark.parametrize("kind", ["sphere", "capsule", "ellipsoid", "cylinder", "box"])
+def test_a_geom_that_has_grown_is_drawn(kind, drawn):
+    mujoco = pytest.importorskip("mujoco", reason="needs mujoco")
+    model = mujoco.MjModel.from_xml_string(SCENE.replace('name="aside" type="box"', f'name="aside" type="{kind}"'))
+    data = mujoco.MjData(model)
+    model.geom("aside").pos[:] = [0.9, 0, 0.3]
+    model.geom("aside").size[:] = [0.05, 0.05, 0.05]
+    mujoco.mj_forward(model, data)
+    views = Views(model, data)
+    before = views.depth("above", (48, 48))
+    model.geom("aside").size[:] = [0.6, 0.6, 0.2]
+    grown = views.depth("above", (48, 48))
+    assert (before - grown)[:, -10:].max() > 0.05
+    views.close()
+
+
+def test_a_mirror_that_came_later_shows_what_lies_beside_the_image(drawn):
+    mujoco = pytest.importorskip("mujoco", reason="needs mujoco")
+    mirror = '<mujoco><asset><material name="mirror" reflectance="{}"/></asset>'
+    scene = SCENE.replace("<mujoco>", mirror).replace('name="floor"', 'name="floor" material="mirror"')
+    seen = []
+    for reflectance in (0, 0.9):
+        model = mujoco.MjModel.from_xml_string(scene.format(reflectance))
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        views = Views(model, data)
+        seen.append(views.rgb("above", (48, 48)))
+        model.mat_reflectance[:] = 0.9
+        seen.append(views.rgb("above", (48, 48)))
+        views.close()
+    assert not np.array_equal(seen[0], seen[1])
+    assert np.array_equal(seen[1], seen[2])
+
+
+def test_a_scene_of_many_geoms_is_drawn_whole(drawn):
+    mujoco = pytest.importorskip("mujoco", reason="needs mujoco")
+    grains = '<geom size=".001" pos="0 0 -1" contype="0" conaffinity="0"/>' * 10_000
+    scene = SCENE.replace("</worldbody>", grains + '<geom name="last" size=".1" pos="0 0 .5"/></worldbody>')
+    model = mujoco.MjModel.from_xml_string(scene)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    views = Views(model, data)
+    assert views.depth("above", (9, 9))[4, 4] == pytest.approx(0.4, abs=1e-3), "the last one"
+    views.close()
+
+
+def test_an_orthographic_camera_is_one_whatever_mujoco_calls_it(scene):
+    class Later:
+        """The same model as a MuJoCo has it that says `cam_projection`, 0 or 1, in place of `cam_orthographic`."""
+
+        cam_projection = np.ones(1, np.int32)
+
+        def __getattr__(self, name):
+            if name == "cam_orthographic":
+                raise AttributeError(name)
+            return getattr(scene[0], name)
+
+    with pytest.raises(SimulatorError, match="above: expected a camera with a field of view"):
+        Views(Later(), scene[1]).intrinsics("above", (24, 40))
+
+
 @pytest.mark.parametrize(
     "own", ['orthographic="true" fovy="4"', 'sensorsize="8e-3 2e-3" resolution="40 10" focal="1e-3 1e-3"']
 )

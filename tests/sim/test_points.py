@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import nextmove
 from nextmove.sim import SimulatorError
 from nextmove.sim.base import Cloud
 from nextmove.sim.points import Eye, Rays, farthest, unproject, workspace
@@ -90,6 +95,25 @@ def test_choices_are_those_of_a_plain_restatement_to_the_bit():
         away = np.minimum(away, apart[:, 0] + apart[:, 1] + apart[:, 2])
         chosen.append(int(away.argmax()))
     assert farthest(points, 300).tolist() == chosen, "with many of them at one distance"
+
+
+def test_points_are_chosen_where_nothing_that_is_compiled_can_be_kept(tmp_path):
+    pytest.importorskip("numba", reason="needs numba")
+    for room in ("sim", "host"):
+        (tmp_path / "nextmove" / room).mkdir(parents=True)
+        (tmp_path / "nextmove" / room / "__pycache__").write_text("no folder")
+    for name in ("__init__.py", "sim/__init__.py", "host/__init__.py"):
+        (tmp_path / "nextmove" / name).touch()
+    for name in ("sim/_farthest.py", "host/compiled.py"):
+        shutil.copy(Path(nextmove.__file__).parent / name, tmp_path / "nextmove" / name)
+    code = "import numpy as np; from nextmove.sim._farthest import spread; a = np.arange(3, dtype=np.float32);"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA")}
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME"), os.devnull)
+    ran = subprocess.run(
+        [sys.executable, "-B", "-c", code + "print(spread(a, a, a, 0, 2))"], cwd=tmp_path, capture_output=True,
+        text=True, env={**kept, **nowhere, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (0, "[0 2]\n"), ran.stderr
 
 
 def test_what_chooses_points_is_named_where_it_is_not_installed(monkeypatch):

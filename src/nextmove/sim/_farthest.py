@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from nextmove.host.compiled import compiled
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def spread(x: Any, y: Any, z: Any, last: int, count: int) -> Any:
     """Numbers (count,) of points at x, y, z (N,), the first of them `last`; of several at one distance the first."""
     nearest = np.full(len(x), np.inf, np.float32)

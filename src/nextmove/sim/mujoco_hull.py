@@ -18,6 +18,13 @@ _SLACK = 5e-3
 """Metres by which a workspace is wider here: far more than a depth image is off."""
 
 
+_ROUND, _LONG = ((1, 0, 0), (1, 0, 0), (1, 0, 0)), ((1, 0, 0), (1, 0, 0), (0, 1, 0))
+_WHOLE, _NONE = ((1, 0, 0), (0, 1, 0), (0, 0, 1)), ((0, 0, 0),) * 3
+_SIDES = np.array([_NONE, _NONE, _ROUND, ((1, 0, 0), (1, 0, 0), (1, 1, 0)), _WHOLE, _LONG, _WHOLE, _NONE, _NONE], float)
+"""Half the sides of what surrounds a geom from its sizes, by its type: plane, heightfield, sphere, capsule, ellipsoid,
+cylinder, box, mesh, distance field."""
+
+
 class Region:
     """A convex part of the world."""
 
@@ -28,12 +35,18 @@ class Region:
     def outside(self, model: Any, data: Any) -> npt.NDArray[np.bool_]:
         """Whether each geom of an MjModel and its MjData, (G,), lies beyond one side: never so for a plane."""
         turns = data.geom_xmat.reshape(-1, 3, 3)
-        middle, half = model.geom_aabb[:, :3], model.geom_aabb[:, 3:]
+        middle, half = model.geom_aabb[:, :3], _halves(model)
         places = data.geom_xpos + (turns @ middle[:, :, None])[:, :, 0]
         reach = (np.abs(self._normals @ turns) * half[:, None]).sum(-1)
         beyond = (places @ self._normals.T + self._offsets > reach).any(1)
         found: npt.NDArray[np.bool_] = beyond & (model.geom_type != 0)
         return found
+
+
+def _halves(model: Any) -> npt.NDArray[np.float64]:
+    """Half the sides (G, 3) of boxes around the geoms; shapes may have grown since the model was compiled."""
+    found: npt.NDArray[np.float64] = (_SIDES[model.geom_type] @ model.geom_size[:, :, None])[:, :, 0]
+    return np.maximum(found, model.geom_aabb[:, 3:])
 
 
 def between(eye: Eye, cloud: Cloud) -> Region:

@@ -44,6 +44,9 @@ SETTINGS = {"shadows": False, "multisampling": False}
 _FONT = 150
 """Per cent; MuJoCo wants to know, although no text is drawn."""
 
+_MORE = 10_000
+"""Of what is drawn beside the geoms: sites, tendons."""
+
 
 class Views:
     """The cameras of one scene, as it is now, at any size."""
@@ -55,7 +58,7 @@ class Views:
         cameras that see no mirror, of which MuJoCo draws the whole scene once more all the same.
         """
         self._model, self._data, self._hidden = model, data, tuple(hidden)
-        self._unmirrored, self._reflects = tuple(unmirrored), bool((model.mat_reflectance > 0).any())
+        self._unmirrored = tuple(unmirrored)
         self._opened: _Opened | None = None
         self._rays: dict[Cloud, tuple[Rays, Region]] = {}
 
@@ -127,7 +130,7 @@ class Views:
     ) -> tuple[Any, Any]:
         """What `_Opened.draw` gives; only: all that counts, if that is less than what the image shows."""
         number = self._camera(camera)
-        mirrors = colours and self._reflects and camera not in self._unmirrored
+        mirrors = colours and camera not in self._unmirrored and bool((self._model.mat_reflectance > 0).any())
         whole = mirrors or self._special(number)
         region = only or (None if whole else seen(self._eye(camera, size), size))
         return self._open(size).draw(
@@ -136,8 +139,9 @@ class Views:
 
     def _special(self, number: int) -> bool:
         """Whether a camera has a sensor of its own or no perspective, so that its field of view does not say all."""
-        flat = getattr(self._model, "cam_orthographic", None)
-        return bool(self._model.cam_sensorsize[number].any() or (flat is not None and flat[number]))
+        names = ("cam_projection", "cam_orthographic")  # as later versions of MuJoCo call it, and earlier ones
+        flat = any(getattr(self._model, name)[number] for name in names if hasattr(self._model, name))
+        return bool(self._model.cam_sensorsize[number].any() or flat)
 
     def _metres(self, inverse: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Of how near each pixel is, 1 at the near plane and 0 at the far one."""
@@ -170,7 +174,7 @@ class _Opened:
         self._mujoco, self._model, self._data, self._largest = mujoco, model, data, size
         model.vis.quality.offsamples = 0
         model.vis.global_.offheight, model.vis.global_.offwidth = size
-        self._scene = mujoco.MjvScene(model=model, maxgeom=10_000)
+        self._scene = mujoco.MjvScene(model=model, maxgeom=model.ngeom + _MORE)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
         self._options = mujoco.MjvOption()
         for group in hidden:

@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from nextmove.host.compiled import compiled
 from nextmove.runtime.packed.team import meet
 from nextmove.runtime.packed.tile import BYTES, COLUMNS, ROWS, tile
 
@@ -28,7 +28,7 @@ _FOUR, _FOURS, _EIGHT, _EIGHTS = tile(4, 1), tile(4, TILE), tile(8, 1), tile(8, 
 _SIZE4, _SIZE8 = BYTES[4], BYTES[8]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def multiply(
     me: int, team: int, product: Any, bias: Any, read: Any, out: Any, length: int, lanes: int, adds: int
 ) -> None:  # fmt: skip
@@ -56,7 +56,7 @@ def multiply(
                 _EIGHTS(weights, x, y, stride, blocks, adds | product[BIAS])
 
 
-@njit(nogil=True, cache=True, fastmath=LOOSE)
+@compiled(fastmath=LOOSE)
 def normalise(me: int, team: int, x: Any, norm: Any, eps: Any, centred: int, out: Any, length: int, lanes: int) -> None:
     """This thread's tokens of x (L, W), normalised, times a gain and with a bias added (2, W), into tiles."""
     width = norm.shape[1]
@@ -74,7 +74,7 @@ def normalise(me: int, team: int, x: Any, norm: Any, eps: Any, centred: int, out
             out[at + k * lanes] = (x[t, k] - mean) * scale * norm[0, k] + norm[1, k]
 
 
-@njit(nogil=True, cache=True, fastmath=LOOSE)
+@compiled(fastmath=LOOSE)
 def turn(
     me: int, team: int, h: Any, cache: Any, angles: Any, rotation: int, heads: int, past: int, length: int
 ) -> None:  # fmt: skip
@@ -94,7 +94,7 @@ def turn(
             cache[values, head - heads - values * shared, past + t] = own
 
 
-@njit(nogil=True, cache=True, fastmath=LOOSE)
+@compiled(fastmath=LOOSE)
 def attend(
     me: int, team: int, h: Any, cache: Any, masks: Any, window: int, scores: Any, out: Any,
     heads: int, scale: float, past: int, length: int, lanes: int,
@@ -129,7 +129,7 @@ def attend(
             out[at + e * lanes] = answer[e] / total
 
 
-@njit(nogil=True, cache=True, fastmath=LOOSE)
+@compiled(fastmath=LOOSE)
 def activated(x: Any, kind: int) -> Any:
     """An activation by its number among `ACTIVATIONS`."""
     one, half = np.float32(1), np.float32(0.5)
@@ -148,7 +148,7 @@ def activated(x: Any, kind: int) -> Any:
     return positive * positive if kind == 5 else positive
 
 
-@njit(nogil=True, cache=True, fastmath=LOOSE)
+@compiled(fastmath=LOOSE)
 def gate(me: int, team: int, h: Any, hidden: int, kind: int, gated: int, out: Any, length: int, lanes: int) -> None:
     """This thread's hidden units of h (L, N), activated, into tiles; gated: 0, or which half is the gate."""
     first, last = hidden * me // team, hidden * (me + 1) // team
@@ -164,7 +164,7 @@ def gate(me: int, team: int, h: Any, hidden: int, kind: int, gated: int, out: An
             out[at + k * lanes] = y
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def layers(
     me: int, team: int, address: int, x: Any, products: Any, biases: Any, norms: Any, eps: Any, centred: int,
     facts: Any, angles: Any, masks: Any, cache: Any, scale: float, past: int, length: int,
@@ -211,7 +211,7 @@ def layers(
         meet(address, come)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def spoken(
     me: int, team: int, address: int, x: Any, product: Any, bias: Any, read: Any, out: Any, length: int
 ) -> None:  # fmt: skip

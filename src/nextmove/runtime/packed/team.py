@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+
+from nextmove.host.compiled import compiled
 
 PATIENCE = 4096
 """Looks before a thread lets others run."""
@@ -64,7 +65,7 @@ _here: Any = _arrived
 _let: Any = _rest
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def meet(address: int, goal: int) -> None:
     """Returns when so many have come, over all meetings of an answer."""
     _come(address)
