@@ -17,20 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sources import SOURCE, modules
 
-import nextmove
-
-SOURCE = Path(nextmove.__file__).parent
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-MODULES = {str(path.relative_to(SOURCE)): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCE.rglob("*.py")}
 
 
 # Sizes
 
 
 def test_files_are_short() -> None:
-    lines = {name: len((SOURCE / name).read_text(encoding="utf-8").splitlines()) for name in MODULES}
+    lines = {name: len((SOURCE / name).read_text(encoding="utf-8").splitlines()) for name in modules()}
     assert {name: n for name, n in lines.items() if n > 400} == {}
     assert statistics.median(lines.values()) <= 120
 
@@ -44,12 +41,12 @@ def bodies(module: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def test_functions_are_short() -> None:
-    assert {f"{name} {f}": n for name, module in MODULES.items() for f, n in bodies(module) if n > 40} == {}
+    assert {f"{name} {f}": n for name, module in modules().items() for f, n in bodies(module) if n > 40} == {}
 
 
 def test_docstrings_begin_with_a_whole_sentence() -> None:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = [(name, node) for name, module in MODULES.items() for node in ast.walk(module) if isinstance(node, kinds)]
+    nodes = [(name, node) for name, module in modules().items() for node in ast.walk(module) if isinstance(node, kinds)]
     first = [(name, (ast.get_docstring(node) or ".").partition("\n\n")[0]) for name, node in nodes]
     assert [(name, text) for name, text in first if text[-1] not in '.:;)`"'] == []
 
@@ -64,7 +61,7 @@ MANY = {
 }
 """Packages of more than 12 public names and why."""
 PACKAGES = [
-    ".".join(("nextmove", *Path(name).parent.parts)) for name in sorted(MODULES) if Path(name).name == "__init__.py"
+    ".".join(("nextmove", *path.relative_to(SOURCE).parent.parts)) for path in sorted(SOURCE.rglob("__init__.py"))
 ]
 
 
@@ -74,7 +71,7 @@ def test_exports_are_what_there_is(name: str) -> None:
     exported = list(getattr(package, "__all__", ()))
     assert [n for n in exported if not hasattr(package, n)] == []
     assert len(exported) == len(set(exported))
-    body = MODULES["/".join((*name.split(".")[1:], "__init__.py"))].body
+    body = modules()["/".join((*name.split(".")[1:], "__init__.py"))].body
     if exported and not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in body):
         imported = {a.asname or a.name for node in body if isinstance(node, ast.ImportFrom) for a in node.names}
         assert {n for n in imported - {"annotations"} if n not in exported} == set(), "imported, not exported"
@@ -143,14 +140,14 @@ def top(module: ast.Module) -> set[str]:
 
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
-    used = {name for module in MODULES.values() for name in imports(module)}
+    used = {name for module in modules().values() for name in imports(module)}
     assert used - BASE - EXTRA == set(), "imported, not declared"
     assert BASE - used == set(), "declared, not imported"
     assert EXTRA - used == set(ONLY_BESIDE), "declared in an extra, not imported"
 
 
 def test_extras_are_imported_where_they_are_needed_only() -> None:
-    early = {name: found for name, module in MODULES.items() if (found := top(module) - BASE)}
+    early = {name: found for name, module in modules().items() if (found := top(module) - BASE)}
     assert early.keys() <= set(ADAPTERS), early
 
 
@@ -190,7 +187,7 @@ def forbidden(module: ast.Module) -> Iterator[str]:
 
 
 def test_files_never_become_code() -> None:
-    found = {name: calls for name, module in MODULES.items() if (calls := list(forbidden(module)))}
+    found = {name: calls for name, module in modules().items() if (calls := list(forbidden(module)))}
     assert found == {name: ["import_module"] for name in TABLES}
 
 
@@ -216,7 +213,7 @@ def test_what_is_public_is_used_by_more_than_tests() -> None:
     """A function or class of a module stands in the code once more than where it is defined."""
     folders = [SOURCE, *(ROOT / name for name in ("benchmarks", "examples", "scripts"))]
     words = Counter(w for d in folders for p in d.rglob("*.py") for w in re.findall(r"\w+", p.read_text("utf-8")))
-    named = [(name, node) for name, module in MODULES.items() for node in module.body]
+    named = [(name, node) for name, module in modules().items() for node in module.body]
     alone = {
         f"{name} {n.name}" for name, n in named if isinstance(n, ast.FunctionDef | ast.ClassDef) and words[n.name] < 2
     }
@@ -248,10 +245,10 @@ def said(module: ast.Module) -> set[str]:
 def is_there(where: str, name: str) -> bool:
     """Whether a module of nextmove has a name at its top, offers it when asked, or has a module that is called so."""
     place = "/".join(where.split(".")[1:])
-    own = next(f for f in (f"{place}.py", f"{place}/__init__.py".lstrip("/")) if f in MODULES)
+    own = next(f for f in (f"{place}.py", f"{place}/__init__.py".lstrip("/")) if f in modules())
     inside = f"{place}/{name}".lstrip("/")
-    names = said(MODULES[own])
-    return bool({name, "__getattr__"} & names) or any(f in MODULES for f in (f"{inside}.py", f"{inside}/__init__.py"))
+    names = said(modules()[own])
+    return bool({name, "__getattr__"} & names) or any(f in modules() for f in (f"{inside}.py", f"{inside}/__init__.py"))
 
 
 def test_benchmarks_scripts_and_examples_import_what_there_is() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from tests.sources import modules
 
 from nextmove import jobs
 from nextmove.cli import habits
@@ -157,17 +158,20 @@ def on_pages() -> Iterator[str]:
 
 def in_the_program() -> Iterator[str]:
     """Commands in back ticks, or at the end of a line, in the strings of the program; a value put in counts as 0."""
-    for path in sorted((ROOT / "src").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for module in modules().values():
+        for node in ast.walk(module):
             text = ""
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text = node.value
             elif isinstance(node, ast.JoinedStr):
                 text = "".join(str(part.value) if isinstance(part, ast.Constant) else "0" for part in node.values)
+            if "nextmove " not in text:
+                continue
             alone = rf"(?:^  |: )(nextmove (?:{'|'.join(COMMANDS)}) [^`\n]*)$"
             yield from re.findall(r"`([^`\n]+)`", text) + re.findall(alone, text, re.M)
 
 
+@functools.cache
 def named() -> list[str]:
     """All of them, with brackets taken off and words of the reader's own replaced."""
     found = set()

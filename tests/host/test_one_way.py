@@ -5,13 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.sources import modules
 
-import nextmove
-
-SOURCE = Path(nextmove.__file__).parent
 STARTS = {"multiprocessing", "subprocess", "ProcessPoolExecutor", "Popen", "os.fork", "DataLoader"}
 """Modules and names by which processes start."""
 STARTERS = {
@@ -21,12 +18,6 @@ STARTERS = {
 }
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    """Every module by its path."""
-    for path in sorted(SOURCE.rglob("*.py")):
-        yield str(path.relative_to(SOURCE)), ast.parse(path.read_text(encoding="utf-8"))
-
-
 def names(node: ast.AST) -> set[str]:
     """What a node imports or uses by name."""
     if isinstance(node, ast.Import):
@@ -34,7 +25,7 @@ def names(node: ast.AST) -> set[str]:
     if isinstance(node, ast.ImportFrom):
         return {*(node.module or "").split("."), *(alias.name for alias in node.names)}
     if isinstance(node, ast.Attribute):
-        return {node.attr, ast.unparse(node)}
+        return {node.attr, *([f"{node.value.id}.{node.attr}"] if isinstance(node.value, ast.Name) else [])}
     return {node.id} if isinstance(node, ast.Name) else set()
 
 
@@ -44,7 +35,7 @@ def starting(module: ast.Module) -> set[str]:
 
 
 def test_one_place_starts_processes() -> None:
-    assert {path for path, module in sources() if starting(module)} == set(STARTERS)
+    assert {path for path, module in modules().items() if starting(module)} == set(STARTERS)
     for text in (
         "from multiprocessing import Pool",
         "import subprocess",
@@ -117,7 +108,9 @@ def writing(module: ast.Module) -> Iterator[str]:
 
 
 def test_one_place_writes_files() -> None:
-    found = {f"{path} {write}" for path, module in sources() if path != "host/files.py" for write in writing(module)}
+    found = {
+        f"{path} {write}" for path, module in modules().items() if path != "host/files.py" for write in writing(module)
+    }
     assert found == set(WRITERS)
 
 
