@@ -67,7 +67,7 @@ class Case:
 CASES = {
     # One mixture for the whole path: with one a step, neighbouring steps would draw different sides. The floor on the
     # spread keeps the first sharp component from taking every demonstration.
-    "mixture": Case(Mixture(NET, min_std=0.1), 400, 0.95, shape=(1, 2 * H)),
+    "mixture": Case(Mixture(NET, min_std=0.1), 200, 0.95, shape=(1, 2 * H)),
     "autoregressive": Case(
         Autoregressive(Gru(), classes=48), 400, 0.95, shape=(2 * H,), bins=Bins(bins=48, width=2, low=-1.3, high=1.3)
     ),
@@ -85,7 +85,7 @@ CASES = {
 def trained(case: Case) -> Any:
     torch.manual_seed(0)
     decoder = case.config.build(shape=case.shape, context=ContextSpec(vector=1))
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=case.lr, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=case.lr, betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, case.lr, case.steps, pct_start=0.1)
     for step in range(case.steps):
         rng = seeded(1, step)

@@ -102,7 +102,7 @@ def asked() -> Any:
 
 
 def learnt(policy: Any, steps: int = 120) -> Any:
-    optimiser = torch.optim.AdamW(policy.parameters(), lr=1e-2)
+    optimiser = torch.optim.AdamW(policy.parameters(), lr=1e-2, fused=True)
     for step in range(steps):
         optimiser.zero_grad()
         total(policy.train().loss(batch(policy.timing.horizon), rng=seeded(step))).backward()
