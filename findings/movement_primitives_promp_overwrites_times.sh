@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# movement_primitives: a ProMP overwrites the times it is given by shares of the motion, and its velocities are per motion.
+# movement_primitives: a ProMP overwrites the times it is given by shares of the motion; its velocities are by those.
 #
-# Every method of ProMP that takes times normalises them, in place, in the caller's own array: a demonstration of two
-# seconds that was imitated, or asked for a trajectory, ends at 1.0 from then on, in the list that is written, plotted or
-# given to the next method. mean_velocities, with var_ and cov_velocities, then gives derivatives by those shares, not by
-# time: of a motion of two seconds they are twice the velocities, of half a second half. Where the caller differentiates
-# the mean trajectory by the times that he has left, the two agree. Motions of one second, as in the examples, are right.
-# Nothing is said, and no thread was found that speaks of it.
+# Every method of ProMP that takes an array of times divides it by its end, in place, in the caller's own array: after a
+# demonstration of two seconds was imitated, or a trajectory asked for, the caller's times end at 1.0, and so does what
+# he then writes, plots or gives to the next method. mean_velocities, var_velocities and cov_velocities are derivatives
+# by these shares, not by time: of a motion of two seconds they are twice the velocities, of half a second half. Where
+# the caller differentiates the mean trajectory by the times that he has left, the two agree. Motions of one second are
+# right and hide both. Nothing is said, and no thread was found that speaks of it.
 #
-# Who is hit: whoever learns of demonstrations that are not a second long and uses the velocities, or his times again.
+# Who is hit: whoever learns from demonstrations that are not a second long and uses the velocities, or his times again.
 # Way out: give T.copy(), and divide velocities by T[-1], variances and covariances by its square.
 #
 # Seen with movement_primitives 0.9.1, NumPy 2.4.6, SciPy 1.17.1, Python 3.11.7:
@@ -53,7 +53,8 @@ def line(seconds):
     had = np.gradient(mean, np.linspace(0, seconds, STEPS))
     ends = [float(times[k][-1]) for k in (0, 2, 3)]
     found = float(said.max()), float(had.max())
-    print(f"{seconds:6.1f} s {ends[0]:10.1f} {ends[1]:16.1f} {ends[2]:16.1f} {found[0]:11.1f} {found[1]:8.1f} {PEAK / seconds:7.1f}")
+    behind = f"{ends[0]:10.1f} {ends[1]:16.1f} {ends[2]:16.1f}"
+    print(f"{seconds:6.1f} s {behind} {found[0]:11.1f} {found[1]:8.1f} {PEAK / seconds:7.1f}")
     return ends, found
 
 
