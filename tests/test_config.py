@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pytest
 
@@ -22,6 +22,10 @@ class Other:
     name: str = "x"
 
 
+class Built(Protocol):
+    def build(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Outer:
     part: Inner | Other = Inner()
@@ -32,6 +36,7 @@ class Outer:
     maybe: int | None = None
     table: dict[str, int] | None = None
     flag: bool = False
+    built: Built | None = None
 
 
 @pytest.mark.parametrize(
@@ -59,6 +64,8 @@ def test_round_trip_through_json(value: Outer) -> None:
         ({"pair": [1]}, "Outer.pair: expected 2 entries, found 1"),
         ({"maybe": True}, "Outer.maybe: expected int, found True"),
         ({"anything": {"kind": "os.system"}}, "anything.kind: expected one of"),
+        ({"built": "inner"}, "Outer.built: expected an object whose 'kind' names a part, found 'inner'"),
+        ({"built": {"width": 4}}, "Outer.built: expected an object whose 'kind' names a part, found {'width': 4}"),
     ],
 )
 def test_errors_name_the_field(change: dict[str, Any], message: str) -> None:

@@ -12,12 +12,15 @@ import pytest
 from nextmove.codecs.tokenizer import Tokenizer
 from nextmove.config import ConfigError
 from nextmove.contracts import Feature, Optim
+from nextmove.decoders import Mixture
 from nextmove.encoders.camera import Camera
 from nextmove.encoders.part import chosen
 from nextmove.models.policy import PolicySpec
 from nextmove.models.policy.pi0_fast import Pi0Fast
 from nextmove.nn.block import Block
+from nextmove.nn.mlp import Mlp
 from nextmove.nn.stream import Stream
+from nextmove.nn.unet1d import UNet1d
 from nextmove.nn.vit import VisionTower
 
 PICTURES = {"observation.images.top": Feature("image", (96, 96, 3))}
@@ -37,6 +40,8 @@ def fast() -> Any:
         (lambda: Camera(keypoints=0).build(PICTURES), r"camera\.keypoints: expected at least 1, found 0"),
         (lambda: Camera(resize=(0, 0)).build(PICTURES), "resize: expected a height and width of at least 1"),
         (lambda: chosen(PICTURES, (*PICTURES, *PICTURES), "image", "camera"), "each input once, found 'observation"),
+        (lambda: UNet1d(kernel=4), "kernel: expected an odd number of taps, found 4"),
+        (lambda: Mixture(Mlp(), modes=0), "modes: expected at least 1, found 0"),
         (fast, r"actions\.fast: expected 512, the ids that decoder\.trunk\.vocabulary holds for it, found 10"),
     ],
 )

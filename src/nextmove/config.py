@@ -67,7 +67,11 @@ class _Decoder:
     def value(self, hint: Any, data: Any, where: str) -> Any:
         origin = typing.get_origin(hint)
         if hint is Any or getattr(hint, "_is_protocol", False):
-            return self.named(self.parts, data, where) if isinstance(data, Mapping) and "kind" in data else data
+            if isinstance(data, Mapping) and "kind" in data:
+                return self.named(self.parts, data, where)
+            if hint is not Any:
+                raise ConfigError(f"{where}: expected an object whose 'kind' names a part, found {data!r}")
+            return data
         if origin in (typing.Union, types.UnionType):
             return self.union(typing.get_args(hint), data, where)
         if origin is typing.Annotated:

@@ -125,6 +125,8 @@ def test_a_line_may_name_other_values_of_fields() -> None:
         ("act,optim.lr=a/b", "expected SYSTEM, .* found 'act,optim.lr=a/b'"),
         ("act,optim.lr=1#2", "expected SYSTEM, .* none of / .*; found 'act,optim.lr=1#2'"),
         ("bc,decoder.target=x0", "BC.decoder: expected one of .*; found 'target'"),
+        ("bc,decoder.trunk=mlp", "BC.decoder.trunk: expected an object whose 'kind' names a part, found 'mlp'"),
+        ("bc,optim.lr=NaN", "optim.lr: expected a finite number of at least 0, found nan"),
     ],
 )
 def test_a_field_that_there_is_not_is_named(text: str, message: str) -> None:

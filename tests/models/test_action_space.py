@@ -87,6 +87,11 @@ def test_what_is_kept_is_said_by_name_or_number() -> None:
         decided(robot(), keep=("4",))
 
 
+def test_a_reference_that_there_is_not_is_named() -> None:
+    with pytest.raises(ValueError, match=r"actions\.reference: expected a state, found 'observation\.stat' and obser"):
+        decided(robot(), reference="observation.stat")
+
+
 def test_published_sizes_keep_the_papers_actions() -> None:
     for recipe in (Act.published(), DiffusionPolicy.published(), DiffusionTransformer.published()):
         assert recipe.actions.resolve(robot(), None).space == "absolute"

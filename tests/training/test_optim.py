@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.training.tiny import Tiny
 from torch import nn
 
 from nextmove.contracts import ContextSpec, Optim
@@ -263,6 +262,20 @@ def test_a_budget_is_needed(settings, message):
         TrainConfig(**settings)
 
 
-def test_a_cap_of_one_is_refused():
-    with pytest.raises(ValueError, match=r"optim.ema: expected a decay in \[0, 1\), found 1"):
-        Ema(Tiny(), replace(Optim(), ema=1).ema)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"ema": 1}, r"optim.ema: expected a decay in \[0, 1\), found 1"),
+        ({"betas": (0.9, 1.0)}, r"optim.betas: expected a decay in \[0, 1\), found 1"),
+        ({"betas": (math.nan, 0.9)}, r"optim.betas: expected a decay in \[0, 1\), found nan"),
+        ({"lr": math.nan}, "optim.lr: expected a finite number of at least 0, found nan"),
+        ({"lr": -1e-3}, "optim.lr: expected a finite number of at least 0, found -0.001"),
+        ({"weight_decay": math.inf}, "optim.weight_decay: expected a finite number of at least 0, found inf"),
+        ({"warmup": -5}, "optim.warmup: expected a finite number of at least 0, found -5"),
+        ({"clip": math.nan}, "optim.clip: expected at least 0, found nan"),
+        ({"batch": 0}, "optim.batch: expected at least 1, found 0"),
+    ],
+)
+def test_what_nothing_can_be_trained_with_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        replace(Optim(), **fields)

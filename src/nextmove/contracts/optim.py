@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,14 @@ class Optim:
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise ValueError(f"optim.batch: expected at least 1, found {self.batch}")
+        for name in ("lr", "eps", "weight_decay", "warmup"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"optim.{name}: expected a finite number of at least 0, found {getattr(self, name)}")
+        if not self.clip >= 0:
+            raise ValueError(f"optim.clip: expected at least 0, found {self.clip}")
+        for name, decay in (("betas", self.betas[0]), ("betas", self.betas[1]), ("ema", self.ema)):
+            if not 0 <= decay < 1:
+                raise ValueError(f"optim.{name}: expected a decay in [0, 1), found {decay}")
 
 
 def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:

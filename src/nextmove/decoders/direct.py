@@ -88,6 +88,10 @@ class Mixture(OneWay):
     """Samples have spread `low_noise` around the drawn mode's mean, instead of the mode's own."""
     low_noise: float = 1e-4
 
+    def __post_init__(self) -> None:
+        if self.modes < 1:
+            raise ValueError(f"modes: expected at least 1, found {self.modes}")
+
     @property
     def reach(self) -> float:
         """Largest magnitude of a mean."""

@@ -134,6 +134,10 @@ class UNet1d:
     scale: bool = True
     """Whether the condition scales as well as shifts."""
 
+    def __post_init__(self) -> None:
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel: expected an odd number of taps, found {self.kernel}")
+
     def build(
         self, *, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool = False
     ) -> nn.Module:

@@ -28,8 +28,6 @@ class Ema:
     """
 
     def __init__(self, model: nn.Module, cap: float) -> None:
-        if not 0 <= cap < 1:
-            raise ValueError(f"optim.ema: expected a decay in [0, 1), found {cap}")
         self.cap = cap
         live = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if cap:

@@ -84,7 +84,7 @@ class ActionSpace:
 
         Raises ValueError for a frame, a reference, rotations or a width that cannot be had.
         """
-        found = columns(spec, self.reference, self.keep)
+        found = self._matched(spec)
         close = shown is not None and found is not None
         near = close or (self.space == "auto" and share_names(spec, self.reference, self.keep))
         space = ("relative" if near else "absolute") if self.space in ("auto", "shown") else self.space
@@ -119,6 +119,12 @@ class ActionSpace:
         if self.edges and not (self.bins and self.clip):
             raise ValueError("actions.edges: expected bins, and actions that are clipped to [-1, 1], found others")
         return replace(self, space=space, frame=frame)
+
+    def _matched(self, spec: PolicySpec) -> tuple[int, ...] | None:
+        """The reference's `columns`; raises ValueError where one is asked for that there is not."""
+        if self.space in ("auto", "shown") and self.reference not in (*spec.inputs, ActionSpace.reference):
+            raise ValueError(f"actions.reference: expected a state, found {self.reference!r} and {listed(spec.inputs)}")
+        return columns(spec, self.reference, self.keep)
 
     def codec(self, spec: PolicySpec, timing: Timing, shown: State | None) -> Actions:
         """The codec of a resolved space."""
