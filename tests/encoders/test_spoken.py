@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nextmove import store
 from nextmove.config import ConfigError
-from nextmove.contracts import PLAN, TASK, Context, Feature, memory, seeded, total
+from nextmove.contracts import PLAN, TASK, Context, Feature, Optim, memory, seeded, total
 from nextmove.encoders.spoken import Spoken
 from nextmove.interop.openvla.exporting import export
 from nextmove.jobs.prefixes import frozen_encoder
@@ -25,6 +25,7 @@ from nextmove.models.vision_language.llava import Llava, llama
 from nextmove.models.vision_language.paligemma import gemma
 from nextmove.nn.mask import block_mask
 from nextmove.systems import find
+from nextmove.training.optim import Update
 
 CAMERA, OWN = "observation.image", "observation.state"
 INPUTS = {CAMERA: Feature("image", (16, 16, 3)), OWN: Feature("state", (2,)), TASK: Feature("text")}
@@ -102,12 +103,12 @@ def asked() -> Any:
 
 
 def learnt(policy: Any, steps: int = 120) -> Any:
-    optimiser = torch.optim.AdamW(policy.parameters(), lr=1e-2, fused=True)
+    optim = Optim(lr=1e-2, betas=(0.9, 0.999), weight_decay=1e-2, clip=1.0)
+    update = Update(dict(policy.named_parameters()), optim, undecayed=set())
     for step in range(steps):
-        optimiser.zero_grad()
+        update.zero()
         total(policy.train().loss(batch(policy.timing.horizon), rng=seeded(step))).backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
-        optimiser.step()
+        update.apply(1.0, float(update.norm()))
     return policy.eval()
 
 

@@ -17,6 +17,7 @@ from nextmove.models.image.pixelcnn import PixelCnn, PlainPixelCnn
 from nextmove.models.image.pixelrnn import DiagonalPixelRnn, PixelRnn
 from nextmove.nn import count
 from nextmove.systems import find
+from nextmove.training.optim import Update
 
 NAMES = ["pixelrnn", "pixelrnn-diagonal", "pixelcnn-plain", "pixelcnn", "imagegpt"]
 GREY, COLOUR, LABELLED = ImageSpec(4, 5, 1, 3), ImageSpec(4, 3, 3, 4), ImageSpec(4, 5, 1, 3, classes=4)
@@ -141,15 +142,13 @@ def test_defaults_build_for_all_the_sizes_they_are_meant_for():
 def trained(name: str, images: torch.Tensor, steps: int, optim: Optim, **sizes: Any) -> Generator:
     torch.manual_seed(0)
     model: Generator = shrunk(name, **sizes).build(ImageSpec(8, 8, 1, 2)).train()
-    rng, adam = seeded(0), torch.optim.AdamW(model.parameters(), optim.lr, optim.betas, weight_decay=0.01)
+    optim = dataclasses.replace(optim, weight_decay=0.01, clip=1.0)
+    rng, update = seeded(0), Update(dict(model.named_parameters()), optim, undecayed=set())
     for step in range(steps):
         chosen = torch.randint(len(images), (32,), generator=rng)
-        for group in adam.param_groups:
-            group["lr"] = optim.lr * min(1.0, 2 * (1 - step / steps), (step + 1) / 20)
-        adam.zero_grad()
+        update.zero()
         total(model.loss({"image": images[chosen]}, rng=rng)).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam.step()
+        update.apply(min(1.0, 2 * (1 - step / steps), (step + 1) / 20), float(update.norm()))
     return model.eval()
 
 

@@ -14,7 +14,7 @@ from tests.models.shown import shown
 from nextmove import nn as networks
 from nextmove import store
 from nextmove.config import ConfigError, decode, encode
-from nextmove.contracts import TASK, Feature, Rows, normal, seeded, total, uniform
+from nextmove.contracts import TASK, Feature, Optim, Rows, normal, seeded, total, uniform
 from nextmove.contracts.features import states
 from nextmove.decoders.diffusion import DiffusionDecoder
 from nextmove.models.model import with_sampling
@@ -22,6 +22,7 @@ from nextmove.models.policy import Policy, PolicySpec, Timing
 from nextmove.nn.small_resnet import SmallResNet
 from nextmove.parts import PARTS
 from nextmove.systems import built, find
+from nextmove.training.optim import Update
 
 NAMES = [system.name for system in built("policy")]
 SIZES = {"observation.state": 2, "observation.environment_state": 6, "observation.goal": 6}
@@ -176,7 +177,8 @@ def test_overfits_eight_windows(policy: Policy) -> None:
     batch = windows(policy, 8)
     assert policy.card is not None
     system = policy.card.system
-    optim = torch.optim.AdamW(policy.parameters(), lr=RATES.get(system, 3e-3))
+    optim = Optim(lr=RATES.get(system, 3e-3), betas=(0.9, 0.999), weight_decay=1e-2, clip=0.0)
+    update = Update(dict(policy.named_parameters()), optim, undecayed=set())
 
     def judged() -> float:
         policy.eval()
@@ -190,9 +192,9 @@ def test_overfits_eight_windows(policy: Policy) -> None:
     before = judged()
     policy.train()
     for step in range(STEPS.get(system, 60)):
-        optim.zero_grad()
+        update.zero()
         total(policy.loss(batch, rng=seeded(step))).backward()
-        optim.step()
+        update.apply(1.0, 0.0)
     assert judged() < LEARNT[system] * before
 
 

@@ -19,6 +19,7 @@ from nextmove.models.text.lstm import Lstm
 from nextmove.models.text.rnn import Rnn
 from nextmove.nn import count
 from nextmove.parts import PARTS
+from nextmove.training.optim import Update
 
 RECIPES = {"rnn": Rnn, "lstm": Lstm, "gpt2": Gpt2, "modern": ModernGpt}
 CORPUS = "she sells sea shells by the sea shore; the shells she sells are sea shells for sure. " * 40
@@ -62,16 +63,15 @@ def test_learns_a_sentence_and_writes_on(name):
     recipe = RECIPES[name]()
     model = recipe.build(spec())
     ids = model.codec.encode(CORPUS)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.optim.lr, betas=recipe.optim.betas)
+    update = Update(dict(model.named_parameters()), replace(recipe.optim, weight_decay=1e-2), undecayed=set())
     first = None
     for step in range(60):
         start = torch.randint(len(ids) - 24, (8,), generator=seeded(step))
         loss = total(model.loss({"ids": torch.stack([ids[s : s + 24] for s in start.tolist()])}, rng=seeded(0)))
         first = loss.item() if first is None else first
-        optimiser.zero_grad()
+        update.zero()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip)
-        optimiser.step()
+        update.apply(1.0, float(update.norm()))
     assert first == pytest.approx(torch.tensor(float(model.codec.classes)).log().item(), abs=0.3)
     assert loss.item() < 1.0
 
