@@ -259,6 +259,7 @@ def test_a_judged_line_tells_when_and_where_it_was_measured(tmp_path: Path, monk
     ("asked", "message"),
     [
         ({"entries": ("bc", "gpt")}, "entries: expected policies, found 'gpt', a system of text"),
+        ({"entries": (f"act,optim.lr=0.001{'0' * 180}",)}, "name for files of at most 200 bytes, found"),
         ({"episodes": 0}, "episodes: expected at least 1, found 0"),
         ({"demonstrations": (2, 0)}, "demonstrations: expected at least 1, found 0"),
         ({"demonstrations": (2, 9)}, "demonstrations: expected at most 4, found 9"),

@@ -23,6 +23,8 @@ APART = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
 """Between fields; the commas of a list are no such."""
 FIELD = re.compile(r"[A-Za-z_][\w.-]*=[^\s/\\#?%<>|*]+")
 """A part of the names of files, to which pages link."""
+LONGEST = 200
+"""Bytes of a line's name: file systems take 255, and films and temporary files have longer names than it."""
 MADE = ("simulator", "compare", "date", "machine", "judged_on")
 
 
@@ -79,7 +81,7 @@ class ComparedRun:
         """From SYSTEM[+DECODER][,FIELD=VALUE ...][@STEPS or @SAMPLER:STEPS].
 
         Raises ConfigError for another form, a system, a decoder or a field that there is not, a value that a field does
-        not take, and what cannot be sampled so.
+        not take, what cannot be sampled so, and a name too long for files.
         """
         trained, at, sampling = text.partition("@")
         network, *fields = APART.split(trained)
@@ -96,7 +98,12 @@ class ComparedRun:
             raise ConfigError(f"entries: expected policies, found {system!r}, a system of {known.family}")
         recipe = _changed(known.load()(), decoder or None, fields)
         recipe.decoder.with_sampling(sampler or None, int(steps or 0))
-        return cls(system, sampler or None, int(steps or 0), episodes, seed, decoder or None, tuple(fields))
+        line = cls(system, sampler or None, int(steps or 0), episodes, seed, decoder or None, tuple(fields))
+        if (length := len(line.name.encode())) > LONGEST:
+            raise ConfigError(
+                f"entries: expected a name for files of at most {LONGEST} bytes, found {length}: {text!r}"
+            )
+        return line
 
 
 def _changed(recipe: Any, decoder: str | None, fields: Sequence[str]) -> Any:

@@ -137,6 +137,15 @@ class UNet1d:
     def __post_init__(self) -> None:
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel: expected an odd number of taps, found {self.kernel}")
+        for name in ("groups", "final_groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if not self.widths or any(width < 1 or width % self.groups for width in self.widths):
+            raise ValueError(f"widths: expected multiples of groups, {self.groups}, found {list(self.widths)}")
+        if self.widths[0] % self.final_groups:
+            raise ValueError(
+                f"final_groups: expected a divisor of the first of widths, {self.widths[0]}, found {self.final_groups}"
+            )
 
     def build(
         self, *, shape: tuple[int, ...], out: int, times: int, context: ContextSpec, causal: bool = False

@@ -10,14 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nextmove.host.files import cache_folder
 from nextmove.sim.base import Array, SimulatorError
 from nextmove.sim.mujoco_render import prepare
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nextmove"
 # Beside the package, where it is by default, the cache of compiled functions may not be writable; LIBERO's paths are
 # read from a file that another LIBERO may have left in the home folder.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(_CACHE / "numba"))
-os.environ.setdefault("LIBERO_CONFIG_PATH", str(_CACHE / "libero"))
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder("numba")))
+os.environ.setdefault("LIBERO_CONFIG_PATH", str(cache_folder("libero")))
 prepare()
 if "robosuite" not in sys.modules:
     # robosuite's own place for settings: no warnings that it is empty, no log in /tmp, no choice of OpenGL.
