@@ -20,6 +20,8 @@ from nextmove.decoders.paths import VE, VP, Cosine, DiscreteVP, Linear
 from nextmove.decoders.solvers import Ancestral, Ddim, DpmPP, Euler, Heun, Rk4
 from nextmove.decoders.targets import target_value
 from nextmove.decoders.times import Beta, Uniform
+from nextmove.nn import PlainMlp
+from nextmove.parts import PARTS
 
 F64 = torch.float64
 SHAPE = (4, 2)
@@ -361,8 +363,8 @@ LONG = Sampler(DpmPP(), 8, Indices(spare=True), 1.0, Guidance(2.0), PseudoInvers
 
 @pytest.mark.parametrize("config", [*CONFIGS, Diffusion(Tiny(), sampler=LONG)])
 def test_configs_survive_json(config):
-    plain = json.loads(json.dumps(encode(dataclasses.replace(config, trunk=None))))
-    assert decode(type(config), plain) == dataclasses.replace(config, trunk=None)
+    own = dataclasses.replace(config, trunk=PlainMlp())
+    assert decode(type(config), json.loads(json.dumps(encode(own))), parts=PARTS) == own
 
 
 @pytest.mark.parametrize(
