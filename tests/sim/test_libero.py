@@ -130,7 +130,7 @@ def test_what_is_seen_is_where_things_are(soup):
 
 
 def test_an_expert_with_noise_solves_its_task_and_stores_what_it_meant(soup, monkeypatch):
-    monkeypatch.setattr(libero_expert, "_environment", lambda name, cameras: soup)
+    monkeypatch.setattr(libero_expert, "_environment", lambda *_: soup)
     played = sim.demonstrate(SOUP, 0, noise=SOUP.noise)
     assert played.success
     assert played.columns["next.success"].tolist() == [False] * (len(played) - 1) + [True]
@@ -166,7 +166,7 @@ def test_what_lies_in_a_drawer_is_drawn_there_again_and_again_and_taken_out(inst
     for seed in (1, 0):
         env.reset(seed=seed)
         assert world.pose(world.target)[0][2] == pytest.approx(1.063, abs=0.005), "in it, not dropped from above"
-    monkeypatch.setattr(libero_expert, "_environment", lambda name, cameras: env)
+    monkeypatch.setattr(libero_expert, "_environment", lambda *_: env)
     assert sim.demonstrate(DRAWER, 0).success
     env.close()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from nextmove.sim.aloha_tasks import ALOHA
 from nextmove.sim.base import Cameras, Episode, Info, Size, Task
 from nextmove.sim.demonstration import check, noisy, play
 from nextmove.sim.environment import Environment
+from nextmove.sim.kept import kept_open
 
 Floats = npt.NDArray[np.float64]
 STEPS = 300
@@ -194,7 +194,7 @@ class _Scripted:
         return self._targets[min(self._step, len(self._targets)) - 1]
 
 
-@lru_cache(maxsize=2)
+@kept_open
 def _environment(name: str, cameras: tuple[tuple[str, Size], ...], points: int) -> Environment:
     """The task's, which goes on after success and ends with the script."""
     task = next(task for task in ALOHA if task.name == name)

@@ -7,7 +7,6 @@ their rim, and a bowl in a drawer are one case. Every action is proportional to 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from nextmove.sim._grasps import Floats, Grasp, best, surface, turned
 from nextmove.sim.base import Array, Cameras, Episode, Info, Size, Task
 from nextmove.sim.demonstration import check, noisy, play
 from nextmove.sim.environment import Environment
+from nextmove.sim.kept import kept_open
 from nextmove.sim.libero import Libero
 from nextmove.sim.libero_tasks import LIBERO
 
@@ -132,11 +132,7 @@ class Expert:
         return np.concatenate([_GAIN * rest, _TURNING * turn, [grip]]).clip(-1, 1).astype(np.float32)
 
 
-_KEPT = 10
-"""Worlds that a process keeps, as demonstrations of a suite take turns."""
-
-
-@lru_cache(maxsize=_KEPT)
+@kept_open
 def _environment(name: str, cameras: tuple[tuple[str, Size], ...], points: int) -> Environment:
     task = next(task for suite in LIBERO.values() for task in suite if task.name == name)
     return Environment(task, Libero(task, dict(cameras), points), dict(cameras), points)

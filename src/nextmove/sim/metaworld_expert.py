@@ -7,7 +7,6 @@ range before they are executed and stored.
 from __future__ import annotations
 
 import warnings
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,12 @@ import numpy.typing as npt
 from nextmove.sim.base import Array, Cameras, Episode, Info, Size, Task
 from nextmove.sim.demonstration import check, noisy, play
 from nextmove.sim.environment import Environment
+from nextmove.sim.kept import kept_open
 from nextmove.sim.metaworld import MetaWorld
 from nextmove.sim.tasks import task as find
 
 MORE = 10
 """Steps that a demonstration goes on after it has succeeded."""
-_KEPT = 2
-"""Worlds that a process keeps; with a camera each takes 0.2 GB."""
 
 
 class Expert:
@@ -52,7 +50,7 @@ class _Noise:
         return (meant + self._spread * self._rng.standard_normal(4)).clip(-1, 1)
 
 
-@lru_cache(maxsize=_KEPT)
+@kept_open
 def _environment(name: str, cameras: tuple[tuple[str, Size], ...], points: int) -> Environment:
     task = find(name)
     return Environment(task, MetaWorld(task, dict(cameras), points), dict(cameras), points)

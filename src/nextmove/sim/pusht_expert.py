@@ -9,7 +9,6 @@ again. Greedy, no learning, no search over sequences.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from nextmove.sim._tee import RADIUS, SIZE, Floats, Ways, pose_cost, to_world
 from nextmove.sim.base import Cameras, Episode, Info, Size, Task
 from nextmove.sim.demonstration import check, noisy, play
 from nextmove.sim.environment import Environment
+from nextmove.sim.kept import kept_open
 from nextmove.sim.pusht import PushT
 from nextmove.sim.tasks import PUSHT
 
@@ -152,7 +152,7 @@ def rollout(
     return replace(episode, info={**episode.info, "plans": expert.plans})
 
 
-@lru_cache(maxsize=2)
+@kept_open
 def _environment(cameras: tuple[tuple[str, Size], ...]) -> Environment:
     return Environment(PUSHT, PushT(PUSHT, dict(cameras)), dict(cameras))
 
