@@ -9,6 +9,8 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nextmove import data, jobs
@@ -71,6 +73,18 @@ def test_a_training_makes_the_store_and_gives_the_numbers_of_decoding(
     )
     assert "--frame-store-gb is 0" in capsys.readouterr().out
     assert policy.facts["loss"] == other.facts["loss"]
+
+
+def test_frames_that_two_episodes_share_are_said_before_training(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "meta/episodes/chunk-000/file-000.parquet"
+    table, name = pq.read_table(path), f"videos/{CAMERA}/file_index"
+    numbers = pa.array([0, 0, 2, 3, 4, 5], table.schema.field(name).type)
+    pq.write_table(table.set_column(table.schema.get_field_index(name), name, numbers), path)
+    train(root)
+    said = f"warning: {CAMERA}: {video(root, 0)}: episodes 0 and 1 show the same frames of it, 0 to 1.1 s"
+    assert said in capsys.readouterr().out
 
 
 def test_missing_videos_are_all_named_before_anything_is_decoded(root: Path) -> None:

@@ -92,8 +92,10 @@ def _read_v3_tasks(path: Path) -> list[tuple[int, str]]:
     text = next((n for n in ("task", "__index_level_0__", *names) if n in names and n != "task_index"), "task")
     columns = read_columns(path, ["task_index", text])
     number = to_numpy(columns["task_index"], Feature("task_index", "int64", (1,)), str(path))
-    tasks = to_numpy(columns[text], Feature(text, "string", (1,)), str(path))
-    return [(n, str(task)) for n, task in zip(number.tolist(), tasks.tolist(), strict=True)]
+    tasks = columns[text].to_pylist()
+    if None in tasks:
+        raise DataError(f"{path}: feature {text!r} has no value in row {tasks.index(None)} of the file")
+    return [(n, str(task)) for n, task in zip(number.tolist(), tasks, strict=True)]
 
 
 def _read_v2(info: Info) -> Episodes:

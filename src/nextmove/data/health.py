@@ -5,7 +5,7 @@ Shapes: N frames, D numbers of a feature.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from nextmove.data.errors import DataError
 from nextmove.data.stats import describe
 from nextmove.data.suspects import Finding, at
 from nextmove.data.tables import Array, open_parquet, read_columns, to_numpy
-from nextmove.data.watched import faults
+from nextmove.data.watched import faults, shared
 
 STUCK = 5
 """Equal frames in a row that count as a sensor that stood still."""
@@ -104,6 +104,8 @@ def _videos(dataset: Dataset, timed: bool) -> Iterator[Finding]:
         for number, path in enumerate(camera.clips.files):
             for level, episode, why in faults(dataset, camera, number, timed):
                 yield Finding(level, "video", why, name, episode, file=path)
+        for level, episode, why in shared(dataset, camera) if timed else ():
+            yield Finding(level, "video", why, name, episode)
 
 
 def _counters(dataset: Dataset) -> Iterator[Finding]:
@@ -117,7 +119,9 @@ def _counters(dataset: Dataset) -> Iterator[Finding]:
         for row in np.flatnonzero(columns[name] != values)[:1].tolist():
             text = f"expected {values[row]}, found {columns[name][row]}"
             yield at(dataset, row, "error", "counter", text, name)
-    late = np.abs(columns["timestamp"] - frame / dataset.fps) > dataset.tolerance + np.spacing(columns["timestamp"])
+    off = np.abs(columns["timestamp"] - frame / dataset.fps)
+    with np.errstate(invalid="ignore"):
+        late = ~(off <= dataset.tolerance + np.spacing(columns["timestamp"]))  # NaN is no time either
     for row in np.flatnonzero(late)[:1].tolist():
         text = f"{late.sum()} frames beside frame / fps: expected {frame[row] / dataset.fps:.6f} s, "
         text += f"found {columns['timestamp'][row]:.6f} s"
@@ -195,6 +199,9 @@ def _statistics(dataset: Dataset) -> Iterator[Finding]:
         if name not in stored or not len(whole):
             yield Finding("warning", "stats", "has no statistics", name)
             continue
+        if unusable := _unusable(stored[name], dataset.layout.features[name].shape):
+            yield Finding("warning", "stats", unusable, name)
+            continue
         exact = describe(whole, name)
         scale = np.maximum(exact["std"], 1e-4 * np.abs(exact["mean"])).clip(np.finfo(np.float64).tiny)
         wrong = [
@@ -205,3 +212,16 @@ def _statistics(dataset: Dataset) -> Iterator[Finding]:
         ]
         if wrong:
             yield Finding("warning", "stats", f"stored ones are off, in standard deviations: {', '.join(wrong)}", name)
+
+
+def _unusable(stored: Mapping[str, Array], shape: tuple[int, ...]) -> str:
+    """What makes stored statistics of a feature of this shape no statistics; nothing where they are some."""
+    for key in ("min", "max", "mean", "std"):
+        if key not in stored:
+            return f"stored ones lack {key}, found {', '.join(stored) or 'none'}"
+        found = stored[key]
+        if found.shape not in (shape, shape[-1:]):
+            return f"stored {key}: expected {shape[-1]} numbers, found {found.size} in shape {list(found.shape)}"
+        if not np.isfinite(found).all():
+            return f"stored {key}: expected numbers, found {found[~np.isfinite(found)][0]}"
+    return ""

@@ -120,6 +120,9 @@ def to_numpy(column: Any, feature: Feature, where: str, first: int = 0) -> Array
     if feature.dtype in ("string", "language"):
         if feature.dtype == "string":
             _refuse_null(column, feature, where, first)
+            kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+            if rows and not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                raise DataError(f"{where}: feature {feature.name!r}: expected strings, found {column.type}")
         out = np.empty(rows, dtype=object)
         for row, value in enumerate(column.to_pylist()):  # One by one: lists of one length would become an axis.
             out[row] = value

@@ -110,6 +110,11 @@ class VideoFile:
 
         A file that counts time in coarser ticks (mkv: 1 ms) may be off by one of them.
         """
+        if not np.isfinite(seconds).all():
+            found = seconds[~np.isfinite(seconds)][0]
+            raise DataError(
+                f"{self.path}: {self.feature.name!r}: expected the time of a frame in seconds, found {found}"
+            )
         tolerance = tolerance if self.tick <= tolerance else tolerance + self.tick
         right = np.searchsorted(self.seconds, seconds).clip(1, max(1, len(self.seconds) - 1))
         right = np.minimum(right, len(self.seconds) - 1)

@@ -53,6 +53,26 @@ def faults(dataset: Dataset, camera: VideoCamera, file: int, timed: bool = True)
     video.close()
 
 
+def shared(dataset: Dataset, camera: VideoCamera) -> Iterator[Fault]:
+    """Files of which several episodes are shown the same frames, by the tables alone: the first pair of each."""
+    full = np.flatnonzero(dataset.episode_to > dataset.episode_from)
+    first = camera.seconds(dataset.episode_from[full])
+    last = camera.seconds(dataset.episode_to[full] - 1)
+    for file in np.unique(camera.clips.file_of[full]).tolist():
+        here = np.flatnonzero(camera.clips.file_of[full] == file)
+        here = here[np.argsort(first[here], kind="stable")]
+        end = np.maximum.accumulate(last[here])
+        twice = np.flatnonzero(first[here][1:] <= end[:-1] + ROUNDED)
+        if len(twice):
+            later = int(here[twice[0] + 1])
+            before = int(here[int(last[here][: twice[0] + 1].argmax())])
+            pair = f"episodes {full[before]} and {full[later]} show the same frames of it, {first[later]:.6g} to "
+            pair += f"{min(last[before], last[later]):.6g} s"
+            more = f", and {len(twice) - 1} more do" if len(twice) > 1 else ""
+            path = camera.clips.files[file]
+            yield Fault("warning", None, f"{path}: {pair}{more}; from_timestamp of the episodes says so")
+
+
 def unreadable(dataset: Dataset, cameras: Sequence[str], episodes: Array, *, opened: bool) -> dict[int, str]:
     """Those of the episodes whose videos are missing or, if `opened`, cannot be read: by number, with the reason."""
     out: dict[int, str] = {}

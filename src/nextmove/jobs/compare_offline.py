@@ -57,7 +57,7 @@ def compare_offline(
 ) -> dict[str, Any]:
     """Trains every entry on the same episodes and judges all on the same others; see `compare`."""
     dataset = sets.open_dataset(data_dir)
-    shown = dataset.select(remaining(dataset, leave_out)) if leave_out else dataset
+    shown = dataset.select(remaining(dataset, leave_out))
     numbers, judged_on, notes = judged_episodes(shown, test)
     apart = tuple(sorted({*numbers.tolist(), *leave_out}))
     demos, key = Demonstrations(data_dir, leave_out=apart), f"{judged_on}:{windows}"

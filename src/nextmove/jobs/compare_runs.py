@@ -79,7 +79,7 @@ def runs_offline(
     policies = {name: load_policy(run, **unsaid(dataset), **units[name]) for name, run in runs.items()}
     for policy in policies.values():
         fits_data(policy, dataset)
-    shown = dataset.select(remaining(dataset, leave_out)) if leave_out else dataset
+    shown = dataset.select(remaining(dataset, leave_out))
     choices = {name: choose(policy, shown) for name, policy in policies.items()}
     numbers = common(choices, shown, allow_trained)
     for policy in policies.values():

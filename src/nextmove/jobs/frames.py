@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from nextmove import data
+from nextmove.data.cameras import VideoCamera
 from nextmove.data.frames import GB, Frames, stored_frames
-from nextmove.data.watched import listed, unreadable
+from nextmove.data.watched import listed, shared, unreadable
 from nextmove.encoders.camera import CameraEncoder
 from nextmove.evaluation.progress import counted_bar
 from nextmove.models.policy import Policy
@@ -35,6 +36,9 @@ def filmed(
     for name in cameras:
         if remark := dataset.layout.feature(name).remark:
             print(f"warning: {name}: {remark}")
+        camera = dataset.video(name)
+        for fault in shared(dataset, camera) if isinstance(camera, VideoCamera) else ():
+            print(f"warning: {name}: {fault.why}")
     bar = counted_bar("frames decoded")
     while cameras:
         rest = np.setdiff1d(np.arange(dataset.num_episodes), np.array(left, np.int64))

@@ -19,7 +19,7 @@ NAMED = 8
 def remaining(dataset: Dataset, leave_out: Sequence[int], use: str = "judging") -> Array:
     """Numbers of the data set's other episodes; raises ValueError for a number that it has not, and where none is left.
 
-    use: what they are for, for the message.
+    use: what they are for, for the message. Raises DataError naming episodes among them that hold no frame.
     """
     for number in leave_out:
         if not 0 <= number < dataset.num_episodes:
@@ -27,6 +27,11 @@ def remaining(dataset: Dataset, leave_out: Sequence[int], use: str = "judging") 
     rest = np.setdiff1d(np.arange(dataset.num_episodes), np.array(leave_out, np.int64))
     if not len(rest):
         raise ValueError(f"leave_out: expected to leave an episode for {use}, found all {dataset.num_episodes}")
+    empty = rest[dataset.episode_to[rest] <= dataset.episode_from[rest]].tolist()
+    if empty:
+        which = f"episode{'s' * (len(empty) > 1)} {listed(empty)}"
+        way = f"--leave-out {' '.join(map(str, sorted({*empty, *leave_out})))}"
+        raise DataError(f"{dataset.root}: {which}: expected at least one frame, found none; go on without: {way}")
     return rest
 
 

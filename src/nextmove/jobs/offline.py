@@ -49,7 +49,7 @@ def offline(
     unnamed = fits_data(policy, dataset)
     if unnamed:
         print(unnamed)
-    choice = choice or choose(policy, dataset.select(remaining(dataset, leave_out)) if leave_out else dataset)
+    choice = choice or choose(policy, dataset.select(remaining(dataset, leave_out)))
     check_watched(policy, dataset, choice.episodes, leave_out)
     chosen = dataset.select(choice.episodes)
     check_order(chosen)

@@ -88,7 +88,7 @@ def of_task(policy: Policy, task: str, seed: int) -> list[Batch]:
 def of_data(policy: Policy, data: str | Path, leave_out: Sequence[int] = ()) -> list[Batch]:
     """Observations evenly out of all frames of a data set, but for those of the episodes left out."""
     dataset = sets.open_dataset(data)
-    dataset = dataset.select(remaining(dataset, leave_out)) if leave_out else dataset
+    dataset = dataset.select(remaining(dataset, leave_out))
     timing = policy.timing
     windows = sets.Windows(
         dataset, observations=read_features(policy, dataset), obs_offsets=timing.obs_offsets,
