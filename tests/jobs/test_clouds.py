@@ -81,3 +81,14 @@ def test_the_environment_checks_their_number() -> None:
     with pytest.raises(sim.SimulatorError, match=rf"{sim.POINTS}: expected float32 \(5, 3\), found float32 \(4, 3\)"):
         env.reset(seed=0)
     env.close()
+
+
+def test_an_episode_that_begins_with_nothing_to_see_is_refused_and_one_that_comes_to_it_goes_on() -> None:
+    env = sim.make(DOTS, points=5)
+    env.reset(seed=0)
+    env.simulator.observe = lambda: {**Dots.observe(env.simulator), sim.POINTS: np.zeros((5, 3), np.float32)}  # type: ignore
+    observation, *_ = env.step(np.zeros(DOTS.action))
+    assert not observation[sim.POINTS].any()
+    with pytest.raises(sim.SimulatorError, match=rf"{sim.POINTS}: expected to see .* dots/touch.* episode 3, found"):
+        env.reset(seed=3)
+    env.close()

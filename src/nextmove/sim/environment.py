@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.sim.base import Array, Info, Observation, Simulator, SimulatorError, Size, Task, shown
+from nextmove.sim.base import POINTS, Array, Info, Observation, Simulator, SimulatorError, Size, Task, shown
 
 
 class Environment:
@@ -60,12 +60,21 @@ class Environment:
             self.simulator.seeing = on
 
     def reset(self, *, seed: int) -> tuple[Observation, Info]:
-        """The first observation of episode `seed`, at which cameras look."""
+        """The first observation of episode `seed`, at which cameras look.
+
+        Raises SimulatorError where points are asked for and none is seen: later in an episode they are zeros then.
+        """
         self.seeing = True
         self.instruction = self._told(seed) if self._told else self.task.instruction
         observation, info = self.simulator.reset(seed=seed)
         self._steps = 0
-        return self._checked(observation), info
+        observation = self._checked(observation)
+        if POINTS in observation and not observation[POINTS].any():
+            raise SimulatorError(
+                f"{POINTS}: expected to see something of {self.task.name}'s workspace at the start of episode {seed}, "
+                "found nothing"
+            )
+        return observation, info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, Info]:
         """One action (A,) in the robot's units; observation, reward, terminated, truncated, info.

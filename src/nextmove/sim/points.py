@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextmove.sim.base import Cloud, SimulatorError, Size
+from nextmove.sim.base import Cloud, Size
 from nextmove.sim.missing import missing
 
 Points = npt.NDArray[np.float32]
@@ -55,12 +55,11 @@ class Rays:
     def point_cloud(self, depth: npt.NDArray[np.float32], count: int) -> Points:
         """(count, 3) points of the workspace, metres of the world, evenly over what is seen of it.
 
-        Raises SimulatorError where the camera sees nothing of the workspace.
+        Zeros while nothing of it is seen, as where the hand has left it and what lay there has fallen off the table.
         """
         found = self.workspace(depth)
         if not len(found):
-            where = self.cloud.camera
-            raise SimulatorError(f"points: expected to see something of the workspace by {where}, found nothing")
+            return np.zeros((count, 3), np.float32)
         return np.ascontiguousarray(found[farthest(found, count)])
 
 
