@@ -82,6 +82,7 @@ def test_unknown_type(act):
         ({"temporal_ensemble_coeff": 0.01}, ("n_action_steps", "1", "4")),
         ({"chunk_size": "six"}, ("chunk_size", "six")),
         ({"use_peft": True}, ("use_peft",)),
+        ({"n_heads": 0}, ("heads", "divisor of width 16", "found 0")),
         ({"normalization_mapping": {"STATE": "MEAN"}}, ("STATE", "MEAN_STD", "MEAN")),
     ],
 )
@@ -255,6 +256,17 @@ def test_unknown_step(act, diffusion):
     refuses(act, "relative_actions_processor")
     edit_steps(diffusion, lambda steps: steps.append({"registry_name": "clip_processor", "config": {}}), POST)
     refuses(diffusion, "clip_processor")
+
+
+def test_a_step_that_is_no_object(act):
+    edit_steps(act, lambda steps: steps.append("clip"), POST)
+    refuses(act, f"{POST}.json", r"steps\[2\]: expected an object, found 'clip'")
+
+
+def test_two_observations_that_become_one(act):
+    names = {"left": "observation.state", "right": "observation.state"}
+    edit_steps(act, lambda steps: steps[0].update(config={"rename_map": names}))
+    refuses(act, "rename_map: expected one name that becomes 'observation.state', found .'left', 'right'.")
 
 
 def test_unknown_key_of_a_step(act):

@@ -139,6 +139,12 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(ours(x, x, x)[0], ours(x, x, x)[0])
 
 
+@pytest.mark.parametrize("heads", [Heads(0), Heads(-4), Heads(0, head_dim=4), Heads(4, -2)])
+def test_there_is_at_least_one_head(heads):
+    with pytest.raises(ValueError, match=r"heads.*: expected a divisor of .*, found (0|-4|-2)"):
+        Attention(16, heads)
+
+
 def test_heads_must_divide_width():
     with pytest.raises(ValueError, match=r"heads: expected a divisor of width 16, found 3"):
         Attention(16, 3)

@@ -50,10 +50,10 @@ class Heads:
 
     def resolved(self, width: int) -> Heads:
         """The same with the zeros filled in; raises ValueError where the numbers do not divide."""
-        if not self.head_dim and width % self.n_heads:
+        if self.n_heads < 1 or (not self.head_dim and width % self.n_heads):
             raise ValueError(f"heads: expected a divisor of width {width}, found {self.n_heads}")
         n_kv_heads = self.n_kv_heads or self.n_heads
-        if self.n_heads % n_kv_heads:
+        if n_kv_heads < 1 or self.n_heads % n_kv_heads:
             raise ValueError(f"heads.n_kv_heads: expected a divisor of {self.n_heads} heads, found {n_kv_heads}")
         for name in ("cap", "window"):
             if getattr(self, name) < 0:

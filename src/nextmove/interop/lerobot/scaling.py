@@ -89,6 +89,9 @@ def from_processors(
     for name, step, _ in pre:
         if name == RENAME:
             map_ |= cast(_Rename, step).rename_map
+    for name in map_.values():
+        if len(raw := [old for old, new in map_.items() if new == name]) > 1:
+            raise ConfigError(f"{PROCESSORS[0]}: rename_map: expected one name that becomes {name!r}, found {raw}")
     forward, stats = next((cast(_Normaliser, step), state) for name, step, state in pre if name == NORMALISER)
     backward, back = next((cast(_Normaliser, step), state) for name, step, state in post if name == UNNORMALISER)
     modes = [step.norm_map.get("ACTION", "IDENTITY") for step in (forward, backward)]
@@ -135,6 +138,8 @@ def _steps(folder: Path, file: str, known: Mapping[str, type]) -> list[tuple[str
     read = []
     for i, step in enumerate(steps):
         where = f"{file}: steps[{i}]"
+        if not isinstance(step, Mapping):
+            raise ConfigError(f"{where}: expected an object, found {step!r:.60}")
         name = step.get("registry_name", step.get("class"))
         if name not in known:
             raise ConfigError(
