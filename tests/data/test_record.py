@@ -245,6 +245,8 @@ def test_of_calls_that_differ_the_difference_is_shown():
     filmed = call("cameras={'image': (96, 96)}", "noise=5.0", "seed=3")
     assert difference(plain, filmed) == "episode: cameras={}, seed=0, now cameras={'image': (96, 96)}, seed=3"
     assert difference(plain, plain) == ""
+    task = {"episode": "sim.demonstrate('aloha/insertion', cameras={}, noise=0.02, seed=0)"}
+    assert difference(plain, task) == "episode: 'pusht', noise=5.0, now 'aloha/insertion', noise=0.02"
     other = {"episode": "sim.other()"}
     assert difference(plain, other) == f"episode: {plain['episode']!r}, now 'sim.other()'"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nextmove import jobs
+from nextmove import data, jobs
 from nextmove.config import ConfigError
 from nextmove.host.found import found
 
@@ -27,6 +27,15 @@ def test_numbers_out_of_bounds_leave_nothing_behind(tmp_path: Path, asked: dict[
     with pytest.raises(ConfigError, match=said):
         jobs.record("pusht", out=tmp_path / "set", **{"episodes": 1, "workers": 0} | asked)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_recorded_is_said_and_that_it_was_there_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for before in ("", "recorded before as asked for now, nothing to do: "):
+        root = jobs.record("pusht", out=tmp_path / "set", episodes=1, workers=0)
+        frames = len(data.open_dataset(root))
+        assert capsys.readouterr().out == f"{root}: {before}1 demonstration, {frames} frames at 10 Hz\n"
 
 
 def test_a_recording_that_has_not_ended_is_named_in_place_of_its_data_set(tmp_path: Path) -> None:

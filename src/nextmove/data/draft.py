@@ -146,23 +146,25 @@ class Draft:
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """The first setting in which two data sets differ, with both values, or nothing.
 
-    Of the calls that play an episode, only what they are given differently is shown.
+    Of two calls of one function, which play an episode, only what they are given differently is shown.
     """
     other = json.loads(json.dumps(other))  # as a file gives it back: lists for tuples
     for key in sorted({*one, *other}):
         before, now = one.get(key), other.get(key)
         if before == now:
             continue
-        if key == "episode" and (apart := [_given(before) - _given(now), _given(now) - _given(before)]) and all(apart):
+        same = str(before).partition("(")[0] == str(now).partition("(")[0]
+        apart = [_given(before) - _given(now), _given(now) - _given(before)]
+        if key == "episode" and same and all(apart):
             return "episode: " + ", now ".join(", ".join(sorted(found)) for found in apart)
         return f"{key}: {before!r}, now {now!r}"
     return ""
 
 
 def _given(call: Any) -> set[str]:
-    """The `name=value` of a call as `record.describe` writes it."""
+    """Of a call as `record.describe` writes it what it is given: that without a name, and each `name=value`."""
     first, *named = re.split(r", (?=[a-z_]+=)", str(call).removesuffix(")"))
-    return set(named) if first.count("(") == 1 else set()
+    return {first.partition("(")[2], *named} if first.count("(") == 1 else set()
 
 
 def _cameras(

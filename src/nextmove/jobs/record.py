@@ -65,11 +65,12 @@ def record(
     settings |= {"points": points} if points else {}
     spread = first.noise if noise is None else noise
     sized, folder = first.sized(cameras), Path(out) if out else Path("runs") / task
-    if not folder.exists():
+    before = folder.exists()
+    if not before:
         # What the simulator refuses (a size, this machine) costs no worker and leaves no folder.
         sim.make(first, sized, points).close()
     play = partial(sim.demonstrate, names[0]) if len(names) == 1 else partial(sim.in_turn, names)
-    return data.record(
+    data.record(
         folder,
         features=first.entries(sized, points),
         fps=first.fps,
@@ -81,6 +82,11 @@ def record(
         source=partial(_source, names, seed),
         simulator=installed(tasks, cameras=bool(sized or points)),
     )
+    made = data.open_dataset(folder)
+    said = "recorded before as asked for now, nothing to do: " * before
+    count = f"{made.num_episodes} demonstration{'s' * (made.num_episodes != 1)}"
+    print(f"{folder}: {said}{count}, {len(made)} frames at {made.fps:g} Hz")
+    return folder
 
 
 def _alike(tasks: Sequence[sim.Task]) -> Sequence[sim.Task]:
