@@ -266,7 +266,7 @@ def test_few_episodes_keep_one_for_the_validation_loss_and_say_so(
 
 def test_a_seed_always_splits_alike() -> None:
     """Runs of before are gone on with, so what they keep back stays what it was."""
-    dataset: Any = SimpleNamespace(num_episodes=10)
+    dataset: Any = SimpleNamespace(num_episodes=10, episode_from=np.arange(10), episode_to=np.arange(1, 11))
     for arguments, kept in [((0, 0.25, 0), [2, 5]), ((8, 0.25, 7, (3,)), [6, 8])]:
         train, found = split_episodes(dataset, *arguments)
         assert found.tolist() == kept
