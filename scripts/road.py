@@ -83,7 +83,7 @@ KEPT = "a step of 450 M {faster} x as fast with kept prefixes"
 TOLD: dict[str, tuple[tuple[str, Rule], ...]] = {
     "bc-z": (_chunk("bc-z"),),
     "flow-policy-3d": (
-        ("metaworld-points", solved),
+        ("metaworld-points-steps", solved),
         ("parity", cell("case", "flowpolicy", "{in float32} from the reference's plans")),
         ("speed-flowpolicy", cell("a call", "one plan", "{x} x as fast as its authors' network at its published size")),
         _chunk("flow-policy-3d"),

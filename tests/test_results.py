@@ -152,8 +152,8 @@ def test_a_system_shows_the_most_telling_figure_there_is(house: Any) -> None:
 
 def test_figures_of_whole_tables(house: Any) -> None:
     rows = [["reach", "easy", "19/20"], ["mean of 1", "easy", "19/20"], ["hammer", "hard", "7/20"]]
-    put(house, "metaworld-points", ["task", "difficulty", "solved"], *rows)
-    assert figure(house, "flow-policy-3d") == "26/40 seeds of 2 tasks (metaworld-points)"
+    put(house, "metaworld-points-steps", ["task", "difficulty", "solved"], *rows)
+    assert figure(house, "flow-policy-3d") == "26/40 seeds of 2 tasks (metaworld-points-steps)"
     put(house, "speed-pi0", ["", "a chunk, s"], ["the first plan", "31.5"], ["later plans", "9.7"])
     assert figure(house, "pi0") == "a plan of 3.24 B in 9.7 s (speed-pi0)"
 
