@@ -2,9 +2,8 @@
 # st3215: of a servo's current only the lower byte is read, so that a stalled one draws less than one that works hard.
 #
 # ReadCurrent gives the current "in mA". The servo keeps it in two bytes, in units of 6.5 mA, and the package has names
-# for both, STS_PRESENT_CURRENT_L and _H. One byte is read: 1657.5 mA is the most there is, and 1664 reads as 0. An
-# STS3215 that is blocked draws up to 2.7 A, by its maker's sheet, which reads as 1033 mA. Load, position and speed, of
-# two bytes as well, are read whole. Nothing is said, and the result is success.
+# for both, STS_PRESENT_CURRENT_L and _H. One byte is read: 1657.5 mA is the most there is, 1664 mA reads as 0, and 2697.5
+# as 1033.5. Load, position and speed, of two bytes as well, are read whole. Nothing is said, and the result is success.
 #
 # Who is hit: whoever stops a gripper, finds an end stop or protects a motor by its current. What is above the limit of
 # a program falls below it again, the more so the harder the arm presses.
